@@ -1,0 +1,186 @@
+//! What an application sees: events, errors, options. The calls themselves are [`Calls`](crate::shard::Calls).
+//!
+//! An application runs on its shard's thread, to completion: an event never blocks, and every call acts at once.
+
+use crate::ids::{Handle, ListenerId};
+use crate::shard::Calls;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+/// An application of one shard.
+pub trait Application {
+    /// Something happened to a connection. Within a connection events come in order: Accepted or Connected first, Closed last.
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>);
+
+    /// Called once per turn, after the turn's events; the place to open connections. Must be quick: it runs even when idle.
+    fn on_turn(&mut self, calls: &mut Calls<'_>) {
+        let _ = calls;
+    }
+}
+
+/// What happened to a connection.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A passive open completed.
+    Accepted {
+        /// The new connection.
+        handle: Handle,
+        /// The listener that it came to.
+        listener: ListenerId,
+    },
+    /// An active open completed.
+    Connected {
+        /// The connection.
+        handle: Handle,
+    },
+    /// Bytes are there, in order. They are lent until the call returns: what [`Calls::consume`] does not take stays
+    /// buffered, closes the window, and can be read later with [`Calls::received`].
+    Readable {
+        /// The connection.
+        handle: Handle,
+        /// The next unread bytes.
+        bytes: &'a [u8],
+    },
+    /// There is room to send again, after a SEND that took less than asked.
+    Writable {
+        /// The connection.
+        handle: Handle,
+    },
+    /// The peer has sent FIN: no bytes follow those already told.
+    PeerClosed {
+        /// The connection.
+        handle: Handle,
+    },
+    /// The connection is over; the handle is stale when the call returns.
+    Closed {
+        /// The connection.
+        handle: Handle,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum CloseReason {
+    /// Both directions were closed by FIN and acknowledged.
+    Graceful,
+    /// The peer sent RST.
+    Reset,
+    /// The peer answered the SYN with RST: nobody listens there.
+    Refused,
+    /// This side aborted.
+    Aborted,
+    /// No answer within the retransmission limit or the deadline.
+    TimedOut,
+    /// No neighbour answered for the next hop.
+    Unreachable,
+}
+
+impl CloseReason {
+    /// The reason as one lower-case word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CloseReason::Graceful => "graceful",
+            CloseReason::Reset => "reset",
+            CloseReason::Refused => "refused",
+            CloseReason::Aborted => "aborted",
+            CloseReason::TimedOut => "timed_out",
+            CloseReason::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// How an active open chooses its local end and how long it may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ConnectOptions {
+    /// Local address; `None` takes the stack's address on the way to the remote (MUST-44).
+    pub local_address: Option<IpAddr>,
+    /// Local port; `None` draws one (RFC 6056).
+    pub local_port: Option<u16>,
+    /// Give up when the handshake has not completed by then; `None` leaves it to the SYN's retransmission limit.
+    pub deadline: Option<Duration>,
+    /// A number of the application's own, kept with the connection.
+    pub user: u64,
+}
+
+/// Why a listener was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is not one of the stack's.
+    #[error("{0} is not an address of this stack: listen on one of its addresses or on the unspecified one")]
+    NotOurAddress(IpAddr),
+    /// Port 0.
+    #[error("port 0 cannot be listened on: name a port from 1 to 65535")]
+    PortZero,
+    /// Somebody listens there already.
+    #[error("{0} is in use by another listener: choose another port or stop that listener")]
+    InUse(SocketAddr),
+    /// The limit on listeners is reached.
+    #[error("all {0} listeners are in use: raise limits.listeners_max")]
+    TooMany(u32),
+}
+
+/// Why an active open was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Broadcast, multicast, unspecified, loopback or port 0 (MUST-46).
+    #[error("{0} cannot be connected to: it is no unicast address and port")]
+    InvalidRemote(SocketAddr),
+    /// The local address is not one of the stack's.
+    #[error("{0} is not an address of this stack: choose one of its addresses or none")]
+    NotOurAddress(IpAddr),
+    /// No address of the stack is of the remote's family or on the way to it.
+    #[error("no route to {0}: the stack has no address of this family on that network and no gateway")]
+    NoRoute(IpAddr),
+    /// The 4-tuple with the given local port is in use.
+    #[error("local port {0} is in use towards this remote: choose another or let the stack draw one")]
+    PortInUse(u16),
+    /// No local port is free towards this remote.
+    #[error(
+        "no local port is free towards this remote: {in_use} in use, of which {time_wait} in TIME-WAIT; \
+         next free in {next_free_in_ms:?} ms; add local addresses or allow reuse"
+    )]
+    PortsExhausted {
+        /// Ports that belong to a connection or to TIME-WAIT.
+        in_use: u32,
+        /// Ports in TIME-WAIT.
+        time_wait: u32,
+        /// When the oldest TIME-WAIT ends, ms; `None` when no port is in TIME-WAIT.
+        next_free_in_ms: Option<u32>,
+    },
+    /// The table of destinations is full of destinations that own ports.
+    #[error("all {0} destinations own ports: raise limits.destinations_max")]
+    DestinationsExhausted(u32),
+    /// The TCB slab is full.
+    #[error("all {0} TCBs are in use: raise limits.tcbs_max or close connections")]
+    TooManyConnections(u32),
+    /// The TIME-WAIT store is full and its policy is to refuse opens.
+    #[error("all {0} TIME-WAIT places are taken or reserved: raise limits.time_wait_max or choose another policy")]
+    TimeWaitFull(u32),
+}
+
+/// Why a call on a connection was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CallError {
+    /// The handle names no connection: it was closed, and its Closed event told.
+    #[error("the handle is stale: the connection has ended and its Closed event was told")]
+    Stale,
+    /// The connection is not yet open.
+    #[error("the connection is not yet open: wait for Connected or Accepted")]
+    NotOpen,
+    /// This side has closed its direction already.
+    #[error("this side has already closed its direction: no more bytes can be sent")]
+    Closing,
+    /// The connection has ended; only reading and waiting for Closed remain.
+    #[error("the connection has ended: only unread bytes can be taken")]
+    Ended,
+    /// More was consumed than was lent or buffered.
+    #[error("{asked} bytes cannot be consumed, only {unread} are unread")]
+    TooMuchConsumed {
+        /// Bytes asked.
+        asked: usize,
+        /// Bytes unread.
+        unread: usize,
+    },
+}

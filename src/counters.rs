@@ -1,0 +1,273 @@
+//! What a shard counts: one plain `u64` per event and per drop reason, one list of each.
+//!
+//! A shard has one [`Counters`]; nobody else writes it. Other threads see copies that floor 4 publishes.
+
+/// Declares a struct of `u64` counters with their names, and nothing else.
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name { $($(#[$field_doc])* pub $field: u64,)* }
+
+        impl $name {
+            /// Names in the order of [`Self::values`].
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            /// The counts in the order of [`Self::NAMES`].
+            pub fn values(&self) -> [u64; Self::NAMES.len()] {
+                [$(self.$field),*]
+            }
+
+            /// The counters whose values are `values`, in the order of [`Self::NAMES`].
+            pub fn from_values(values: [u64; Self::NAMES.len()]) -> Self {
+                let [$($field),*] = values;
+                Self { $($field),* }
+            }
+
+            /// Name and count of every counter.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                Self::NAMES.iter().copied().zip(self.values())
+            }
+
+            /// Adds each count of `other`.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$field = self.$field.wrapping_add(other.$field);)*
+            }
+
+            /// Each count less that of an `earlier` copy.
+            #[must_use]
+            pub fn since(&self, earlier: &Self) -> Self {
+                Self { $($field: self.$field.wrapping_sub(earlier.$field)),* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Events of one shard.
+    Counters {
+        /// Turns run.
+        turns,
+        /// Turns that found nothing to do.
+        turns_idle,
+        /// Frames taken from the link.
+        frames_received,
+        /// Frames given to the link.
+        frames_sent,
+        /// Segments that parsed.
+        segments_received,
+        /// Segments built from a TCB's state.
+        segments_sent,
+        /// Stateless answers sent: RST, TIME-WAIT ACK.
+        answers_sent,
+        /// Stateless answers dropped for want of a TX frame or a neighbour.
+        answers_dropped,
+        /// Times a TCB stayed on the list of what is owed because no TX frame was free.
+        respond_without_frame,
+        /// Active opens (OPEN calls that made a TCB).
+        opens_active,
+        /// Passive opens (SYNs that made a TCB).
+        opens_passive,
+        /// Connections that reached ESTABLISHED.
+        established,
+        /// Connections that the application was told had ended normally.
+        closed_graceful,
+        /// Connections ended by a RST from the peer.
+        closed_reset,
+        /// Connections ended by this side's ABORT.
+        closed_aborted,
+        /// Connections ended by a time-out.
+        closed_timed_out,
+        /// Active opens refused by a RST.
+        closed_refused,
+        /// SYNs that found the half-open limit or the TCB slab full.
+        syn_dropped_full,
+        /// TIME-WAIT records made.
+        time_wait_created,
+        /// TIME-WAIT records that ended after 2MSL.
+        time_wait_expired,
+        /// TIME-WAIT records that ended because a new incarnation took their 4-tuple.
+        time_wait_reused,
+        /// TIME-WAIT records evicted before 2MSL to make room.
+        time_wait_evicted,
+        /// Connections that went straight to CLOSED because the TIME-WAIT store was full.
+        time_wait_skipped,
+        /// Restarts of 2MSL by a retransmitted FIN.
+        time_wait_restarted,
+        /// Segments that arrived in TIME-WAIT and were answered by an ACK.
+        time_wait_acks,
+        /// RSTs that arrived in TIME-WAIT and were ignored (RFC 1337).
+        time_wait_rst_ignored,
+        /// SYNs and SYN-ACKs sent again.
+        retransmitted_syn,
+        /// Data segments sent again.
+        retransmitted_data,
+        /// FINs sent again.
+        retransmitted_fin,
+        /// RSTs sent.
+        rst_sent,
+        /// RSTs that ended a connection.
+        rst_accepted,
+        /// RSTs outside the window or not exact.
+        rst_ignored,
+        /// Challenge ACKs (RFC 5961) sent.
+        challenge_acks,
+        /// Segments with an unacceptable sequence number.
+        segments_out_of_window,
+        /// Segments with an unacceptable acknowledgment number.
+        segments_bad_ack,
+        /// Segments refused by PAWS (RFC 7323 5).
+        segments_paws,
+        /// Segments in the window but not next in order.
+        segments_out_of_order,
+        /// In-order segments refused because the receive pool had no chunk.
+        receive_pool_exhausted,
+        /// SEND calls that took less than asked because the send pool had no chunk.
+        send_pool_exhausted,
+        /// ARP and neighbour-discovery packets taken.
+        neighbor_packets,
+        /// Times a TCB had to wait for a neighbour.
+        neighbor_waits,
+        /// Connections that ended because no neighbour answered.
+        neighbor_unreachable,
+        /// Echo requests answered.
+        echo_answered,
+        /// Frames that arrived on a shard that does not own their 4-tuple.
+        wrong_shard,
+        /// Frames for another shard that found its queue full.
+        wrong_shard_dropped,
+        /// OPEN calls refused because no port was free.
+        ports_exhausted,
+        /// Hints that were stale when the segment arrived, and were looked up again.
+        hints_stale,
+    }
+}
+
+/// Declares the drop reasons, each with the name under which it is counted.
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $reason:ident = $name:literal,)*) => {
+        /// Why a frame was dropped. Every dropped frame is counted under exactly one of these.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[$doc])* $reason,)* }
+
+        impl DropReason {
+            /// Every reason, in order of its number.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$reason),*];
+
+            /// The name under which it is counted.
+            pub const fn name(self) -> &'static str {
+                match self { $(DropReason::$reason => $name,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Shorter than its headers.
+    Truncated = "truncated",
+    /// Longer than the MTU allows.
+    TooLong = "too_long",
+    /// Not for this stack's MAC address.
+    NotOurMac = "not_our_mac",
+    /// An EtherType that the stack does not speak.
+    EtherType = "ether_type",
+    /// More than one VLAN tag, or a tag that this stack is not on.
+    Vlan = "vlan",
+    /// An IPv4 header that contradicts itself.
+    Ipv4Header = "ipv4_header",
+    /// A wrong IPv4 header checksum.
+    Ipv4Checksum = "ipv4_checksum",
+    /// A fragment.
+    Fragment = "fragment",
+    /// An IPv6 header or extension header that the stack does not take.
+    Ipv6Header = "ipv6_header",
+    /// An upper protocol that the stack does not speak.
+    Protocol = "protocol",
+    /// A source or destination that no TCP segment may have: broadcast, multicast, loopback, 0/8, source = destination.
+    Address = "address",
+    /// Not addressed to this stack.
+    NotOurAddress = "not_our_address",
+    /// A TCP data offset below 5 or past the segment.
+    TcpDataOffset = "tcp_data_offset",
+    /// Malformed TCP options.
+    TcpOptions = "tcp_options",
+    /// A wrong TCP checksum.
+    TcpChecksum = "tcp_checksum",
+    /// A TCP checksum that holds only the pseudo-header sum: the peer left it to hardware that is not there.
+    TcpChecksumPartial = "tcp_checksum_partial",
+    /// A port 0.
+    TcpPort = "tcp_port",
+    /// Malformed ICMP or a wrong ICMP checksum.
+    Icmp = "icmp",
+    /// An ICMP message that asks nothing of this stack.
+    IcmpIgnored = "icmp_ignored",
+    /// Malformed ARP.
+    Arp = "arp",
+    /// Malformed neighbour discovery.
+    Ndp = "ndp",
+}
+
+/// Dropped frames by reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drops([u64; DropReason::ALL.len()]);
+
+impl Default for Drops {
+    fn default() -> Drops {
+        Drops([0; DropReason::ALL.len()])
+    }
+}
+
+impl Drops {
+    /// Counts one frame; returns whether it was the first for this reason.
+    #[inline]
+    pub fn count(&mut self, reason: DropReason) -> bool {
+        let count = &mut self.0[reason as usize];
+        *count += 1;
+        *count == 1
+    }
+
+    /// Frames dropped for `reason`.
+    pub fn of(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Frames dropped for any reason.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Name and count of every reason.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        DropReason::ALL.iter().map(|&reason| (reason.name(), self.of(reason)))
+    }
+
+    /// Adds each count of `other`.
+    pub fn add(&mut self, other: &Drops) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_are_one_list() {
+        let counters = Counters { hints_stale: 9, turns: 1, ..Counters::default() };
+        assert_eq!(counters.iter().next(), Some(("turns", 1)));
+        assert_eq!(counters.iter().last(), Some(("hints_stale", 9)));
+        assert_eq!(Counters::from_values(counters.values()), counters);
+    }
+
+    #[test]
+    fn first_drop_of_a_reason_is_told_apart() {
+        let mut drops = Drops::default();
+        assert!(drops.count(DropReason::TcpChecksum));
+        assert!(!drops.count(DropReason::TcpChecksum));
+        assert!(drops.count(DropReason::Arp));
+        assert_eq!((drops.of(DropReason::TcpChecksum), drops.total()), (2, 3));
+    }
+}

@@ -1,0 +1,44 @@
+//! synfin: a kernel-bypass TCP stack on AF_XDP for connections that come and go.
+//!
+//! Six floors, imports point down only (`docs/design.md`):
+//!
+//! | floor | modules |
+//! | --- | --- |
+//! | 5 | `cli`, the benchmark |
+//! | 4 | [`stack`], `observe` |
+//! | 3 | [`shard`] (one turn: `shard/turn.rs`), [`api`] |
+//! | 2 | [`tcp`], [`flow`], [`timer`], [`neighbor`] |
+//! | 1 | [`wire`], [`link`] |
+//! | 0 | [`limits`], [`seq`], [`tick`], [`four_tuple`], [`ids`], [`counters`], [`prefetch`] |
+//!
+//! Without features the library is `no_std` + alloc: floors 0 to 3 without AF_XDP.
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
+
+extern crate alloc;
+
+#[macro_use]
+pub mod counters;
+pub mod four_tuple;
+pub mod ids;
+pub mod limits;
+pub mod prefetch;
+pub mod seq;
+pub mod tick;
+
+pub mod link;
+pub mod wire;
+
+pub mod flow;
+pub mod neighbor;
+pub mod tcp;
+pub mod timer;
+
+pub mod api;
+pub mod shard;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "std")]
+pub mod observe;
+#[cfg(feature = "std")]
+pub mod stack;

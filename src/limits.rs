@@ -1,0 +1,87 @@
+//! The numbers that bound a shard. Every one says unit, origin, and what breaks if it is smaller or larger.
+
+/// How much a shard may hold. Memory is laid out from this once, at start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// TCBs of one shard (half-open, open and remnants), records of 256 B.
+    pub tcbs_max: u32,
+    /// TIME-WAIT records of one shard, 32 B (IPv4) or 56 B (IPv6) each.
+    pub time_wait_max: u32,
+    /// Half-open connections over all listeners of one shard (B10).
+    pub half_open_max: u32,
+    /// Chunks of [`CHUNK_BYTES`] for unacknowledged and unread bytes of one shard.
+    pub chunks_max: u32,
+    /// Destinations (remote address, remote port, local address) that own a port, of one shard.
+    pub destinations_max: u32,
+    /// Neighbours of one shard.
+    pub neighbors_max: u32,
+    /// Listeners of one shard.
+    pub listeners_max: u32,
+    /// Events told to the application per turn; more wait for the next turn.
+    pub events_per_turn: u32,
+    /// Frames per ring operation.
+    pub burst: u32,
+}
+
+impl Default for Limits {
+    /// A laptop's worth: under 256 MB for one shard.
+    fn default() -> Limits {
+        Limits {
+            tcbs_max: 128 * 1024,
+            time_wait_max: 1024 * 1024,
+            half_open_max: 16 * 1024,
+            chunks_max: 16 * 1024,
+            destinations_max: 4096,
+            neighbors_max: 1024,
+            listeners_max: 256,
+            events_per_turn: 512,
+            burst: 64,
+        }
+    }
+}
+
+/// Largest burst, frames. Origin: above 64 the rates of AF_XDP on veth do not rise. Larger costs L1: a parsed segment takes about 150 B.
+pub const BURST_MAX: u32 = 256;
+
+/// Payload of one chunk, bytes. Origin: one full-sized Ethernet segment and a cache-line multiple; smaller splits every segment, larger wastes memory on small sends.
+pub const CHUNK_BYTES: usize = 2048;
+
+/// Smallest segment size accepted from a peer's MSS option, bytes. Origin: CVE-2019-11479; smaller lets a peer multiply our packets.
+pub const MSS_MIN: u16 = 48;
+
+/// Send MSS without an MSS option over IPv4, bytes. Origin: RFC 9293 3.7.1, MUST-15.
+pub const MSS_DEFAULT_V4: u16 = 536;
+
+/// Send MSS without an MSS option over IPv6, bytes. Origin: RFC 9293 3.7.1, MUST-15.
+pub const MSS_DEFAULT_V6: u16 = 1220;
+
+/// First retransmission time-out, ms. Origin: RFC 6298 2.1. Smaller resends to distant peers; larger stalls one lost SYN.
+pub const RTO_INITIAL_MS: u32 = 1000;
+
+/// Smallest retransmission time-out, ms. Origin: RFC 6298 2.4 (SHOULD 1 s).
+pub const RTO_MIN_MS: u32 = 1000;
+
+/// Largest retransmission time-out, ms. Origin: RFC 6298 2.5 (at least 60 s).
+pub const RTO_MAX_MS: u32 = 64_000;
+
+/// Retransmissions of a SYN before an active open times out. Origin: MUST-23, three minutes: 1+2+4+8+16+32+64+64 s (B11).
+pub const SYN_RETRIES: u8 = 7;
+
+/// Retransmissions of a SYN-ACK before half-open state is removed (B11; a named deviation, half-open state is the attacker's).
+pub const SYN_ACK_RETRIES: u8 = 5;
+
+/// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s (SHLD-11): 15 take about 13 minutes.
+pub const DATA_RETRIES: u8 = 15;
+
+/// Maximum segment lifetime, ms (B40). 2MSL is then 60 s, as on Linux; RFC 9293 3.4.2 says 2 minutes for MSL, "arbitrarily".
+pub const MSL_MS: u32 = 30_000;
+
+/// How long FIN-WAIT-2 may last once the application has gone, ms (B37). Origin: Linux's tcp_fin_timeout.
+pub const FIN_WAIT_2_MS: u32 = 60_000;
+
+/// Range of local ports for active opens. Origin: Linux's ip_local_port_range (RFC 6056 would take 1024 to 65535; both ends are settings).
+pub const PORTS: (u16, u16) = (32_768, 60_999);
+
+const _: () = assert!(BURST_MAX.is_power_of_two());
+const _: () = assert!(RTO_MIN_MS <= RTO_INITIAL_MS && RTO_INITIAL_MS <= RTO_MAX_MS);
+const _: () = assert!(CHUNK_BYTES.is_multiple_of(64));

@@ -1,0 +1,4 @@
+//! The `synfin` command.
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

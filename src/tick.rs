@@ -1,0 +1,113 @@
+//! Time as a value. Nothing below floor 4 reads a clock: `Now` enters a turn once and is handed down.
+
+use core::fmt;
+
+/// One instant: microseconds since an origin that the stack chose. 64 bits never wrap in practice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Now(u64);
+
+impl Now {
+    /// The instant `micros` microseconds after the origin.
+    pub const fn from_us(micros: u64) -> Now {
+        Now(micros)
+    }
+
+    /// The instant `millis` milliseconds after the origin.
+    pub const fn from_ms(millis: u64) -> Now {
+        Now(millis * 1000)
+    }
+
+    /// Microseconds since the origin.
+    pub const fn us(self) -> u64 {
+        self.0
+    }
+
+    /// The same instant in ticks.
+    #[inline]
+    pub const fn tick(self) -> Tick {
+        Tick((self.0 / 1000) as u32)
+    }
+
+    /// The instant `millis` milliseconds later.
+    #[must_use]
+    pub const fn plus_ms(self, millis: u64) -> Now {
+        Now(self.0 + millis * 1000)
+    }
+}
+
+/// A point in time as records store it: milliseconds modulo 2^32 (49.7 days).
+///
+/// Like sequence numbers, two ticks compare correctly only while they are less than 2^31 ms (24.8 days) apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Tick(pub u32);
+
+impl Tick {
+    /// Ticks per second.
+    pub const PER_SECOND: u32 = 1000;
+
+    /// `self` is at or before `other`.
+    #[inline]
+    pub const fn is_at_or_before(self, other: Tick) -> bool {
+        (other.0.wrapping_sub(self.0) as i32) >= 0
+    }
+
+    /// `self` is strictly before `other`.
+    #[inline]
+    pub const fn is_before(self, other: Tick) -> bool {
+        (other.0.wrapping_sub(self.0) as i32) > 0
+    }
+
+    /// The tick `count` ticks later.
+    #[inline]
+    #[must_use]
+    pub const fn plus(self, count_ticks: u32) -> Tick {
+        Tick(self.0.wrapping_add(count_ticks))
+    }
+
+    /// Ticks from `earlier` to `self`, modulo 2^32.
+    #[inline]
+    pub const fn since(self, earlier: Tick) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
+    /// Ticks from `self` until `later`; 0 when `later` has passed.
+    #[inline]
+    pub const fn until(self, later: Tick) -> u32 {
+        let distance = later.0.wrapping_sub(self.0) as i32;
+        if distance > 0 { distance as u32 } else { 0 }
+    }
+
+    /// The earlier of two ticks.
+    #[inline]
+    #[must_use]
+    pub const fn min(self, other: Tick) -> Tick {
+        if other.is_before(self) { other } else { self }
+    }
+}
+
+impl fmt::Debug for Tick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_compare_across_the_wrap() {
+        let a = Tick(u32::MAX - 2);
+        let b = a.plus(5);
+        assert_eq!(b, Tick(2));
+        assert!(a.is_before(b) && a.is_at_or_before(a) && !a.is_before(a));
+        assert_eq!((b.since(a), a.until(b), b.until(a)), (5, 5, 0));
+        assert_eq!(a.min(b), a);
+        assert_eq!(b.min(a), a);
+    }
+
+    #[test]
+    fn now_becomes_ticks_modulo_2_32() {
+        assert_eq!(Now::from_ms(1 << 32).plus_ms(7).tick(), Tick(7));
+    }
+}
