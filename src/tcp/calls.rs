@@ -1,10 +1,9 @@
 //! RFC 9293 3.10.2 to 3.10.5: what the application asks of a connection.
 
 use super::state::State;
-use super::tcb::{Opened, Tcb};
-use super::{Answer, Context, output};
+use super::tcb::Tcb;
+use super::{Context, output};
 use crate::limits::FIN_WAIT_2_MS;
-use crate::wire::tcp::Flags;
 
 /// Why the state does not allow a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +56,7 @@ pub enum Closed {
     FinFollows,
     /// The connection is gone at once; nobody needs to be told on the wire (SYN-SENT).
     Gone,
-    /// Bytes were not read: the connection is aborted with a RST (RFC 2525 2.17).
+    /// Bytes were not read, or the handshake is not over: the connection is aborted with a RST (RFC 2525 2.17).
     Aborts,
 }
 
@@ -69,7 +68,9 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
     let next = match tcb.state {
         State::Closed => return Err(Refused::Ended),
         State::SynSent => return Ok(Closed::Gone),
-        State::SynReceived | State::Established => State::FinWait1,
+        // An active open that has crossed a SYN: the application was told nothing yet, and wants nothing any more.
+        State::SynReceived => return Ok(Closed::Aborts),
+        State::Established => State::FinWait1,
         State::CloseWait => State::LastAck,
         State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck => {
             if !both {
@@ -82,10 +83,6 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
             return Ok(Closed::FinFollows);
         }
     };
-    if tcb.state == State::SynReceived {
-        // The application of an active open that crossed a SYN closes before it was told: the handshake goes on first.
-        return Err(Refused::NotOpen);
-    }
     tcb.state = next;
     tcb.fin_queued = true;
     tcb.app_closed |= both;
@@ -93,25 +90,16 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
     Ok(Closed::FinFollows)
 }
 
-/// ABORT: the RST that the peer gets, where the state owes one (RFC 9293 3.10.5).
-pub fn abort(tcb: &Tcb) -> Option<Answer> {
-    match (tcb.state, tcb.opened) {
-        (State::Closed | State::SynSent, _) => None,
-        (
-            State::SynReceived
-            | State::Established
-            | State::FinWait1
-            | State::FinWait2
-            | State::CloseWait
-            | State::Closing
-            | State::LastAck,
-            Opened::Passively | Opened::Actively,
-        ) => Some(Answer {
-            seq: tcb.snd_nxt,
-            ack: tcb.rcv_nxt,
-            flags: Flags::RST | Flags::ACK,
-            wnd: 0,
-            timestamps: None,
-        }),
+/// ABORT: whether the peer gets a RST (RFC 9293 3.10.5).
+pub const fn abort_owes_reset(tcb: &Tcb) -> bool {
+    match tcb.state {
+        State::Closed | State::SynSent => false,
+        State::SynReceived
+        | State::Established
+        | State::FinWait1
+        | State::FinWait2
+        | State::CloseWait
+        | State::Closing
+        | State::LastAck => true,
     }
 }

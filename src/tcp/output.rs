@@ -35,7 +35,7 @@ pub struct Plan {
 /// The next segment that is owed and may be sent, or `None` when nothing may be sent now; then nothing is owed either.
 pub fn next(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
     let plan = match tcb.state {
-        State::Closed => None,
+        State::Closed => reset(tcb),
         State::SynSent => syn(tcb, cx, Flags::SYN),
         State::SynReceived => syn(tcb, cx, Flags::SYN | Flags::ACK).or_else(|| pure_ack(tcb, cx)),
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
@@ -73,6 +73,20 @@ pub fn has_unsent(tcb: &Tcb) -> bool {
 /// The peer's window has changed: what waited for it may go.
 pub fn window_changed(tcb: &mut Tcb) {
     tcb.owed.data |= has_unsent(tcb);
+}
+
+/// The RST of an ABORT.
+fn reset(tcb: &mut Tcb) -> Option<Plan> {
+    core::mem::take(&mut tcb.owed.reset).then(|| Plan {
+        seq: tcb.snd_nxt,
+        ack: tcb.rcv_nxt,
+        flags: Flags::RST | Flags::ACK,
+        wnd: 0,
+        options: Options::default(),
+        text_offset: 0,
+        text_len: 0,
+        again: false,
+    })
 }
 
 /// Our SYN or SYN-ACK, first or again.

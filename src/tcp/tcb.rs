@@ -128,6 +128,8 @@ pub struct Owed {
     pub ack: bool,
     /// Duplicate ACKs for segments out of order, one each up to a bound.
     pub duplicate_acks: u8,
+    /// A RST: the connection was aborted. It is all that a TCB in CLOSED can owe.
+    pub reset: bool,
     /// Octets or a FIN that windows may now allow.
     pub data: bool,
     /// The first unacknowledged segment again.
