@@ -244,3 +244,116 @@ const UNUSED: u8 = 0xc5;
 
 const _: () = assert!(size_of::<Chain>() <= 24);
 const _: () = assert!(CHUNK_BYTES <= u16::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Append(usize, usize),
+        Consume(usize, u32),
+        Slices(usize, u32, u32),
+        Clear(usize),
+        Reserve(u32),
+        AppendReserved(usize, usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let length = prop_oneof![0..100usize, Just(CHUNK_BYTES), 0..5000usize];
+        let which = 0..2usize;
+        prop_oneof![
+            4 => (which.clone(), length.clone()).prop_map(|(c, n)| Op::Append(c, n)),
+            3 => (which.clone(), 0..5000u32).prop_map(|(c, n)| Op::Consume(c, n)),
+            4 => (which.clone(), 0..20_000u32, 0..4000u32).prop_map(|(c, o, n)| Op::Slices(c, o, n)),
+            1 => which.clone().prop_map(Op::Clear),
+            1 => (0..4u32).prop_map(Op::Reserve),
+            2 => (which, 0..=CHUNK_BYTES).prop_map(|(c, n)| Op::AppendReserved(c, n)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_operations_agree_with_two_byte_queues(count in 0..12u32, ops in proptest::collection::vec(op(), 1..120)) {
+            let mut pool = Chunks::new(count);
+            let mut chains = [Chain::default(), Chain::default()];
+            let mut models = [VecDeque::new(), VecDeque::new()];
+            let (mut reserved, mut byte) = (0u32, 0u8);
+            for op in ops {
+                match op {
+                    Op::Append(c, length) => {
+                        let bytes = fresh_bytes(&mut byte, length);
+                        let fits = (chains[c].room() + pool.free() * CHUNK).min(length as u32);
+                        prop_assert_eq!(pool.append(&mut chains[c], &bytes), fits as usize);
+                        models[c].extend(&bytes[..fits as usize]);
+                    }
+                    Op::AppendReserved(c, length) if reserved > 0 => {
+                        let bytes = fresh_bytes(&mut byte, length);
+                        pool.append_reserved(&mut chains[c], &bytes);
+                        reserved -= 1;
+                        models[c].extend(&bytes);
+                    }
+                    Op::AppendReserved(..) => {}
+                    Op::Consume(c, n) => {
+                        pool.consume(&mut chains[c], n);
+                        let n = models[c].len().min(n as usize);
+                        models[c].drain(..n);
+                    }
+                    Op::Slices(c, offset, len) => {
+                        let pieces = pool.slices(&mut chains[c], offset, len);
+                        let expected: Vec<u8> = models[c].iter().skip(offset as usize).take(CHUNK_BYTES.min(len as usize)).copied().collect();
+                        prop_assert_eq!(pieces.concat(), expected);
+                    }
+                    Op::Clear(c) => {
+                        pool.clear(&mut chains[c]);
+                        models[c].clear();
+                    }
+                    Op::Reserve(n) => {
+                        let free = pool.free();
+                        prop_assert_eq!(pool.reserve(n), n <= free);
+                        reserved += if n <= free { n } else { 0 };
+                    }
+                }
+                for (chain, model) in chains.iter().zip(&models) {
+                    let front = pool.front(chain);
+                    prop_assert_eq!((chain.len() as usize, chain.is_empty(), front.is_empty()), (model.len(), model.is_empty(), model.is_empty()));
+                    prop_assert!(front.iter().eq(model.iter().take(front.len())));
+                }
+                prop_assert_eq!(pool.free() + reserved + chains[0].chunks() + chains[1].chunks(), count);
+            }
+        }
+    }
+
+    fn fresh_bytes(next: &mut u8, length: usize) -> Vec<u8> {
+        (0..length)
+            .map(|_| {
+                *next = next.wrapping_mul(5).wrapping_add(17);
+                *next
+            })
+            .collect()
+    }
+
+    #[test]
+    fn reservation_keeps_a_chunk_from_others() {
+        let mut pool = Chunks::new(2);
+        let (mut promised, mut greedy) = (Chain::default(), Chain::default());
+        assert!(pool.reserve(1) && !pool.reserve(2));
+        assert_eq!(pool.append(&mut greedy, &[7; 3 * CHUNK_BYTES]), CHUNK_BYTES);
+        pool.append_reserved(&mut promised, &[9; CHUNK_BYTES]);
+        assert_eq!((pool.free(), promised.len()), (0, CHUNK));
+        pool.clear(&mut greedy);
+        assert!(pool.reserve(1));
+        pool.unreserve(1);
+        assert_eq!(pool.free(), 1);
+    }
+
+    #[test]
+    fn empty_pool_takes_nothing() {
+        let mut pool = Chunks::new(0);
+        let mut chain = Chain::default();
+        assert_eq!((pool.append(&mut chain, b"x"), pool.free(), pool.reserve(1)), (0, 0, false));
+        pool.clear(&mut chain);
+    }
+}

@@ -277,3 +277,130 @@ const EACH_BYTE: u128 = u128::from_le_bytes([0x01; 16]);
 const LOW_BITS: u128 = EACH_BYTE * 0x7f;
 
 const _: () = assert!(size_of::<Bucket>() == 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Kind;
+    use core::net::Ipv4Addr;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn tuple(number: u32) -> FourTuple {
+        let [a, b, c, d] = number.to_be_bytes();
+        FourTuple::new(Ipv4Addr::new(10, 0, 0, 1).into(), 80, Ipv4Addr::new(10, a, b, c).into(), u16::from(d))
+    }
+
+    fn value(number: u32) -> Value {
+        Value::new(Kind::Tcb, number)
+    }
+
+    proptest! {
+        #[test]
+        fn any_operations_agree_with_a_map(
+            max in 0..60u32,
+            key in any::<(u64, u64)>(),
+            same_home in any::<bool>(),
+            ops in proptest::collection::vec((0..4u8, 0..80u32, 0..1000u32), 1..300),
+        ) {
+            let mut index = Index::new(max, key);
+            // Either real hashes, or hashes of which many share a home and a tag.
+            let hash_of = |index: &Index, n: u32| if same_home { Hash(u64::from(n % 3) << 61 | u64::from(n % 2)) } else { index.hash(&tuple(n)) };
+            let mut model: HashMap<u32, Value> = HashMap::new();
+            for (op, n, number) in ops {
+                let hash = hash_of(&index, n);
+                let before = index.change_count(hash);
+                let new = value(n * 1000 + number);
+                let changed = match (op, model.get(&n).copied()) {
+                    (0 | 1, None) => {
+                        let inserted = index.insert(hash, new);
+                        prop_assert_eq!(inserted.is_ok(), model.len() < max as usize);
+                        if inserted.is_ok() { model.insert(n, new); }
+                        inserted.is_ok()
+                    }
+                    (0 | 1, Some(old)) => {
+                        prop_assert!(index.replace(hash, old, new));
+                        model.insert(n, new);
+                        true
+                    }
+                    (_, Some(old)) => {
+                        prop_assert!(index.remove(hash, old) && !index.remove(hash, old));
+                        model.remove(&n);
+                        true
+                    }
+                    (_, None) => {
+                        prop_assert!(!index.replace(hash, new, new));
+                        false
+                    }
+                };
+                prop_assert_eq!(index.change_count(hash) != before, changed);
+                prop_assert_eq!(index.len() as usize, model.len());
+                for n in 0..80 {
+                    let found = index.find(hash_of(&index, n), |v| v.number() / 1000 == n);
+                    prop_assert_eq!(found, model.get(&n).copied());
+                    prop_assert!(found.is_none() || index.candidate(hash_of(&index, n)).is_some());
+                }
+            }
+            for (n, old) in model {
+                prop_assert!(index.remove(hash_of(&index, n), old));
+            }
+            prop_assert!(index.buckets.iter().all(|bucket| bucket.passed == 0 && bucket.tags == [EMPTY; PLACES]));
+        }
+    }
+
+    #[test]
+    fn filled_to_its_bound_finds_everything_within_few_buckets() {
+        let mut index = Index::new(FLOOD, (3, 4));
+        for n in 0..FLOOD {
+            index.insert(index.hash(&tuple(n)), value(n)).unwrap();
+        }
+        assert_eq!(index.insert(index.hash(&tuple(FLOOD)), value(FLOOD)), Err(Full));
+        assert!((0..FLOOD).all(|n| index.find(index.hash(&tuple(n)), |v| v.number() == n).is_some()));
+        assert!(index.longest_probe() <= 64, "{}", index.longest_probe());
+        assert!(index.bytes() <= u64::from(FLOOD) * 667 / 100 + 64);
+        assert_eq!(index.bytes(), Index::bill(FLOOD));
+    }
+
+    /// T30: 4-tuples that an attacker made collide under a key it guessed scatter under the real one.
+    #[test]
+    fn flood_of_chosen_tuples_keeps_probes_short() {
+        let guessed = Index::new(FLOOD, (0, 0));
+        let mut index = Index::new(FLOOD, (0x5eed, 0xca5e));
+        let chosen = (0..).map(tuple).filter(|tuple| guessed.home(guessed.hash(tuple)) < 64).take(2000);
+        let mut collided = Index::new(FLOOD, (0, 0));
+        for (number, tuple) in (0..).zip(chosen) {
+            index.insert(index.hash(&tuple), value(number)).unwrap();
+            collided.insert(collided.hash(&tuple), value(number)).unwrap();
+        }
+        assert!(collided.longest_probe() > 100, "the tuples do collide under the guessed key");
+        assert!(index.longest_probe() <= 2, "{}", index.longest_probe());
+    }
+
+    #[test]
+    fn overflow_count_at_its_maximum_stays_and_loses_nothing() {
+        let mut index = Index::new(24, (1, 2));
+        let home = Hash(7);
+        index.buckets[0].passed = u16::MAX - 1;
+        (0..15).for_each(|n| index.insert(home, value(n)).unwrap());
+        assert_eq!(index.buckets[0].passed, u16::MAX);
+        assert!((0..15).all(|n| index.find(home, |v| v.number() == n).is_some()));
+        (0..15).for_each(|n| assert!(index.remove(home, value(n))));
+        assert_eq!((index.find(home, |_| true), index.buckets[0].passed), (None, u16::MAX));
+    }
+
+    #[test]
+    fn families_and_directions_hash_apart() {
+        let index = Index::new(1, (1, 2));
+        let v4 = tuple(77);
+        assert_ne!(index.hash(&v4), index.hash(&v4.reversed()));
+        let v6 = FourTuple::new(
+            Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().into(),
+            80,
+            Ipv4Addr::new(10, 0, 0, 0).to_ipv6_mapped().into(),
+            77,
+        );
+        assert_ne!(index.hash(&v4), index.hash(&v6));
+    }
+
+    const FLOOD: u32 = 200_000;
+}

@@ -139,3 +139,105 @@ impl<Which> Default for List<Which> {
 
 /// In no list. [`NONE`] means the end of one.
 const UNLINKED: u32 = NONE - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    #[derive(Default)]
+    struct Item {
+        generation: u32,
+        ready: Link,
+        idle: Link,
+    }
+
+    struct Ready;
+    struct Idle;
+
+    impl Record for Item {
+        fn generation(&self) -> u32 {
+            self.generation
+        }
+        fn set_generation(&mut self, generation: u32) {
+            self.generation = generation;
+        }
+    }
+
+    impl Linked<Ready> for Item {
+        fn link(&self) -> &Link {
+            &self.ready
+        }
+        fn link_mut(&mut self) -> &mut Link {
+            &mut self.ready
+        }
+    }
+
+    impl Linked<Idle> for Item {
+        fn link(&self) -> &Link {
+            &self.idle
+        }
+        fn link_mut(&mut self) -> &mut Link {
+            &mut self.idle
+        }
+    }
+
+    fn numbers<Which>(list: &List<Which>, slab: &Slab<Item>) -> Vec<u32>
+    where
+        Item: Linked<Which>,
+    {
+        std::iter::successors(list.front(), |&number| list.after(slab, number)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_operations_agree_with_two_deques(ops in proptest::collection::vec((0..6u8, 0..ITEMS), 1..200)) {
+            let mut slab = Slab::<Item>::new(ITEMS);
+            while slab.insert().is_some() {}
+            let (mut ready, mut idle) = (List::<Ready>::new(), List::<Idle>::new());
+            let (mut ready_model, mut idle_model) = (VecDeque::new(), VecDeque::new());
+            for (op, number) in ops {
+                match op {
+                    0 => {
+                        ready.push_back(&mut slab, number);
+                        if !ready_model.contains(&number) { ready_model.push_back(number) }
+                    }
+                    1 => {
+                        idle.push_back(&mut slab, number);
+                        if !idle_model.contains(&number) { idle_model.push_back(number) }
+                    }
+                    2 => prop_assert_eq!(ready.pop_front(&mut slab), ready_model.pop_front()),
+                    3 => prop_assert_eq!(idle.pop_front(&mut slab), idle_model.pop_front()),
+                    4 => {
+                        ready.remove(&mut slab, number);
+                        ready_model.retain(|&n| n != number);
+                    }
+                    _ => {
+                        idle.remove(&mut slab, number);
+                        idle_model.retain(|&n| n != number);
+                    }
+                }
+                prop_assert_eq!(&ready_model, &numbers(&ready, &slab));
+                prop_assert_eq!(&idle_model, &numbers(&idle, &slab));
+                prop_assert_eq!((ready.len() as usize, ready.is_empty()), (ready_model.len(), ready_model.is_empty()));
+                prop_assert_eq!((ready.front(), ready.back()), (ready_model.front().copied(), ready_model.back().copied()));
+                prop_assert_eq!(List::<Idle>::is_linked(&slab, number), idle_model.contains(&number));
+            }
+        }
+    }
+
+    #[test]
+    fn alone_in_a_list_is_linked() {
+        let mut slab = Slab::<Item>::new(1);
+        let number = slab.insert().unwrap();
+        let mut list = List::<Ready>::new();
+        assert!(!List::<Ready>::is_linked(&slab, number));
+        list.push_back(&mut slab, number);
+        assert!(List::<Ready>::is_linked(&slab, number) && !List::<Idle>::is_linked(&slab, number));
+        assert_eq!(list.pop_front(&mut slab), Some(number));
+        assert!(!List::<Ready>::is_linked(&slab, number));
+    }
+
+    const ITEMS: u32 = 8;
+}

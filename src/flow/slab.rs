@@ -135,3 +135,77 @@ impl<R: Record> IndexMut<u32> for Slab<R> {
 const fn is_live(generation: u32) -> bool {
     generation & 1 == 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{HashMap, HashSet};
+
+    #[derive(Default, Debug, PartialEq)]
+    struct Item {
+        generation: u32,
+        content: u64,
+    }
+
+    impl Record for Item {
+        fn generation(&self) -> u32 {
+            self.generation
+        }
+        fn set_generation(&mut self, generation: u32) {
+            self.generation = generation;
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_operations_agree_with_a_map(max in 0..6u32, start in any::<u32>(), ops in proptest::collection::vec((any::<bool>(), any::<u32>()), 1..100)) {
+            let mut slab = Slab::<Item>::new(max);
+            // Half of the slabs have slots at the end of their generations.
+            let start = if start % 2 == 0 { 0 } else { u32::MAX - start % 8 } & !1;
+            slab.records.iter_mut().for_each(|item| item.generation = start);
+            let mut model = HashMap::new();
+            let mut names = HashSet::new();
+            for (insert, pick) in ops {
+                if insert {
+                    let taken = slab.insert();
+                    prop_assert_eq!(taken.is_some(), model.len() < max as usize);
+                    let Some(number) = taken else { continue };
+                    prop_assert_eq!(slab[number].content, 0, "records start as default");
+                    let generation = slab[number].generation;
+                    prop_assert!(names.insert((number, generation)), "a name is given once");
+                    slab[number].content = u64::from(pick) + 1;
+                    model.insert(number, (generation, u64::from(pick) + 1));
+                } else if let Some((&number, &(generation, _))) = model.iter().nth(pick as usize % model.len().max(1)) {
+                    slab.remove(number);
+                    model.remove(&number);
+                    prop_assert_eq!(slab.get(number, generation), None);
+                    prop_assert_eq!(slab.get_mut(number, generation.wrapping_add(1)), None);
+                }
+                prop_assert_eq!(slab.len() as usize, model.len());
+                for (&number, &(generation, content)) in &model {
+                    prop_assert_eq!(slab.get(number, generation).map(|item| item.content), Some(content));
+                    prop_assert_eq!(slab.get(number, generation.wrapping_sub(2)), None);
+                }
+                prop_assert!(slab.iter().map(|(number, item)| (number, (item.generation, item.content))).collect::<HashMap<_, _>>() == model);
+            }
+        }
+    }
+
+    #[test]
+    fn last_slot_freed_is_first_taken() {
+        let mut slab = Slab::<Item>::new(3);
+        assert_eq!([slab.insert(), slab.insert(), slab.insert(), slab.insert()], [Some(0), Some(1), Some(2), None]);
+        slab.remove(0);
+        slab.remove(2);
+        assert_eq!([slab.insert(), slab.insert()], [Some(2), Some(0)]);
+    }
+
+    #[test]
+    fn numbers_past_the_end_are_nobody() {
+        let slab = Slab::<Item>::new(0);
+        assert_eq!((slab.get(0, 1), slab.is_live(u32::MAX), slab.max()), (None, false, 0));
+        slab.prefetch(7);
+        assert_eq!(Slab::<Item>::bill(10), 200);
+    }
+}
