@@ -35,6 +35,9 @@ pub mod tcb;
 pub mod time_wait;
 pub mod timeouts;
 
+#[cfg(test)]
+mod tests;
+
 use self::state::CloseReason;
 use crate::seq::Seq;
 use crate::tick::Now;
