@@ -105,7 +105,7 @@ pub(super) enum Reply {
 }
 
 impl Burst {
-    pub fn new(limits: &Limits) -> Burst {
+    pub(super) fn new(limits: &Limits) -> Burst {
         let burst = limits.burst as usize;
         let expiries = expire_budget(limits);
         Burst {

@@ -14,7 +14,6 @@ use crate::tick::Now;
 use ::core::net::{IpAddr, SocketAddr};
 
 /// The calls of one shard, for the time of one event.
-#[derive(Debug)]
 pub struct Calls<'a> {
     pub(super) core: &'a mut Core,
     received: &'a Chunks,
@@ -57,7 +56,9 @@ impl<'a> Calls<'a> {
 
     /// Takes no more connections; those that exist live on. Returns whether the listener existed.
     pub fn stop_listening(&mut self, listener: ListenerId) -> bool {
-        self.core.listeners.remove(listener.0)
+        let listens = self.core.listeners.end(listener.0).is_some();
+        self.core.listeners.remove(listener.0);
+        listens
     }
 
     /// Opens a connection (RFC 9293 3.9.1.1, active). The outcome comes as Connected or Closed.

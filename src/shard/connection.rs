@@ -95,7 +95,7 @@ impl Default for Connection {
 
 impl Connection {
     /// The application's name for the connection in slot `number`.
-    pub fn handle(&self, number: u32) -> Handle {
+    pub(super) fn handle(&self, number: u32) -> Handle {
         Handle { number, generation: self.generation }
     }
 }

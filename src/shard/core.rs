@@ -9,7 +9,7 @@ use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
 use crate::flow::list::List;
 use crate::flow::listeners::Listeners;
-use crate::flow::ports::Destinations;
+use crate::flow::ports::{DestinationLimits, Destinations};
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
@@ -26,7 +26,6 @@ use crate::wire::ethernet::MacAddress;
 use alloc::vec::Vec;
 
 /// Everything of a shard but its link, its application and the bytes lent to it.
-#[derive(Debug)]
 pub(super) struct Core {
     pub settings: Settings,
     pub limits: Limits,
@@ -55,7 +54,12 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub fn new(config: &ShardConfig, settings: Settings, mac: MacAddress, now: Now) -> Result<Core, ConfigError> {
+    pub(super) fn new(
+        config: &ShardConfig,
+        settings: Settings,
+        mac: MacAddress,
+        now: Now,
+    ) -> Result<Core, ConfigError> {
         let limits = config.limits;
         let routes = Routes::new(&config.addresses, &config.gateways)?;
         let (low, high) = config.ports;
@@ -84,7 +88,15 @@ impl Core {
             listeners: Listeners::new(limits.listeners_max),
             time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),
             time_wait_v6: TimeWaitStore::new(time_wait_v6_max, two_msl_ms),
-            destinations: Destinations::new(limits.destinations_max, config.ports, two_msl_ms, config.secrets.ports),
+            destinations: Destinations::new(
+                DestinationLimits {
+                    destinations_max: limits.destinations_max,
+                    queued_ports_max: limits.time_wait_max,
+                    ports: config.ports,
+                    two_msl_ms,
+                },
+                config.secrets.ports,
+            ),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
@@ -97,7 +109,7 @@ impl Core {
     }
 
     /// Joins what an event did to a TCB with the tables: events to tell, segments to send, deadlines, the end.
-    pub fn settle(&mut self, number: u32, outcome: &Outcome, now: Now) {
+    pub(super) fn settle(&mut self, number: u32, outcome: &Outcome, now: Now) {
         if let Some(note) = outcome.note {
             self.count(note);
         }
@@ -143,7 +155,7 @@ impl Core {
 
     /// Puts the connection on the list of what is owed and on the wheel, if it has reason to be there.
     #[inline]
-    pub fn schedule(&mut self, number: u32) {
+    pub(super) fn schedule(&mut self, number: u32) {
         let connection = &self.connections[number];
         if connection.tcb.owes() {
             self.owe(number);
@@ -153,7 +165,7 @@ impl Core {
 
     /// Puts the connection on the wheel for its earliest deadline.
     #[inline]
-    pub fn arm(&mut self, number: u32) {
+    pub(super) fn arm(&mut self, number: u32) {
         if let Some(deadline) = self.connections[number].tcb.deadline() {
             self.wheel.arm(&mut self.connections, number, deadline);
         }
@@ -161,7 +173,7 @@ impl Core {
 
     /// Puts the connection on the list of what is owed, unless it is there or waits for its neighbour.
     #[inline]
-    pub fn owe(&mut self, number: u32) {
+    pub(super) fn owe(&mut self, number: u32) {
         if !List::<Owing>::is_linked(&self.connections, number) {
             self.owing.push_back(&mut self.connections, number);
         }
@@ -169,14 +181,14 @@ impl Core {
 
     /// Puts the connection on the list of what the application has to be told.
     #[inline]
-    pub fn tell(&mut self, number: u32) {
+    pub(super) fn tell(&mut self, number: u32) {
         if !List::<Telling>::is_linked(&self.connections, number) {
             self.telling.push_back(&mut self.connections, number);
         }
     }
 
     /// The connection has ended for `reason`: it becomes a remnant until the application has been told.
-    pub fn close(&mut self, number: u32, reason: CloseReason, now: Now) {
+    pub(super) fn close(&mut self, number: u32, reason: CloseReason, now: Now) {
         let counter = match reason {
             CloseReason::Graceful => &mut self.counters.closed_graceful,
             CloseReason::Reset => &mut self.counters.closed_reset,
@@ -200,7 +212,7 @@ impl Core {
     }
 
     /// The 4-tuple is free: whoever comes next finds nobody.
-    pub fn leave_index(&mut self, number: u32) {
+    pub(super) fn leave_index(&mut self, number: u32) {
         let removed = self.index.remove(self.connections[number].hash, Value::new(Kind::Tcb, number));
         debug_assert!(removed, "a live TCB was not in the index");
     }
@@ -231,13 +243,13 @@ impl Core {
     }
 
     /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
-    pub fn let_go(&mut self, number: u32) {
+    pub(super) fn let_go(&mut self, number: u32) {
         self.neighbors.release(self.connections[number].neighbor);
         self.connections.remove(number);
     }
 
     /// The first connection on the list of what is owed goes to the list of its neighbour.
-    pub fn wait_for_neighbor(&mut self, number: u32) {
+    pub(super) fn wait_for_neighbor(&mut self, number: u32) {
         self.owing.remove(&mut self.connections, number);
         let connection = &mut self.connections[number];
         connection.waits_for_neighbor = true;
@@ -247,7 +259,7 @@ impl Core {
     }
 
     /// The neighbour is known: whoever waited for it may send.
-    pub fn wake_waiting(&mut self, neighbor: u32) {
+    pub(super) fn wake_waiting(&mut self, neighbor: u32) {
         while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
             self.connections[number].waits_for_neighbor = false;
             self.owing.push_back(&mut self.connections, number);
@@ -255,7 +267,7 @@ impl Core {
     }
 
     /// The neighbour does not answer: the connection ends; a half-open one without a word.
-    pub fn fail_waiting(&mut self, number: u32, now: Now) {
+    pub(super) fn fail_waiting(&mut self, number: u32, now: Now) {
         let connection = &mut self.connections[number];
         let half_open = connection.tcb.state == State::SynReceived && connection.tcb.opened == Opened::Passively;
         let told_closed = connection.tell.told_closed;
@@ -300,7 +312,7 @@ impl Core {
 
     /// Whether the index entry `value` is the record of `tuple`.
     #[inline]
-    pub fn is_record_of(&self, value: Value, tuple: &FourTuple) -> bool {
+    pub(super) fn is_record_of(&self, value: Value, tuple: &FourTuple) -> bool {
         match value.kind() {
             Kind::Tcb => self.connections[value.number()].tcb.tuple == *tuple,
             Kind::TimeWaitV4 => self.time_wait_v4[value.number()].tuple() == *tuple,
@@ -309,18 +321,18 @@ impl Core {
     }
 
     /// TIME-WAIT records of both families.
-    pub fn time_wait_len(&self) -> u32 {
+    pub(super) fn time_wait_len(&self) -> u32 {
         self.time_wait_v4.len() + self.time_wait_v6.len()
     }
 
     /// Whether one more connection could not be sure of its TIME-WAIT place (policy `refuse-open`).
-    pub fn time_wait_is_full(&self, v4: bool) -> bool {
+    pub(super) fn time_wait_is_full(&self, v4: bool) -> bool {
         let used = if v4 { self.time_wait_v4.len() } else { self.time_wait_v6.len() };
         used.saturating_add(self.connections.len()) >= self.limits.time_wait_max
     }
 
     /// The earliest deadline of any kind; a lower bound.
-    pub fn next_deadline(&self, now: Tick) -> Option<Tick> {
+    pub(super) fn next_deadline(&self, now: Tick) -> Option<Tick> {
         if !self.owing.is_empty() || !self.telling.is_empty() {
             return Some(now);
         }
@@ -336,7 +348,7 @@ impl Core {
     }
 
     /// Connections by state.
-    pub fn states(&self) -> StateCounts {
+    pub(super) fn states(&self) -> StateCounts {
         let mut tcbs = [0; State::ALL.len()];
         for (_, connection) in self.connections.iter() {
             tcbs[connection.tcb.state as usize] += 1;
@@ -344,7 +356,7 @@ impl Core {
         StateCounts { tcbs, listeners: self.listeners.len(), time_wait: self.time_wait_len() }
     }
 
-    pub fn count(&mut self, note: Note) {
+    pub(super) fn count(&mut self, note: Note) {
         let counter = match note {
             Note::RstAccepted => &mut self.counters.rst_accepted,
             Note::RstIgnored => &mut self.counters.rst_ignored,
@@ -360,7 +372,7 @@ impl Core {
     }
 
     /// Deadlines that one turn may treat.
-    pub fn expire_budget(&self) -> usize {
+    pub(super) fn expire_budget(&self) -> usize {
         expire_budget(&self.limits)
     }
 }

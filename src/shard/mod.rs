@@ -83,8 +83,8 @@ pub struct Secrets {
     pub isn: (u64, u64),
     /// Key of the neighbour cache.
     pub neighbors: (u64, u64),
-    /// Seed of the ports' random starts (RFC 6056).
-    pub ports: u64,
+    /// Key of the ports' random starts (RFC 6056).
+    pub ports: (u64, u64),
 }
 
 impl Secrets {
@@ -121,7 +121,6 @@ pub enum ConfigError {
 }
 
 /// One shard over link `L` with application `A`.
-#[derive(Debug)]
 pub struct Shard<L, A> {
     link: L,
     application: A,

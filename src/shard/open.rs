@@ -16,7 +16,7 @@ use ::core::net::{IpAddr, SocketAddr};
 
 impl Core {
     /// A SYN came to a listener: a half-open connection, if the limits have room. Full is counted, and the peer tries again (B10).
-    pub fn open_passively(&mut self, listener: u32, tuple: FourTuple, hash: Hash, syn: &Segment, now: Now) {
+    pub(super) fn open_passively(&mut self, listener: u32, tuple: FourTuple, hash: Hash, syn: &Segment, now: Now) {
         let full = self.half_open >= self.limits.half_open_max || self.time_wait_is_full(tuple.is_v4());
         let neighbor = if full { None } else { self.neighbor_towards(tuple.remote, now) };
         let Some(neighbor) = neighbor else {
@@ -36,7 +36,7 @@ impl Core {
     }
 
     /// OPEN (RFC 9293 3.10.1), active: the SYN leaves at the end of this turn.
-    pub fn open_actively(
+    pub(super) fn open_actively(
         &mut self,
         remote: SocketAddr,
         options: &ConnectOptions,
@@ -142,26 +142,19 @@ impl Core {
         let key = DestinationKey { local, remote: remote.ip(), remote_port: remote.port() };
         let (index, connections) = (&self.index, &self.connections);
         let (time_wait_v4, time_wait_v6) = (&self.time_wait_v4, &self.time_wait_v6);
-        let drawn = self.destinations.draw(key, |port| {
+        let drawn = self.destinations.draw(&key, now, |port| {
             let tuple = FourTuple::new(local, port, remote.ip(), remote.port());
-            let mut status = PortStatus::Free;
-            index.find(index.hash(&tuple), |value| {
-                let number = value.number();
-                let (found, seen) = match value.kind() {
-                    Kind::Tcb => (connections[number].tcb.tuple, PortStatus::Busy),
-                    Kind::TimeWaitV4 => {
-                        (time_wait_v4[number].tuple(), waits(time_wait_v4[number].numbers.deadline, now))
-                    }
-                    Kind::TimeWaitV6 => {
-                        (time_wait_v6[number].tuple(), waits(time_wait_v6[number].numbers.deadline, now))
-                    }
-                };
-                if found == tuple {
-                    status = seen;
-                }
-                found == tuple
+            let found = index.find(index.hash(&tuple), |value| match value.kind() {
+                Kind::Tcb => connections[value.number()].tcb.tuple == tuple,
+                Kind::TimeWaitV4 => time_wait_v4[value.number()].tuple() == tuple,
+                Kind::TimeWaitV6 => time_wait_v6[value.number()].tuple() == tuple,
             });
-            status
+            match found.map(|value| (value.kind(), value.number())) {
+                None => PortStatus::Free,
+                Some((Kind::Tcb, _)) => PortStatus::Busy,
+                Some((Kind::TimeWaitV4, number)) => waits(time_wait_v4[number].numbers.deadline, now),
+                Some((Kind::TimeWaitV6, number)) => waits(time_wait_v6[number].numbers.deadline, now),
+            }
         });
         drawn.map_err(|error| {
             self.counters.ports_exhausted += 1;

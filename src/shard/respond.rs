@@ -48,8 +48,8 @@ pub(super) fn ask<L: Link>(link: &mut L, core: &mut Core, ip: IpAddr) {
     };
     let bytes = link.bytes_mut(&mut frame);
     let len = match (source, ip) {
-        (IpAddr::V4(source), IpAddr::V4(ip)) => arp::emit_request(bytes, core.mac, source, ip, core.vlan),
-        (IpAddr::V6(source), IpAddr::V6(ip)) => ndp::emit_solicitation(bytes, core.mac, source, ip, core.vlan),
+        (IpAddr::V4(source), IpAddr::V4(ip)) => arp::emit_request(bytes, core.mac, core.vlan, source, ip),
+        (IpAddr::V6(source), IpAddr::V6(ip)) => ndp::emit_solicitation(bytes, core.mac, core.vlan, source, ip),
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return link.give_back(frame),
     };
     core.counters.neighbor_packets += 1;

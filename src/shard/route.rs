@@ -24,7 +24,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    pub fn new(addresses: &[LocalAddress], gateways: &[IpAddr]) -> Result<Routes, ConfigError> {
+    pub(super) fn new(addresses: &[LocalAddress], gateways: &[IpAddr]) -> Result<Routes, ConfigError> {
         if addresses.is_empty() {
             return Err(ConfigError::NoAddress);
         }
@@ -48,18 +48,18 @@ impl Routes {
 
     /// Whether the address is the stack's.
     #[inline]
-    pub fn is_own(&self, address: IpAddr) -> bool {
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
         self.own.binary_search_by_key(&address, |own| own.address).is_ok()
     }
 
     /// Whether the stack has an IPv6 address.
-    pub fn has_v6(&self) -> bool {
+    pub(super) fn has_v6(&self) -> bool {
         self.own.iter().any(|own| own.address.is_ipv6())
     }
 
     /// The neighbour to send to on the way to `remote`.
     #[inline]
-    pub fn next_hop(&self, remote: IpAddr) -> Option<IpAddr> {
+    pub(super) fn next_hop(&self, remote: IpAddr) -> Option<IpAddr> {
         if self.networks.iter().any(|network| contains(network, remote)) {
             return Some(remote);
         }
@@ -67,7 +67,7 @@ impl Routes {
     }
 
     /// The own address on the way to `remote`.
-    pub fn source(&self, remote: IpAddr) -> Option<IpAddr> {
+    pub(super) fn source(&self, remote: IpAddr) -> Option<IpAddr> {
         let hop = self.next_hop(remote)?;
         let on_link = self.networks.iter().find(|network| contains(network, hop));
         let any = self.networks.iter().find(|network| network.address.is_ipv4() == remote.is_ipv4());

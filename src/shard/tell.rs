@@ -28,7 +28,7 @@ pub(super) struct Teller<'a, A> {
 
 impl<A: Application> Teller<'_, A> {
     /// In-order text of one segment: `bytes` lie in its frame.
-    pub fn text(&mut self, text: &Text, bytes: &[u8]) {
+    pub(super) fn text(&mut self, text: &Text, bytes: &[u8]) {
         let number = text.number;
         self.opened(number);
         let connection = &mut self.core.connections[number];
@@ -54,7 +54,7 @@ impl<A: Application> Teller<'_, A> {
     }
 
     /// Everything else, connection by connection.
-    pub fn rest(&mut self) {
+    pub(super) fn rest(&mut self) {
         // Whoever is told again during this pass waits for the next turn: a pass ends.
         for _ in 0..self.core.telling.len() {
             if self.budget == 0 {
@@ -66,7 +66,7 @@ impl<A: Application> Teller<'_, A> {
     }
 
     /// The application's own turn.
-    pub fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         let mut calls = Calls::new(self.core, self.receiving, self.now);
         self.application.on_turn(&mut calls);
     }
@@ -123,12 +123,11 @@ impl<A: Application> Teller<'_, A> {
         }
         while self.budget > 0 {
             let connection = &self.core.connections[number];
-            let (handle, unread) = (connection.handle(number), connection.unread);
-            if unread.is_empty() {
+            let handle = connection.handle(number);
+            let bytes = self.receiving.front(&connection.unread);
+            if bytes.is_empty() {
                 return;
             }
-            // The chain is copied so that its bytes stay borrowed from the pool alone while the application runs.
-            let bytes = self.receiving.front(&unread);
             self.budget -= 1;
             let mut calls = Calls::new(self.core, self.receiving, self.now);
             calls.lent = Some(Lent { handle, bytes, taken: 0 });

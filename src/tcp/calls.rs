@@ -43,7 +43,7 @@ pub fn received(tcb: &mut Tcb, taken: u32, cx: &Context<'_>) {
     }
     let free = cx.settings.receive_buffer_bytes.saturating_sub(tcb.unread_bytes);
     // Only a window that has become small is worth a segment of its own; the rest rides on ACKs.
-    let small = tcb.rcv_wnd() < cx.settings.receive_buffer_bytes / 4;
+    let small = tcb.rcv_wnd() < cx.settings.receive_buffer_bytes / 8;
     if small && free.saturating_sub(tcb.rcv_wnd()) >= output::window_step(tcb, cx) {
         tcb.owed.window_update = true;
     }

@@ -21,9 +21,9 @@ pub struct Congestion {
 
 impl Congestion {
     /// The state after the handshake (RFC 6928; after a lost SYN one segment, RFC 5681 3.1).
-    pub fn start(mss: u32, syn_was_lost: bool) -> Congestion {
+    pub fn start(mss: u32, syn_was_lost: bool, snd_una: Seq) -> Congestion {
         let cwnd = if syn_was_lost { mss } else { (10 * mss).min(14_600.max(2 * mss)) };
-        Congestion { cwnd, ssthresh: u32::MAX, ..Congestion::default() }
+        Congestion { cwnd, ssthresh: u32::MAX, recover: snd_una, ..Congestion::default() }
     }
 
     /// `acked` octets of new data were acknowledged up to `snd_una`. Returns whether the first unacknowledged segment
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn slow_start_doubles_and_avoidance_adds_one_segment_per_window() {
-        let mut congestion = Congestion::start(MSS, false);
+        let mut congestion = Congestion::start(MSS, false, Seq(0));
         assert_eq!(congestion.cwnd, 10 * MSS);
         for _ in 0..10 {
             congestion.acknowledged(MSS, Seq(0), 0, MSS);
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn third_duplicate_halves_and_full_acknowledgment_ends_recovery() {
-        let mut congestion = Congestion::start(MSS, false);
+        let mut congestion = Congestion::start(MSS, false, Seq(0));
         let (una, nxt) = (Seq(5000), Seq(15_000));
         assert!(!congestion.duplicate(10_000, una, nxt, MSS));
         assert!(!congestion.duplicate(10_000, una, nxt, MSS));
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn t26_growth_counts_bytes_not_acks() {
-        let mut congestion = Congestion::start(MSS, false);
+        let mut congestion = Congestion::start(MSS, false, Seq(0));
         for _ in 0..1000 {
             congestion.acknowledged(1, Seq(0), 0, MSS);
         }
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn time_out_begins_again_from_one_segment() {
-        let mut congestion = Congestion::start(MSS, false);
+        let mut congestion = Congestion::start(MSS, false, Seq(0));
         congestion.timed_out(10_000, Seq(10_000), MSS, true);
         assert_eq!((congestion.cwnd, congestion.ssthresh), (MSS, 5 * MSS));
         assert!(!(0..5).any(|_| congestion.duplicate(1000, Seq(0), Seq(10_000), MSS)), "no recovery before `recover`");

@@ -70,9 +70,18 @@ pub fn has_unsent(tcb: &Tcb) -> bool {
     tcb.snd_resume.lt(tcb.send_end()) || (tcb.fin_queued && tcb.snd_resume == tcb.send_end())
 }
 
-/// The peer's window has changed: what waited for it may go.
-pub fn window_changed(tcb: &mut Tcb) {
-    tcb.owed.data |= has_unsent(tcb);
+/// The peer has said its window without acknowledging anything new.
+pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
+    if tcb.snd_wnd == 0 {
+        // MUST-37: a closed window that is acknowledged may stay closed for ever.
+        tcb.retries = 0;
+    } else if window_before == 0 {
+        // What probes sent beyond the closed window was not taken: transmission continues where the peer is.
+        tcb.snd_resume = tcb.snd_una;
+    }
+    if tcb.snd_wnd != window_before {
+        tcb.owed.data |= has_unsent(tcb);
+    }
 }
 
 /// The RST of an ABORT.
@@ -129,12 +138,12 @@ fn resend_first(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
     Some(segment(tcb, cx, tcb.snd_una, len))
 }
 
-/// One octet beyond a closed window (RFC 9293 3.8.6.1).
+/// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1).
 fn probe(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
     if !core::mem::take(&mut tcb.owed.probe) || !has_unsent(tcb) {
         return None;
     }
-    let len = tcb.send_queued_bytes.min(1);
+    let len = tcb.send_queued_bytes.min(tcb.snd_wnd.max(1)).min(segment_room(tcb));
     Some(segment(tcb, cx, tcb.snd_una, len))
 }
 
@@ -174,12 +183,12 @@ fn may_send(tcb: &Tcb, unsent: u32, len: u32, in_flight: u32) -> bool {
         && (len == room
             || (len == unsent && (in_flight == 0 || tcb.fin_queued || tcb.no_delay || again))
             || len >= tcb.snd_wnd_max / 2
-            || again)
+            || (again && in_flight == 0))
 }
 
 /// An ACK that nothing else carries (SHLD-18, SHLD-19, MUST-58).
 fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
-    let due = tcb.owed.ack_now || tcb.owed.window_update || tcb.owed.full_segments >= 2 || tcb.owed.duplicate_acks > 0;
+    let due = tcb.owed.ack_now || tcb.owed.window_update || tcb.owed.duplicate_acks > 0;
     if !due {
         if tcb.owed.ack && tcb.delayed_ack_at.is_none() {
             tcb.delayed_ack_at = Some(cx.now.tick().plus(DELAYED_ACK_TICKS));
@@ -228,7 +237,7 @@ fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u
     let wnd = offer_window(tcb, cx);
     tcb.owed.ack = false;
     tcb.owed.ack_now = false;
-    tcb.owed.full_segments = 0;
+    tcb.full_segments_unacked = 0;
     tcb.owed.duplicate_acks = 0;
     tcb.owed.window_update = false;
     tcb.delayed_ack_at = None;

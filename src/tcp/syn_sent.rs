@@ -83,7 +83,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     tcb.retransmit_at = None;
     tcb.retries = 0;
     tcb.rto.progressed();
-    tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
+    tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost, tcb.snd_una);
     tcb.owed.syn = false;
     tcb.owed.ack_now = true;
     out.established = true;

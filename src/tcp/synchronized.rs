@@ -40,7 +40,7 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
         tcb.owed.ack_now |= seg.options.timestamps.is_some();
         return Break(());
     }
-    if is_acceptable(tcb, seg) {
+    if is_acceptable(tcb, seg) || is_crossed_syn_ack(tcb, seg) {
         options::update_ts_recent(tcb, seg, now);
         return Continue(());
     }
@@ -66,6 +66,13 @@ fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
         (0, _) => in_window(seg.seq),
         (_, _) => in_window(seg.seq) || in_window(seg.seq + (len - 1)),
     }
+}
+
+/// Simultaneous open (RFC 9293 3.5 figure 8): the peer's SYN-ACK repeats the SYN that has been taken already, so only its
+/// ACK is new.
+fn is_crossed_syn_ack(tcb: &Tcb, seg: &Segment) -> bool {
+    let crossed = tcb.state == State::SynReceived && tcb.opened == Opened::Actively;
+    crossed && seg.flags.has(Flags::SYN | Flags::ACK) && seg.seq == tcb.irs
 }
 
 /// RFC 5961 3.2 (T05): only a RST at exactly RCV.NXT counts; in the window it gets a challenge ACK.
@@ -102,8 +109,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlF
     }
     if tcb.state == State::SynReceived && tcb.opened == Opened::Passively {
         finish(tcb, out, End::Listen);
-    } else if tcb.state == State::SynReceived && seg.flags.ack() && seg.seq == tcb.irs {
-        // Simultaneous open: the peer's SYN-ACK; its ACK completes the handshake.
+    } else if is_crossed_syn_ack(tcb, seg) {
         return Continue(());
     } else {
         out.note = Some(Note::ChallengeAck);
@@ -162,7 +168,7 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     tcb.retries = 0;
     tcb.rto.progressed();
     tcb.owed.syn = false;
-    tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
+    tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost, tcb.snd_una);
     update_send_window(tcb, seg);
     out.established = true;
     Continue(())
@@ -183,14 +189,20 @@ fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
     }
     if seg.ack.gt(tcb.snd_una) {
         advance_snd_una(tcb, seg, cx, out);
-    } else if seg.ack == tcb.snd_una && tcb.flight() > 0 && seg.is_empty() && tcb.snd_wnd == window_before {
+    } else if is_duplicate(tcb, seg, window_before) {
         let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
         tcb.owed.resend_first |= tcb.congestion.duplicate(flight, tcb.snd_una, tcb.snd_nxt, mss);
         tcb.owed.data = true;
-    } else if tcb.snd_wnd != window_before {
-        output::window_changed(tcb);
+    } else if seg.ack == tcb.snd_una {
+        output::window_answered(tcb, window_before);
     }
     Continue(())
+}
+
+/// RFC 5681 2: an ACK that says nothing but that something else has arrived.
+fn is_duplicate(tcb: &Tcb, seg: &Segment, window_before: u32) -> bool {
+    let unchanged = tcb.snd_wnd == window_before && tcb.snd_wnd > 0;
+    seg.ack == tcb.snd_una && tcb.flight() > 0 && seg.is_empty() && unchanged
 }
 
 fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
@@ -290,7 +302,8 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     out.text = Some((skip as u16, taken as u16));
     tcb.owed.ack = true;
     if taken + TIMESTAMPS_ROOM >= u32::from(tcb.mss) {
-        tcb.owed.full_segments = tcb.owed.full_segments.saturating_add(1);
+        tcb.full_segments_unacked = tcb.full_segments_unacked.saturating_add(1);
+        tcb.owed.ack_now |= tcb.full_segments_unacked >= 2;
     }
     Continue(())
 }

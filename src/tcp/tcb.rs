@@ -76,6 +76,8 @@ pub struct Tcb {
     /// Retransmissions in a row without progress.
     pub retries: u8,
 
+    /// Full-sized segments received since our last ACK (SHLD-19: at least one ACK per two).
+    pub full_segments_unacked: u8,
     /// What is owed to the peer.
     pub owed: Owed,
     /// The application has closed both directions: it takes no more bytes.
@@ -122,9 +124,7 @@ pub struct Owed {
     pub syn: bool,
     /// An ACK that must not be delayed.
     pub ack_now: bool,
-    /// Full-sized segments received since our last ACK (SHLD-19: at least one ACK per two).
-    pub full_segments: u8,
-    /// Something smaller has been received: an ACK, which may be delayed.
+    /// Text has been received: an ACK, which may be delayed.
     pub ack: bool,
     /// Duplicate ACKs for segments out of order, one each up to a bound.
     pub duplicate_acks: u8,

@@ -33,7 +33,7 @@ fn retransmission(tcb: &mut Tcb, out: &mut Outcome) {
     if !syn && tcb.flight() == 0 && !output::has_unsent(tcb) {
         return;
     }
-    let probing = !syn && tcb.snd_wnd == 0;
+    let probing = !syn && (tcb.snd_wnd == 0 || tcb.flight() == 0);
     // MUST-37: probes go on as long as they are acknowledged; an acknowledgment clears `retries`.
     if tcb.retries >= retries_max(tcb) {
         return end(tcb, out, CloseReason::TimedOut);
@@ -47,10 +47,6 @@ fn retransmission(tcb: &mut Tcb, out: &mut Outcome) {
     }
     if probing {
         tcb.owed.probe = true;
-        return;
-    }
-    if tcb.flight() == 0 {
-        tcb.owed.data = true;
         return;
     }
     let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));

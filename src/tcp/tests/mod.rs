@@ -172,6 +172,7 @@ fn established_with(settings: Settings) -> (End, End) {
     let ack = client.expect(ACK);
     assert!(server.arrives(as_received(ack)).established);
     server.expect_nothing();
+    client.tcb.no_delay = true;
     assert_eq!((client.tcb.state, server.tcb.state), (State::Established, State::Established));
     (client, server)
 }

@@ -103,9 +103,9 @@ fn segment_without_ack_is_dropped() {
 #[test]
 fn must_66_closed_window_still_takes_ack_and_reset() {
     let (mut client, _) = established_with(plain());
-    client.tcb.rcv_edge = client.tcb.rcv_nxt;
     client.queue(10);
     client.expect(PSH_ACK);
+    client.tcb.rcv_edge = client.tcb.rcv_nxt;
     let out = client.arrives(Segment { payload_len: 5, ..client.next(ACK) });
     assert_eq!((out.text, out.acked_bytes), (None, 10));
     assert!(matches!(client.arrives(client.next(RST)).end, Some(Ends::Closed(_))));
