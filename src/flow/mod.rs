@@ -17,4 +17,8 @@
 pub mod chunks;
 pub mod index;
 pub mod list;
+pub mod listeners;
+pub mod port_queue;
+pub mod ports;
 pub mod slab;
+pub mod time_wait;
