@@ -10,6 +10,9 @@
 //! A [`Frame`] is a token for one slot of the link's memory. It is neither `Copy` nor `Clone`: every slot is in exactly
 //! one of {FILL or kernel, in hand, TX or kernel, free}, and [`Levels`] must always add up to the whole.
 
+#[cfg(feature = "xdp")]
+pub mod xdp;
+
 use crate::wire::ethernet::MacAddress;
 use alloc::vec::Vec;
 

@@ -1,6 +1,5 @@
 //! What the privileged tests share: network namespaces that disappear with their guard, veth pairs between them, and
 //! trials that are listed as ignored where the privilege is missing.
-#![expect(dead_code, reason = "each test binary uses a part of this module")]
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use std::fmt::Debug;
@@ -10,14 +9,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 /// Runs `trials` one after the other: they share two cores, and some of them measure.
-pub fn run(trials: Vec<Trial>) -> Conclusion {
+pub(crate) fn run(trials: Vec<Trial>) -> Conclusion {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(1);
     libtest_mimic::run(&arguments, trials)
 }
 
 /// A test that needs privileges: without them it is listed as ignored, never as passed.
-pub fn privileged_trial(name: &str, body: impl FnOnce() + Send + 'static) -> Trial {
+pub(crate) fn privileged_trial(name: &str, body: impl FnOnce() + Send + 'static) -> Trial {
     let body = move || -> Result<(), Failed> {
         body();
         Ok(())
@@ -26,7 +25,7 @@ pub fn privileged_trial(name: &str, body: impl FnOnce() + Send + 'static) -> Tri
 }
 
 /// Whether this process may make namespaces, interfaces, raw sockets and BPF programs.
-pub fn privileged() -> bool {
+pub(crate) fn privileged() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
@@ -35,13 +34,13 @@ pub fn privileged() -> bool {
 
 /// A network namespace of this process, removed on drop (a panic included) with everything in it.
 #[derive(Debug)]
-pub struct Netns {
+pub(crate) struct Netns {
     name: String,
 }
 
 impl Netns {
     /// Makes a namespace with a unique name and its loopback up.
-    pub fn new() -> Netns {
+    pub(crate) fn new() -> Netns {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("synfin-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         ip(&["netns", "add", &name]);
@@ -51,24 +50,24 @@ impl Netns {
     }
 
     /// The name, for `ip netns exec`.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Runs `ip` with `arguments` in this namespace; panics if it fails.
-    pub fn ip(&self, arguments: &[&str]) {
+    pub(crate) fn ip(&self, arguments: &[&str]) {
         ip(&[&["-n", &self.name], arguments].concat());
     }
 
     /// A command that will run `program` in this namespace.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
         command
     }
 
     /// Runs `body` on a thread of its own inside this namespace and returns what it returns; a panic is passed on.
-    pub fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 self.join();
@@ -79,7 +78,7 @@ impl Netns {
     }
 
     /// Moves the calling thread into this namespace for good.
-    pub fn join(&self) {
+    pub(crate) fn join(&self) {
         let file = expect(File::open(format!("/run/netns/{}", self.name)), "open the namespace");
         expect(nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET), "enter the namespace");
     }
@@ -96,16 +95,16 @@ impl Drop for Netns {
 
 /// Two namespaces joined by a veth pair; the interface is called [`INTERFACE`] in both.
 #[derive(Debug)]
-pub struct VethPair {
+pub(crate) struct VethPair {
     /// The end with the kernel addresses 10.77.0.1 and fd77::1.
-    pub left: Netns,
+    pub(crate) left: Netns,
     /// The end with the kernel addresses 10.77.0.2 and fd77::2.
-    pub right: Netns,
+    pub(crate) right: Netns,
 }
 
 impl VethPair {
     /// Makes the pair with `queues` receive and transmit queues at each end, offloads off, both ends up.
-    pub fn new(queues: u32) -> VethPair {
+    pub(crate) fn new(queues: u32) -> VethPair {
         let pair = VethPair { left: Netns::new(), right: Netns::new() };
         let queues = queues.to_string();
         let count = ["numrxqueues", &queues, "numtxqueues", &queues];
@@ -137,7 +136,7 @@ fn expect<T, E: Debug>(result: Result<T, E>, what: &str) -> T {
 }
 
 /// Name of the interface in each namespace of a [`VethPair`].
-pub const INTERFACE: &str = "veth0";
+pub(crate) const INTERFACE: &str = "veth0";
 
 /// CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN, as bits of CapEff.
 const CAPABILITIES: u64 = 1 << 12 | 1 << 13 | 1 << 21;
