@@ -127,7 +127,7 @@ impl End {
         let mut steering = Steering::attach(&config.interface, config.mode)?;
         let link = XdpLink::bind(&config.interface, config.queue, XdpConfig::default())?;
         steering.steer(&link)?;
-        steering.claim(Prefix::new(NETWORK.into(), NETWORK_BITS)?, Claim::Own)?;
+        steering.claim(Prefix::new(NETWORK, NETWORK_BITS)?, Claim::Own)?;
         Ok(End { link, steering, burst: Vec::with_capacity(config.batch), received: 0, sent: 0, lost: 0 })
     }
 
