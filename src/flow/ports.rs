@@ -432,7 +432,7 @@ mod tests {
 
         fn status(&self, destination: u32, port: u16) -> PortStatus {
             let end = (destination, port);
-            if port % self.shards != 0 {
+            if !port.is_multiple_of(self.shards) {
                 return PortStatus::NotOurs;
             }
             self.asked.set(self.asked.get() + 1);
