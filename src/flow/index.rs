@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use core::mem::size_of;
 
 /// A 4-tuple's keyed hash in one index. The high bits name the home bucket, the low eight the tag.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Hash(u64);
 
 /// The index holds as many entries as it was made for.
