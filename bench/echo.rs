@@ -170,4 +170,4 @@ const FRAME_BYTES: usize = 64;
 const SEQUENCE: std::ops::Range<usize> = 54..62;
 
 /// Everything in flight is taken for lost when nothing has come back for this long.
-const SILENCE: Duration = Duration::from_millis(20);
+const SILENCE: Duration = Duration::from_millis(200);
