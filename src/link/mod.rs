@@ -14,6 +14,8 @@ pub mod capture;
 pub mod faults;
 pub mod memory;
 mod pool;
+#[cfg(feature = "xdp")]
+pub mod xdp;
 
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
