@@ -84,7 +84,8 @@ pub struct Neighbors {
 }
 
 impl Neighbors {
-    /// A cache of `max` entries, at most 2^24; about 100 B each. `key` is secret: it keeps chosen addresses from colliding.
+    /// A cache of `max` entries, at most 2^24; about 100 B each. `key` is secret: it keeps chosen addresses from
+    /// colliding.
     pub fn new(max: u32, key: (u64, u64)) -> Neighbors {
         let max = max.min(ENTRIES_MAX);
         let mut cache = Neighbors {
@@ -146,7 +147,8 @@ impl Neighbors {
         }
     }
 
-    /// The MAC address of `id`, or `None` while it is not known. One whose 30 s are over is still good while it is asked for.
+    /// The MAC address of `id`, or `None` while it is not known. One whose 30 s are over is still good while it is
+    /// asked for.
     #[inline]
     pub fn mac(&self, id: NeighborId) -> Option<MacAddress> {
         self.entries.get(id.0 as usize).and_then(Entry::mac)
@@ -160,8 +162,8 @@ impl Neighbors {
     /// Notes that `ip` was heard to be at `mac`. Returns the id of an entry that had no MAC address and has one now.
     ///
     /// An answer counts only while it is asked for. A request makes an entry where one is free, but evicts none. A live
-    /// entry keeps its MAC address: another one only makes it be asked again, at most once a second, and then the known one has the
-    /// first second to itself (T28). A group's MAC address is ignored.
+    /// entry keeps its MAC address: another one only makes it be asked again, at most once a second, and then the known
+    /// one has the first second to itself (T28). A group's MAC address is ignored.
     pub fn learn(&mut self, ip: IpAddr, mac: MacAddress, how: Heard, now: Tick) -> Option<NeighborId> {
         if mac.is_multicast() {
             return None;

@@ -326,7 +326,8 @@ proptest! {
             for (id, ip) in &held {
                 prop_assert_eq!(cache.mac(*id), model.mac(*ip));
             }
-            prop_assert_eq!(cache.next_deadline(), model.entries.values().filter_map(|entry| entry.deadline).reduce(Tick::min));
+            let deadlines = model.entries.values().filter_map(|entry| entry.deadline);
+            prop_assert_eq!(cache.next_deadline(), deadlines.reduce(Tick::min));
         }
     }
 }

@@ -14,7 +14,8 @@ pub enum Operation {
     Reply,
 }
 
-/// An ARP packet. The sender's MAC address is one interface's, its IP address unicast or (in a probe, RFC 5227) 0.0.0.0.
+/// An ARP packet. The sender's MAC address is one interface's, its IP address unicast or (in a probe, RFC 5227)
+/// 0.0.0.0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Packet {
     /// Request or reply.
@@ -49,7 +50,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Packet, DropReason> {
     Ok(Packet { operation, sender_mac, sender_ip, target_mac, target_ip })
 }
 
-/// Writes a broadcast frame that asks who has `target_ip`; returns its length. Panics if `frame` is shorter than 60 bytes.
+/// Writes a broadcast frame that asks who has `target_ip`; returns its length. Panics if `frame` is shorter than 60
+/// bytes.
 pub fn emit_request(
     frame: &mut [u8],
     sender_mac: MacAddress,

@@ -78,7 +78,8 @@ pub struct Quoted {
 }
 
 impl Error {
-    /// Whether RFC 9293 3.9.2.2 calls the error hard: protocol or port unreachable, or administratively prohibited over IPv6.
+    /// Whether RFC 9293 3.9.2.2 calls the error hard: protocol or port unreachable, or administratively prohibited over
+    /// IPv6.
     pub const fn is_hard(&self) -> bool {
         match self.kind {
             ErrorKind::Unreachable { code } if self.quoted.src.is_ipv4() => matches!(code, 2 | 3),
@@ -117,8 +118,8 @@ pub(super) fn parse_v6(frame: &[u8], network: &Network) -> Result<Parsed, DropRe
     error(kind, quoted_v6(&message[HEADER_BYTES..])?, network)
 }
 
-/// Turns the frame that brought `echo` into its reply, in place: a reply is never longer than its request (T29). Returns the
-/// frame's length.
+/// Turns the frame that brought `echo` into its reply, in place: a reply is never longer than its request (T29).
+/// Returns the frame's length.
 ///
 /// `frame` is the frame's whole room, the request at its start. Panics if it is shorter than 60 bytes, or is not the
 /// frame that `echo` was read from.
@@ -178,7 +179,8 @@ fn error(kind: ErrorKind, quoted: Quoted, network: &Network) -> Result<Parsed, D
     Ok(Parsed::IcmpError(Error { kind, src_mac: network.src_mac, from: network.src, quoted }))
 }
 
-/// The segment in `quote`. Its checksum and total length may have been changed or cut on the way, and are not looked at.
+/// The segment in `quote`. Its checksum and total length may have been changed or cut on the way, and are not looked
+/// at.
 fn quoted_v4(quote: &[u8]) -> Result<Quoted, DropReason> {
     let header = quote.first_chunk::<{ ipv4::HEADER_BYTES }>().ok_or(DropReason::Icmp)?;
     let len = usize::from(header[0] & 0x0f) * 4;

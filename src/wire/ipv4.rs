@@ -67,18 +67,18 @@ impl Emit {
     #[inline]
     pub(super) fn emit(&self, packet: &mut [u8], upper_len: usize) -> usize {
         let header = &mut packet[..HEADER_BYTES];
-        header[0] = 0x45;
-        header[1] = self.dscp_ecn;
-        header[2..4].copy_from_slice(&((HEADER_BYTES + upper_len) as u16).to_be_bytes());
-        header[4..6].fill(0);
-        header[6..8].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
-        header[8] = self.ttl;
-        header[9] = self.protocol;
-        header[10..12].fill(0);
+        let first = 0x4500 | u16::from(self.dscp_ecn);
+        let total_len = (HEADER_BYTES + upper_len) as u16;
+        let ttl_protocol = u16::from(self.ttl) << 8 | u16::from(self.protocol);
+        // Summed from the values, not from the bytes: those have only just been written.
+        let sum = Sum::default().word(first).word(total_len).word(DONT_FRAGMENT);
+        let checksum = sum.pseudo_v4(self.src, self.dst, 0, 0).word(ttl_protocol).finish();
+        let words = [first, total_len, 0, DONT_FRAGMENT, ttl_protocol, checksum];
+        for (bytes, word) in header.as_chunks_mut::<2>().0.iter_mut().zip(words) {
+            *bytes = word.to_be_bytes();
+        }
         header[12..16].copy_from_slice(&self.src.octets());
         header[16..20].copy_from_slice(&self.dst.octets());
-        let checksum = Sum::default().bytes(header).finish();
-        header[10..12].copy_from_slice(&checksum.to_be_bytes());
         HEADER_BYTES
     }
 }

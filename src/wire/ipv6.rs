@@ -132,8 +132,10 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// The option of one byte.
 const PAD1: u8 = 0;
 
-/// Extension headers walked. Origin: RFC 8200 4.1 knows one of each, destination options twice; more is an attack on time.
+/// Extension headers walked. Origin: RFC 8200 4.1 knows one of each, destination options twice; more is an attack on
+/// time.
 const EXTENSIONS_MAX: usize = 8;
 
-/// Options looked at per extension header. Origin: RFC 8504 5.3 allows a limit of 8 that are not padding; padding counts here.
+/// Options looked at per extension header. Origin: RFC 8504 5.3 allows a limit of 8 that are not padding; padding
+/// counts here.
 const OPTIONS_MAX: usize = 32;

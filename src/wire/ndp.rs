@@ -83,8 +83,8 @@ pub(super) fn parse(frame: &[u8], network: &Network, header: &ipv6::Header) -> R
     Ok(Packet::Advertisement(Advertisement { src_mac, src, target, target_link, solicited, override_known }))
 }
 
-/// Writes a frame that asks who has `target`, to its solicited-node group; returns the frame's length. Panics if `frame`
-/// is shorter than 90 bytes.
+/// Writes a frame that asks who has `target`, to its solicited-node group; returns the frame's length. Panics if
+/// `frame` is shorter than 90 bytes.
 pub fn emit_solicitation(
     frame: &mut [u8],
     src_mac: MacAddress,
@@ -97,8 +97,8 @@ pub fn emit_solicitation(
     emit(frame, &path, [SOLICITATION, 0], target, SOURCE_LINK)
 }
 
-/// Writes the answer to `solicitation`: its target is at `mac`. Returns the frame's length; panics if `frame` is shorter
-/// than 90 bytes. `frame` may be the one that brought the question.
+/// Writes the answer to `solicitation`: its target is at `mac`. Returns the frame's length; panics if `frame` is
+/// shorter than 90 bytes. `frame` may be the one that brought the question.
 ///
 /// The answer goes back to where the frame came from; one to duplicate address detection goes to all nodes
 /// (RFC 4861 7.2.4).
@@ -139,8 +139,8 @@ fn path(src_mac: MacAddress, dst_mac: MacAddress, vlan: Option<u16>, src: Ipv6Ad
     Path { src_mac, dst_mac, vlan, src: IpAddr::V6(src), dst: IpAddr::V6(dst), ttl: HOP_LIMIT, dscp_ecn: 0 }
 }
 
-/// The Ethernet address in the option `kind`, if there is one. Every option must have a length (RFC 4861 7.1); each step
-/// consumes 8 bytes at least.
+/// The Ethernet address in the option `kind`, if there is one. Every option must have a length (RFC 4861 7.1); each
+/// step consumes 8 bytes at least.
 fn link_option(mut options: &[u8], kind: u8) -> Result<Option<MacAddress>, DropReason> {
     let mut link = None;
     while !options.is_empty() {

@@ -248,11 +248,9 @@ pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: [&
     header[2..4].copy_from_slice(&segment.dst_port.to_be_bytes());
     header[4..8].copy_from_slice(&segment.seq.0.to_be_bytes());
     header[8..12].copy_from_slice(&segment.ack.0.to_be_bytes());
-    header[12] = (data_at as u8) << 2;
-    header[13] = segment.flags.0;
-    header[14..16].copy_from_slice(&segment.wnd.to_be_bytes());
-    header[16..18].fill(0);
-    header[18..20].copy_from_slice(&segment.up.to_be_bytes());
+    let [wnd_high, wnd_low] = segment.wnd.to_be_bytes();
+    header[12..16].copy_from_slice(&[(data_at as u8) << 2, segment.flags.0, wnd_high, wnd_low]);
+    header[16..20].copy_from_slice(&u32::from(segment.up).to_be_bytes());
     present.emit(&mut bytes[HEADER_BYTES..data_at]);
     let second_at = data_at + payload[0].len();
     bytes[data_at..second_at].copy_from_slice(payload[0]);
@@ -358,8 +356,8 @@ impl<'a> Present<'a> {
         }
     }
 
-    /// Writes the options. SYN: MSS, SACK permitted, timestamps, NOP and window scale; else NOP, NOP and timestamps, NOP,
-    /// NOP and SACK. `list` has [`Present::len`] bytes.
+    /// Writes the options. SYN: MSS, SACK permitted, timestamps, NOP and window scale; else NOP, NOP and timestamps,
+    /// NOP, NOP and SACK. `list` has [`Present::len`] bytes.
     #[inline]
     fn emit(&self, mut list: &mut [u8]) {
         let options = self.options;

@@ -17,7 +17,6 @@ use std::str::FromStr;
 include!(concat!(env!("OUT_DIR"), "/verdicts.rs"));
 
 /// The XDP program on one interface. It is detached when this is dropped or the process ends in whatever way.
-#[derive(Debug)]
 pub struct Steering {
     interface: Interface,
     mode: AttachedMode,
@@ -163,6 +162,13 @@ impl Steering {
 
     fn map_error(&self, what: String, error: &(dyn Error + 'static)) -> XdpError {
         XdpError::Map { interface: self.interface.name.clone(), what, reason: chain(error) }
+    }
+}
+
+impl fmt::Debug for Steering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut steering = f.debug_struct("Steering");
+        steering.field("interface", &self.interface).field("mode", &self.mode).finish_non_exhaustive()
     }
 }
 

@@ -16,6 +16,7 @@ use crate::link::{Frame, Levels, Link, LinkCounters};
 use crate::prefetch::prefetch;
 use crate::wire::ethernet::MacAddress;
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -68,7 +69,6 @@ pub struct XdpStatistics {
 }
 
 /// AF_XDP on one queue of one interface.
-#[derive(Debug)]
 pub struct XdpLink {
     interface: Interface,
     queue: u32,
@@ -376,6 +376,14 @@ impl Link for XdpLink {
 
     fn counters(&self) -> LinkCounters {
         self.counters
+    }
+}
+
+impl fmt::Debug for XdpLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut link = f.debug_struct("XdpLink");
+        link.field("interface", &self.interface.name).field("queue", &self.queue).field("levels", &self.levels());
+        link.field("counters", &self.counters).finish_non_exhaustive()
     }
 }
 
