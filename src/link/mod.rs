@@ -10,6 +10,8 @@
 //! A [`Frame`] is a token for one slot of the link's memory. It is neither `Copy` nor `Clone`: every slot is in exactly
 //! one of {FILL or kernel, in hand, TX or kernel, free}, and [`Levels`] must always add up to the whole.
 
+pub mod capture;
+pub mod faults;
 pub mod memory;
 mod pool;
 #[cfg(feature = "xdp")]

@@ -1,1 +1,6 @@
-//! observe.
+//! What a stack shows: its state as text and as JSON, and captures as files.
+
+#[cfg(feature = "cli")]
+pub mod capture;
+#[cfg(feature = "cli")]
+pub mod print;

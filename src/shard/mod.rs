@@ -226,6 +226,16 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.core.next_deadline(now.tick())
     }
 
+    /// Lets the application make calls outside of events.
+    pub fn with_calls<T>(&mut self, now: Now, ask: impl FnOnce(&mut A, &mut Calls<'_>) -> T) -> T {
+        ask(&mut self.application, &mut Calls::new(&mut self.core, &self.receiving, now))
+    }
+
+    /// Ends the shard and its link; what the application holds remains.
+    pub fn into_application(self) -> A {
+        self.application
+    }
+
     /// The calls, outside of events: to listen and to connect before the first turn.
     pub fn calls(&mut self, now: Now) -> Calls<'_> {
         Calls::new(&mut self.core, &self.receiving, now)

@@ -23,6 +23,7 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// One turn at time `now`. Times must not go back.
     pub fn turn(&mut self, now: Now) -> TurnReport {
         let sent_before = self.core.counters.segments_sent;
+        self.link.advance(now);
         self.receive();
         self.parse();
         self.find();

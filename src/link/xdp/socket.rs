@@ -128,6 +128,11 @@ impl XdpLink {
         unsafe { BorrowedFd::borrow_raw(self.fd) }
     }
 
+    /// Sleeps until a frame is there or `timeout` (rounded up to 1 ms, at most a minute) has passed; returns whether one is.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        sys::wait_readable(self.poll_fd(), timeout)
+    }
+
     /// What the kernel counts for this socket.
     pub fn statistics(&self) -> io::Result<XdpStatistics> {
         let kernel = self.rx.fd().xdp_statistics()?;

@@ -9,6 +9,7 @@ use super::{AttachedMode, XdpError};
 use crate::wire::ethernet::MacAddress;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 /// What the kernel says of one network interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,6 +53,16 @@ impl Interface {
 /// Receive queues of the interface called `name`.
 pub fn queues(name: &str) -> Result<u32, XdpError> {
     Interface::query(name).map(|interface| interface.queues)
+}
+
+/// Sleeps until `xsk` has something to read or `timeout` has passed; also wakes the driver. False after the time-out
+/// and after a signal.
+pub(super) fn wait_readable(xsk: BorrowedFd<'_>, timeout: Duration) -> bool {
+    let mut asked = libc::pollfd { fd: xsk.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // Rounded up: a deadline that is less than 1 ms away must not become a spin.
+    let millis = timeout.as_micros().div_ceil(1000).min(60_000) as libc::c_int;
+    // SAFETY: invariants 1 and 2; one entry.
+    unsafe { libc::poll(&mut asked, 1, millis) > 0 }
 }
 
 /// What a wake-up of the transmit path was answered.

@@ -1,0 +1,102 @@
+//! A stack's state as text for people and as JSON for programs: one list of numbers, two forms.
+
+use crate::stack::{ShardSnapshot, StackReport};
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+
+/// The report as indented text; counts of 0 are left out.
+pub fn text(report: &StackReport) -> String {
+    let mut out = String::new();
+    let interface = &report.interface;
+    line(
+        &mut out,
+        format_args!(
+            "interface {} ({}), mtu {}, receive queues {}, mode {}",
+            interface.name, interface.mac, interface.mtu, interface.queues, report.mode
+        ),
+    );
+    if let Some(verdicts) = &report.verdicts {
+        section(&mut out, "xdp verdicts", verdicts.iter());
+    }
+    for (number, shard) in report.shards.iter().enumerate() {
+        line(&mut out, format_args!("shard {number}"));
+        section(&mut out, "  states", shard.states.iter().map(|(name, count)| (name, u64::from(count))));
+        section(&mut out, "  counters", shard.counters.iter());
+        section(&mut out, "  drops", shard.drops.iter().copied());
+        section(&mut out, "  link", shard.link.iter());
+        section(&mut out, "  rings", rings(shard).into_iter());
+        section(&mut out, "  turns us", quantiles(&shard.turn_us).into_iter());
+        section(&mut out, "  application ns", quantiles(&shard.application_ns).into_iter());
+        line(&mut out, format_args!("  turns over 10 ms: {}", shard.turns_slow));
+    }
+    out
+}
+
+/// The report as JSON, with `schema_version` 1.
+pub fn json(report: &StackReport) -> Value {
+    let interface = &report.interface;
+    json!({
+        "schema_version": 1,
+        "interface": {
+            "name": interface.name,
+            "mac": interface.mac.to_string(),
+            "mtu": interface.mtu,
+            "queues": interface.queues,
+        },
+        "mode": report.mode.to_string(),
+        "xdp_verdicts": report.verdicts.map(|verdicts| object(verdicts.iter())),
+        "shards": report.shards.iter().map(shard_json).collect::<Vec<_>>(),
+    })
+}
+
+fn shard_json(shard: &ShardSnapshot) -> Value {
+    json!({
+        "states": object(shard.states.iter().map(|(name, count)| (name, u64::from(count)))),
+        "counters": object(shard.counters.iter()),
+        "drops": object(shard.drops.iter().copied()),
+        "link": object(shard.link.iter()),
+        "rings": object(rings(shard).into_iter()),
+        "connections_live": shard.connections_live,
+        "time_wait_live": shard.time_wait_live,
+        "turns_slow": shard.turns_slow,
+        "turn_us": object(quantiles(&shard.turn_us).into_iter()),
+        "application_ns": object(quantiles(&shard.application_ns).into_iter()),
+    })
+}
+
+fn rings(shard: &ShardSnapshot) -> [(&'static str, u64); 5] {
+    let levels = shard.levels;
+    [
+        ("frames_total", levels.total),
+        ("free", levels.free),
+        ("in_hand", levels.in_hand),
+        ("fill", levels.fill),
+        ("transmit", levels.transmit),
+    ]
+    .map(|(name, count)| (name, u64::from(count)))
+}
+
+fn quantiles(histogram: &hdrhistogram::Histogram<u64>) -> [(&'static str, u64); 4] {
+    [
+        ("p50", histogram.value_at_quantile(0.5)),
+        ("p99", histogram.value_at_quantile(0.99)),
+        ("p999", histogram.value_at_quantile(0.999)),
+        ("max", histogram.max()),
+    ]
+}
+
+fn object(counts: impl Iterator<Item = (&'static str, u64)>) -> Value {
+    Value::Object(counts.map(|(name, count)| (name.to_owned(), count.into())).collect::<Map<_, _>>())
+}
+
+fn section(out: &mut String, title: &str, counts: impl Iterator<Item = (&'static str, u64)>) {
+    let shown: Vec<String> =
+        counts.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();
+    let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
+    line(out, format_args!("{title}: {shown}"));
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{text}");
+}

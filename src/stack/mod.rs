@@ -1,0 +1,255 @@
+//! What runs shards: one pinned thread per shard, a clock read once per turn, published snapshots, an orderly end.
+//!
+//! [`run`] works over any link; [`Stack::start`] makes AF_XDP links first. The order of an end: [`Running::drain`] lets
+//! every shard stop listening and waits until no connection lives or a deadline has passed; then the threads end and
+//! with them the links; the XDP program is detached last. A panic in one shard ends all of them, as an error.
+
+mod cores;
+mod published;
+mod run;
+mod wait;
+#[cfg(feature = "xdp")]
+mod xdp;
+
+pub use cores::{CoreError, available_cores};
+pub use published::ShardSnapshot;
+pub use wait::WaitLink;
+#[cfg(feature = "xdp")]
+pub use xdp::{Stack, StackConfig, StackReport};
+
+use crate::api::{Application, ListenError};
+use crate::shard::{Calls, ConfigError, Secrets, ShardConfig};
+use crate::tick::Now;
+use published::Published;
+use rand::TryRng;
+use run::Shared;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// An application that a stack can start and end.
+pub trait Service: Application + Send + 'static {
+    /// Called once, before the first turn: the place to listen.
+    fn start(&mut self, calls: &mut Calls<'_>) -> Result<(), ListenError>;
+
+    /// Called once when the stack shall end: take no new connections; those that exist may finish.
+    fn drain(&mut self, calls: &mut Calls<'_>);
+
+    /// Whether the application has done what it was for; its shard then ends by itself.
+    fn is_done(&self) -> bool {
+        false
+    }
+}
+
+/// What a shard does when a turn found nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Idle {
+    /// Turns again at once: lowest latency, a whole core.
+    Spin,
+    /// After [`SPIN_US`] without work sleeps until a frame or the next deadline comes.
+    #[default]
+    Sleep,
+}
+
+/// One shard's place: its link, and the core that its thread is pinned to.
+#[derive(Debug)]
+pub struct Seat<L> {
+    /// The link.
+    pub link: L,
+    /// The core's number, or `None` to leave the thread to the scheduler.
+    pub core: Option<usize>,
+}
+
+/// Why a stack could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StackError {
+    /// A shard's configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listener was refused.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A core cannot be used.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// The operating system gave no randomness for the secrets.
+    #[error("no randomness for the secrets: {0}; check that getrandom(2) is allowed here")]
+    Randomness(String),
+    /// A thread could not be made.
+    #[error("shard {shard}: cannot make its thread: {source}; check the limit on processes (ulimit -u)")]
+    Thread {
+        /// The shard.
+        shard: usize,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+    /// A shard panicked; all were stopped.
+    #[error("shard {shard} panicked: {message}; the stack was stopped, please report this")]
+    Panicked {
+        /// The shard.
+        shard: usize,
+        /// What the panic said.
+        message: String,
+    },
+    /// AF_XDP could not be set up.
+    #[cfg(feature = "xdp")]
+    #[error(transparent)]
+    Xdp(#[from] crate::link::xdp::XdpError),
+    /// Frames of some queues would reach no shard.
+    #[error(
+        "interface {interface}: it has {queues} receive queues and the stack {shards} shards; give --queues {queues}, or \
+         `ethtool -L {interface} combined {shards}`"
+    )]
+    QueuesLeftOver {
+        /// The interface.
+        interface: String,
+        /// Receive queues of the interface.
+        queues: usize,
+        /// Shards asked for.
+        shards: usize,
+    },
+    /// The kernel has an address that the stack shall own.
+    #[error(
+        "address {address}: this host's kernel has it already (EADDRINUSE, os error 98); choose another, or remove it \
+         with `ip addr del {address}/{prefix_len} dev {interface}`"
+    )]
+    AddressInUse {
+        /// The address.
+        address: std::net::IpAddr,
+        /// Bits of its prefix.
+        prefix_len: u8,
+        /// The interface.
+        interface: String,
+    },
+}
+
+/// Starts one shard per seat. `make` is called on each shard's own thread, with its number; `config` is for all shards.
+/// Returns when every shard is about to take its first turn, or with the first error, after the others have ended.
+pub fn run<L, S>(
+    seats: Vec<Seat<L>>,
+    config: &ShardConfig,
+    idle: Idle,
+    make: impl Fn(usize) -> S + Send + Sync + 'static,
+) -> Result<Running<S>, StackError>
+where
+    L: WaitLink + Send + 'static,
+    S: Service,
+{
+    let shared = Arc::new(Shared::new(Instant::now()));
+    let make = Arc::new(make);
+    let (ready, readies) = mpsc::channel();
+    let mut running = Running { shared: Arc::clone(&shared), threads: Vec::new(), published: Vec::new() };
+    let count = seats.len();
+    for (shard, seat) in seats.into_iter().enumerate() {
+        let published = Arc::new(Published::new());
+        running.published.push(Arc::clone(&published));
+        let start = run::Start { shard, seat, config: config.clone(), idle, published, shared: Arc::clone(&shared) };
+        let (make, ready) = (Arc::clone(&make), ready.clone());
+        let spawned = std::thread::Builder::new()
+            .name(format!("synfin-{shard}"))
+            .spawn(move || run::shard_thread(start, &*make, &ready));
+        match spawned {
+            Ok(thread) => running.threads.push(thread),
+            Err(source) => return Err(running.abandon(StackError::Thread { shard, source })),
+        }
+    }
+    drop(ready);
+    for _ in 0..count {
+        match readies.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(running.abandon(error)),
+            // Every thread has ended, so one of them panicked before it was ready.
+            Err(mpsc::RecvError) => break,
+        }
+    }
+    Ok(running)
+}
+
+/// Secrets from the operating system's randomness.
+pub fn random_secrets() -> Result<Secrets, StackError> {
+    let draw = || {
+        let mut random = rand::rngs::SysRng;
+        let mut word = || random.try_next_u64().map_err(|error| StackError::Randomness(error.to_string()));
+        Ok::<_, StackError>((word()?, word()?))
+    };
+    Ok(Secrets { index: draw()?, isn: draw()?, neighbors: draw()?, ports: draw()? })
+}
+
+/// Shards that run. Dropped, it stops them at once; [`Running::drain`] and [`Running::join`] end it in order.
+#[derive(Debug)]
+pub struct Running<S> {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<Option<S>>>,
+    published: Vec<Arc<Published>>,
+}
+
+impl<S> Running<S> {
+    /// The time that the shards see.
+    pub fn now(&self) -> Now {
+        self.shared.now()
+    }
+
+    /// Whether every shard has ended, by itself or not.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// What each shard has last published, at most 10 ms old; states and histograms are asked for and waited for up to
+    /// a quarter of a second.
+    pub fn snapshots(&self) -> Vec<ShardSnapshot> {
+        let asked: Vec<u32> = self.published.iter().map(|published| published.ask()).collect();
+        let deadline = Instant::now() + Duration::from_millis(250);
+        let answered = || self.published.iter().zip(&asked).all(|(published, asked)| published.answered(*asked));
+        while !answered() && !self.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.published.iter().map(|published| published.snapshot()).collect()
+    }
+
+    /// Takes no new connections; each shard ends when no connection lives, at the latest after `within`.
+    pub fn drain(&self, within: Duration) {
+        let deadline_us = self.now().us().saturating_add(within.as_micros() as u64);
+        // A second drain may only shorten the first.
+        self.shared.drain_until_us.fetch_min(deadline_us, Ordering::Relaxed);
+    }
+
+    /// Ends every shard after its turn.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until every shard has ended; returns their applications and last snapshots.
+    pub fn join(mut self) -> Result<(Vec<S>, Vec<ShardSnapshot>), StackError> {
+        let services: Vec<S> = self.threads.drain(..).filter_map(|thread| thread.join().ok().flatten()).collect();
+        match self.shared.take_failure() {
+            Some((shard, message)) => Err(StackError::Panicked { shard, message }),
+            None => Ok((services, self.published.iter().map(|published| published.snapshot()).collect())),
+        }
+    }
+
+    /// Ends what has started after `error`.
+    fn abandon(&mut self, error: StackError) -> StackError {
+        self.stop();
+        for thread in self.threads.drain(..) {
+            // Its panic, if any, came after the error that is reported.
+            let _ = thread.join();
+        }
+        error
+    }
+}
+
+impl<S> Drop for Running<S> {
+    fn drop(&mut self) {
+        self.stop();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How long an idle shard turns before it sleeps, us. Origin: a few round trips on a local wire; smaller adds a wake-up to
+/// every exchange, larger costs a core for nothing.
+pub const SPIN_US: u64 = 100;

@@ -1,0 +1,255 @@
+//! The loop of one shard's thread: clock, turn, publish, idle, end.
+
+use super::published::{Details, Published, VALUE_MAX, histogram};
+use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
+use crate::api::{Application, Event};
+use crate::counters::DropReason;
+use crate::shard::{Calls, Shard, ShardConfig};
+use crate::tick::Now;
+use crate::wire::ethernet::MacAddress;
+use hdrhistogram::Histogram;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+/// What the threads of one stack share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    origin: Instant,
+    pub(super) stop: AtomicBool,
+    /// When a drain ends at the latest, us; `u64::MAX` while there is none.
+    pub(super) drain_until_us: AtomicU64,
+    failure: Mutex<Option<(usize, String)>>,
+}
+
+impl Shared {
+    pub(super) fn new(origin: Instant) -> Shared {
+        let drain_until_us = AtomicU64::new(u64::MAX);
+        Shared { origin, stop: AtomicBool::new(false), drain_until_us, failure: Mutex::new(None) }
+    }
+
+    /// Reads the clock.
+    pub(super) fn now(&self) -> Now {
+        Now::from_us(self.origin.elapsed().as_micros() as u64)
+    }
+
+    /// The first panic, if any.
+    pub(super) fn take_failure(&self) -> Option<(usize, String)> {
+        self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+
+    fn fail(&self, shard: usize, panic: &(dyn Any + Send)) {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        let mut failure = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        failure.get_or_insert((shard, message.to_owned()));
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a shard's thread is given.
+pub(super) struct Start<L> {
+    pub(super) shard: usize,
+    pub(super) seat: Seat<L>,
+    pub(super) config: ShardConfig,
+    pub(super) idle: Idle,
+    pub(super) published: Arc<Published>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// A shard's thread from beginning to end; returns its application unless it failed.
+pub(super) fn shard_thread<L: WaitLink, S: Service>(
+    start: Start<L>,
+    make: &dyn Fn(usize) -> S,
+    ready: &mpsc::Sender<Result<(), StackError>>,
+) -> Option<S> {
+    let (shared, number) = (Arc::clone(&start.shared), start.shard);
+    let body = AssertUnwindSafe(|| match ShardLoop::new(start, make) {
+        Ok(mut shard_loop) => {
+            // A receiver that is gone has stopped the stack already.
+            let _ = ready.send(Ok(()));
+            shard_loop.run();
+            Some(shard_loop.finish())
+        }
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            None
+        }
+    });
+    catch_unwind(body).unwrap_or_else(|panic| {
+        shared.fail(number, &*panic);
+        None
+    })
+}
+
+struct ShardLoop<L, S> {
+    number: usize,
+    shard: Shard<L, Timed<S>>,
+    idle: Idle,
+    published: Arc<Published>,
+    shared: Arc<Shared>,
+    details: Details,
+    turns_slow: u64,
+    published_us: u64,
+    warned_us: u64,
+    busy_us: u64,
+    draining: bool,
+}
+
+impl<L: WaitLink, S: Service> ShardLoop<L, S> {
+    fn new(start: Start<L>, make: &dyn Fn(usize) -> S) -> Result<ShardLoop<L, S>, StackError> {
+        if let Some(core) = start.seat.core {
+            cores::pin(core)?;
+        }
+        let now = start.shared.now();
+        let application = Timed { service: make(start.shard), events: 0, spent_ns: histogram() };
+        let mut shard = Shard::new(start.seat.link, application, start.config, now)?;
+        shard.with_calls(now, |timed, calls| timed.service.start(calls))?;
+        let now_us = start.shared.now().us();
+        Ok(ShardLoop {
+            number: start.shard,
+            shard,
+            idle: start.idle,
+            published: start.published,
+            shared: start.shared,
+            details: Details { states: Default::default(), turn_us: histogram(), application_ns: histogram() },
+            turns_slow: 0,
+            published_us: now_us,
+            warned_us: 0,
+            busy_us: now_us,
+            draining: false,
+        })
+    }
+
+    fn run(&mut self) {
+        let mut now = self.shared.now();
+        while !self.is_over(now) {
+            let busy = self.shard.turn(now).busy;
+            // The next turn's time ends this one's length: one reading of the clock serves both.
+            let mut next = self.shared.now();
+            if busy {
+                self.note_length(next.us().saturating_sub(now.us()), next);
+                self.busy_us = next.us();
+            }
+            if next.us().saturating_sub(self.published_us) >= PUBLISH_US {
+                self.publish(next);
+            }
+            if !busy && self.idle == Idle::Sleep && next.us().saturating_sub(self.busy_us) >= SPIN_US {
+                self.sleep(next);
+                next = self.shared.now();
+            }
+            now = next;
+        }
+    }
+
+    /// Publishes for the last time and hands the application back; the link ends here.
+    fn finish(mut self) -> S {
+        self.publish(self.shared.now());
+        self.write_details();
+        self.shard.into_application().service
+    }
+
+    fn is_over(&mut self, now: Now) -> bool {
+        if self.shared.stop.load(Ordering::Relaxed) {
+            return true;
+        }
+        let drain_until_us = self.shared.drain_until_us.load(Ordering::Relaxed);
+        if drain_until_us != u64::MAX {
+            if !self.draining {
+                self.draining = true;
+                self.shard.with_calls(now, |timed, calls| timed.service.drain(calls));
+            }
+            return self.shard.connections_live() == 0 || now.us() >= drain_until_us;
+        }
+        self.shard.application().service.is_done() && self.shard.connections_live() == 0
+    }
+
+    fn note_length(&mut self, length_us: u64, now: Now) {
+        self.details.turn_us.saturating_record(length_us.min(VALUE_MAX));
+        if length_us > SLOW_US {
+            self.turns_slow += 1;
+            if now.us().saturating_sub(self.warned_us) >= 1_000_000 {
+                self.warned_us = now.us();
+                tracing::warn!(shard = self.number, length_us, slow_turns = self.turns_slow, "turn over 10 ms");
+            }
+        }
+    }
+
+    fn publish(&mut self, now: Now) {
+        self.published_us = now.us();
+        self.published.write(&self.shard, self.turns_slow);
+        if self.published.is_asked() {
+            self.write_details();
+        }
+        for (reason, sender) in self.shard.first_drops() {
+            if let Some(advice) = advice(reason, sender) {
+                tracing::warn!(shard = self.number, "{advice}");
+            }
+        }
+    }
+
+    fn write_details(&mut self) {
+        self.details.states = self.shard.states();
+        self.details.application_ns.clone_from(&self.shard.application().spent_ns);
+        self.published.write_details(&self.details);
+    }
+
+    fn sleep(&self, now: Now) {
+        let deadline_ms = self.shard.next_deadline(now).map_or(u64::MAX, |tick| u64::from(now.tick().until(tick)));
+        let timeout_us = deadline_ms.saturating_mul(1000).min(PUBLISH_US);
+        if timeout_us > 0 {
+            self.shard.link().wait(Duration::from_micros(timeout_us));
+        }
+    }
+}
+
+/// What to tell about the first frame dropped for `reason`, where the peer can mend it.
+pub(super) fn advice(reason: DropReason, sender: MacAddress) -> Option<String> {
+    match reason {
+        DropReason::TcpChecksumPartial => Some(format!(
+            "{sender} sends segments whose TCP checksum holds only the pseudo-header sum: they are dropped; on that host \
+             run `ethtool -K PEER tx off` (PEER: its interface)"
+        )),
+        DropReason::TooLong => Some(format!(
+            "{sender} sends frames larger than the MTU: they are dropped; on that host run \
+             `ethtool -K PEER tso off gso off gro off` (PEER: its interface)"
+        )),
+        _ => None,
+    }
+}
+
+/// An application whose time is taken now and then.
+struct Timed<S> {
+    service: S,
+    events: u64,
+    spent_ns: Histogram<u64>,
+}
+
+impl<S: Service> Application for Timed<S> {
+    #[inline]
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        self.events += 1;
+        if !self.events.is_multiple_of(SAMPLE_EVENTS) {
+            return self.service.on_event(calls, event);
+        }
+        let began = Instant::now();
+        self.service.on_event(calls, event);
+        self.spent_ns.saturating_record((began.elapsed().as_nanos() as u64).min(VALUE_MAX));
+    }
+
+    #[inline]
+    fn on_turn(&mut self, calls: &mut Calls<'_>) {
+        self.service.on_turn(calls);
+    }
+}
+
+/// A turn longer than this is counted and warned about, us. Origin: the design; an application that blocks shows here.
+const SLOW_US: u64 = 10_000;
+
+/// Counts are published this often at most, us. Smaller costs turns, larger makes reports old.
+const PUBLISH_US: u64 = 10_000;
+
+/// One event in so many is timed. Origin: two readings of the clock cost about as much as a small event.
+const SAMPLE_EVENTS: u64 = 64;

@@ -1,0 +1,47 @@
+//! Sleeping until a link has something.
+
+use crate::link::Link;
+use crate::link::capture::Capture;
+use crate::link::faults::Faults;
+use crate::link::memory::MemoryLink;
+use std::time::Duration;
+
+/// A link that an idle shard can sleep on.
+pub trait WaitLink: Link {
+    /// Sleeps until a frame is there or `timeout` has passed; may return early.
+    fn wait(&self, timeout: Duration);
+}
+
+#[cfg(feature = "xdp")]
+impl WaitLink for crate::link::xdp::XdpLink {
+    fn wait(&self, timeout: Duration) {
+        // Whether a frame is there shows in the next turn.
+        let _ = crate::link::xdp::XdpLink::wait(self, timeout);
+    }
+}
+
+impl WaitLink for MemoryLink {
+    fn wait(&self, timeout: Duration) {
+        // Nothing wakes a memory link; a short nap keeps both ends on one core going.
+        if self.pending() == 0 {
+            std::thread::sleep(timeout.min(NAP));
+        }
+    }
+}
+
+impl<L: WaitLink> WaitLink for Capture<L> {
+    fn wait(&self, timeout: Duration) {
+        self.inner().wait(timeout);
+    }
+}
+
+impl<L: WaitLink> WaitLink for Faults<L> {
+    fn wait(&self, timeout: Duration) {
+        // Held frames become due by the clock alone, which the wrapped link does not know.
+        let timeout = if self.next_due().is_some() { timeout.min(Duration::from_millis(1)) } else { timeout };
+        self.inner().wait(timeout);
+    }
+}
+
+/// How long a memory link sleeps at most.
+const NAP: Duration = Duration::from_micros(50);

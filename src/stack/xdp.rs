@@ -1,0 +1,184 @@
+//! A stack over AF_XDP: one shard per receive queue of one interface.
+
+use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, run};
+use crate::link::Link;
+use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
+use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Steering, Verdicts, XdpConfig, XdpLink};
+use crate::shard::ShardConfig;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+/// What a stack is made from.
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    /// The interface's name.
+    pub interface: String,
+    /// Shards, one per queue from 0 on; `None` for one per receive queue of the interface.
+    pub queues: Option<usize>,
+    /// The cores of the shards, in order; empty for the first that this process may use.
+    pub cores: Vec<usize>,
+    /// How the XDP program is attached.
+    pub mode: Mode,
+    /// Sizes of the links.
+    pub link: XdpConfig,
+    /// Every shard's configuration; the limits are those of one shard.
+    pub shard: ShardConfig,
+    /// What idle shards do.
+    pub idle: Idle,
+    /// Whether frames are copied for a capture, and how.
+    pub capture: Option<CaptureConfig>,
+}
+
+impl StackConfig {
+    /// A stack on `interface` with defaults, and as yet without addresses.
+    pub fn new(interface: &str) -> StackConfig {
+        StackConfig {
+            interface: interface.to_owned(),
+            queues: None,
+            cores: Vec::new(),
+            mode: Mode::Auto,
+            link: XdpConfig::default(),
+            shard: ShardConfig::default(),
+            idle: Idle::default(),
+            capture: None,
+        }
+    }
+}
+
+/// A stack that runs. Dropped, it ends at once and gives the interface's traffic back to the kernel.
+#[derive(Debug)]
+pub struct Stack<S> {
+    // The shards end before the program is detached: fields are dropped in order.
+    running: Running<S>,
+    steering: Steering,
+    readers: Vec<CaptureReader>,
+}
+
+/// What a stack has come to.
+#[derive(Clone, Debug)]
+pub struct StackReport {
+    /// The interface, as it was when the program had been attached.
+    pub interface: Interface,
+    /// How the program is attached, as the kernel says.
+    pub mode: AttachedMode,
+    /// Frames by verdict of the XDP program; `None` when the kernel did not say.
+    pub verdicts: Option<Verdicts>,
+    /// Each shard.
+    pub shards: Vec<ShardSnapshot>,
+}
+
+impl<S: Service> Stack<S> {
+    /// Attaches the XDP program, binds a link per queue and starts the shards, in the calling thread's network
+    /// namespace. `make` makes each shard's application on the shard's own thread. On error nothing is left behind.
+    pub fn start(
+        config: &StackConfig,
+        make: impl Fn(usize) -> S + Send + Sync + 'static,
+    ) -> Result<Stack<S>, StackError> {
+        let interface = Interface::query(&config.interface)?;
+        let cores = shard_cores(config, &interface)?;
+        refuse_kernel_addresses(config)?;
+        let mut steering = Steering::attach(&config.interface, config.mode)?;
+        let mut links = Vec::new();
+        for queue in 0..cores.len() as u32 {
+            let link = XdpLink::bind(&config.interface, queue, config.link)?;
+            steering.steer(&link)?;
+            links.push(link);
+        }
+        for own in &config.shard.addresses {
+            steering.claim(own.address.into(), Claim::Own)?;
+        }
+        let mut readers = Vec::new();
+        let running = match config.capture {
+            None => run(seats(links, &cores), &config.shard, config.idle, make)?,
+            Some(capture) => {
+                let wrap = |link| {
+                    let (link, reader) = Capture::new(link, capture);
+                    readers.push(reader);
+                    link
+                };
+                let links = links.into_iter().map(wrap).collect();
+                run(seats(links, &cores), &config.shard, config.idle, make)?
+            }
+        };
+        Ok(Stack { running, steering, readers })
+    }
+
+    /// The reading ends of the shards' captures, once; empty without a capture.
+    pub fn take_capture_readers(&mut self) -> Vec<CaptureReader> {
+        std::mem::take(&mut self.readers)
+    }
+
+    /// The shards.
+    pub fn running(&self) -> &Running<S> {
+        &self.running
+    }
+
+    /// How the program is attached, as the kernel says.
+    pub fn mode(&self) -> AttachedMode {
+        self.steering.mode()
+    }
+
+    /// What the stack has come to.
+    pub fn report(&self) -> StackReport {
+        self.report_of(self.running.snapshots())
+    }
+
+    /// Takes no new connections, waits until none lives or `within` has passed, and ends. Returns the applications.
+    pub fn drain(self, within: Duration) -> Result<(Vec<S>, StackReport), StackError> {
+        self.running.drain(within);
+        self.join()
+    }
+
+    /// Waits until every shard has ended, by itself or by [`Running::drain`]; then the kernel has the traffic again.
+    pub fn join(self) -> Result<(Vec<S>, StackReport), StackError> {
+        let Stack { running, steering, .. } = self;
+        let (services, shards) = running.join()?;
+        Ok((services, report(&steering, shards)))
+    }
+
+    fn report_of(&self, shards: Vec<ShardSnapshot>) -> StackReport {
+        report(&self.steering, shards)
+    }
+}
+
+fn report(steering: &Steering, shards: Vec<ShardSnapshot>) -> StackReport {
+    let verdicts = steering.verdicts().ok();
+    StackReport { interface: steering.interface().clone(), mode: steering.mode(), verdicts, shards }
+}
+
+fn seats<L: Link>(links: Vec<L>, cores: &[usize]) -> Vec<Seat<L>> {
+    links.into_iter().zip(cores).map(|(link, core)| Seat { link, core: Some(*core) }).collect()
+}
+
+/// A core per shard; their number is the number of shards.
+fn shard_cores(config: &StackConfig, interface: &Interface) -> Result<Vec<usize>, StackError> {
+    let queues = interface.queues as usize;
+    let shards = config.queues.unwrap_or(queues);
+    let mut cores = if config.cores.is_empty() { cores::available_cores() } else { config.cores.clone() };
+    for core in &cores {
+        cores::check(*core)?;
+    }
+    if queues > shards.min(cores.len()) {
+        let shards = shards.min(cores.len());
+        return Err(StackError::QueuesLeftOver { interface: interface.name.clone(), queues, shards });
+    }
+    cores.truncate(shards);
+    Ok(cores)
+}
+
+/// In own-address mode the kernel must not have the addresses: both would answer for them.
+fn refuse_kernel_addresses(config: &StackConfig) -> Result<(), StackError> {
+    for own in &config.shard.addresses {
+        // Only an address that the kernel has can be bound to.
+        if UdpSocket::bind((own.address, 0)).is_ok() {
+            let interface = config.interface.clone();
+            return Err(StackError::AddressInUse { address: own.address, prefix_len: own.prefix_len, interface });
+        }
+    }
+    Ok(())
+}
+
+const _: () = {
+    const fn is_send<T: Send + WaitLink>() {}
+    is_send::<XdpLink>();
+};
