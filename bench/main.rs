@@ -2,6 +2,7 @@
 //!
 //! `bench/cps.sh` builds it and calls `synfin-bench cps`, which starts the other subcommands, the roles, in network namespaces.
 
+mod cps;
 mod failure;
 mod kernel;
 mod lines;
@@ -28,6 +29,8 @@ struct Command {
 
 #[derive(Subcommand)]
 enum What {
+    /// Runs everything and puts it side by side; see `bench/cps.sh --help`
+    Cps(Box<cps::CpsArgs>),
     /// The server of the kernel baseline (a role)
     KernelServer(RoleArgs),
     /// The client of the kernel baseline (a role)
@@ -36,6 +39,7 @@ enum What {
 
 fn main() -> ExitCode {
     let outcome = match Command::parse().what {
+        What::Cps(args) => cps::run(&args),
         What::KernelServer(args) => role(kernel::server::run(&args)),
         What::KernelClient(args) => role(kernel::client::run(&args)),
     };
