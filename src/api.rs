@@ -4,6 +4,7 @@
 
 use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
+pub use crate::tcp::state::CloseReason;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
@@ -58,37 +59,6 @@ pub enum Event<'a> {
         /// Why.
         reason: CloseReason,
     },
-}
-
-/// Why a connection ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum CloseReason {
-    /// Both directions were closed by FIN and acknowledged.
-    Graceful,
-    /// The peer sent RST.
-    Reset,
-    /// The peer answered the SYN with RST: nobody listens there.
-    Refused,
-    /// This side aborted.
-    Aborted,
-    /// No answer within the retransmission limit or the deadline.
-    TimedOut,
-    /// No neighbour answered for the next hop.
-    Unreachable,
-}
-
-impl CloseReason {
-    /// The reason as one lower-case word.
-    pub const fn name(self) -> &'static str {
-        match self {
-            CloseReason::Graceful => "graceful",
-            CloseReason::Reset => "reset",
-            CloseReason::Refused => "refused",
-            CloseReason::Aborted => "aborted",
-            CloseReason::TimedOut => "timed_out",
-            CloseReason::Unreachable => "unreachable",
-        }
-    }
 }
 
 /// How an active open chooses its local end and how long it may take.

@@ -1,1 +1,24 @@
-//! flow.
+//! The containers of a shard: fixed in size, laid out and touched at construction, linked by 32-bit numbers.
+//!
+//! They are generic over the records they hold; records and their rules live in `tcp`, `shard` joins them.
+//!
+//! | file | holds | cost per item |
+//! | --- | --- | --- |
+//! | [`slab`] | records with generations | record + 4 B |
+//! | [`list`] | first-in first-out lists through records of a slab | 8 B in the record |
+//! | [`chunks`] | unacknowledged and unread bytes | chunk + 4 B |
+//! | [`index`] | 4-tuple hash to kind and number | 6.7 B at its bound |
+//! | [`listeners`] | local address and port to listener | 40 B |
+//! | [`time_wait`] | TIME-WAIT records by deadline | record + 0.6 B, and one page per slot of the 2MSL |
+//! | [`ports`] | local ports per destination | 100 B per destination, 2.1 B per port given back |
+//!
+//! None of them panics for what comes from the network: full is a value, a stale number is `None`.
+
+pub mod chunks;
+pub mod index;
+pub mod list;
+pub mod listeners;
+pub mod port_queue;
+pub mod ports;
+pub mod slab;
+pub mod time_wait;

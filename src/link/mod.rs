@@ -10,6 +10,10 @@
 //! A [`Frame`] is a token for one slot of the link's memory. It is neither `Copy` nor `Clone`: every slot is in exactly
 //! one of {FILL or kernel, in hand, TX or kernel, free}, and [`Levels`] must always add up to the whole.
 
+pub mod memory;
+mod pool;
+
+use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use alloc::vec::Vec;
 
@@ -95,6 +99,12 @@ counters! {
 ///
 /// No call blocks, allocates or reads a clock. `send`, `give_back` only queue; [`Link::flush`] moves.
 pub trait Link {
+    /// Tells the time of the turn that begins. Only links that hold frames or stamp them look at it.
+    #[inline]
+    fn advance(&mut self, now: Now) {
+        let _ = now;
+    }
+
     /// Moves up to `max` received frames to the end of `burst`. `burst` has the capacity; the link does not grow it.
     fn receive(&mut self, burst: &mut Vec<Frame>, max: usize);
 

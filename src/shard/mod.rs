@@ -1,6 +1,230 @@
-//! shard.
+//! One shard: its link, its tables, its application, and the turn that joins them ([`turn`], the spine).
+//!
+//! A shard shares nothing. Its containers come from `flow`, `timer` and `neighbor`, its rules from `tcp`, its bytes from
+//! `wire`; this floor alone knows them all.
 
-/// What an application may do.
-pub struct Calls<'a> {
-    _core: core::marker::PhantomData<&'a mut ()>,
+mod arrive;
+mod burst;
+mod calls;
+mod connection;
+mod core;
+mod expire;
+mod find;
+mod open;
+mod parse;
+mod respond;
+mod route;
+mod tell;
+pub mod turn;
+
+pub use calls::Calls;
+pub use route::LocalAddress;
+
+use crate::api::Application;
+use crate::counters::{Counters, DropReason, Drops};
+use crate::flow::chunks::Chunks;
+use crate::limits::{self, BURST_MAX, Limits};
+use crate::link::Link;
+use crate::tcp::Settings;
+use crate::tcp::state::State;
+use crate::tick::{Now, Tick};
+use crate::wire;
+use crate::wire::ethernet::MacAddress;
+use ::core::net::IpAddr;
+use alloc::vec::Vec;
+use burst::Burst;
+use core::Core;
+
+/// What a shard is made from.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// How much it may hold.
+    pub limits: Limits,
+    /// The stack's own addresses; at least one.
+    pub addresses: Vec<LocalAddress>,
+    /// Next hops for everything beyond the addresses' networks, at most one per family.
+    pub gateways: Vec<IpAddr>,
+    /// MSL, ms.
+    pub msl_ms: u32,
+    /// Local ports for active opens, both included.
+    pub ports: (u16, u16),
+    /// Secrets of the stack.
+    pub secrets: Secrets,
+    /// The VLAN that the stack is on.
+    pub vlan: Option<u16>,
+    /// Verify checksums of received packets; off only where hardware has done so.
+    pub verify_checksums: bool,
+    /// The protocol's other settings; `mtu`, `msl_ms` and `isn_secret` are overwritten.
+    pub settings: Settings,
+}
+
+impl Default for ShardConfig {
+    fn default() -> ShardConfig {
+        ShardConfig {
+            limits: Limits::default(),
+            addresses: Vec::new(),
+            gateways: Vec::new(),
+            msl_ms: limits::MSL_MS,
+            ports: limits::PORTS,
+            secrets: Secrets::from_seed(0),
+            vlan: None,
+            verify_checksums: true,
+            settings: Settings::default(),
+        }
+    }
+}
+
+/// Keys that nobody outside the stack may know. All shards of a stack have the same ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Secrets {
+    /// Key of the connection index (T30).
+    pub index: (u64, u64),
+    /// Key of ISN and timestamp offsets (RFC 6528).
+    pub isn: (u64, u64),
+    /// Key of the neighbour cache.
+    pub neighbors: (u64, u64),
+    /// Key of the ports' random starts (RFC 6056).
+    pub ports: (u64, u64),
+}
+
+impl Secrets {
+    /// Secrets drawn from one seed: the same seed replays a simulation exactly. A stack on a wire takes its seed from the
+    /// operating system.
+    pub fn from_seed(seed: u64) -> Secrets {
+        use rand::{RngExt, SeedableRng};
+        let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
+        Secrets { index: random.random(), isn: random.random(), neighbors: random.random(), ports: random.random() }
+    }
+}
+
+/// Why a shard cannot be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No address was given.
+    #[error("the stack has no address: give at least one")]
+    NoAddress,
+    /// An address that no host can have, or a prefix longer than its address.
+    #[error("{0}/{1} is no host address with a prefix length")]
+    BadAddress(IpAddr, u8),
+    /// A port range that is empty or begins at 0.
+    #[error("ports {0} to {1} are no range: the first must be at least 1 and at most the last")]
+    BadPorts(u16, u16),
+    /// A burst of 0 or beyond the largest.
+    #[error("a burst of {0} frames is out of range: 1 to {max}", max = BURST_MAX)]
+    BadBurst(u32),
+    /// A limit that record numbers cannot express.
+    #[error("{0} records are more than 2^30 - 1: lower limits.tcbs_max or limits.time_wait_max")]
+    TooManyRecords(u32),
+    /// An MTU too small for TCP, or too large for its length fields.
+    #[error("an MTU of {0} bytes is out of range: 576 (IPv4) or 1280 (IPv6) to 9216")]
+    BadMtu(usize),
+}
+
+/// One shard over link `L` with application `A`.
+pub struct Shard<L, A> {
+    link: L,
+    application: A,
+    core: Core,
+    /// Received bytes that the application has not taken. Beside the core, because events borrow it.
+    receiving: Chunks,
+    burst: Burst,
+    expect: wire::Expect,
+}
+
+/// Connections by state, under RFC names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StateCounts {
+    /// TCBs per state of [`State::ALL`].
+    pub tcbs: [u32; State::ALL.len()],
+    /// Listeners (LISTEN).
+    pub listeners: u32,
+    /// TIME-WAIT records.
+    pub time_wait: u32,
+}
+
+impl StateCounts {
+    /// Name and count of all eleven states.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let tcbs = State::ALL.iter().map(|state| (state.name(), self.tcbs[*state as usize]));
+        [("LISTEN", self.listeners), ("TIME-WAIT", self.time_wait)].into_iter().chain(tcbs)
+    }
+}
+
+impl<L: Link, A: Application> Shard<L, A> {
+    /// A shard over `link`. All memory is allocated and touched here.
+    pub fn new(link: L, application: A, config: ShardConfig, now: Now) -> Result<Shard<L, A>, ConfigError> {
+        let mtu = link.mtu();
+        let settings = Settings {
+            mtu: u16::try_from(mtu).ok().filter(|mtu| (576..=9216).contains(mtu)).ok_or(ConfigError::BadMtu(mtu))?,
+            msl_ms: config.msl_ms,
+            isn_secret: config.secrets.isn,
+            ..config.settings
+        };
+        let expect =
+            wire::Expect { mac: link.mac(), mtu, vlan: config.vlan, verify_checksums: config.verify_checksums };
+        let core = Core::new(&config, settings, link.mac(), now)?;
+        let receiving = Chunks::new(config.limits.chunks_max / 2);
+        let burst = Burst::new(&config.limits);
+        Ok(Shard { link, application, core, receiving, burst, expect })
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &Counters {
+        &self.core.counters
+    }
+
+    /// Dropped frames by reason.
+    pub fn drops(&self) -> &Drops {
+        &self.burst.drops
+    }
+
+    /// Drop reasons that were seen for the first time since the last call, with the MAC address that sent the frame.
+    pub fn first_drops(&mut self) -> impl Iterator<Item = (DropReason, MacAddress)> {
+        self.burst.first_drops.drain(..)
+    }
+
+    /// The link.
+    pub fn link(&self) -> &L {
+        &self.link
+    }
+
+    /// The link, to set faults or to advance its time.
+    pub fn link_mut(&mut self) -> &mut L {
+        &mut self.link
+    }
+
+    /// The application.
+    pub fn application(&self) -> &A {
+        &self.application
+    }
+
+    /// The application.
+    pub fn application_mut(&mut self) -> &mut A {
+        &mut self.application
+    }
+
+    /// Connections by state. Walks the TCBs: for reports, not for turns.
+    pub fn states(&self) -> StateCounts {
+        self.core.states()
+    }
+
+    /// TCBs in use: half-open, open, and ended but not yet told. TIME-WAIT is not counted.
+    pub fn connections_live(&self) -> usize {
+        self.core.connections.len() as usize
+    }
+
+    /// TIME-WAIT records in use.
+    pub fn time_wait_live(&self) -> usize {
+        self.core.time_wait_len() as usize
+    }
+
+    /// The earliest time at which a turn has something to do although nothing arrives; a lower bound.
+    pub fn next_deadline(&self, now: Now) -> Option<Tick> {
+        self.core.next_deadline(now.tick())
+    }
+
+    /// The calls, outside of events: to listen and to connect before the first turn.
+    pub fn calls(&mut self, now: Now) -> Calls<'_> {
+        Calls::new(&mut self.core, &self.receiving, now)
+    }
 }

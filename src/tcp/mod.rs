@@ -1,1 +1,159 @@
-//! tcp.
+//! The protocol: one file per section of RFC 9293, pure functions over one record.
+//!
+//! | RFC 9293 | file |
+//! | --- | --- |
+//! | 3.3.1 TCB variables | [`tcb`] |
+//! | 3.3.2 states | [`state`] |
+//! | 3.4.1 initial sequence number | [`isn`] |
+//! | 3.4.2, 3.6.1 TIME-WAIT and reuse; its segments | [`time_wait`] |
+//! | 3.7.1, RFC 7323, RFC 2018 options | [`options`] |
+//! | 3.8.1 retransmission time-out (RFC 6298) | [`rto`] |
+//! | 3.8.2 congestion control (RFC 5681, 6582) | [`congestion`] |
+//! | 3.8.6 windows, what may be sent now | [`output`] |
+//! | 3.10.1 to 3.10.6 calls | [`calls`] |
+//! | 3.10.7.1 segment arrives, CLOSED | [`closed`] |
+//! | 3.10.7.2 segment arrives, LISTEN | [`listen`] |
+//! | 3.10.7.3 segment arrives, SYN-SENT | [`syn_sent`] |
+//! | 3.10.7.4 segment arrives, other states | [`synchronized`] |
+//! | 3.10.8 timeouts | [`timeouts`] |
+//!
+//! A function changes its record, notes what is owed in it, and says the rest in an [`Outcome`]. It sends nothing,
+//! reads no clock and knows no container.
+
+pub mod calls;
+pub mod closed;
+pub mod congestion;
+pub mod isn;
+pub mod listen;
+pub mod options;
+pub mod output;
+pub mod rto;
+pub mod state;
+pub mod syn_sent;
+pub mod synchronized;
+pub mod tcb;
+pub mod time_wait;
+pub mod timeouts;
+
+#[cfg(test)]
+mod tests;
+
+use self::state::CloseReason;
+use crate::seq::Seq;
+use crate::tick::Now;
+use crate::wire::tcp::{Flags, Timestamps};
+
+/// What every function of this floor may know besides its record and its segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The turn's time.
+    pub now: Now,
+    /// Settings of the stack.
+    pub settings: &'a Settings,
+    /// Whether the receive pool can take the payload of one more segment.
+    pub receive_room: bool,
+}
+
+/// Settings of the protocol, the same for every connection of a stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+    /// MSL, ms (B40).
+    pub msl_ms: u32,
+    /// Receive buffer of one connection, bytes: the largest window ever offered.
+    pub receive_buffer_bytes: u32,
+    /// Send buffer of one connection, bytes.
+    pub send_buffer_bytes: u32,
+    /// Offer the timestamps option (RFC 7323).
+    pub timestamps: bool,
+    /// Offer window scaling (RFC 7323).
+    pub window_scale: bool,
+    /// RST in TIME-WAIT ends it (RFC 9293 3.10.7.4) instead of being ignored (RFC 1337, B43).
+    pub rst_ends_time_wait: bool,
+    /// Secret of the ISN and of the timestamp offset (RFC 6528, RFC 7323 5.4).
+    pub isn_secret: (u64, u64),
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            mtu: 1500,
+            msl_ms: crate::limits::MSL_MS,
+            receive_buffer_bytes: 256 * 1024,
+            send_buffer_bytes: 256 * 1024,
+            timestamps: true,
+            window_scale: true,
+            rst_ends_time_wait: false,
+            isn_secret: (0, 0),
+        }
+    }
+}
+
+/// What an arriving segment, a call or a time-out did, beyond the record itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Outcome {
+    /// The handshake has completed.
+    pub established: bool,
+    /// In-order payload for the application: bytes to skip at the front of the segment's payload, and how many follow.
+    pub text: Option<(u16, u16)>,
+    /// Octets of the send buffer that were acknowledged.
+    pub acked_bytes: u32,
+    /// The peer's FIN was taken in order.
+    pub peer_closed: bool,
+    /// The TCB's life is over.
+    pub end: Option<End>,
+    /// A segment to answer with that needs no TCB.
+    pub answer: Option<Answer>,
+    /// What else to count.
+    pub note: Option<Note>,
+}
+
+/// Where a connection goes when its TCB ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// TIME-WAIT: a compact record takes over for 2MSL.
+    TimeWait,
+    /// CLOSED, for this reason.
+    Closed(CloseReason),
+    /// Back to LISTEN: a half-open connection of which no application knows is gone (MUST-11).
+    Listen,
+}
+
+/// A segment built from values alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// SEG.SEQ.
+    pub seq: Seq,
+    /// SEG.ACK; sent only with the ACK bit.
+    pub ack: Seq,
+    /// The control bits.
+    pub flags: Flags,
+    /// SEG.WND, as the header holds it.
+    pub wnd: u16,
+    /// Timestamps, where they were agreed.
+    pub timestamps: Option<Timestamps>,
+}
+
+/// Events that are only counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A RST ended a connection.
+    RstAccepted,
+    /// A RST was outside the window, or in TIME-WAIT.
+    RstIgnored,
+    /// A challenge ACK is owed (RFC 5961).
+    ChallengeAck,
+    /// The sequence number was unacceptable.
+    OutOfWindow,
+    /// The acknowledgment number was unacceptable.
+    BadAck,
+    /// PAWS refused the segment (RFC 7323 5.3).
+    Paws,
+    /// In the window, but not next.
+    OutOfOrder,
+    /// In order, but the receive pool is empty.
+    NoReceiveRoom,
+    /// A retransmitted FIN restarts 2MSL (B41).
+    TimeWaitRestart,
+}

@@ -1,5 +1,7 @@
 //! TCP segments (RFC 9293 3.1), their options (RFC 9293 3.2, RFC 2018, RFC 7323) and their bytes.
 
+use super::{Network, PROTOCOL_TCP, Path, TcpPacket, be16, be32, emit_headers, ethernet};
+use crate::counters::DropReason;
 use crate::seq::Seq;
 use core::fmt;
 use core::ops::BitOr;
@@ -120,6 +122,14 @@ pub struct Options {
     pub sack: SackBlocks,
 }
 
+impl Options {
+    /// Whether any option is present that only a SYN may carry.
+    #[inline]
+    const fn has_syn_options(&self) -> bool {
+        self.mss.is_some() || self.window_scale.is_some() || self.sack_permitted
+    }
+}
+
 /// A segment as RFC 9293 speaks of it: the SEG variables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Segment {
@@ -160,3 +170,245 @@ impl Segment {
         self.seq + self.len()
     }
 }
+
+/// A segment to be sent. The checksum and the data offset are made by [`emit`].
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentOut<'a> {
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// SEG.SEQ.
+    pub seq: Seq,
+    /// SEG.ACK; give 0 without the ACK bit.
+    pub ack: Seq,
+    /// SEG.WND as the header holds it, scaled by the caller.
+    pub wnd: u16,
+    /// SEG.UP; give 0 without the URG bit.
+    pub up: u16,
+    /// The control bits.
+    pub flags: Flags,
+    /// The options. Those for SYNs only are left out without the SYN bit (MUST-65), SACK blocks with it.
+    pub options: &'a Options,
+}
+
+/// Bytes of the header without options.
+pub const HEADER_BYTES: usize = 20;
+
+/// Bytes of the longest option list.
+pub const OPTIONS_BYTES_MAX: usize = 40;
+
+/// Reads the segment of a packet whose network header was accepted.
+#[inline]
+pub(super) fn parse(frame: &[u8], network: &Network, verify_checksum: bool) -> Result<TcpPacket, DropReason> {
+    let (begin, end) = network.upper;
+    let bytes = &frame[begin..end];
+    let header = bytes.first_chunk::<HEADER_BYTES>().ok_or(DropReason::Truncated)?;
+    let data_at = usize::from(header[12] >> 4) * 4;
+    if data_at < HEADER_BYTES || data_at > bytes.len() {
+        return Err(DropReason::TcpDataOffset);
+    }
+    if verify_checksum && !network.pseudo.bytes(bytes).is_valid() {
+        let partial = be16(header, 16) == network.pseudo.fold();
+        return Err(if partial { DropReason::TcpChecksumPartial } else { DropReason::TcpChecksum });
+    }
+    let (src_port, dst_port) = (be16(header, 0), be16(header, 2));
+    if src_port == 0 || dst_port == 0 {
+        return Err(DropReason::TcpPort);
+    }
+    let flags = Flags(header[13]);
+    let segment = Segment {
+        seq: Seq(be32(header, 4)),
+        ack: Seq(be32(header, 8)),
+        wnd: be16(header, 14),
+        up: be16(header, 18),
+        flags,
+        options: parse_options(&bytes[HEADER_BYTES..data_at], flags.syn())?,
+        payload_offset: (begin + data_at) as u16,
+        payload_len: (bytes.len() - data_at) as u16,
+    };
+    let Network { src_mac, src, dst, dscp_ecn, .. } = *network;
+    Ok(TcpPacket { src_mac, src, dst, src_port, dst_port, dscp_ecn, segment })
+}
+
+/// Writes a whole frame: Ethernet, IP, TCP, options, then the two slices of `payload` one after the other. Returns its
+/// length, padded to [`ethernet::FRAME_BYTES_MIN`].
+///
+/// Panics if `frame` is shorter than that length, which is [`Path::headers_len`] + [`HEADER_BYTES`] + [`options_len`] +
+/// the payload before padding.
+#[inline]
+pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: [&[u8]; 2]) -> usize {
+    let present = Present::of(segment.options, segment.flags.syn());
+    let data_at = HEADER_BYTES + present.len();
+    let segment_len = data_at + payload[0].len() + payload[1].len();
+    let (begin, pseudo) = emit_headers(frame, path, PROTOCOL_TCP, segment_len);
+    let bytes = &mut frame[begin..begin + segment_len];
+    let header = &mut bytes[..HEADER_BYTES];
+    header[0..2].copy_from_slice(&segment.src_port.to_be_bytes());
+    header[2..4].copy_from_slice(&segment.dst_port.to_be_bytes());
+    header[4..8].copy_from_slice(&segment.seq.0.to_be_bytes());
+    header[8..12].copy_from_slice(&segment.ack.0.to_be_bytes());
+    header[12] = (data_at as u8) << 2;
+    header[13] = segment.flags.0;
+    header[14..16].copy_from_slice(&segment.wnd.to_be_bytes());
+    header[16..18].fill(0);
+    header[18..20].copy_from_slice(&segment.up.to_be_bytes());
+    present.emit(&mut bytes[HEADER_BYTES..data_at]);
+    let second_at = data_at + payload[0].len();
+    bytes[data_at..second_at].copy_from_slice(payload[0]);
+    bytes[second_at..].copy_from_slice(payload[1]);
+    let checksum = pseudo.bytes(bytes).finish();
+    bytes[16..18].copy_from_slice(&checksum.to_be_bytes());
+    ethernet::pad(frame, begin + segment_len)
+}
+
+/// Bytes that [`emit`] spends on `options`, a multiple of 4 (MUST-69); at most [`OPTIONS_BYTES_MAX`].
+///
+/// Options that only a SYN may carry are taken to mean that it is one. Beside timestamps at most three SACK blocks fit
+/// (RFC 2018 3); more are left out.
+#[inline]
+pub fn options_len(options: &Options) -> usize {
+    Present::of(options, options.has_syn_options()).len()
+}
+
+/// Reads the option list of a segment. Every step consumes a byte of at most 40, so time is bounded (T14).
+///
+/// Unknown options are skipped by their length (MUST-6, MUST-68). Of an option that comes twice the last one counts.
+/// Options that only a SYN may carry are skipped without it, SACK blocks with it.
+#[inline]
+fn parse_options(list: &[u8], syn: bool) -> Result<Options, DropReason> {
+    let mut options = Options::default();
+    if list.is_empty() {
+        return Ok(options);
+    }
+    // The shape that nearly every segment with timestamps has (RFC 7323 A).
+    if let [NOP, NOP, TIMESTAMPS, TIMESTAMPS_BYTES, values @ ..] = list
+        && values.len() == 8
+    {
+        options.timestamps = Some(Timestamps { val: be32(values, 0), ecr: be32(values, 4) });
+        return Ok(options);
+    }
+    let mut rest = list;
+    while let [kind, after @ ..] = rest {
+        rest = match *kind {
+            END => break,
+            NOP => after,
+            kind => {
+                let len = usize::from(*after.first().ok_or(DropReason::TcpOptions)?);
+                // The length counts kind and length: 0 and 1 cannot be (MUST-7).
+                let value = rest.get(2..len).ok_or(DropReason::TcpOptions)?;
+                parse_option(&mut options, kind, value, syn)?;
+                &rest[len..]
+            }
+        };
+    }
+    Ok(options)
+}
+
+/// Notes one option with the bytes after its length.
+#[inline]
+fn parse_option(options: &mut Options, kind: u8, value: &[u8], syn: bool) -> Result<(), DropReason> {
+    match (kind, value.len()) {
+        (MSS, 2) if syn => options.mss = Some(be16(value, 0)),
+        (WINDOW_SCALE, 1) if syn => options.window_scale = Some(value[0]),
+        (SACK_PERMITTED, 0) if syn => options.sack_permitted = true,
+        (TIMESTAMPS, 8) => options.timestamps = Some(Timestamps { val: be32(value, 0), ecr: be32(value, 4) }),
+        (SACK, 8 | 16 | 24 | 32) if !syn => {
+            options.sack = SackBlocks { count: (value.len() / 8) as u8, ..SackBlocks::default() };
+            for (block, edges) in options.sack.blocks.iter_mut().zip(value.chunks_exact(8)) {
+                *block = (Seq(be32(edges, 0)), Seq(be32(edges, 4)));
+            }
+        }
+        (MSS, 2) | (WINDOW_SCALE, 1) | (SACK_PERMITTED, 0) | (SACK, 8 | 16 | 24 | 32) => {}
+        (MSS | WINDOW_SCALE | SACK_PERMITTED | SACK | TIMESTAMPS, _) => return Err(DropReason::TcpOptions),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The options that a segment really carries.
+struct Present<'a> {
+    options: &'a Options,
+    syn: bool,
+    sack: &'a [(Seq, Seq)],
+}
+
+impl<'a> Present<'a> {
+    #[inline]
+    fn of(options: &'a Options, syn: bool) -> Present<'a> {
+        let blocks = if syn { &[] } else { options.sack.as_slice() };
+        let blocks_max = if options.timestamps.is_some() { 3 } else { 4 };
+        Present { options, syn, sack: &blocks[..blocks.len().min(blocks_max)] }
+    }
+
+    /// Bytes in the header. Every option or pair of them is filled up to 4 bytes, so nothing is left to pad.
+    #[inline]
+    fn len(&self) -> usize {
+        let options = self.options;
+        let timestamps = if options.timestamps.is_some() { 12 } else { 0 };
+        if self.syn {
+            let mss = if options.mss.is_some() { 4 } else { 0 };
+            let window_scale = if options.window_scale.is_some() { 4 } else { 0 };
+            let sack_permitted = if options.sack_permitted && options.timestamps.is_none() { 4 } else { 0 };
+            mss + sack_permitted + timestamps + window_scale
+        } else if self.sack.is_empty() {
+            timestamps
+        } else {
+            timestamps + 4 + 8 * self.sack.len()
+        }
+    }
+
+    /// Writes the options. SYN: MSS, SACK permitted, timestamps, NOP and window scale; else NOP, NOP and timestamps, NOP,
+    /// NOP and SACK. `list` has [`Present::len`] bytes.
+    #[inline]
+    fn emit(&self, mut list: &mut [u8]) {
+        let options = self.options;
+        if self.syn {
+            if let Some(mss) = options.mss {
+                let [high, low] = mss.to_be_bytes();
+                list = put(list, [MSS, 4, high, low]);
+            }
+            if options.sack_permitted && options.timestamps.is_none() {
+                list = put(list, [NOP, NOP, SACK_PERMITTED, 2]);
+            }
+        }
+        if let Some(timestamps) = options.timestamps {
+            // SACK permitted takes the place of the two NOPs.
+            let lead = if self.syn && options.sack_permitted { [SACK_PERMITTED, 2] } else { [NOP, NOP] };
+            list = put(list, [lead[0], lead[1], TIMESTAMPS, TIMESTAMPS_BYTES]);
+            list = put(list, timestamps.val.to_be_bytes());
+            list = put(list, timestamps.ecr.to_be_bytes());
+        }
+        if self.syn
+            && let Some(shift) = options.window_scale
+        {
+            list = put(list, [NOP, WINDOW_SCALE, 3, shift]);
+        }
+        if !self.sack.is_empty() {
+            list = put(list, [NOP, NOP, SACK, (2 + 8 * self.sack.len()) as u8]);
+            for (left, right) in self.sack {
+                list = put(list, left.0.to_be_bytes());
+                list = put(list, right.0.to_be_bytes());
+            }
+        }
+        debug_assert!(list.is_empty(), "the option list was measured wrongly");
+    }
+}
+
+/// Writes four bytes; returns what is left of the list.
+#[inline]
+fn put(list: &mut [u8], bytes: [u8; 4]) -> &mut [u8] {
+    let (front, rest) = list.split_at_mut(4);
+    front.copy_from_slice(&bytes);
+    rest
+}
+
+const END: u8 = 0;
+const NOP: u8 = 1;
+const MSS: u8 = 2;
+const WINDOW_SCALE: u8 = 3;
+const SACK_PERMITTED: u8 = 4;
+const SACK: u8 = 5;
+const TIMESTAMPS: u8 = 8;
+/// Length of the timestamps option.
+const TIMESTAMPS_BYTES: u8 = 10;

@@ -1,0 +1,359 @@
+//! Bytes that wait: a pool of chunks in one allocation, and chains of them.
+//!
+//! Every chunk of a chain but the last is full, so the place of an offset is a division. An empty chain owns no chunk.
+//! A reservation sets a chunk aside for bytes that must not be refused once promised, such as what a window offered.
+
+use crate::ids::NONE;
+use crate::limits::CHUNK_BYTES;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::mem::size_of;
+
+/// A queue of bytes in a pool. It ends with [`Chunks::clear`]: a chain that is just dropped loses its chunks to the pool.
+#[derive(Debug)]
+pub struct Chain {
+    head: u32,
+    tail: u32,
+    /// Bytes in the chain.
+    len: u32,
+    /// The chunk that the last call of `slices` began in, or the head.
+    cursor: u32,
+    /// Chunks of the chain before that one.
+    cursor_index: u32,
+    /// Where the first byte lies in the head chunk.
+    first: u16,
+}
+
+impl Chain {
+    /// Bytes in the chain.
+    #[inline]
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether the chain holds no byte, and then no chunk.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Chunks that the chain owns.
+    #[inline]
+    pub const fn chunks(&self) -> u32 {
+        (self.first as u32 + self.len).div_ceil(CHUNK)
+    }
+
+    /// Bytes that fit into the tail chunk without another one.
+    #[inline]
+    pub const fn room(&self) -> u32 {
+        self.chunks() * CHUNK - self.first as u32 - self.len
+    }
+}
+
+impl Default for Chain {
+    fn default() -> Chain {
+        Chain { head: NONE, tail: NONE, len: 0, cursor: NONE, cursor_index: 0, first: 0 }
+    }
+}
+
+/// A pool of chunks of [`CHUNK_BYTES`].
+pub struct Chunks {
+    bytes: Vec<u8>,
+    /// The chunk after each: in its chain, or in the free list.
+    next: Vec<u32>,
+    free_head: u32,
+    free_count: u32,
+    reserved: u32,
+}
+
+impl Chunks {
+    /// A pool of `count` chunks, all of them free and all memory touched.
+    pub fn new(count: u32) -> Chunks {
+        let next = (1..count).chain([NONE]).take(count as usize).collect();
+        Chunks {
+            // Not zero: zeroed memory would come from the system untouched.
+            bytes: vec![UNUSED; count as usize * CHUNK_BYTES],
+            next,
+            free_head: if count == 0 { NONE } else { 0 },
+            free_count: count,
+            reserved: 0,
+        }
+    }
+
+    /// Bytes that a pool of `count` chunks takes.
+    pub const fn bill(count: u32) -> u64 {
+        count as u64 * (CHUNK_BYTES + size_of::<u32>()) as u64
+    }
+
+    /// Chunks that are neither in a chain nor reserved.
+    #[inline]
+    pub const fn free(&self) -> u32 {
+        self.free_count - self.reserved
+    }
+
+    /// Sets `chunks` free chunks aside for [`Chunks::append_reserved`]; `false`, and none, when fewer are free.
+    #[inline]
+    #[must_use]
+    pub const fn reserve(&mut self, chunks: u32) -> bool {
+        let granted = chunks <= self.free();
+        if granted {
+            self.reserved += chunks;
+        }
+        granted
+    }
+
+    /// Gives `chunks` reservations back unused.
+    #[inline]
+    pub const fn unreserve(&mut self, chunks: u32) {
+        debug_assert!(chunks <= self.reserved);
+        self.reserved = self.reserved.saturating_sub(chunks);
+    }
+
+    /// Appends as much of `bytes` as the tail chunk and the free chunks take, and says how much that is, bytes.
+    pub fn append(&mut self, chain: &mut Chain, bytes: &[u8]) -> usize {
+        let mut done = 0;
+        while done < bytes.len() && (chain.room() > 0 || self.free() > 0) {
+            done += self.append_to_one_chunk(chain, &bytes[done..]);
+        }
+        done
+    }
+
+    /// Spends one reservation and appends `bytes`, at most [`CHUNK_BYTES`] of them. What the tail chunk took alone gives
+    /// the reserved chunk back to the free ones. Without a reservation it does what [`Chunks::append`] does.
+    pub fn append_reserved(&mut self, chain: &mut Chain, bytes: &[u8]) {
+        debug_assert!(bytes.len() <= CHUNK_BYTES && self.reserved > 0);
+        self.unreserve(1);
+        self.append(chain, bytes);
+    }
+
+    /// The first bytes of the chain, as many as lie together; empty only if the chain is.
+    #[inline]
+    pub fn front(&self, chain: &Chain) -> &[u8] {
+        if chain.is_empty() {
+            return &[];
+        }
+        let from = usize::from(chain.first);
+        self.piece(chain.head, from, (CHUNK_BYTES - from).min(chain.len as usize))
+    }
+
+    /// Drops the first `count` bytes of the chain, or all if there are fewer. Chunks go back as they empty.
+    pub fn consume(&mut self, chain: &mut Chain, count: u32) {
+        if count >= chain.len {
+            return self.clear(chain);
+        }
+        let mut first = u32::from(chain.first) + count;
+        while first >= CHUNK {
+            let emptied = chain.head;
+            chain.head = self.next[emptied as usize];
+            self.put_free(emptied, emptied, 1);
+            first -= CHUNK;
+            if chain.cursor_index == 0 {
+                chain.cursor = chain.head;
+            } else {
+                chain.cursor_index -= 1;
+            }
+        }
+        chain.first = first as u16;
+        chain.len -= count;
+    }
+
+    /// The `len` bytes at `offset` of the chain, in at most two pieces; the second is empty if they lie together.
+    ///
+    /// What lies past the end of the chain or past [`CHUNK_BYTES`] is left out. Increasing offsets cost O(1) each.
+    pub fn slices(&self, chain: &mut Chain, offset: u32, len: u32) -> [&[u8]; 2] {
+        let len = len.min(CHUNK).min(chain.len.saturating_sub(offset));
+        if len == 0 {
+            return [&[], &[]];
+        }
+        let position = u32::from(chain.first) + offset;
+        let (chunk, from) = (self.seek(chain, position / CHUNK), (position % CHUNK) as usize);
+        let in_first = (CHUNK_BYTES - from).min(len as usize);
+        let in_second = len as usize - in_first;
+        let second = if in_second == 0 { &[] } else { self.piece(self.next[chunk as usize], 0, in_second) };
+        [self.piece(chunk, from, in_first), second]
+    }
+
+    /// Drops all bytes of the chain and gives its chunks back, in O(1).
+    pub fn clear(&mut self, chain: &mut Chain) {
+        if !chain.is_empty() {
+            self.put_free(chain.head, chain.tail, chain.chunks());
+        }
+        *chain = Chain::default();
+    }
+
+    /// Appends what one chunk takes: the tail, or a free one if the tail is full. There must be one.
+    fn append_to_one_chunk(&mut self, chain: &mut Chain, bytes: &[u8]) -> usize {
+        let from = match chain.room() as usize {
+            0 => {
+                self.grow(chain);
+                0
+            }
+            room => CHUNK_BYTES - room,
+        };
+        let count = (CHUNK_BYTES - from).min(bytes.len());
+        let at = chain.tail as usize * CHUNK_BYTES + from;
+        self.bytes[at..at + count].copy_from_slice(&bytes[..count]);
+        chain.len += count as u32;
+        count
+    }
+
+    /// Makes a free chunk the tail of the chain. There must be one, and the tail must be full.
+    fn grow(&mut self, chain: &mut Chain) {
+        let chunk = self.free_head;
+        self.free_head = self.next[chunk as usize];
+        self.free_count -= 1;
+        self.next[chunk as usize] = NONE;
+        if chain.is_empty() {
+            (chain.head, chain.cursor) = (chunk, chunk);
+        } else {
+            self.next[chain.tail as usize] = chunk;
+        }
+        chain.tail = chunk;
+    }
+
+    /// Moves the chain's cursor to its chunk number `index` and returns that chunk.
+    fn seek(&self, chain: &mut Chain, index: u32) -> u32 {
+        if index < chain.cursor_index {
+            (chain.cursor, chain.cursor_index) = (chain.head, 0);
+        }
+        while chain.cursor_index < index {
+            chain.cursor = self.next[chain.cursor as usize];
+            chain.cursor_index += 1;
+        }
+        chain.cursor
+    }
+
+    /// Puts `count` chunks that hang together from `head` to `tail` into the free list.
+    fn put_free(&mut self, head: u32, tail: u32, count: u32) {
+        self.next[tail as usize] = self.free_head;
+        self.free_head = head;
+        self.free_count += count;
+    }
+
+    fn piece(&self, chunk: u32, from: usize, len: usize) -> &[u8] {
+        let at = chunk as usize * CHUNK_BYTES + from;
+        &self.bytes[at..at + len]
+    }
+}
+
+/// [`CHUNK_BYTES`] in the unit of a chain's offsets.
+const CHUNK: u32 = CHUNK_BYTES as u32;
+
+/// What fills a chunk that was never used; anything but 0.
+const UNUSED: u8 = 0xc5;
+
+const _: () = assert!(size_of::<Chain>() <= 24);
+const _: () = assert!(CHUNK_BYTES <= u16::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Append(usize, usize),
+        Consume(usize, u32),
+        Slices(usize, u32, u32),
+        Clear(usize),
+        Reserve(u32),
+        AppendReserved(usize, usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let length = prop_oneof![0..100usize, Just(CHUNK_BYTES), 0..5000usize];
+        let which = 0..2usize;
+        prop_oneof![
+            4 => (which.clone(), length.clone()).prop_map(|(c, n)| Op::Append(c, n)),
+            3 => (which.clone(), 0..5000u32).prop_map(|(c, n)| Op::Consume(c, n)),
+            4 => (which.clone(), 0..20_000u32, 0..4000u32).prop_map(|(c, o, n)| Op::Slices(c, o, n)),
+            1 => which.clone().prop_map(Op::Clear),
+            1 => (0..4u32).prop_map(Op::Reserve),
+            2 => (which, 0..=CHUNK_BYTES).prop_map(|(c, n)| Op::AppendReserved(c, n)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_operations_agree_with_two_byte_queues(count in 0..12u32, ops in proptest::collection::vec(op(), 1..120)) {
+            let mut pool = Chunks::new(count);
+            let mut chains = [Chain::default(), Chain::default()];
+            let mut models = [VecDeque::new(), VecDeque::new()];
+            let (mut reserved, mut byte) = (0u32, 0u8);
+            for op in ops {
+                match op {
+                    Op::Append(c, length) => {
+                        let bytes = fresh_bytes(&mut byte, length);
+                        let fits = (chains[c].room() + pool.free() * CHUNK).min(length as u32);
+                        prop_assert_eq!(pool.append(&mut chains[c], &bytes), fits as usize);
+                        models[c].extend(&bytes[..fits as usize]);
+                    }
+                    Op::AppendReserved(c, length) if reserved > 0 => {
+                        let bytes = fresh_bytes(&mut byte, length);
+                        pool.append_reserved(&mut chains[c], &bytes);
+                        reserved -= 1;
+                        models[c].extend(&bytes);
+                    }
+                    Op::AppendReserved(..) => {}
+                    Op::Consume(c, n) => {
+                        pool.consume(&mut chains[c], n);
+                        let n = models[c].len().min(n as usize);
+                        models[c].drain(..n);
+                    }
+                    Op::Slices(c, offset, len) => {
+                        let pieces = pool.slices(&mut chains[c], offset, len);
+                        let expected: Vec<u8> = models[c].iter().skip(offset as usize).take(CHUNK_BYTES.min(len as usize)).copied().collect();
+                        prop_assert_eq!(pieces.concat(), expected);
+                    }
+                    Op::Clear(c) => {
+                        pool.clear(&mut chains[c]);
+                        models[c].clear();
+                    }
+                    Op::Reserve(n) => {
+                        let free = pool.free();
+                        prop_assert_eq!(pool.reserve(n), n <= free);
+                        reserved += if n <= free { n } else { 0 };
+                    }
+                }
+                for (chain, model) in chains.iter().zip(&models) {
+                    let front = pool.front(chain);
+                    prop_assert_eq!((chain.len() as usize, chain.is_empty(), front.is_empty()), (model.len(), model.is_empty(), model.is_empty()));
+                    prop_assert!(front.iter().eq(model.iter().take(front.len())));
+                }
+                prop_assert_eq!(pool.free() + reserved + chains[0].chunks() + chains[1].chunks(), count);
+            }
+        }
+    }
+
+    fn fresh_bytes(next: &mut u8, length: usize) -> Vec<u8> {
+        (0..length)
+            .map(|_| {
+                *next = next.wrapping_mul(5).wrapping_add(17);
+                *next
+            })
+            .collect()
+    }
+
+    #[test]
+    fn reservation_keeps_a_chunk_from_others() {
+        let mut pool = Chunks::new(2);
+        let (mut promised, mut greedy) = (Chain::default(), Chain::default());
+        assert!(pool.reserve(1) && !pool.reserve(2));
+        assert_eq!(pool.append(&mut greedy, &[7; 3 * CHUNK_BYTES]), CHUNK_BYTES);
+        pool.append_reserved(&mut promised, &[9; CHUNK_BYTES]);
+        assert_eq!((pool.free(), promised.len()), (0, CHUNK));
+        pool.clear(&mut greedy);
+        assert!(pool.reserve(1));
+        pool.unreserve(1);
+        assert_eq!(pool.free(), 1);
+    }
+
+    #[test]
+    fn empty_pool_takes_nothing() {
+        let mut pool = Chunks::new(0);
+        let mut chain = Chain::default();
+        assert_eq!((pool.append(&mut chain, b"x"), pool.free(), pool.reserve(1)), (0, 0, false));
+        pool.clear(&mut chain);
+    }
+}

@@ -1,0 +1,411 @@
+//! The connection index: from a 4-tuple's keyed hash to a kind and a record number.
+//!
+//! Buckets are cache lines of twelve entries: an 8-bit tag and a 32-bit [`Value`] each. The hash names an entry's home; if
+//! that is full the entry lies in the first bucket after it that is not, and every full bucket it passed counts it. A
+//! look-up goes on past a bucket only while that count is not zero, so absent 4-tuples are known to be absent after 1.2
+//! lines on average at the bound. The 4-tuple itself is in the record: whoever looks up compares it there.
+//!
+//! A burst is looked up in stages: `hash` and `prefetch` for all, then `candidate` for all (and a prefetch of the records),
+//! then `find` for each. What find returns is a hint as long as `change_count` of its hash has not moved.
+//!
+//! Chosen 4-tuples (T30): the hash is SipHash-1-3 with a secret key, so that a peer cannot know which of its 4-tuples
+//! share a bucket. A flood of n of them probes like n random ones.
+
+use crate::four_tuple::FourTuple;
+use crate::ids::Value;
+use crate::prefetch::prefetch;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::mem::size_of;
+use siphasher::sip::SipHasher13;
+
+/// A 4-tuple's keyed hash in one index. The high bits name the home bucket, the low eight the tag.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Hash(u64);
+
+/// The index holds as many entries as it was made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the connection index is full: raise the limit on TCBs or TIME-WAIT records")]
+pub struct Full;
+
+/// The map from 4-tuples to records. It never grows, moves or rehashes an entry.
+pub struct Index {
+    buckets: Vec<Bucket>,
+    key: SipHasher13,
+    len: u32,
+    entries_max: u32,
+}
+
+impl Index {
+    /// An index for `entries_max` entries, four fifths of its places. `key` must be secret and random.
+    pub fn new(entries_max: u32, key: (u64, u64)) -> Index {
+        Index {
+            buckets: vec![Bucket::EMPTY; bucket_count(entries_max)],
+            key: SipHasher13::new_with_keys(key.0, key.1),
+            len: 0,
+            entries_max,
+        }
+    }
+
+    /// Bytes that an index for `entries_max` entries takes.
+    pub const fn bill(entries_max: u32) -> u64 {
+        (bucket_count(entries_max) * size_of::<Bucket>()) as u64
+    }
+
+    /// The keyed hash of a 4-tuple.
+    #[inline]
+    pub fn hash(&self, tuple: &FourTuple) -> Hash {
+        let (key, used) = tuple.key_bytes();
+        Hash(self.key.hash(&key[..used]))
+    }
+
+    /// Asks the processor to load the home bucket of `hash`.
+    #[inline]
+    pub fn prefetch(&self, hash: Hash) {
+        prefetch(&self.buckets[self.home(hash)]);
+    }
+
+    /// The first value whose tag matches, without a look at its record: nearly always the only one.
+    #[inline]
+    pub fn candidate(&self, hash: Hash) -> Option<Value> {
+        self.find(hash, |_| true)
+    }
+
+    /// The value of `hash` for which `is_it` holds, which compares the 4-tuple in the record.
+    #[inline]
+    pub fn find(&self, hash: Hash, is_it: impl Fn(Value) -> bool) -> Option<Value> {
+        let mut at = self.home(hash);
+        for _ in 0..self.buckets.len() {
+            let bucket = &self.buckets[at];
+            let found = places(bucket.matches(hash.tag())).map(|place| bucket.values[place]).find(|&v| is_it(v));
+            if found.is_some() || bucket.passed == 0 {
+                return found;
+            }
+            at = self.after(at);
+        }
+        None
+    }
+
+    /// Adds an entry. It must not be there yet.
+    pub fn insert(&mut self, hash: Hash, value: Value) -> Result<(), Full> {
+        if self.len >= self.entries_max {
+            return Err(Full);
+        }
+        let home = self.home(hash);
+        let mut at = home;
+        // A fifth of the places is free: this ends.
+        let place = loop {
+            match places(self.buckets[at].matches(EMPTY)).next() {
+                Some(place) => break place,
+                None => self.buckets[at].pass(),
+            }
+            at = self.after(at);
+        };
+        self.buckets[at].tags[place] = hash.tag();
+        self.buckets[at].values[place] = value;
+        self.buckets[home].changed();
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Puts `new` in the place of `old`; `false` if `old` is not there.
+    pub fn replace(&mut self, hash: Hash, old: Value, new: Value) -> bool {
+        let Some((at, place)) = self.place_of(hash, old) else { return false };
+        let home = self.home(hash);
+        self.buckets[at].values[place] = new;
+        self.buckets[home].changed();
+        true
+    }
+
+    /// Removes an entry; `false` if it is not there.
+    pub fn remove(&mut self, hash: Hash, value: Value) -> bool {
+        let Some((end, place)) = self.place_of(hash, value) else { return false };
+        self.buckets[end].tags[place] = EMPTY;
+        let home = self.home(hash);
+        let mut at = home;
+        while at != end {
+            self.buckets[at].unpass();
+            at = self.after(at);
+        }
+        self.buckets[home].changed();
+        self.len -= 1;
+        true
+    }
+
+    /// A count, modulo 2^16, that moves whenever an entry with the same home as `hash` is added, replaced or removed.
+    #[inline]
+    pub fn change_count(&self, hash: Hash) -> u16 {
+        self.buckets[self.home(hash)].change_count
+    }
+
+    /// Entries.
+    #[inline]
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether there is no entry.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that the index takes.
+    pub fn bytes(&self) -> u64 {
+        (self.buckets.len() * size_of::<Bucket>()) as u64
+    }
+
+    /// The most buckets that a look-up of an absent 4-tuple may read now. Reads the whole index: for tests and metrics.
+    pub fn longest_probe(&self) -> u32 {
+        let (mut longest, mut run) = (0, 0);
+        // Twice around, so that a run across the end counts whole.
+        for bucket in self.buckets.iter().chain(&self.buckets).take(2 * self.buckets.len()) {
+            run = if bucket.passed == 0 { 0 } else { run + 1 };
+            longest = longest.max(run + 1);
+        }
+        longest.min(self.buckets.len() as u32)
+    }
+
+    fn place_of(&self, hash: Hash, value: Value) -> Option<(usize, usize)> {
+        let mut at = self.home(hash);
+        for _ in 0..self.buckets.len() {
+            let bucket = &self.buckets[at];
+            if let Some(place) = places(bucket.matches(hash.tag())).find(|&place| bucket.values[place] == value) {
+                return Some((at, place));
+            }
+            if bucket.passed == 0 {
+                return None;
+            }
+            at = self.after(at);
+        }
+        None
+    }
+
+    /// The home bucket: the hash as a fraction of 2^64, scaled to the number of buckets.
+    #[inline]
+    fn home(&self, hash: Hash) -> usize {
+        ((u128::from(hash.0) * self.buckets.len() as u128) >> 64) as usize
+    }
+
+    #[inline]
+    fn after(&self, at: usize) -> usize {
+        if at + 1 == self.buckets.len() { 0 } else { at + 1 }
+    }
+}
+
+impl Hash {
+    /// The hash as a number below `bound`, for uses beside the index.
+    pub(super) const fn below(self, bound: u32) -> u32 {
+        ((self.0 >> 32) * bound as u64 >> 32) as u32
+    }
+
+    #[inline]
+    const fn tag(self) -> u8 {
+        let tag = self.0 as u8;
+        if tag == EMPTY { 1 } else { tag }
+    }
+}
+
+/// One cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// [`EMPTY`], or the low bits of the hash.
+    tags: [u8; PLACES],
+    /// Moves with every change to an entry whose home is here.
+    change_count: u16,
+    /// Entries that found this bucket full and lie further on. Once at its maximum it stays there, which is safe.
+    passed: u16,
+    values: [Value; PLACES],
+}
+
+impl Bucket {
+    const EMPTY: Bucket =
+        Bucket { tags: [EMPTY; PLACES], change_count: 0, passed: 0, values: [Value::from_bits(0); PLACES] };
+
+    /// A bit (the top one of each byte) for every place whose tag is `tag`.
+    #[inline]
+    fn matches(&self, tag: u8) -> u128 {
+        let mut tags = [!tag; 16];
+        tags[..PLACES].copy_from_slice(&self.tags);
+        let differ = u128::from_le_bytes(tags) ^ (EACH_BYTE * u128::from(tag));
+        // A byte of `differ` is zero exactly if neither its low bits carry into the top one nor that is set.
+        !((differ & LOW_BITS).wrapping_add(LOW_BITS) | differ | LOW_BITS)
+    }
+
+    #[inline]
+    const fn changed(&mut self) {
+        self.change_count = self.change_count.wrapping_add(1);
+    }
+
+    #[inline]
+    const fn pass(&mut self) {
+        self.passed = self.passed.saturating_add(1);
+    }
+
+    #[inline]
+    const fn unpass(&mut self) {
+        if self.passed != u16::MAX {
+            self.passed = self.passed.saturating_sub(1);
+        }
+    }
+}
+
+/// The places of the bits of [`Bucket::matches`].
+#[inline]
+fn places(mut matches: u128) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        if matches == 0 {
+            return None;
+        }
+        let place = matches.trailing_zeros() as usize / 8;
+        matches &= matches - 1;
+        Some(place)
+    })
+}
+
+/// Buckets for `entries_max` entries at a load of four fifths, at least one.
+const fn bucket_count(entries_max: u32) -> usize {
+    let places = (entries_max as u64 * 5).div_ceil(4);
+    let buckets = places.div_ceil(PLACES as u64);
+    if buckets == 0 { 1 } else { buckets as usize }
+}
+
+/// Entries per bucket: what a cache line holds beside the two counts.
+const PLACES: usize = 12;
+
+/// The tag of a place without an entry.
+const EMPTY: u8 = 0;
+
+/// Each byte 0x01, and each byte 0x7f.
+const EACH_BYTE: u128 = u128::from_le_bytes([0x01; 16]);
+const LOW_BITS: u128 = EACH_BYTE * 0x7f;
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Kind;
+    use core::net::Ipv4Addr;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn tuple(number: u32) -> FourTuple {
+        let [a, b, c, d] = number.to_be_bytes();
+        FourTuple::new(Ipv4Addr::new(10, 0, 0, 1).into(), 80, Ipv4Addr::new(10, a, b, c).into(), u16::from(d))
+    }
+
+    fn value(number: u32) -> Value {
+        Value::new(Kind::Tcb, number)
+    }
+
+    proptest! {
+        #[test]
+        fn any_operations_agree_with_a_map(
+            max in 0..60u32,
+            key in any::<(u64, u64)>(),
+            same_home in any::<bool>(),
+            ops in proptest::collection::vec((0..4u8, 0..80u32, 0..1000u32), 1..300),
+        ) {
+            let mut index = Index::new(max, key);
+            // Either real hashes, or hashes of which many share a home and a tag.
+            let hash_of = |index: &Index, n: u32| if same_home { Hash(u64::from(n % 3) << 61 | u64::from(n % 2)) } else { index.hash(&tuple(n)) };
+            let mut model: HashMap<u32, Value> = HashMap::new();
+            for (op, n, number) in ops {
+                let hash = hash_of(&index, n);
+                let before = index.change_count(hash);
+                let new = value(n * 1000 + number);
+                let changed = match (op, model.get(&n).copied()) {
+                    (0 | 1, None) => {
+                        let inserted = index.insert(hash, new);
+                        prop_assert_eq!(inserted.is_ok(), model.len() < max as usize);
+                        if inserted.is_ok() { model.insert(n, new); }
+                        inserted.is_ok()
+                    }
+                    (0 | 1, Some(old)) => {
+                        prop_assert!(index.replace(hash, old, new));
+                        model.insert(n, new);
+                        true
+                    }
+                    (_, Some(old)) => {
+                        prop_assert!(index.remove(hash, old) && !index.remove(hash, old));
+                        model.remove(&n);
+                        true
+                    }
+                    (_, None) => {
+                        prop_assert!(!index.replace(hash, new, new));
+                        false
+                    }
+                };
+                prop_assert_eq!(index.change_count(hash) != before, changed);
+                prop_assert_eq!(index.len() as usize, model.len());
+                for n in 0..80 {
+                    let found = index.find(hash_of(&index, n), |v| v.number() / 1000 == n);
+                    prop_assert_eq!(found, model.get(&n).copied());
+                    prop_assert!(found.is_none() || index.candidate(hash_of(&index, n)).is_some());
+                }
+            }
+            for (n, old) in model {
+                prop_assert!(index.remove(hash_of(&index, n), old));
+            }
+            prop_assert!(index.buckets.iter().all(|bucket| bucket.passed == 0 && bucket.tags == [EMPTY; PLACES]));
+        }
+    }
+
+    #[test]
+    fn filled_to_its_bound_finds_everything_within_few_buckets() {
+        let mut index = Index::new(FLOOD, (3, 4));
+        for n in 0..FLOOD {
+            index.insert(index.hash(&tuple(n)), value(n)).unwrap();
+        }
+        assert_eq!(index.insert(index.hash(&tuple(FLOOD)), value(FLOOD)), Err(Full));
+        assert!((0..FLOOD).all(|n| index.find(index.hash(&tuple(n)), |v| v.number() == n).is_some()));
+        assert!(index.longest_probe() <= 64, "{}", index.longest_probe());
+        assert!(index.bytes() <= u64::from(FLOOD) * 667 / 100 + 64);
+        assert_eq!(index.bytes(), Index::bill(FLOOD));
+    }
+
+    /// T30: 4-tuples that an attacker made collide under a key it guessed scatter under the real one.
+    #[test]
+    fn flood_of_chosen_tuples_keeps_probes_short() {
+        let guessed = Index::new(FLOOD, (0, 0));
+        let mut index = Index::new(FLOOD, (0x5eed, 0xca5e));
+        let chosen = (0..).map(tuple).filter(|tuple| guessed.home(guessed.hash(tuple)) < 64).take(2000);
+        let mut collided = Index::new(FLOOD, (0, 0));
+        for (number, tuple) in (0..).zip(chosen) {
+            index.insert(index.hash(&tuple), value(number)).unwrap();
+            collided.insert(collided.hash(&tuple), value(number)).unwrap();
+        }
+        assert!(collided.longest_probe() > 100, "the tuples do collide under the guessed key");
+        assert!(index.longest_probe() <= 2, "{}", index.longest_probe());
+    }
+
+    #[test]
+    fn overflow_count_at_its_maximum_stays_and_loses_nothing() {
+        let mut index = Index::new(24, (1, 2));
+        let home = Hash(7);
+        index.buckets[0].passed = u16::MAX - 1;
+        (0..15).for_each(|n| index.insert(home, value(n)).unwrap());
+        assert_eq!(index.buckets[0].passed, u16::MAX);
+        assert!((0..15).all(|n| index.find(home, |v| v.number() == n).is_some()));
+        (0..15).for_each(|n| assert!(index.remove(home, value(n))));
+        assert_eq!((index.find(home, |_| true), index.buckets[0].passed), (None, u16::MAX));
+    }
+
+    #[test]
+    fn families_and_directions_hash_apart() {
+        let index = Index::new(1, (1, 2));
+        let v4 = tuple(77);
+        assert_ne!(index.hash(&v4), index.hash(&v4.reversed()));
+        let v6 = FourTuple::new(
+            Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().into(),
+            80,
+            Ipv4Addr::new(10, 0, 0, 0).to_ipv6_mapped().into(),
+            77,
+        );
+        assert_ne!(index.hash(&v4), index.hash(&v6));
+    }
+
+    const FLOOD: u32 = 200_000;
+}

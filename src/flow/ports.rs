@@ -1,0 +1,396 @@
+//! Local ports for active opens: one record per destination, a draw in O(1), never a spin.
+//!
+//! A destination starts at a port that a keyed hash chooses (RFC 6056 3.3.3) and takes the range once around, port by port.
+//! Ports that come back wait in a queue; when the lap is done, the oldest of them is next, which is the one whose TIME-WAIT
+//! ends first. The queues share a bounded pool: a port that finds it full is forgotten, and a destination that forgot
+//! ports drops its queue and takes another lap when it needs them.
+//!
+//! Whether a port is free is not known here: the caller looks the 4-tuple up and answers with a [`PortStatus`].
+
+use super::index::{Hash, Index};
+use super::list::{Link, Linked, List};
+use super::port_queue::{PortPool, PortQueue};
+use super::slab::{Record, Slab};
+use crate::four_tuple::FourTuple;
+use crate::ids::{Kind, Value};
+use crate::tick::Tick;
+use core::mem::size_of;
+use core::net::IpAddr;
+
+/// What a port is taken for: a connection from `local` to `remote`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct DestinationKey {
+    /// Our address.
+    pub local: IpAddr,
+    /// The peer's address, of the same family.
+    pub remote: IpAddr,
+    /// The peer's port, host order.
+    pub remote_port: u16,
+}
+
+/// What stands against a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PortStatus {
+    /// Nothing: the 4-tuple is unknown.
+    Free,
+    /// The 4-tuple is in TIME-WAIT.
+    TimeWait {
+        /// Until the 2MSL ends, ms.
+        free_in_ms: u32,
+        /// Whether the reuse policy lets a new connection have it now (B45).
+        reusable: bool,
+    },
+    /// A connection has the 4-tuple, or someone listens on the port.
+    Busy,
+    /// Segments to this port arrive at another shard.
+    NotOurs,
+}
+
+/// Why no port can be drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DrawError {
+    /// No port of the range is free for this destination.
+    #[error(
+        "no local port is free for this destination ({in_use} in use, {time_wait} in TIME-WAIT): add a source address or \
+         a destination, widen the port range, or allow reuse"
+    )]
+    PortsExhausted {
+        /// Ports that were drawn and not given back.
+        in_use: u32,
+        /// Ports that were given back and not drawn again: in TIME-WAIT, as far as known.
+        time_wait: u32,
+        /// When it is worth another try, ms; `None` if that depends on connections that are open.
+        next_free_in_ms: Option<u32>,
+    },
+    /// Every destination record has a port in use or in TIME-WAIT.
+    #[error("all destination records own a port: raise the limit on destinations")]
+    DestinationsExhausted,
+}
+
+/// The destinations of a shard.
+pub struct Destinations {
+    slab: Slab<Destination>,
+    index: Index,
+    queues: PortPool,
+    /// Destinations that own no port, the longest idle first.
+    idle: List<Idle>,
+    /// First port of the range, and how many there are.
+    low: u16,
+    range: u32,
+    two_msl_ms: u32,
+    /// How many destinations were made: mixed into where each starts.
+    made: u32,
+}
+
+/// How a [`Destinations`] is laid out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DestinationLimits {
+    /// Destinations that can own a port at a time.
+    pub destinations_max: u32,
+    /// Ports that can wait in queues, if the queues are long; those of all destinations together.
+    pub queued_ports_max: u32,
+    /// First and last port of the range.
+    pub ports: (u16, u16),
+    /// How long a destination's last port may be in TIME-WAIT, ms.
+    pub two_msl_ms: u32,
+}
+
+impl Destinations {
+    /// An empty set of destinations. `key` must be secret and random. A range in the wrong order is turned around.
+    pub fn new(limits: DestinationLimits, key: (u64, u64)) -> Destinations {
+        let (low, high) = (limits.ports.0.min(limits.ports.1), limits.ports.0.max(limits.ports.1));
+        let max = limits.destinations_max.min(Value::NUMBER_MAX);
+        Destinations {
+            slab: Slab::new(max),
+            index: Index::new(max, key),
+            queues: PortPool::new(limits.queued_ports_max),
+            idle: List::new(),
+            low,
+            range: u32::from(high - low) + 1,
+            two_msl_ms: limits.two_msl_ms,
+            made: 0,
+        }
+    }
+
+    /// Bytes that such a set takes: about 100 per destination, 2.1 per queued port.
+    pub const fn bill(limits: &DestinationLimits) -> u64 {
+        Slab::<Destination>::bill(limits.destinations_max)
+            + Index::bill(limits.destinations_max)
+            + PortPool::bill(limits.queued_ports_max)
+    }
+
+    /// Draws a local port for a connection, and says which destination it is to be given back to.
+    ///
+    /// `status` is asked about at most 32 ports that may be ours, and about others until one is found or 4,096 were not: then
+    /// the draw fails with a next try in 0 ms, which goes on where this one was.
+    pub fn draw(
+        &mut self,
+        key: &DestinationKey,
+        now: Tick,
+        mut status: impl FnMut(u16) -> PortStatus,
+    ) -> Result<(u32, u16), DrawError> {
+        let number = self.destination(key, now)?;
+        let mut soonest = Soonest::default();
+        let drawn = self
+            .draw_fresh(number, &mut soonest, &mut status)
+            .or_else(|| self.draw_queued(number, &mut soonest, &mut status))
+            .or_else(|| {
+                self.begin_lap_if_many_were_forgotten(number);
+                self.draw_fresh(number, &mut soonest, &mut status)
+            });
+        let destination = &mut self.slab[number];
+        match drawn {
+            Some(port) => {
+                destination.in_use += 1;
+                self.idle.remove(&mut self.slab, number);
+                Ok((number, port))
+            }
+            None => Err(DrawError::PortsExhausted {
+                in_use: destination.in_use,
+                time_wait: destination.queue.len() + destination.forgotten,
+                next_free_in_ms: soonest.0,
+            }),
+        }
+    }
+
+    /// Takes back a port that was drawn, when its connection enters TIME-WAIT or CLOSED.
+    pub fn give_back(&mut self, destination: u32, port: u16, now: Tick) {
+        if !self.slab.is_live(destination) {
+            return;
+        }
+        self.enqueue(destination, port);
+        let record = &mut self.slab[destination];
+        record.in_use = record.in_use.saturating_sub(1);
+        record.last_back = now;
+        if record.in_use == 0 {
+            self.idle.push_back(&mut self.slab, destination);
+        }
+    }
+
+    /// Changes how long a destination's last port may be in TIME-WAIT, ms.
+    pub const fn set_two_msl(&mut self, two_msl_ms: u32) {
+        self.two_msl_ms = two_msl_ms;
+    }
+
+    /// Destinations that own a port or may own one in TIME-WAIT.
+    pub fn len(&self) -> u32 {
+        self.slab.len()
+    }
+
+    /// Whether there is no destination.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// Ports of a destination that were drawn and not given back, and ports given back and not drawn again.
+    pub fn ports_of(&self, destination: u32) -> (u32, u32) {
+        let record = &self.slab[destination];
+        (record.in_use, record.queue.len() + record.forgotten)
+    }
+
+    /// The record of this destination; a new one if there is none.
+    fn destination(&mut self, key: &DestinationKey, now: Tick) -> Result<u32, DrawError> {
+        let hash = self.hash(key, 0);
+        if let Some(value) = self.index.find(hash, |value| self.slab[value.number()].key == Some(*key)) {
+            return Ok(value.number());
+        }
+        let number = match self.slab.insert() {
+            Some(number) => number,
+            None => self.evict(now).and_then(|()| self.slab.insert()).ok_or(DrawError::DestinationsExhausted)?,
+        };
+        if self.index.insert(hash, Value::new(Kind::Tcb, number)).is_err() {
+            self.slab.remove(number);
+            return Err(DrawError::DestinationsExhausted);
+        }
+        self.made = self.made.wrapping_add(1);
+        let start = self.hash(key, self.made as u16).below(self.range);
+        let record = &mut self.slab[number];
+        record.key = Some(*key);
+        record.start = start as u16;
+        // It owns no port yet: it may go at once.
+        record.last_back = Tick(now.0.wrapping_sub(self.two_msl_ms));
+        self.idle.push_back(&mut self.slab, number);
+        Ok(number)
+    }
+
+    /// Removes the destination that has owned no port for longest, if its last one cannot be in TIME-WAIT any more.
+    fn evict(&mut self, now: Tick) -> Option<()> {
+        let number = self.idle.front()?;
+        if now.since(self.slab[number].last_back) < self.two_msl_ms {
+            return None;
+        }
+        self.idle.remove(&mut self.slab, number);
+        let record = &mut self.slab[number];
+        self.queues.clear(&mut record.queue);
+        if let Some(key) = record.key.take() {
+            self.index.remove(self.hash(&key, 0), Value::new(Kind::Tcb, number));
+        }
+        self.slab.remove(number);
+        Some(())
+    }
+
+    /// Goes on with the lap: each port of the range is asked about once.
+    fn draw_fresh(
+        &mut self,
+        number: u32,
+        soonest: &mut Soonest,
+        status: &mut impl FnMut(u16) -> PortStatus,
+    ) -> Option<u16> {
+        let (mut asked, mut passed_over) = (0, 0);
+        while self.slab[number].lap < self.range {
+            if asked == FRESH_ASKED_MAX || passed_over == PASSED_OVER_MAX {
+                soonest.note(0);
+                return None;
+            }
+            let record = &mut self.slab[number];
+            let port = self.low + ((u32::from(record.start) + record.lap) % self.range) as u16;
+            record.lap += 1;
+            match status(port) {
+                PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => return Some(port),
+                PortStatus::NotOurs => passed_over += 1,
+                PortStatus::Busy => {
+                    asked += 1;
+                    self.enqueue(number, port);
+                }
+                PortStatus::TimeWait { free_in_ms, .. } => {
+                    asked += 1;
+                    soonest.note(free_in_ms);
+                    self.enqueue(number, port);
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes the port that was given back first. One that waits longer than the one behind it was restarted, or its
+    /// connection never was in TIME-WAIT: it goes to the end.
+    fn draw_queued(
+        &mut self,
+        number: u32,
+        soonest: &mut Soonest,
+        status: &mut impl FnMut(u16) -> PortStatus,
+    ) -> Option<u16> {
+        for _ in 0..QUEUED_ASKED_MAX {
+            let (head, behind) = self.queues.front_two(&self.slab[number].queue);
+            let head_free_in_ms = match status(head?) {
+                PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => return self.dequeue(number),
+                PortStatus::NotOurs => {
+                    self.dequeue(number);
+                    continue;
+                }
+                PortStatus::Busy => {
+                    self.rotate(number);
+                    continue;
+                }
+                PortStatus::TimeWait { free_in_ms, .. } => free_in_ms,
+            };
+            soonest.note(head_free_in_ms);
+            match status(behind?) {
+                PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => {
+                    self.rotate(number);
+                    return self.dequeue(number);
+                }
+                PortStatus::TimeWait { free_in_ms, .. } if free_in_ms < head_free_in_ms => self.rotate(number),
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn begin_lap_if_many_were_forgotten(&mut self, number: u32) {
+        let record = &mut self.slab[number];
+        if record.lap == self.range && record.forgotten > record.queue.len() / QUEUED_PER_FORGOTTEN {
+            self.queues.clear(&mut record.queue);
+            (record.forgotten, record.lap) = (0, 0);
+        }
+    }
+
+    fn rotate(&mut self, number: u32) {
+        if let Some(port) = self.dequeue(number) {
+            self.enqueue(number, port);
+        }
+    }
+
+    fn dequeue(&mut self, number: u32) -> Option<u16> {
+        self.queues.pop(&mut self.slab[number].queue)
+    }
+
+    /// Queues a port, or forgets it if the pool is full.
+    fn enqueue(&mut self, number: u32, port: u16) {
+        let record = &mut self.slab[number];
+        if !self.queues.push(&mut record.queue, port) {
+            record.forgotten += 1;
+        }
+    }
+
+    fn hash(&self, key: &DestinationKey, salt: u16) -> Hash {
+        self.index.hash(&FourTuple::new(key.local, salt, key.remote, key.remote_port))
+    }
+}
+
+/// What is known of one destination.
+#[derive(Default)]
+struct Destination {
+    key: Option<DestinationKey>,
+    generation: u32,
+    /// Where the lap began, ports after the low end of the range.
+    start: u16,
+    /// Ports of the lap that were asked about.
+    lap: u32,
+    /// Ports drawn and not given back.
+    in_use: u32,
+    /// Ports that the pool had no room for.
+    forgotten: u32,
+    /// Ports given back and not drawn again, the oldest first, and ports that were found taken.
+    queue: PortQueue,
+    idle: Link,
+    /// When a port was given back last.
+    last_back: Tick,
+}
+
+/// Names the list of destinations that own no port.
+struct Idle;
+
+impl Record for Destination {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn set_generation(&mut self, generation: u32) {
+        self.generation = generation;
+    }
+}
+
+impl Linked<Idle> for Destination {
+    fn link(&self) -> &Link {
+        &self.idle
+    }
+
+    fn link_mut(&mut self) -> &mut Link {
+        &mut self.idle
+    }
+}
+
+/// The shortest time after which a port that was asked about is free, ms.
+#[derive(Default)]
+struct Soonest(Option<u32>);
+
+impl Soonest {
+    fn note(&mut self, in_ms: u32) {
+        self.0 = Some(self.0.map_or(in_ms, |soonest| soonest.min(in_ms)));
+    }
+}
+
+/// Ports of the lap that a draw finds taken before it gives up. More make a draw slower where many ports are chosen by hand.
+const FRESH_ASKED_MAX: u32 = 8;
+
+/// Ports of other shards that a draw passes over before it gives up. Fewer fail with a hundred shards and bad luck.
+const PASSED_OVER_MAX: u32 = 4096;
+
+/// Queued ports that a draw looks at, with one behind each, before it gives up.
+const QUEUED_ASKED_MAX: u32 = 8;
+
+/// A destination takes a new lap when it forgot more than one port for so many queued ones.
+const QUEUED_PER_FORGOTTEN: u32 = 8;
+
+const _: () = assert!(size_of::<Destination>() <= 88);

@@ -1,0 +1,211 @@
+//! A slab: a fixed number of records of one type, named by number and generation.
+//!
+//! A slot's generation is odd while its record is live and even while it is free; it only ever counts up (modulo 2^32), so
+//! that a number kept beside the generation it was seen with never reaches a later record of the same slot.
+
+use crate::prefetch::prefetch_two_lines;
+use alloc::vec::Vec;
+use core::mem::size_of;
+use core::ops::{Index, IndexMut};
+
+/// A record that a [`Slab`] can hold.
+pub trait Record: Default {
+    /// The generation of the record's slot.
+    fn generation(&self) -> u32;
+
+    /// Keeps the generation. Only the slab calls this.
+    fn set_generation(&mut self, generation: u32);
+}
+
+/// A fixed number of records. Slots are taken last out, first in, so that few connections stay on few cache lines.
+pub struct Slab<R> {
+    records: Vec<R>,
+    free: Vec<u32>,
+}
+
+impl<R: Record> Slab<R> {
+    /// A slab of `max` records, all of them free and all memory touched.
+    pub fn new(max: u32) -> Slab<R> {
+        let mut records = Vec::with_capacity(max as usize);
+        records.resize_with(max as usize, R::default);
+        Slab { records, free: (0..max).rev().collect() }
+    }
+
+    /// Bytes that a slab of `max` records takes.
+    pub const fn bill(max: u32) -> u64 {
+        max as u64 * (size_of::<R>() + size_of::<u32>()) as u64
+    }
+
+    /// Takes a free slot and returns its number; `None` when all are live.
+    ///
+    /// The record is `R::default()` with the slot's next odd generation.
+    #[inline]
+    pub fn insert(&mut self) -> Option<u32> {
+        let number = self.free.pop()?;
+        let record = &mut self.records[number as usize];
+        let generation = record.generation().wrapping_add(1) | 1;
+        *record = R::default();
+        record.set_generation(generation);
+        Some(number)
+    }
+
+    /// Frees the slot `number`. A slot that is free already stays so.
+    #[inline]
+    pub fn remove(&mut self, number: u32) {
+        let record = &mut self.records[number as usize];
+        debug_assert!(is_live(record.generation()), "record {number} is freed twice");
+        if is_live(record.generation()) {
+            record.set_generation(record.generation().wrapping_add(1));
+            self.free.push(number);
+        }
+    }
+
+    /// The record `number` if it is live and of this generation.
+    #[inline]
+    pub fn get(&self, number: u32, generation: u32) -> Option<&R> {
+        self.records.get(number as usize).filter(|record| record.generation() == generation && is_live(generation))
+    }
+
+    /// The record `number` if it is live and of this generation, to change.
+    #[inline]
+    pub fn get_mut(&mut self, number: u32, generation: u32) -> Option<&mut R> {
+        self.records.get_mut(number as usize).filter(|record| record.generation() == generation && is_live(generation))
+    }
+
+    /// Whether slot `number` exists and holds a live record.
+    #[inline]
+    pub fn is_live(&self, number: u32) -> bool {
+        self.records.get(number as usize).is_some_and(|record| is_live(record.generation()))
+    }
+
+    /// Asks the processor to load the first two cache lines of record `number`. Any number is harmless.
+    #[inline]
+    pub fn prefetch(&self, number: u32) {
+        if let Some(record) = self.records.get(number as usize) {
+            prefetch_two_lines(record);
+        }
+    }
+
+    /// The live records and their numbers, in the order of the numbers. Reads every slot: for listings.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &R)> {
+        (0..).zip(&self.records).filter(|(_, record)| is_live(record.generation()))
+    }
+
+    /// Live records.
+    #[inline]
+    pub fn len(&self) -> u32 {
+        (self.records.len() - self.free.len()) as u32
+    }
+
+    /// Whether no record is live.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The most records that can be live.
+    #[inline]
+    pub fn max(&self) -> u32 {
+        self.records.len() as u32
+    }
+}
+
+/// The live record of this number.
+impl<R: Record> Index<u32> for Slab<R> {
+    type Output = R;
+
+    #[inline]
+    fn index(&self, number: u32) -> &R {
+        let record = &self.records[number as usize];
+        debug_assert!(is_live(record.generation()), "record {number} is free");
+        record
+    }
+}
+
+impl<R: Record> IndexMut<u32> for Slab<R> {
+    #[inline]
+    fn index_mut(&mut self, number: u32) -> &mut R {
+        let record = &mut self.records[number as usize];
+        debug_assert!(is_live(record.generation()), "record {number} is free");
+        record
+    }
+}
+
+#[inline]
+const fn is_live(generation: u32) -> bool {
+    generation & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{HashMap, HashSet};
+
+    #[derive(Default, Debug, PartialEq)]
+    struct Item {
+        generation: u32,
+        content: u64,
+    }
+
+    impl Record for Item {
+        fn generation(&self) -> u32 {
+            self.generation
+        }
+        fn set_generation(&mut self, generation: u32) {
+            self.generation = generation;
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_operations_agree_with_a_map(max in 0..6u32, start in any::<u32>(), ops in proptest::collection::vec((any::<bool>(), any::<u32>()), 1..100)) {
+            let mut slab = Slab::<Item>::new(max);
+            // Half of the slabs have slots at the end of their generations.
+            let start = if start % 2 == 0 { 0 } else { u32::MAX - start % 8 } & !1;
+            slab.records.iter_mut().for_each(|item| item.generation = start);
+            let mut model = HashMap::new();
+            let mut names = HashSet::new();
+            for (insert, pick) in ops {
+                if insert {
+                    let taken = slab.insert();
+                    prop_assert_eq!(taken.is_some(), model.len() < max as usize);
+                    let Some(number) = taken else { continue };
+                    prop_assert_eq!(slab[number].content, 0, "records start as default");
+                    let generation = slab[number].generation;
+                    prop_assert!(names.insert((number, generation)), "a name is given once");
+                    slab[number].content = u64::from(pick) + 1;
+                    model.insert(number, (generation, u64::from(pick) + 1));
+                } else if let Some((&number, &(generation, _))) = model.iter().nth(pick as usize % model.len().max(1)) {
+                    slab.remove(number);
+                    model.remove(&number);
+                    prop_assert_eq!(slab.get(number, generation), None);
+                    prop_assert_eq!(slab.get_mut(number, generation.wrapping_add(1)), None);
+                }
+                prop_assert_eq!(slab.len() as usize, model.len());
+                for (&number, &(generation, content)) in &model {
+                    prop_assert_eq!(slab.get(number, generation).map(|item| item.content), Some(content));
+                    prop_assert_eq!(slab.get(number, generation.wrapping_sub(2)), None);
+                }
+                prop_assert!(slab.iter().map(|(number, item)| (number, (item.generation, item.content))).collect::<HashMap<_, _>>() == model);
+            }
+        }
+    }
+
+    #[test]
+    fn last_slot_freed_is_first_taken() {
+        let mut slab = Slab::<Item>::new(3);
+        assert_eq!([slab.insert(), slab.insert(), slab.insert(), slab.insert()], [Some(0), Some(1), Some(2), None]);
+        slab.remove(0);
+        slab.remove(2);
+        assert_eq!([slab.insert(), slab.insert()], [Some(2), Some(0)]);
+    }
+
+    #[test]
+    fn numbers_past_the_end_are_nobody() {
+        let slab = Slab::<Item>::new(0);
+        assert_eq!((slab.get(0, 1), slab.is_live(u32::MAX), slab.max()), (None, false, 0));
+        slab.prefetch(7);
+        assert_eq!(Slab::<Item>::bill(10), 200);
+    }
+}

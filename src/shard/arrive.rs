@@ -1,0 +1,164 @@
+//! Stage 4: the segment meets its record.
+
+use super::burst::{Arrival, Burst, Control, Message, Reply, Text};
+use super::core::Core;
+use super::find::Found;
+use crate::flow::chunks::Chunks;
+use crate::ids::{Kind, Value};
+use crate::neighbor::{Heard, NeighborId};
+use crate::tcp::listen::Listened;
+use crate::tcp::state::State;
+use crate::tcp::{Answer, Context, Note, Outcome, closed, listen, syn_sent, synchronized, time_wait};
+use crate::tick::Now;
+use crate::wire::arp::Operation;
+use crate::wire::ethernet::MacAddress;
+use crate::wire::ndp;
+use crate::wire::tcp::Flags;
+use ::core::net::IpAddr;
+
+/// One segment, by the case that find has made of it.
+pub(super) fn arrive(
+    core: &mut Core,
+    receiving: &mut Chunks,
+    burst: &mut Burst,
+    arrival: &Arrival,
+    found: Found,
+    now: Now,
+) {
+    let answer = match found {
+        Found::Tcb(number) => connection(core, receiving, burst, arrival, number, now),
+        Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
+        Found::Listener(listener) => listening(core, arrival, listener, now),
+        Found::Nobody => closed::arrives(&arrival.segment),
+    };
+    if let Some(answer) = answer {
+        core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
+        let (frame, tuple, dst_mac) = (arrival.frame, arrival.tuple, arrival.src_mac);
+        burst.answers.push(Reply::Segment { frame, tuple, dst_mac, answer });
+    }
+}
+
+/// RFC 9293 3.10.7.3 and .4.
+fn connection(
+    core: &mut Core,
+    receiving: &mut Chunks,
+    burst: &mut Burst,
+    arrival: &Arrival,
+    number: u32,
+    now: Now,
+) -> Option<Answer> {
+    let receive_room = receiving.free() > 0;
+    let cx = Context { now, settings: &core.settings, receive_room };
+    let tcb = &mut core.connections[number].tcb;
+    let outcome: Outcome = match tcb.state {
+        State::SynSent => syn_sent::arrives(tcb, &arrival.segment, &cx),
+        State::SynReceived
+        | State::Established
+        | State::FinWait1
+        | State::FinWait2
+        | State::CloseWait
+        | State::Closing
+        | State::LastAck => synchronized::arrives(tcb, &arrival.segment, &cx),
+        // A remnant is outside the index: no segment finds it.
+        State::Closed => return closed::arrives(&arrival.segment),
+    };
+    if let Some((skip, len)) = outcome.text {
+        let reserved = receiving.reserve(1);
+        debug_assert!(reserved, "text was taken without room for it");
+        let offset = arrival.segment.payload_offset + skip;
+        burst.texts.push(Text { number, frame: arrival.frame, offset, len });
+    }
+    core.settle(number, &outcome, now);
+    outcome.answer
+}
+
+/// RFC 9293 3.10.7.4, TIME-WAIT.
+fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) -> Option<Answer> {
+    let cx = Context { now, settings: &core.settings, receive_room: false };
+    let number = value.number();
+    let numbers = match value.kind() {
+        Kind::TimeWaitV4 => core.time_wait_v4[number].numbers,
+        Kind::TimeWaitV6 => core.time_wait_v6[number].numbers,
+        Kind::Tcb => return None,
+    };
+    let arrived = time_wait::arrives(&numbers, &arrival.tuple, &arrival.segment, &cx);
+    if arrived.restart {
+        let deadline = time_wait::deadline(&cx);
+        let moved = match value.kind() {
+            Kind::TimeWaitV4 => core.time_wait_v4.restart(number, deadline),
+            Kind::TimeWaitV6 | Kind::Tcb => core.time_wait_v6.restart(number, deadline),
+        };
+        // Without room for the copy the old record stays, with its old deadline.
+        if let Some(moved) = moved {
+            core.index.replace(arrival.hash, value, Value::new(value.kind(), moved));
+        }
+    }
+    if arrived.ends {
+        core.index.remove(arrival.hash, value);
+        match value.kind() {
+            Kind::TimeWaitV4 => core.time_wait_v4.release(number),
+            Kind::TimeWaitV6 | Kind::Tcb => core.time_wait_v6.release(number),
+        }
+    }
+    match arrived.note {
+        Some(Note::RstIgnored) => core.counters.time_wait_rst_ignored += 1,
+        Some(note) => core.count(note),
+        None => {}
+    }
+    core.counters.time_wait_acks += u64::from(arrived.answer.is_some());
+    arrived.answer
+}
+
+/// RFC 9293 3.10.7.2.
+fn listening(core: &mut Core, arrival: &Arrival, listener: u32, now: Now) -> Option<Answer> {
+    match listen::arrives(&arrival.segment) {
+        Listened::Ignored => None,
+        Listened::Refused(answer) => Some(answer),
+        Listened::Opens => {
+            core.open_passively(listener, arrival.tuple, arrival.hash, &arrival.segment, now);
+            None
+        }
+    }
+}
+
+/// A packet that is not TCP: neighbours and echo.
+pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now: Now) {
+    let frame = control.frame;
+    match control.message {
+        Message::Arp(packet) => {
+            core.counters.neighbor_packets += 1;
+            let asks = packet.operation == Operation::Request;
+            let heard = if asks { Heard::Request } else { Heard::Answer };
+            learn(core, packet.sender_ip.into(), packet.sender_mac, heard, now);
+            if asks {
+                burst.answers.push(Reply::Arp { frame, request: packet });
+            }
+        }
+        Message::Ndp(packet) => {
+            core.counters.neighbor_packets += 1;
+            match packet {
+                ndp::Packet::Solicitation(solicitation) => {
+                    if let Some(mac) = solicitation.source_link {
+                        learn(core, solicitation.src.into(), mac, Heard::Request, now);
+                    }
+                    burst.answers.push(Reply::Advertisement { frame, solicitation });
+                }
+                ndp::Packet::Advertisement(advertisement) => {
+                    if let Some(mac) = advertisement.target_link {
+                        learn(core, advertisement.target.into(), mac, Heard::Answer, now);
+                    }
+                }
+            }
+        }
+        Message::Echo(request) => {
+            core.counters.echo_answered += 1;
+            burst.answers.push(Reply::Echo { frame, request });
+        }
+    }
+}
+
+/// What was heard of a neighbour; connections that waited for it go on.
+fn learn(core: &mut Core, ip: IpAddr, mac: MacAddress, heard: Heard, now: Now) {
+    let Some(NeighborId(id)) = core.neighbors.learn(ip, mac, heard, now.tick()) else { return };
+    core.wake_waiting(id);
+}

@@ -1,0 +1,131 @@
+//! What one turn holds between its stages: frames in hand, what they mean, and what they call for.
+
+use crate::counters::{DropReason, Drops};
+use crate::flow::index::Hash;
+use crate::four_tuple::FourTuple;
+use crate::ids::Value;
+use crate::limits::Limits;
+use crate::link::Frame;
+use crate::tcp::Answer;
+use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
+use crate::wire::ethernet::MacAddress;
+use crate::wire::tcp::Segment;
+use crate::wire::{arp, icmp, ndp};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+/// The working space of a turn. Every vector has its capacity from the start; none grows.
+#[derive(Debug)]
+pub(super) struct Burst {
+    /// Frames as the link delivered them; a place is emptied when its frame is sent back as an answer.
+    pub received: Vec<Frame>,
+    /// The same frames while the turn works on them.
+    pub frames: Vec<Option<Frame>>,
+    /// TCP segments for this stack.
+    pub arrivals: Vec<Arrival>,
+    /// Everything else that parsed.
+    pub controls: Vec<Control>,
+    /// Text for applications, in order of arrival.
+    pub texts: Vec<Text>,
+    /// What is answered from the received frame itself.
+    pub answers: Vec<Reply>,
+    /// TCBs whose deadline has come.
+    pub due: Vec<u32>,
+    /// IPv4 TIME-WAIT records whose 2MSL is over.
+    pub expired_v4: Vec<(u32, TimeWaitV4)>,
+    /// IPv6 TIME-WAIT records whose 2MSL is over.
+    pub expired_v6: Vec<(u32, TimeWaitV6)>,
+    /// Neighbours to be asked for.
+    pub asks: Vec<IpAddr>,
+    /// Frames dropped so far, by reason.
+    pub drops: Drops,
+    /// Reasons seen for the first time, for whoever warns.
+    pub first_drops: Vec<(DropReason, MacAddress)>,
+}
+
+/// A TCP segment with what find has learned of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    /// Its 4-tuple, as this end sees it.
+    pub tuple: FourTuple,
+    /// The segment.
+    pub segment: Segment,
+    /// Its frame's place in the burst.
+    pub frame: u16,
+    /// Where it came from.
+    pub src_mac: MacAddress,
+    /// The keyed hash of the 4-tuple.
+    pub hash: Hash,
+    /// Find's hint: the first entry whose tag fits, and the bucket's change count when it was read.
+    pub hint: Option<Value>,
+    /// See `hint`.
+    pub change_count: u16,
+}
+
+/// A packet that is not TCP.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Control {
+    /// Its frame's place in the burst.
+    pub frame: u16,
+    /// What it says.
+    pub message: Message,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Message {
+    Arp(arp::Packet),
+    Ndp(ndp::Packet),
+    Echo(icmp::Echo),
+}
+
+/// In-order text of one segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text {
+    /// The connection.
+    pub number: u32,
+    /// The frame's place in the burst.
+    pub frame: u16,
+    /// Where the text begins in the frame, bytes.
+    pub offset: u16,
+    /// Its length, bytes.
+    pub len: u16,
+}
+
+/// A reply that is built in the received frame and goes back to the MAC that it came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reply {
+    /// A segment without a TCB.
+    Segment { frame: u16, tuple: FourTuple, dst_mac: MacAddress, answer: Answer },
+    /// An ARP reply.
+    Arp { frame: u16, request: arp::Packet },
+    /// A neighbour advertisement.
+    Advertisement { frame: u16, solicitation: ndp::Solicitation },
+    /// An echo reply.
+    Echo { frame: u16, request: icmp::Echo },
+}
+
+impl Burst {
+    pub(super) fn new(limits: &Limits) -> Burst {
+        let burst = limits.burst as usize;
+        let expiries = expire_budget(limits);
+        Burst {
+            received: Vec::with_capacity(burst),
+            frames: Vec::with_capacity(burst),
+            arrivals: Vec::with_capacity(burst),
+            controls: Vec::with_capacity(burst),
+            texts: Vec::with_capacity(burst),
+            answers: Vec::with_capacity(burst),
+            due: Vec::with_capacity(expiries),
+            expired_v4: Vec::with_capacity(expiries),
+            expired_v6: Vec::with_capacity(expiries),
+            asks: Vec::with_capacity(burst),
+            drops: Drops::default(),
+            first_drops: Vec::with_capacity(DropReason::ALL.len()),
+        }
+    }
+}
+
+/// Deadlines and TIME-WAIT records that one turn treats: four times what its segments can create, at least 256.
+pub(super) fn expire_budget(limits: &Limits) -> usize {
+    (4 * limits.burst as usize).max(256)
+}

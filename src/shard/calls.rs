@@ -1,0 +1,219 @@
+//! What an application may do: the calls of RFC 9293 3.9.1 on one shard. They act at once; segments leave at the end of the turn.
+
+use super::connection::Connection;
+use super::core::Core;
+use crate::api::{CallError, ConnectError, ConnectOptions, ListenError};
+use crate::flow::chunks::Chunks;
+use crate::flow::listeners::AddError;
+use crate::four_tuple::FourTuple;
+use crate::ids::{Handle, ListenerId};
+use crate::tcp::Context;
+use crate::tcp::calls::{self, Closed, Refused};
+use crate::tcp::state::{CloseReason, State};
+use crate::tick::Now;
+use ::core::net::{IpAddr, SocketAddr};
+
+/// The calls of one shard, for the time of one event.
+pub struct Calls<'a> {
+    pub(super) core: &'a mut Core,
+    received: &'a Chunks,
+    now: Now,
+    pub(super) lent: Option<Lent<'a>>,
+}
+
+/// Bytes that the event lends.
+#[derive(Debug)]
+pub(super) struct Lent<'a> {
+    pub handle: Handle,
+    pub bytes: &'a [u8],
+    /// How many of them the application has consumed.
+    pub taken: usize,
+}
+
+impl<'a> Calls<'a> {
+    pub(super) fn new(core: &'a mut Core, received: &'a Chunks, now: Now) -> Calls<'a> {
+        Calls { core, received, now, lent: None }
+    }
+
+    /// The turn's time.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Takes connections to `port` at `address`, one of the stack's or the unspecified address of a family (MUST-41, MUST-42).
+    pub fn listen(&mut self, address: IpAddr, port: u16) -> Result<ListenerId, ListenError> {
+        if port == 0 {
+            return Err(ListenError::PortZero);
+        }
+        if !address.is_unspecified() && !self.core.routes.is_own(address) {
+            return Err(ListenError::NotOurAddress(address));
+        }
+        self.core.listeners.add(address, port).map(ListenerId).map_err(|error| match error {
+            AddError::InUse => ListenError::InUse(SocketAddr::new(address, port)),
+            AddError::Full => ListenError::TooMany(self.core.limits.listeners_max),
+        })
+    }
+
+    /// Takes no more connections; those that exist live on. Returns whether the listener existed.
+    pub fn stop_listening(&mut self, listener: ListenerId) -> bool {
+        let listens = self.core.listeners.end(listener.0).is_some();
+        self.core.listeners.remove(listener.0);
+        listens
+    }
+
+    /// Opens a connection (RFC 9293 3.9.1.1, active). The outcome comes as Connected or Closed.
+    pub fn connect(&mut self, remote: SocketAddr, options: &ConnectOptions) -> Result<Handle, ConnectError> {
+        self.core.open_actively(remote, options, self.now)
+    }
+
+    /// Queues bytes to be sent (RFC 9293 3.9.1.2); returns how many were taken. After fewer than asked, Writable follows.
+    pub fn send(&mut self, handle: Handle, bytes: &[u8]) -> Result<usize, CallError> {
+        let (settings, now) = (self.core.settings, self.now);
+        let cx = Context { now, settings: &settings, receive_room: false };
+        let connection = live(&mut self.core.connections, handle)?;
+        let room = calls::send_room(&connection.tcb, bytes.len(), &cx).map_err(refused)?;
+        let taken = self.core.sending.append(&mut connection.to_send, &bytes[..room]);
+        if taken < bytes.len() {
+            connection.tell.wants_writable = true;
+            self.core.counters.send_pool_exhausted += u64::from(taken < room);
+        }
+        if taken > 0 {
+            calls::sent(&mut connection.tcb, taken);
+            self.core.owe(handle.number);
+        } else if connection.to_send.is_empty() && !bytes.is_empty() {
+            // The pool is empty and no acknowledgment of this connection's own will say when it is not: next turn.
+            connection.tell.wants_writable = false;
+            connection.tell.writable = true;
+            self.core.tell(handle.number);
+        }
+        Ok(taken)
+    }
+
+    /// Takes `count` of the lent or buffered bytes (RFC 9293 3.9.1.3); the window opens by as much.
+    pub fn consume(&mut self, handle: Handle, count: usize) -> Result<(), CallError> {
+        let (settings, now) = (self.core.settings, self.now);
+        let cx = Context { now, settings: &settings, receive_room: false };
+        let connection = live(&mut self.core.connections, handle)?;
+        let lent = self.lent.as_mut().filter(|lent| lent.handle == handle);
+        let unread = match &lent {
+            Some(lent) => lent.bytes.len() - lent.taken,
+            None => (connection.unread.len() - connection.consumed_bytes) as usize,
+        };
+        if count > unread {
+            return Err(CallError::TooMuchConsumed { asked: count, unread });
+        }
+        match lent {
+            Some(lent) => lent.taken += count,
+            None => connection.consumed_bytes += count as u32,
+        }
+        calls::received(&mut connection.tcb, count as u32, &cx);
+        self.core.owe(handle.number);
+        Ok(())
+    }
+
+    /// The next unread bytes: as many as lie together, all of them over several calls with [`Calls::consume`].
+    pub fn received(&self, handle: Handle) -> Result<&[u8], CallError> {
+        if let Some(lent) = self.lent.as_ref().filter(|lent| lent.handle == handle) {
+            return Ok(&lent.bytes[lent.taken..]);
+        }
+        let connection = self.core.connections.get(handle.number, handle.generation).ok_or(CallError::Stale)?;
+        let front = self.received.front(&connection.unread);
+        let consumed = connection.consumed_bytes as usize;
+        if consumed <= front.len() {
+            return Ok(&front[consumed..]);
+        }
+        // More than one chunk was consumed during this event; the rest is told in the next.
+        Ok(&[])
+    }
+
+    /// Closes our direction behind what is queued (RFC 9293 3.9.1.4); bytes are still received.
+    pub fn shutdown_write(&mut self, handle: Handle) -> Result<(), CallError> {
+        self.close_direction(handle, false)
+    }
+
+    /// Closes the connection: FIN behind what is queued, and no more bytes are wanted. Unread bytes make it an abort
+    /// (RFC 2525 2.17).
+    pub fn close(&mut self, handle: Handle) -> Result<(), CallError> {
+        self.close_direction(handle, true)
+    }
+
+    /// Ends the connection at once with a RST (RFC 9293 3.9.1.5). Closed with reason Aborted follows.
+    pub fn abort(&mut self, handle: Handle) -> Result<(), CallError> {
+        let connection = live(&mut self.core.connections, handle)?;
+        if connection.tcb.state == State::Closed {
+            return Err(CallError::Ended);
+        }
+        let owes_reset = calls::abort_owes_reset(&connection.tcb);
+        connection.tcb.end(CloseReason::Aborted);
+        connection.tcb.owed.reset = owes_reset;
+        self.core.leave_index(handle.number);
+        self.core.close(handle.number, CloseReason::Aborted, self.now);
+        Ok(())
+    }
+
+    /// The connection's state.
+    pub fn state(&self, handle: Handle) -> Result<State, CallError> {
+        self.record(handle).map(|connection| connection.tcb.state)
+    }
+
+    /// The connection's 4-tuple.
+    pub fn four_tuple(&self, handle: Handle) -> Result<FourTuple, CallError> {
+        self.record(handle).map(|connection| connection.tcb.tuple)
+    }
+
+    /// The application's own number.
+    pub fn user(&self, handle: Handle) -> Result<u64, CallError> {
+        self.record(handle).map(|connection| connection.user)
+    }
+
+    /// Sets the application's own number.
+    pub fn set_user(&mut self, handle: Handle, user: u64) -> Result<(), CallError> {
+        live(&mut self.core.connections, handle)?.user = user;
+        Ok(())
+    }
+
+    /// Turns Nagle's algorithm off or on (MUST-17).
+    pub fn set_no_delay(&mut self, handle: Handle, no_delay: bool) -> Result<(), CallError> {
+        live(&mut self.core.connections, handle)?.tcb.no_delay = no_delay;
+        Ok(())
+    }
+
+    fn close_direction(&mut self, handle: Handle, both: bool) -> Result<(), CallError> {
+        let (settings, now) = (self.core.settings, self.now);
+        let cx = Context { now, settings: &settings, receive_room: false };
+        let connection = live(&mut self.core.connections, handle)?;
+        match calls::close(&mut connection.tcb, both, &cx).map_err(refused)? {
+            Closed::FinFollows => {
+                self.core.schedule(handle.number);
+                Ok(())
+            }
+            Closed::Gone => {
+                connection.tcb.end(CloseReason::Graceful);
+                self.core.leave_index(handle.number);
+                self.core.close(handle.number, CloseReason::Graceful, now);
+                Ok(())
+            }
+            Closed::Aborts => self.abort(handle),
+        }
+    }
+
+    fn record(&self, handle: Handle) -> Result<&Connection, CallError> {
+        self.core.connections.get(handle.number, handle.generation).ok_or(CallError::Stale)
+    }
+}
+
+/// The record that the handle names; a handle whose end was told is stale.
+fn live(connections: &mut crate::flow::slab::Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
+    connections
+        .get_mut(handle.number, handle.generation)
+        .filter(|connection| !connection.tell.told_closed)
+        .ok_or(CallError::Stale)
+}
+
+fn refused(refused: Refused) -> CallError {
+    match refused {
+        Refused::NotOpen => CallError::NotOpen,
+        Refused::Closing => CallError::Closing,
+        Refused::Ended => CallError::Ended,
+    }
+}

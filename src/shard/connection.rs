@@ -1,0 +1,171 @@
+//! The record of one connection: the protocol's TCB, and the links and chains by which containers hold it.
+
+use crate::flow::chunks::Chain;
+use crate::flow::index::Hash;
+use crate::flow::list::{Link, Linked};
+use crate::flow::slab::Record;
+use crate::flow::time_wait::TimeWaitRecord;
+use crate::ids::{Handle, NONE};
+use crate::neighbor::NeighborId;
+use crate::tcp::tcb::Tcb;
+use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
+use crate::tick::Tick;
+use crate::timer::wheel::{Timed, WheelLink};
+
+/// One connection of a shard.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Connection {
+    /// The protocol's state.
+    pub tcb: Tcb,
+    generation: u32,
+    /// Hash of the 4-tuple: leaving the index needs no second one.
+    pub hash: Hash,
+    /// The application's own number.
+    pub user: u64,
+    /// Octets that the peer has not acknowledged.
+    pub to_send: Chain,
+    /// Octets that the application has not taken.
+    pub unread: Chain,
+    /// Octets at the front of `unread` that the application has taken during an event, not yet out of the chain.
+    pub consumed_bytes: u32,
+    /// The listener that it came to.
+    pub listener: u32,
+    /// The destination that its port belongs to, or [`NONE`].
+    pub destination: u32,
+    /// Its next hop.
+    pub neighbor: NeighborId,
+    /// What the application has not been told.
+    pub tell: Tell,
+    /// The connection is in its neighbour's list, not in that of what is owed.
+    pub waits_for_neighbor: bool,
+    wheel: WheelLink,
+    owing: Link,
+    telling: Link,
+}
+
+/// What the application has yet to be told, in the order in which it is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Tell {
+    /// Accepted or Connected.
+    pub opened: bool,
+    /// Bytes are buffered.
+    pub readable: bool,
+    /// There is room to send again.
+    pub writable: bool,
+    /// The peer's FIN.
+    pub peer_closed: bool,
+    /// The end.
+    pub closed: bool,
+    /// A SEND took less than asked: room is worth an event.
+    pub wants_writable: bool,
+    /// The end was told; only what is owed to the peer keeps the record.
+    pub told_closed: bool,
+}
+
+/// The list of connections that owe the peer something, or wait for one neighbour.
+#[derive(Debug)]
+pub(super) enum Owing {}
+
+/// The list of connections with something to tell.
+#[derive(Debug)]
+pub(super) enum Telling {}
+
+impl Default for Connection {
+    fn default() -> Connection {
+        Connection {
+            tcb: Tcb::default(),
+            generation: 0,
+            hash: Hash::default(),
+            user: 0,
+            to_send: Chain::default(),
+            unread: Chain::default(),
+            consumed_bytes: 0,
+            listener: NONE,
+            destination: NONE,
+            neighbor: NeighborId(NONE),
+            tell: Tell::default(),
+            waits_for_neighbor: false,
+            wheel: WheelLink::default(),
+            owing: Link::default(),
+            telling: Link::default(),
+        }
+    }
+}
+
+impl Connection {
+    /// The application's name for the connection in slot `number`.
+    pub(super) fn handle(&self, number: u32) -> Handle {
+        Handle { number, generation: self.generation }
+    }
+}
+
+impl Record for Connection {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn set_generation(&mut self, generation: u32) {
+        self.generation = generation;
+    }
+}
+
+impl Linked<Owing> for Connection {
+    fn link(&self) -> &Link {
+        &self.owing
+    }
+
+    fn link_mut(&mut self) -> &mut Link {
+        &mut self.owing
+    }
+}
+
+impl Linked<Telling> for Connection {
+    fn link(&self) -> &Link {
+        &self.telling
+    }
+
+    fn link_mut(&mut self) -> &mut Link {
+        &mut self.telling
+    }
+}
+
+impl Timed for Connection {
+    fn wheel_link(&self) -> &WheelLink {
+        &self.wheel
+    }
+
+    fn wheel_link_mut(&mut self) -> &mut WheelLink {
+        &mut self.wheel
+    }
+
+    fn deadline(&self) -> Option<Tick> {
+        self.tcb.deadline()
+    }
+}
+
+/// Gives a TIME-WAIT record to the store's rules.
+macro_rules! time_wait_record {
+    ($record:ty) => {
+        impl TimeWaitRecord for $record {
+            fn is_live(&self) -> bool {
+                self.numbers.is_live()
+            }
+
+            fn mark_hole(&mut self) {
+                self.numbers.mark_hole();
+            }
+
+            fn deadline(&self) -> Tick {
+                self.numbers.deadline
+            }
+
+            fn set_deadline(&mut self, deadline: Tick) {
+                self.numbers.deadline = deadline;
+            }
+        }
+    };
+}
+
+time_wait_record!(TimeWaitV4);
+time_wait_record!(TimeWaitV6);

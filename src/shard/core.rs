@@ -1,0 +1,384 @@
+//! The tables of a shard, and what moves a connection between them.
+
+use super::burst::expire_budget;
+use super::connection::{Connection, Owing, Telling};
+use super::route::Routes;
+use super::{ConfigError, ShardConfig, StateCounts};
+use crate::counters::Counters;
+use crate::flow::chunks::Chunks;
+use crate::flow::index::Index;
+use crate::flow::list::List;
+use crate::flow::listeners::Listeners;
+use crate::flow::ports::{DestinationLimits, Destinations};
+use crate::flow::slab::Slab;
+use crate::flow::time_wait::TimeWaitStore;
+use crate::four_tuple::FourTuple;
+use crate::ids::{Kind, NONE, Value};
+use crate::limits::{BURST_MAX, Limits};
+use crate::neighbor::Neighbors;
+use crate::tcp::state::{CloseReason, State};
+use crate::tcp::tcb::Opened;
+use crate::tcp::time_wait::{TimeWait, TimeWaitV4, TimeWaitV6};
+use crate::tcp::{Context, End, Note, Outcome, Settings};
+use crate::tick::{Now, Tick};
+use crate::timer::wheel::Wheel;
+use crate::wire::ethernet::MacAddress;
+use alloc::vec::Vec;
+
+/// Everything of a shard but its link, its application and the bytes lent to it.
+pub(super) struct Core {
+    pub settings: Settings,
+    pub limits: Limits,
+    pub mac: MacAddress,
+    pub vlan: Option<u16>,
+    pub routes: Routes,
+    pub connections: Slab<Connection>,
+    pub index: Index,
+    pub listeners: Listeners,
+    pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
+    pub time_wait_v6: TimeWaitStore<TimeWaitV6>,
+    pub destinations: Destinations,
+    pub neighbors: Neighbors,
+    pub wheel: Wheel,
+    /// Octets that peers have not acknowledged.
+    pub sending: Chunks,
+    /// Connections that owe their peer something, first in first out.
+    pub owing: List<Owing>,
+    /// Connections that wait for a neighbour, by neighbour.
+    pub waiting: Vec<List<Owing>>,
+    /// Connections with something to tell, first in first out.
+    pub telling: List<Telling>,
+    /// Connections in SYN-RECEIVED by passive open.
+    pub half_open: u32,
+    pub counters: Counters,
+}
+
+impl Core {
+    pub(super) fn new(
+        config: &ShardConfig,
+        settings: Settings,
+        mac: MacAddress,
+        now: Now,
+    ) -> Result<Core, ConfigError> {
+        let limits = config.limits;
+        let routes = Routes::new(&config.addresses, &config.gateways)?;
+        let (low, high) = config.ports;
+        if low == 0 || low > high {
+            return Err(ConfigError::BadPorts(low, high));
+        }
+        if limits.burst == 0 || limits.burst > BURST_MAX {
+            return Err(ConfigError::BadBurst(limits.burst));
+        }
+        let time_wait_v6_max = if routes.has_v6() { limits.time_wait_max } else { 0 };
+        for records in [limits.tcbs_max, limits.time_wait_max] {
+            if records > Value::NUMBER_MAX {
+                return Err(ConfigError::TooManyRecords(records));
+            }
+        }
+        let entries = limits.tcbs_max.saturating_add(limits.time_wait_max).saturating_add(time_wait_v6_max);
+        let two_msl_ms = config.msl_ms.saturating_mul(2);
+        Ok(Core {
+            settings,
+            limits,
+            mac,
+            vlan: config.vlan,
+            routes,
+            connections: Slab::new(limits.tcbs_max),
+            index: Index::new(entries, config.secrets.index),
+            listeners: Listeners::new(limits.listeners_max),
+            time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),
+            time_wait_v6: TimeWaitStore::new(time_wait_v6_max, two_msl_ms),
+            destinations: Destinations::new(
+                DestinationLimits {
+                    destinations_max: limits.destinations_max,
+                    queued_ports_max: limits.time_wait_max,
+                    ports: config.ports,
+                    two_msl_ms,
+                },
+                config.secrets.ports,
+            ),
+            neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
+            wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
+            sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
+            owing: List::new(),
+            waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
+            telling: List::new(),
+            half_open: 0,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Joins what an event did to a TCB with the tables: events to tell, segments to send, deadlines, the end.
+    pub(super) fn settle(&mut self, number: u32, outcome: &Outcome, now: Now) {
+        if let Some(note) = outcome.note {
+            self.count(note);
+        }
+        if outcome.established {
+            self.counters.established += 1;
+            let connection = &mut self.connections[number];
+            connection.tell.opened = true;
+            self.half_open -= u32::from(connection.tcb.opened == Opened::Passively);
+            self.tell(number);
+        }
+        if outcome.acked_bytes > 0 {
+            let connection = &mut self.connections[number];
+            self.sending.consume(&mut connection.to_send, outcome.acked_bytes);
+            if connection.tell.wants_writable {
+                connection.tell.wants_writable = false;
+                connection.tell.writable = true;
+                self.tell(number);
+            }
+        }
+        if outcome.peer_closed {
+            self.connections[number].tell.peer_closed = true;
+            self.tell(number);
+        }
+        match outcome.end {
+            None => self.schedule(number),
+            Some(End::Listen) => {
+                self.half_open -= 1;
+                self.leave_index(number);
+                self.retire(number, now);
+                self.owing_remove(number);
+                self.let_go(number);
+            }
+            Some(End::Closed(reason)) => {
+                self.leave_index(number);
+                self.close(number, reason, now);
+            }
+            Some(End::TimeWait) => {
+                self.enter_time_wait(number, now);
+                self.close(number, CloseReason::Graceful, now);
+            }
+        }
+    }
+
+    /// Puts the connection on the list of what is owed and on the wheel, if it has reason to be there.
+    #[inline]
+    pub(super) fn schedule(&mut self, number: u32) {
+        let connection = &self.connections[number];
+        if connection.tcb.owes() {
+            self.owe(number);
+        }
+        self.arm(number);
+    }
+
+    /// Puts the connection on the wheel for its earliest deadline.
+    #[inline]
+    pub(super) fn arm(&mut self, number: u32) {
+        if let Some(deadline) = self.connections[number].tcb.deadline() {
+            self.wheel.arm(&mut self.connections, number, deadline);
+        }
+    }
+
+    /// Puts the connection on the list of what is owed, unless it is there or waits for its neighbour.
+    #[inline]
+    pub(super) fn owe(&mut self, number: u32) {
+        if !List::<Owing>::is_linked(&self.connections, number) {
+            self.owing.push_back(&mut self.connections, number);
+        }
+    }
+
+    /// Puts the connection on the list of what the application has to be told.
+    #[inline]
+    pub(super) fn tell(&mut self, number: u32) {
+        if !List::<Telling>::is_linked(&self.connections, number) {
+            self.telling.push_back(&mut self.connections, number);
+        }
+    }
+
+    /// The connection has ended for `reason`: it becomes a remnant until the application has been told.
+    pub(super) fn close(&mut self, number: u32, reason: CloseReason, now: Now) {
+        let counter = match reason {
+            CloseReason::Graceful => &mut self.counters.closed_graceful,
+            CloseReason::Reset => &mut self.counters.closed_reset,
+            CloseReason::Refused => &mut self.counters.closed_refused,
+            CloseReason::Aborted => &mut self.counters.closed_aborted,
+            CloseReason::TimedOut => &mut self.counters.closed_timed_out,
+            CloseReason::Unreachable => &mut self.counters.neighbor_unreachable,
+        };
+        *counter += 1;
+        self.retire(number, now);
+        if self.connections[number].tcb.owes() {
+            self.owe(number);
+        } else {
+            self.owing_remove(number);
+        }
+        let tell = &mut self.connections[number].tell;
+        tell.writable = false;
+        tell.wants_writable = false;
+        tell.closed = true;
+        self.tell(number);
+    }
+
+    /// The 4-tuple is free: whoever comes next finds nobody.
+    pub(super) fn leave_index(&mut self, number: u32) {
+        let removed = self.index.remove(self.connections[number].hash, Value::new(Kind::Tcb, number));
+        debug_assert!(removed, "a live TCB was not in the index");
+    }
+
+    /// Gives back what only a live TCB needs: its timer, its port, its unacknowledged octets.
+    fn retire(&mut self, number: u32, now: Now) {
+        self.wheel.stop(&mut self.connections, number);
+        let connection = &mut self.connections[number];
+        self.sending.clear(&mut connection.to_send);
+        if connection.destination != NONE {
+            self.destinations.give_back(connection.destination, connection.tcb.tuple.local_port, now.tick());
+            connection.destination = NONE;
+        }
+    }
+
+    /// Removes the connection from the list that it owes or waits in.
+    fn owing_remove(&mut self, number: u32) {
+        if List::<Owing>::is_linked(&self.connections, number) {
+            let neighbor = self.connections[number].neighbor;
+            let list = if self.connections[number].waits_for_neighbor {
+                &mut self.waiting[neighbor.0 as usize]
+            } else {
+                &mut self.owing
+            };
+            list.remove(&mut self.connections, number);
+        }
+        self.connections[number].waits_for_neighbor = false;
+    }
+
+    /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
+    pub(super) fn let_go(&mut self, number: u32) {
+        self.neighbors.release(self.connections[number].neighbor);
+        self.connections.remove(number);
+    }
+
+    /// The first connection on the list of what is owed goes to the list of its neighbour.
+    pub(super) fn wait_for_neighbor(&mut self, number: u32) {
+        self.owing.remove(&mut self.connections, number);
+        let connection = &mut self.connections[number];
+        connection.waits_for_neighbor = true;
+        let neighbor = connection.neighbor;
+        self.waiting[neighbor.0 as usize].push_back(&mut self.connections, number);
+        self.counters.neighbor_waits += 1;
+    }
+
+    /// The neighbour is known: whoever waited for it may send.
+    pub(super) fn wake_waiting(&mut self, neighbor: u32) {
+        while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
+            self.connections[number].waits_for_neighbor = false;
+            self.owing.push_back(&mut self.connections, number);
+        }
+    }
+
+    /// The neighbour does not answer: the connection ends; a half-open one without a word.
+    pub(super) fn fail_waiting(&mut self, number: u32, now: Now) {
+        let connection = &mut self.connections[number];
+        let half_open = connection.tcb.state == State::SynReceived && connection.tcb.opened == Opened::Passively;
+        let told_closed = connection.tell.told_closed;
+        let ended = connection.tcb.state == State::Closed;
+        connection.tcb.end(CloseReason::Unreachable);
+        if told_closed {
+            self.owing_remove(number);
+            self.let_go(number);
+        } else if ended {
+            // A remnant that owed a RST: only the application keeps it now.
+            self.owing_remove(number);
+        } else {
+            let end = if half_open { End::Listen } else { End::Closed(CloseReason::Unreachable) };
+            self.settle(number, &Outcome { end: Some(end), ..Outcome::default() }, now);
+        }
+    }
+
+    /// A compact record takes the TCB's place in the index, in place. Without room the connection is CLOSED at once.
+    fn enter_time_wait(&mut self, number: u32, now: Now) {
+        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let connection = &self.connections[number];
+        let inserted = match TimeWait::of(&connection.tcb, &cx) {
+            TimeWait::V4(record) => {
+                self.time_wait_v4.insert(record, now.tick()).map(|record| Value::new(Kind::TimeWaitV4, record))
+            }
+            TimeWait::V6(record) => {
+                self.time_wait_v6.insert(record, now.tick()).map(|record| Value::new(Kind::TimeWaitV6, record))
+            }
+        };
+        match inserted {
+            Some(value) => {
+                let replaced = self.index.replace(connection.hash, Value::new(Kind::Tcb, number), value);
+                debug_assert!(replaced, "a live TCB was not in the index");
+                self.counters.time_wait_created += 1;
+            }
+            None => {
+                self.leave_index(number);
+                self.counters.time_wait_skipped += 1;
+            }
+        }
+    }
+
+    /// Whether the index entry `value` is the record of `tuple`.
+    #[inline]
+    pub(super) fn is_record_of(&self, value: Value, tuple: &FourTuple) -> bool {
+        match value.kind() {
+            Kind::Tcb => self.connections[value.number()].tcb.tuple == *tuple,
+            Kind::TimeWaitV4 => self.time_wait_v4[value.number()].tuple() == *tuple,
+            Kind::TimeWaitV6 => self.time_wait_v6[value.number()].tuple() == *tuple,
+        }
+    }
+
+    /// TIME-WAIT records of both families.
+    pub(super) fn time_wait_len(&self) -> u32 {
+        self.time_wait_v4.len() + self.time_wait_v6.len()
+    }
+
+    /// Whether one more connection could not be sure of its TIME-WAIT place (policy `refuse-open`).
+    pub(super) fn time_wait_is_full(&self, v4: bool) -> bool {
+        let used = if v4 { self.time_wait_v4.len() } else { self.time_wait_v6.len() };
+        used.saturating_add(self.connections.len()) >= self.limits.time_wait_max
+    }
+
+    /// The earliest deadline of any kind; a lower bound.
+    pub(super) fn next_deadline(&self, now: Tick) -> Option<Tick> {
+        if !self.owing.is_empty() || !self.telling.is_empty() {
+            return Some(now);
+        }
+        [
+            self.wheel.next_deadline(now),
+            self.time_wait_v4.next_deadline(),
+            self.time_wait_v6.next_deadline(),
+            self.neighbors.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .reduce(Tick::min)
+    }
+
+    /// Connections by state.
+    pub(super) fn states(&self) -> StateCounts {
+        let mut tcbs = [0; State::ALL.len()];
+        for (_, connection) in self.connections.iter() {
+            tcbs[connection.tcb.state as usize] += 1;
+        }
+        StateCounts { tcbs, listeners: self.listeners.len(), time_wait: self.time_wait_len() }
+    }
+
+    pub(super) fn count(&mut self, note: Note) {
+        let counter = match note {
+            Note::RstAccepted => &mut self.counters.rst_accepted,
+            Note::RstIgnored => &mut self.counters.rst_ignored,
+            Note::ChallengeAck => &mut self.counters.challenge_acks,
+            Note::OutOfWindow => &mut self.counters.segments_out_of_window,
+            Note::BadAck => &mut self.counters.segments_bad_ack,
+            Note::Paws => &mut self.counters.segments_paws,
+            Note::OutOfOrder => &mut self.counters.segments_out_of_order,
+            Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,
+            Note::TimeWaitRestart => &mut self.counters.time_wait_restarted,
+        };
+        *counter += 1;
+    }
+
+    /// Deadlines that one turn may treat.
+    pub(super) fn expire_budget(&self) -> usize {
+        expire_budget(&self.limits)
+    }
+}
+
+/// Slots of the TCB wheel. Origin: with its granule they span 32 s, past most deadlines; a longer one is looked at again per lap.
+const WHEEL_SLOTS: u32 = 4096;
+
+/// Granule of the TCB wheel, ms. Smaller costs slots, larger makes a delayed ACK late.
+const WHEEL_GRANULE_MS: u32 = 8;

@@ -1,0 +1,60 @@
+//! Stage 5: deadlines. TCBs, TIME-WAIT records and neighbours, each with its budget.
+
+use super::burst::Burst;
+use super::core::Core;
+use crate::flow::index::Index;
+use crate::four_tuple::FourTuple;
+use crate::ids::{Kind, Value};
+use crate::neighbor::Due;
+use crate::tcp::{Context, timeouts};
+use crate::tick::Now;
+use alloc::vec::Vec;
+
+/// Deadlines of TCBs: retransmission, persist, delayed ACK, connect, FIN-WAIT-2.
+pub(super) fn connections(core: &mut Core, burst: &mut Burst, now: Now) {
+    let budget = core.expire_budget();
+    core.wheel.expire(&mut core.connections, now.tick(), budget, &mut burst.due);
+    for number in burst.due.drain(..) {
+        let cx = Context { now, settings: &core.settings, receive_room: false };
+        let outcome = timeouts::due(&mut core.connections[number].tcb, &cx);
+        core.settle(number, &outcome, now);
+    }
+}
+
+/// TIME-WAIT records whose 2MSL is over.
+pub(super) fn time_wait(core: &mut Core, burst: &mut Burst, now: Now) {
+    let budget = core.expire_budget();
+    core.time_wait_v4.expire(now.tick(), budget, &mut burst.expired_v4);
+    core.counters.time_wait_expired += burst.expired_v4.len() as u64;
+    unindex(&mut core.index, &mut burst.expired_v4, Kind::TimeWaitV4, |record| record.tuple());
+    core.time_wait_v6.expire(now.tick(), budget, &mut burst.expired_v6);
+    core.counters.time_wait_expired += burst.expired_v6.len() as u64;
+    unindex(&mut core.index, &mut burst.expired_v6, Kind::TimeWaitV6, |record| record.tuple());
+}
+
+/// Takes a batch out of the index: every bucket is asked for before the first is touched.
+fn unindex<R>(index: &mut Index, expired: &mut Vec<(u32, R)>, kind: Kind, tuple: impl Fn(&R) -> FourTuple) {
+    for (_, record) in expired.iter() {
+        index.prefetch(index.hash(&tuple(record)));
+    }
+    for (number, record) in expired.drain(..) {
+        let removed = index.remove(index.hash(&tuple(&record)), Value::new(kind, number));
+        debug_assert!(removed, "an expired TIME-WAIT record was not in the index");
+    }
+}
+
+/// Neighbours to ask for, and those that do not answer: whoever waits for one of them ends.
+pub(super) fn neighbors(core: &mut Core, burst: &mut Burst, now: Now) {
+    let budget = burst.asks.capacity() - burst.asks.len();
+    let mut failed = None;
+    let asks = &mut burst.asks;
+    // One failure a turn: each may end many connections.
+    core.neighbors.poll(now.tick(), budget, |due| match due {
+        Due::Ask { ip, .. } => asks.push(ip),
+        Due::Failed { id, .. } => failed = failed.or(Some(id)),
+    });
+    let Some(id) = failed else { return };
+    while let Some(number) = core.waiting[id.0 as usize].front() {
+        core.fail_waiting(number, now);
+    }
+}

@@ -1,0 +1,174 @@
+//! Passive and active opens: a record in the slab, an entry in the index, a next hop, a port.
+
+use super::core::Core;
+use super::route::is_unicast;
+use crate::api::{ConnectError, ConnectOptions};
+use crate::flow::index::Hash;
+use crate::flow::ports::{DestinationKey, DrawError, PortStatus};
+use crate::four_tuple::FourTuple;
+use crate::ids::{Handle, Kind, NONE, Value};
+use crate::neighbor::NeighborId;
+use crate::tcp::Context;
+use crate::tcp::tcb::Tcb;
+use crate::tick::{Now, Tick};
+use crate::wire::tcp::Segment;
+use ::core::net::{IpAddr, SocketAddr};
+
+impl Core {
+    /// A SYN came to a listener: a half-open connection, if the limits have room. Full is counted, and the peer tries again (B10).
+    pub(super) fn open_passively(&mut self, listener: u32, tuple: FourTuple, hash: Hash, syn: &Segment, now: Now) {
+        let full = self.half_open >= self.limits.half_open_max || self.time_wait_is_full(tuple.is_v4());
+        let neighbor = if full { None } else { self.neighbor_towards(tuple.remote, now) };
+        let Some(neighbor) = neighbor else {
+            self.counters.syn_dropped_full += 1;
+            return;
+        };
+        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let tcb = Tcb::open_passively(tuple, syn, &cx);
+        let Some(number) = self.admit(tcb, hash, neighbor) else {
+            self.counters.syn_dropped_full += 1;
+            return;
+        };
+        self.connections[number].listener = listener;
+        self.half_open += 1;
+        self.counters.opens_passive += 1;
+        self.schedule(number);
+    }
+
+    /// OPEN (RFC 9293 3.10.1), active: the SYN leaves at the end of this turn.
+    pub(super) fn open_actively(
+        &mut self,
+        remote: SocketAddr,
+        options: &ConnectOptions,
+        now: Now,
+    ) -> Result<Handle, ConnectError> {
+        if !is_unicast(remote.ip()) || remote.port() == 0 {
+            return Err(ConnectError::InvalidRemote(remote));
+        }
+        let local = self.local_towards(remote.ip(), options)?;
+        if self.connections.len() >= self.connections.max() {
+            return Err(ConnectError::TooManyConnections(self.connections.max()));
+        }
+        if self.time_wait_is_full(local.is_ipv4()) {
+            return Err(ConnectError::TimeWaitFull(self.limits.time_wait_max));
+        }
+        let (destination, local_port) = match options.local_port {
+            Some(port) => (NONE, port),
+            None => self.draw_port(local, remote, now.tick())?,
+        };
+        let tuple = FourTuple::new(local, local_port, remote.ip(), remote.port());
+        let hash = self.index.hash(&tuple);
+        let opened = if destination == NONE && self.index.find(hash, |value| self.is_record_of(value, &tuple)).is_some()
+        {
+            Err(ConnectError::PortInUse(local_port))
+        } else {
+            self.admit_active(tuple, hash, options, now)
+        };
+        match opened {
+            Ok(number) => {
+                let connection = &mut self.connections[number];
+                connection.destination = destination;
+                connection.user = options.user;
+                let handle = connection.handle(number);
+                self.counters.opens_active += 1;
+                self.schedule(number);
+                Ok(handle)
+            }
+            Err(error) => {
+                if destination != NONE {
+                    self.destinations.give_back(destination, local_port, now.tick());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn admit_active(
+        &mut self,
+        tuple: FourTuple,
+        hash: Hash,
+        options: &ConnectOptions,
+        now: Now,
+    ) -> Result<u32, ConnectError> {
+        let neighbor = self.neighbor_towards(tuple.remote, now).ok_or(ConnectError::NoRoute(tuple.remote))?;
+        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let mut tcb = Tcb::open_actively(tuple, &cx);
+        tcb.linger_at = options.deadline.map(|deadline| {
+            let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32);
+            now.tick().plus(ticks)
+        });
+        self.admit(tcb, hash, neighbor).ok_or(ConnectError::TooManyConnections(self.connections.max()))
+    }
+
+    /// A slot and an index entry for a new TCB. Without room the neighbour is given back.
+    fn admit(&mut self, tcb: Tcb, hash: Hash, neighbor: NeighborId) -> Option<u32> {
+        let number = self.connections.insert();
+        let admitted = number.filter(|&number| {
+            let indexed = self.index.insert(hash, Value::new(Kind::Tcb, number)).is_ok();
+            if !indexed {
+                self.connections.remove(number);
+            }
+            indexed
+        });
+        match admitted {
+            Some(number) => {
+                let connection = &mut self.connections[number];
+                connection.tcb = tcb;
+                connection.hash = hash;
+                connection.neighbor = neighbor;
+            }
+            None => self.neighbors.release(neighbor),
+        }
+        admitted
+    }
+
+    fn neighbor_towards(&mut self, remote: IpAddr, now: Now) -> Option<NeighborId> {
+        let hop = self.routes.next_hop(remote)?;
+        self.neighbors.resolve(hop, now.tick()).ok()
+    }
+
+    /// The local address of an active open: the one asked for, or the one on the way (MUST-43, MUST-44).
+    fn local_towards(&self, remote: IpAddr, options: &ConnectOptions) -> Result<IpAddr, ConnectError> {
+        match options.local_address {
+            Some(address) if !self.routes.is_own(address) => Err(ConnectError::NotOurAddress(address)),
+            Some(address) if address.is_ipv4() != remote.is_ipv4() => Err(ConnectError::NoRoute(remote)),
+            Some(address) => Ok(address),
+            None => self.routes.source(remote).ok_or(ConnectError::NoRoute(remote)),
+        }
+    }
+
+    /// A port that no connection towards the remote holds, TIME-WAIT included (B40).
+    fn draw_port(&mut self, local: IpAddr, remote: SocketAddr, now: Tick) -> Result<(u32, u16), ConnectError> {
+        let key = DestinationKey { local, remote: remote.ip(), remote_port: remote.port() };
+        let (index, connections) = (&self.index, &self.connections);
+        let (time_wait_v4, time_wait_v6) = (&self.time_wait_v4, &self.time_wait_v6);
+        let drawn = self.destinations.draw(&key, now, |port| {
+            let tuple = FourTuple::new(local, port, remote.ip(), remote.port());
+            let found = index.find(index.hash(&tuple), |value| match value.kind() {
+                Kind::Tcb => connections[value.number()].tcb.tuple == tuple,
+                Kind::TimeWaitV4 => time_wait_v4[value.number()].tuple() == tuple,
+                Kind::TimeWaitV6 => time_wait_v6[value.number()].tuple() == tuple,
+            });
+            match found.map(|value| (value.kind(), value.number())) {
+                None => PortStatus::Free,
+                Some((Kind::Tcb, _)) => PortStatus::Busy,
+                Some((Kind::TimeWaitV4, number)) => waits(time_wait_v4[number].numbers.deadline, now),
+                Some((Kind::TimeWaitV6, number)) => waits(time_wait_v6[number].numbers.deadline, now),
+            }
+        });
+        drawn.map_err(|error| {
+            self.counters.ports_exhausted += 1;
+            match error {
+                DrawError::PortsExhausted { in_use, time_wait, next_free_in_ms } => {
+                    ConnectError::PortsExhausted { in_use, time_wait, next_free_in_ms }
+                }
+                DrawError::DestinationsExhausted => ConnectError::DestinationsExhausted(self.limits.destinations_max),
+            }
+        })
+    }
+}
+
+/// A port in TIME-WAIT is not used again before 2MSL is over.
+fn waits(deadline: Tick, now: Tick) -> PortStatus {
+    PortStatus::TimeWait { free_in_ms: now.until(deadline), reusable: false }
+}

@@ -1,0 +1,59 @@
+//! Stage 2: each frame to what it means, or to a counted drop.
+
+use super::burst::{Arrival, Burst, Control, Message};
+use super::core::Core;
+use crate::counters::DropReason;
+use crate::four_tuple::FourTuple;
+use crate::link::Link;
+use crate::wire::ethernet::MacAddress;
+use crate::wire::{self, Expect, Parsed, TcpPacket, ndp};
+use ::core::net::IpAddr;
+
+/// Parses the frame in place `place` of the burst.
+pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core, expect: &Expect, place: u16) {
+    let Some(frame) = &burst.frames[usize::from(place)] else { return };
+    let bytes = link.bytes(frame);
+    match wire::parse(bytes, expect).and_then(|parsed| for_us(parsed, core)) {
+        Ok(Parsed::Tcp(packet)) => {
+            core.counters.segments_received += 1;
+            burst.arrivals.push(arrival(&packet, place));
+        }
+        Ok(Parsed::Arp(packet)) => burst.controls.push(Control { frame: place, message: Message::Arp(packet) }),
+        Ok(Parsed::Ndp(packet)) => burst.controls.push(Control { frame: place, message: Message::Ndp(packet) }),
+        Ok(Parsed::Echo(packet)) => burst.controls.push(Control { frame: place, message: Message::Echo(packet) }),
+        // Errors about connections are soft (RFC 5927 4.1): the retransmission limit decides.
+        Ok(Parsed::IcmpError(_)) => drop_frame(burst, DropReason::IcmpIgnored, bytes),
+        Err(reason) => drop_frame(burst, reason, bytes),
+    }
+}
+
+/// Only what is addressed to the stack goes on.
+fn for_us(parsed: Parsed, core: &Core) -> Result<Parsed, DropReason> {
+    let ours = match &parsed {
+        Parsed::Tcp(packet) => core.routes.is_own(packet.dst),
+        Parsed::Echo(echo) => core.routes.is_own(echo.dst),
+        Parsed::Arp(packet) => core.routes.is_own(IpAddr::V4(packet.target_ip)),
+        Parsed::Ndp(ndp::Packet::Solicitation(solicitation)) => core.routes.is_own(IpAddr::V6(solicitation.target)),
+        Parsed::Ndp(ndp::Packet::Advertisement(_)) | Parsed::IcmpError(_) => true,
+    };
+    if ours { Ok(parsed) } else { Err(DropReason::NotOurAddress) }
+}
+
+fn arrival(packet: &TcpPacket, place: u16) -> Arrival {
+    Arrival {
+        tuple: FourTuple::new(packet.dst, packet.dst_port, packet.src, packet.src_port),
+        segment: packet.segment,
+        frame: place,
+        src_mac: packet.src_mac,
+        hash: Default::default(),
+        hint: None,
+        change_count: 0,
+    }
+}
+
+fn drop_frame(burst: &mut Burst, reason: DropReason, bytes: &[u8]) {
+    if burst.drops.count(reason) && burst.first_drops.len() < DropReason::ALL.len() {
+        let src_mac = bytes.get(6..12).and_then(|mac| mac.try_into().ok()).unwrap_or_default();
+        burst.first_drops.push((reason, MacAddress(src_mac)));
+    }
+}

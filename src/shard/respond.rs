@@ -1,0 +1,160 @@
+//! Stage 7: what is owed becomes frames, each built once, straight into its place.
+
+use super::burst::{Burst, Reply};
+use super::core::Core;
+use super::tell::settle_consumed;
+use crate::flow::chunks::Chunks;
+use crate::four_tuple::FourTuple;
+use crate::link::{Frame, Link};
+use crate::tcp::output::{self, Plan};
+use crate::tcp::{Answer, Context};
+use crate::tick::Now;
+use crate::wire::ethernet::MacAddress;
+use crate::wire::tcp::{Flags, Options, SegmentOut};
+use crate::wire::{self, Expect, Path, arp, icmp, ndp};
+use ::core::net::IpAddr;
+
+/// One stateless answer, in the frame that it answers. Without room to send it is dropped and counted.
+pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, expect: &Expect, reply: &Reply) {
+    let place = match reply {
+        Reply::Segment { frame, .. }
+        | Reply::Arp { frame, .. }
+        | Reply::Advertisement { frame, .. }
+        | Reply::Echo { frame, .. } => usize::from(*frame),
+    };
+    let Some(mut frame) = burst.frames[place].take() else { return };
+    let bytes = link.bytes_mut(&mut frame);
+    let len = match reply {
+        Reply::Segment { tuple, dst_mac, answer, .. } => emit_answer(core, bytes, tuple, *dst_mac, answer),
+        Reply::Arp { request, .. } => arp::emit_reply(bytes, request, core.mac, core.vlan),
+        Reply::Advertisement { solicitation, .. } => ndp::emit_advertisement(bytes, solicitation, core.mac, core.vlan),
+        Reply::Echo { request, .. } => icmp::emit_reply(bytes, request, expect, TTL),
+    };
+    match link.send(frame, len) {
+        Ok(()) => core.counters.answers_sent += 1,
+        Err(frame) => {
+            core.counters.answers_dropped += 1;
+            link.give_back(frame);
+        }
+    }
+}
+
+/// Requests for neighbours.
+pub(super) fn ask<L: Link>(link: &mut L, core: &mut Core, ip: IpAddr) {
+    let Some(source) = core.routes.source(ip) else { return };
+    let Some(mut frame) = link.take() else {
+        core.counters.respond_without_frame += 1;
+        return;
+    };
+    let bytes = link.bytes_mut(&mut frame);
+    let len = match (source, ip) {
+        (IpAddr::V4(source), IpAddr::V4(ip)) => arp::emit_request(bytes, core.mac, core.vlan, source, ip),
+        (IpAddr::V6(source), IpAddr::V6(ip)) => ndp::emit_solicitation(bytes, core.mac, core.vlan, source, ip),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return link.give_back(frame),
+    };
+    core.counters.neighbor_packets += 1;
+    transmit(link, core, frame, len);
+}
+
+/// Everything that the first connection on the list owes. Returns whether to go on: not without a TX frame.
+pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mut Chunks, now: Now) -> bool {
+    let Some(number) = core.owing.front() else { return false };
+    settle_consumed(core, receiving, number);
+    let connection = &core.connections[number];
+    let Some(dst_mac) = core.neighbors.mac(connection.neighbor) else {
+        core.wait_for_neighbor(number);
+        return true;
+    };
+    while core.connections[number].tcb.owes() {
+        let Some(frame) = link.take() else {
+            core.counters.respond_without_frame += 1;
+            return false;
+        };
+        let cx = Context { now, settings: &core.settings, receive_room: false };
+        match output::next(&mut core.connections[number].tcb, &cx) {
+            Some(plan) => send_plan(link, core, frame, number, dst_mac, &plan),
+            None => link.give_back(frame),
+        }
+    }
+    core.owing.pop_front(&mut core.connections);
+    if core.connections[number].tell.told_closed {
+        core.let_go(number);
+    } else {
+        core.arm(number);
+    }
+    true
+}
+
+/// Builds one planned segment and queues it.
+fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u32, dst_mac: MacAddress, plan: &Plan) {
+    count(core, plan);
+    let connection = &mut core.connections[number];
+    let tuple = &connection.tcb.tuple;
+    let segment = SegmentOut {
+        src_port: tuple.local_port,
+        dst_port: tuple.remote_port,
+        seq: plan.seq,
+        ack: plan.ack,
+        wnd: plan.wnd,
+        up: 0,
+        flags: plan.flags,
+        options: &plan.options,
+    };
+    let path = path(tuple, core.mac, dst_mac, core.vlan);
+    let text = if plan.text_len == 0 {
+        [&[][..], &[][..]]
+    } else {
+        core.sending.slices(&mut connection.to_send, plan.text_offset, u32::from(plan.text_len))
+    };
+    let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &segment, text);
+    transmit(link, core, frame, len);
+}
+
+/// Frames from `take` always have room in the transmit queue.
+fn transmit<L: Link>(link: &mut L, core: &mut Core, frame: Frame, len: usize) {
+    match link.send(frame, len) {
+        Ok(()) => {}
+        Err(frame) => {
+            core.counters.respond_without_frame += 1;
+            link.give_back(frame);
+        }
+    }
+}
+
+fn count(core: &mut Core, plan: &Plan) {
+    core.counters.segments_sent += 1;
+    if plan.flags.rst() {
+        core.counters.rst_sent += 1;
+    }
+    if plan.again {
+        if plan.flags.syn() {
+            core.counters.retransmitted_syn += 1;
+        } else if plan.text_len > 0 {
+            core.counters.retransmitted_data += 1;
+        } else if plan.flags.fin() {
+            core.counters.retransmitted_fin += 1;
+        }
+    }
+}
+
+fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, dst_mac: MacAddress, answer: &Answer) -> usize {
+    let options = Options { timestamps: answer.timestamps, ..Options::default() };
+    let segment = SegmentOut {
+        src_port: tuple.local_port,
+        dst_port: tuple.remote_port,
+        seq: answer.seq,
+        ack: answer.ack,
+        wnd: answer.wnd,
+        up: 0,
+        flags: Flags(answer.flags.0),
+        options: &options,
+    };
+    wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, [&[], &[]])
+}
+
+fn path(tuple: &FourTuple, src_mac: MacAddress, dst_mac: MacAddress, vlan: Option<u16>) -> Path {
+    Path { src_mac, dst_mac, vlan, src: tuple.local, dst: tuple.remote, ttl: TTL, dscp_ecn: 0 }
+}
+
+/// TTL and hop limit of what the stack sends. Origin: RFC 1700's recommended default.
+const TTL: u8 = 64;

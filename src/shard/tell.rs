@@ -1,0 +1,183 @@
+//! Stage 6: events to the application, in order, at most so many per turn.
+//!
+//! Text of this burst is lent from its frames; what the application leaves is copied to the receive pool, where arrive
+//! has reserved room. Then every connection on the telling list is told the rest, in one order: opened, readable,
+//! writable, peer closed, closed.
+
+use super::burst::Text;
+use super::calls::{Calls, Lent};
+use super::connection::Telling;
+use super::core::Core;
+use crate::api::{Application, Event};
+use crate::flow::chunks::Chunks;
+use crate::flow::list::List;
+use crate::ids::ListenerId;
+use crate::tcp::state::{CloseReason, State};
+use crate::tcp::tcb::Opened;
+use crate::tick::Now;
+
+/// What stage 6 works with.
+pub(super) struct Teller<'a, A> {
+    pub application: &'a mut A,
+    pub core: &'a mut Core,
+    pub receiving: &'a mut Chunks,
+    pub now: Now,
+    /// Events that may still be told this turn.
+    pub budget: u32,
+}
+
+impl<A: Application> Teller<'_, A> {
+    /// In-order text of one segment: `bytes` lie in its frame.
+    pub(super) fn text(&mut self, text: &Text, bytes: &[u8]) {
+        let number = text.number;
+        self.opened(number);
+        let connection = &mut self.core.connections[number];
+        if connection.tcb.state == State::Closed && connection.tcb.reason == Some(CloseReason::Aborted) {
+            self.receiving.unreserve(1);
+            return;
+        }
+        if !connection.unread.is_empty() || self.budget == 0 {
+            self.receiving.append_reserved(&mut connection.unread, bytes);
+            connection.tell.readable = true;
+            self.core.tell(number);
+            return;
+        }
+        let handle = connection.handle(number);
+        let taken = self.event(Some(Lent { handle, bytes, taken: 0 }), Event::Readable { handle, bytes });
+        let connection = &mut self.core.connections[number];
+        let aborted = connection.tcb.reason == Some(CloseReason::Aborted);
+        if taken < bytes.len() && !aborted {
+            self.receiving.append_reserved(&mut connection.unread, &bytes[taken..]);
+        } else {
+            self.receiving.unreserve(1);
+        }
+    }
+
+    /// Everything else, connection by connection.
+    pub(super) fn rest(&mut self) {
+        // Whoever is told again during this pass waits for the next turn: a pass ends.
+        for _ in 0..self.core.telling.len() {
+            if self.budget == 0 {
+                return;
+            }
+            let Some(number) = self.core.telling.pop_front(&mut self.core.connections) else { return };
+            self.one(number);
+        }
+    }
+
+    /// The application's own turn.
+    pub(super) fn turn(&mut self) {
+        let mut calls = Calls::new(self.core, self.receiving, self.now);
+        self.application.on_turn(&mut calls);
+    }
+
+    fn one(&mut self, number: u32) {
+        self.opened(number);
+        self.readable(number);
+        let connection = &mut self.core.connections[number];
+        let handle = connection.handle(number);
+        if core::mem::take(&mut connection.tell.writable) && connection.tcb.state.can_send() {
+            self.event(None, Event::Writable { handle });
+        }
+        let connection = &mut self.core.connections[number];
+        if !connection.unread.is_empty() {
+            // Bytes come before the end; it is told when they have been taken.
+            return;
+        }
+        if core::mem::take(&mut connection.tell.peer_closed) && connection.tcb.reason != Some(CloseReason::Aborted) {
+            self.event(None, Event::PeerClosed { handle });
+        }
+        let connection = &mut self.core.connections[number];
+        if let (true, Some(reason)) = (core::mem::take(&mut connection.tell.closed), connection.tcb.reason) {
+            self.event(None, Event::Closed { handle, reason });
+            self.told_closed(number);
+        }
+    }
+
+    /// Accepted or Connected, if it has not been told.
+    fn opened(&mut self, number: u32) {
+        let connection = &mut self.core.connections[number];
+        if !core::mem::take(&mut connection.tell.opened) {
+            return;
+        }
+        let handle = connection.handle(number);
+        let event = match connection.tcb.opened {
+            Opened::Passively => Event::Accepted { handle, listener: ListenerId(connection.listener) },
+            Opened::Actively => Event::Connected { handle },
+        };
+        self.event(None, event);
+    }
+
+    /// Buffered bytes, chunk by chunk, as long as the application takes them.
+    fn readable(&mut self, number: u32) {
+        let connection = &mut self.core.connections[number];
+        if connection.tcb.reason == Some(CloseReason::Aborted) {
+            connection.tell.readable = false;
+            self.receiving.clear(&mut connection.unread);
+            connection.consumed_bytes = 0;
+            return;
+        }
+        settle_consumed(self.core, self.receiving, number);
+        if !core::mem::take(&mut self.core.connections[number].tell.readable) {
+            return;
+        }
+        while self.budget > 0 {
+            let connection = &self.core.connections[number];
+            let handle = connection.handle(number);
+            let bytes = self.receiving.front(&connection.unread);
+            if bytes.is_empty() {
+                return;
+            }
+            self.budget -= 1;
+            let mut calls = Calls::new(self.core, self.receiving, self.now);
+            calls.lent = Some(Lent { handle, bytes, taken: 0 });
+            self.application.on_event(&mut calls, Event::Readable { handle, bytes });
+            let taken = calls.lent.map_or(0, |lent| lent.taken);
+            let connection = &mut self.core.connections[number];
+            self.receiving.consume(&mut connection.unread, taken as u32);
+            if taken == 0 || connection.tcb.reason == Some(CloseReason::Aborted) {
+                return;
+            }
+        }
+        self.core.connections[number].tell.readable = true;
+        self.core.tell(number);
+    }
+
+    /// One event; returns how many of the lent bytes were consumed.
+    fn event(&mut self, lent: Option<Lent<'_>>, event: Event<'_>) -> usize {
+        self.budget = self.budget.saturating_sub(1);
+        let mut calls = Calls::new(self.core, self.receiving, self.now);
+        calls.lent = lent;
+        self.application.on_event(&mut calls, event);
+        calls.lent.map_or(0, |lent| lent.taken)
+    }
+
+    /// The application has heard the last of the connection: it goes, unless it still owes the peer a RST.
+    fn told_closed(&mut self, number: u32) {
+        let connection = &mut self.core.connections[number];
+        self.receiving.clear(&mut connection.unread);
+        connection.consumed_bytes = 0;
+        connection.tell = super::connection::Tell { told_closed: true, ..Default::default() };
+        let told_again = List::<Telling>::is_linked(&self.core.connections, number);
+        if told_again {
+            self.core.telling.remove(&mut self.core.connections, number);
+        }
+        if !self.core.connections[number].tcb.owes() {
+            self.core.let_go(number);
+        }
+    }
+}
+
+/// Takes out of the chain what the application consumed during an event that lent something else, and tells the end that
+/// waited for it.
+pub(super) fn settle_consumed(core: &mut Core, receiving: &mut Chunks, number: u32) {
+    let connection = &mut core.connections[number];
+    let consumed = core::mem::take(&mut connection.consumed_bytes);
+    if consumed == 0 {
+        return;
+    }
+    receiving.consume(&mut connection.unread, consumed);
+    if connection.unread.is_empty() && (connection.tell.peer_closed || connection.tell.closed) {
+        core.tell(number);
+    }
+}

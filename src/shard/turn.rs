@@ -1,0 +1,140 @@
+//! The spine: one turn of a shard, stage by stage.
+//!
+//! ```text
+//! receive -> parse -> find -> arrive -> expire -> tell -> respond -> transmit
+//! ```
+//! The same stages in the same order over every link. Time enters once, as a value. Nothing here or below allocates,
+//! locks, reads a clock or logs.
+
+use super::tell::Teller;
+use super::{Shard, arrive, expire, find, parse, respond};
+use crate::api::Application;
+use crate::link::Link;
+use crate::tick::Now;
+
+/// What a turn came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TurnReport {
+    /// Something arrived, expired, was told or was sent; an idle turn may be followed by sleep.
+    pub busy: bool,
+}
+
+impl<L: Link, A: Application> Shard<L, A> {
+    /// One turn at time `now`. Times must not go back.
+    pub fn turn(&mut self, now: Now) -> TurnReport {
+        let sent_before = self.core.counters.segments_sent;
+        self.receive();
+        self.parse();
+        self.find();
+        self.arrive(now);
+        self.expire(now);
+        self.tell(now);
+        self.respond(now);
+        self.transmit();
+        self.report(sent_before)
+    }
+
+    /// Stage 1: one burst from the link; headers are asked for before the first is read.
+    fn receive(&mut self) {
+        let burst = &mut self.burst;
+        self.link.receive(&mut burst.received, self.core.limits.burst as usize);
+        self.core.counters.frames_received += burst.received.len() as u64;
+        for frame in burst.received.drain(..) {
+            self.link.prefetch(&frame);
+            burst.frames.push(Some(frame));
+        }
+    }
+
+    /// Stage 2: each frame to a segment, a control packet or a counted drop.
+    fn parse(&mut self) {
+        for place in 0..self.burst.frames.len() {
+            parse::parse_frame(&self.link, &mut self.burst, &mut self.core, &self.expect, place as u16);
+        }
+    }
+
+    /// Stage 3: hash all, ask for all buckets, then for all records. What comes out are hints.
+    fn find(&mut self) {
+        find::hint_all(&self.core, &mut self.burst.arrivals);
+    }
+
+    /// Stage 4: each segment meets its record, by RFC 9293's own cases. Neighbours first: whoever waits for one may go on.
+    fn arrive(&mut self, now: Now) {
+        let (core, burst) = (&mut self.core, &mut self.burst);
+        for at in 0..burst.controls.len() {
+            let control = burst.controls[at];
+            arrive::control(core, burst, &control, now);
+        }
+        for at in 0..burst.arrivals.len() {
+            let arrival = burst.arrivals[at];
+            let found = find::find(core, &arrival);
+            arrive::arrive(core, &mut self.receiving, burst, &arrival, found, now);
+        }
+    }
+
+    /// Stage 5: deadlines of connections, TIME-WAIT and neighbours, each with a budget.
+    fn expire(&mut self, now: Now) {
+        expire::connections(&mut self.core, &mut self.burst, now);
+        expire::time_wait(&mut self.core, &mut self.burst, now);
+        expire::neighbors(&mut self.core, &mut self.burst, now);
+    }
+
+    /// Stage 6: events to the application. Its calls act at once; their segments leave in stage 7.
+    fn tell(&mut self, now: Now) {
+        let budget = self.core.limits.events_per_turn;
+        let mut teller = Teller {
+            application: &mut self.application,
+            core: &mut self.core,
+            receiving: &mut self.receiving,
+            now,
+            budget,
+        };
+        for text in &self.burst.texts {
+            if let Some(frame) = &self.burst.frames[usize::from(text.frame)] {
+                let from = usize::from(text.offset);
+                teller.text(text, &self.link.bytes(frame)[from..from + usize::from(text.len)]);
+            }
+        }
+        teller.rest();
+        teller.turn();
+        self.burst.texts.clear();
+    }
+
+    /// Stage 7: stateless answers in the frames that they answer, then everything that connections owe, first in first
+    /// out. Without a TX frame the rest stays on the list.
+    fn respond(&mut self, now: Now) {
+        let (link, core, burst) = (&mut self.link, &mut self.core, &mut self.burst);
+        for at in 0..burst.answers.len() {
+            let reply = burst.answers[at];
+            respond::answer(link, core, burst, &self.expect, &reply);
+        }
+        for frame in burst.frames.drain(..).flatten() {
+            link.give_back(frame);
+        }
+        for ip in burst.asks.drain(..) {
+            respond::ask(link, core, ip);
+        }
+        while respond::first_owing(link, core, &mut self.receiving, now) {}
+    }
+
+    /// Stage 8: one burst to the link, completions back, FILL topped up.
+    fn transmit(&mut self) {
+        self.link.flush();
+        debug_assert!(self.link.levels().conserved(), "a frame is lost: {:?}", self.link.levels());
+    }
+
+    fn report(&mut self, sent_before: u64) -> TurnReport {
+        let burst = &mut self.burst;
+        let counters = &mut self.core.counters;
+        counters.frames_sent = self.link.counters().tx_frames;
+        let busy = !burst.arrivals.is_empty()
+            || !burst.controls.is_empty()
+            || counters.segments_sent != sent_before
+            || !self.core.telling.is_empty();
+        burst.arrivals.clear();
+        burst.controls.clear();
+        burst.answers.clear();
+        counters.turns += 1;
+        counters.turns_idle += u64::from(!busy);
+        TurnReport { busy }
+    }
+}

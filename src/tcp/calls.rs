@@ -1,0 +1,105 @@
+//! RFC 9293 3.10.2 to 3.10.5: what the application asks of a connection.
+
+use super::state::State;
+use super::tcb::Tcb;
+use super::{Context, output};
+use crate::limits::FIN_WAIT_2_MS;
+
+/// Why the state does not allow a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The handshake has not completed.
+    NotOpen,
+    /// Our direction is closed already.
+    Closing,
+    /// The connection has ended.
+    Ended,
+}
+
+/// SEND: how many of `offered` octets the send buffer takes.
+pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, Refused> {
+    match tcb.state {
+        State::Established | State::CloseWait if !tcb.fin_queued => {
+            let room = cx.settings.send_buffer_bytes.saturating_sub(tcb.send_queued_bytes);
+            Ok(offered.min(room as usize))
+        }
+        State::SynSent | State::SynReceived => Err(Refused::NotOpen),
+        State::Closed => Err(Refused::Ended),
+        _ => Err(Refused::Closing),
+    }
+}
+
+/// SEND, second half: `taken` octets are in the send buffer.
+pub fn sent(tcb: &mut Tcb, taken: usize) {
+    tcb.send_queued_bytes += taken as u32;
+    tcb.owed.data = true;
+}
+
+/// RECEIVE: the application has taken `taken` octets; the window may open.
+pub fn received(tcb: &mut Tcb, taken: u32, cx: &Context<'_>) {
+    tcb.unread_bytes -= taken;
+    if !tcb.state.can_receive() {
+        return;
+    }
+    let free = cx.settings.receive_buffer_bytes.saturating_sub(tcb.unread_bytes);
+    // Only a window that has become small is worth a segment of its own; the rest rides on ACKs.
+    let small = tcb.rcv_wnd() < cx.settings.receive_buffer_bytes / 8;
+    if small && free.saturating_sub(tcb.rcv_wnd()) >= output::window_step(tcb, cx) {
+        tcb.owed.window_update = true;
+    }
+}
+
+/// What CLOSE comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Closed {
+    /// A FIN follows what is queued, or has already.
+    FinFollows,
+    /// The connection is gone at once; nobody needs to be told on the wire (SYN-SENT).
+    Gone,
+    /// Bytes were not read, or the handshake is not over: the connection is aborted with a RST (RFC 2525 2.17).
+    Aborts,
+}
+
+/// CLOSE of our direction; with `both`, the application takes no more bytes either.
+pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refused> {
+    if both && tcb.unread_bytes > 0 && tcb.state != State::Closed {
+        return Ok(Closed::Aborts);
+    }
+    let next = match tcb.state {
+        State::Closed => return Err(Refused::Ended),
+        State::SynSent => return Ok(Closed::Gone),
+        // An active open that has crossed a SYN: the application was told nothing yet, and wants nothing any more.
+        State::SynReceived => return Ok(Closed::Aborts),
+        State::Established => State::FinWait1,
+        State::CloseWait => State::LastAck,
+        State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck => {
+            if !both {
+                return Err(Refused::Closing);
+            }
+            tcb.app_closed = true;
+            if tcb.state == State::FinWait2 {
+                tcb.linger_at = Some(cx.now.tick().plus(FIN_WAIT_2_MS));
+            }
+            return Ok(Closed::FinFollows);
+        }
+    };
+    tcb.state = next;
+    tcb.fin_queued = true;
+    tcb.app_closed |= both;
+    tcb.owed.data = true;
+    Ok(Closed::FinFollows)
+}
+
+/// ABORT: whether the peer gets a RST (RFC 9293 3.10.5).
+pub const fn abort_owes_reset(tcb: &Tcb) -> bool {
+    match tcb.state {
+        State::Closed | State::SynSent => false,
+        State::SynReceived
+        | State::Established
+        | State::FinWait1
+        | State::FinWait2
+        | State::CloseWait
+        | State::Closing
+        | State::LastAck => true,
+    }
+}

@@ -1,0 +1,120 @@
+//! What is offered and agreed in the two SYNs (RFC 9293 3.7.1, RFC 2018, RFC 7323), and timestamps after that.
+
+use super::tcb::{Agreed, Opened, Tcb};
+use super::{Context, Settings};
+use crate::limits::{MSS_DEFAULT_V4, MSS_DEFAULT_V6, MSS_MIN};
+use crate::seq::Seq;
+use crate::tick::Tick;
+use crate::wire::tcp::{Options, Segment, Timestamps};
+
+/// The options of our SYN or SYN-ACK. A SYN-ACK repeats only what the SYN offered (RFC 7323 2.5, 3.2).
+pub fn of_syn(tcb: &Tcb, cx: &Context<'_>) -> Options {
+    let answers = tcb.rcv_nxt != Seq::default() || tcb.opened == Opened::Passively;
+    let (sack, scale, timestamps) = if answers {
+        (tcb.agreed.sack, tcb.agreed.window_scale, tcb.agreed.timestamps)
+    } else {
+        (false, cx.settings.window_scale, cx.settings.timestamps)
+    };
+    Options {
+        mss: Some(own_mss(cx.settings, tcb.tuple.is_v4())),
+        window_scale: scale.then(|| receive_shift(cx.settings)),
+        sack_permitted: sack,
+        timestamps: timestamps.then(|| Timestamps { val: tcb.ts_now(cx), ecr: tcb.ts_recent }),
+        ..Options::default()
+    }
+}
+
+/// The options of any other segment.
+#[inline]
+pub fn of_segment(tcb: &Tcb, cx: &Context<'_>) -> Options {
+    Options { timestamps: current_timestamps(tcb, cx), ..Options::default() }
+}
+
+/// TSval and TSecr now, where timestamps were agreed.
+#[inline]
+pub fn current_timestamps(tcb: &Tcb, cx: &Context<'_>) -> Option<Timestamps> {
+    tcb.agreed.timestamps.then(|| Timestamps { val: tcb.ts_now(cx), ecr: tcb.ts_recent })
+}
+
+/// Takes over what the peer's SYN offers of what we offer too.
+pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
+    let offered = &syn.options;
+    let v4 = tcb.tuple.is_v4();
+    let default = if v4 { MSS_DEFAULT_V4 } else { MSS_DEFAULT_V6 };
+    tcb.mss = offered.mss.unwrap_or(default).max(MSS_MIN).min(own_mss(cx.settings, v4));
+    let window_scale = offered.window_scale.filter(|_| cx.settings.window_scale);
+    tcb.agreed = Agreed {
+        timestamps: offered.timestamps.is_some() && cx.settings.timestamps,
+        sack: false,
+        window_scale: window_scale.is_some(),
+        snd_shift: window_scale.unwrap_or(0).min(WINDOW_SHIFT_MAX),
+        rcv_shift: if window_scale.is_some() { receive_shift(cx.settings) } else { 0 },
+    };
+    if let (true, Some(timestamps)) = (tcb.agreed.timestamps, offered.timestamps) {
+        tcb.ts_recent = timestamps.val;
+        tcb.ts_recent_at = cx.now.tick();
+    }
+}
+
+/// The MSS that we announce: what a packet of the MTU can hold (MUST-67, RFC 6691 without options).
+pub const fn own_mss(settings: &Settings, v4: bool) -> u16 {
+    let headers = if v4 { 40 } else { 60 };
+    let mss = settings.mtu.saturating_sub(headers);
+    if mss < MSS_MIN { MSS_MIN } else { mss }
+}
+
+/// The smallest shift that lets the window field express the whole receive buffer.
+pub const fn receive_shift(settings: &Settings) -> u8 {
+    let mut shift = 0;
+    while shift < WINDOW_SHIFT_MAX && (65_535u32 << shift) < settings.receive_buffer_bytes {
+        shift += 1;
+    }
+    shift
+}
+
+/// Whether PAWS refuses the segment (RFC 7323 5.3 R1): an older timestamp, or none although agreed (3.2). RST is exempt.
+pub fn paws_refuses(tcb: &Tcb, seg: &Segment, now: Tick) -> bool {
+    if !tcb.agreed.timestamps || seg.flags.rst() {
+        return false;
+    }
+    match seg.options.timestamps {
+        None => true,
+        Some(timestamps) => {
+            Seq(timestamps.val).lt(Seq(tcb.ts_recent)) && now.since(tcb.ts_recent_at) < TS_RECENT_VALID_TICKS
+        }
+    }
+}
+
+/// RFC 7323 4.3: TS.Recent follows segments that begin at or before the last acknowledgment sent.
+#[inline]
+pub fn update_ts_recent(tcb: &mut Tcb, seg: &Segment, now: Tick) {
+    let Some(timestamps) = seg.options.timestamps.filter(|_| tcb.agreed.timestamps) else { return };
+    if Seq(timestamps.val).ge(Seq(tcb.ts_recent)) && seg.seq.le(tcb.last_ack_sent) {
+        tcb.ts_recent = timestamps.val;
+        tcb.ts_recent_at = now;
+    }
+}
+
+/// Largest window shift. Origin: RFC 7323 2.3; beyond it the window could not be told from the sequence space.
+const WINDOW_SHIFT_MAX: u8 = 14;
+
+/// How long TS.Recent stays valid, ticks. Origin: RFC 7323 5.5, 24 days.
+const TS_RECENT_VALID_TICKS: u32 = 24 * 24 * 3600 * Tick::PER_SECOND;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shift_is_the_smallest_that_covers_the_buffer() {
+        let shift = |receive_buffer_bytes| receive_shift(&Settings { receive_buffer_bytes, ..Settings::default() });
+        assert_eq!((shift(65_535), shift(65_536), shift(256 * 1024), shift(u32::MAX)), (0, 1, 3, 14));
+    }
+
+    #[test]
+    fn must_67_mss_follows_the_mtu() {
+        let settings = Settings { mtu: 1500, ..Settings::default() };
+        assert_eq!((own_mss(&settings, true), own_mss(&settings, false)), (1460, 1440));
+        assert_eq!(own_mss(&Settings { mtu: 0, ..settings }, true), MSS_MIN);
+    }
+}

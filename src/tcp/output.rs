@@ -1,0 +1,284 @@
+//! What may be sent now (RFC 9293 3.8.6, RFC 5681 4.2), one segment at a time.
+//!
+//! [`next`] is called with a TX frame in hand: what it returns is sent, and the record already says so.
+
+use super::options;
+use super::state::State;
+use super::tcb::Tcb;
+use super::{Answer, Context};
+use crate::limits::CHUNK_BYTES;
+use crate::seq::Seq;
+use crate::tick::Tick;
+use crate::wire::tcp::{Flags, Options};
+
+/// One segment to build.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// SEG.SEQ.
+    pub seq: Seq,
+    /// SEG.ACK.
+    pub ack: Seq,
+    /// The control bits.
+    pub flags: Flags,
+    /// The header's window field.
+    pub wnd: u16,
+    /// Options.
+    pub options: Options,
+    /// Where the text begins, octets from the front of the send buffer.
+    pub text_offset: u32,
+    /// Octets of text.
+    pub text_len: u16,
+    /// The segment was sent before.
+    pub again: bool,
+}
+
+/// The next segment that is owed and may be sent, or `None` when nothing may be sent now; then nothing is owed either.
+pub fn next(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
+    let plan = match tcb.state {
+        State::Closed => reset(tcb),
+        State::SynSent => syn(tcb, cx, Flags::SYN),
+        State::SynReceived => syn(tcb, cx, Flags::SYN | Flags::ACK).or_else(|| pure_ack(tcb, cx)),
+        State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
+            resend_first(tcb, cx)
+                .or_else(|| probe(tcb, cx))
+                .or_else(|| text_or_fin(tcb, cx))
+                .or_else(|| pure_ack(tcb, cx))
+        }
+    };
+    if plan.is_none() {
+        tcb.owed = Default::default();
+    }
+    tcb.invariants();
+    plan
+}
+
+/// The pure ACK of a connection that is about to have no TCB.
+pub fn acknowledgment(tcb: &mut Tcb, cx: &Context<'_>) -> Answer {
+    let wnd = offer_window(tcb, cx);
+    Answer {
+        seq: tcb.snd_nxt,
+        ack: tcb.rcv_nxt,
+        flags: Flags::ACK,
+        wnd,
+        timestamps: options::current_timestamps(tcb, cx),
+    }
+}
+
+/// Whether octets or a FIN wait beyond what has been sent (again).
+#[inline]
+pub fn has_unsent(tcb: &Tcb) -> bool {
+    tcb.snd_resume.lt(tcb.send_end()) || (tcb.fin_queued && tcb.snd_resume == tcb.send_end())
+}
+
+/// The peer has said its window without acknowledging anything new.
+pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
+    if tcb.snd_wnd == 0 {
+        // MUST-37: a closed window that is acknowledged may stay closed for ever.
+        tcb.retries = 0;
+    } else if window_before == 0 {
+        // What probes sent beyond the closed window was not taken: transmission continues where the peer is.
+        tcb.snd_resume = tcb.snd_una;
+    }
+    if tcb.snd_wnd != window_before {
+        tcb.owed.data |= has_unsent(tcb);
+    }
+}
+
+/// The RST of an ABORT.
+fn reset(tcb: &mut Tcb) -> Option<Plan> {
+    core::mem::take(&mut tcb.owed.reset).then(|| Plan {
+        seq: tcb.snd_nxt,
+        ack: tcb.rcv_nxt,
+        flags: Flags::RST | Flags::ACK,
+        wnd: 0,
+        options: Options::default(),
+        text_offset: 0,
+        text_len: 0,
+        again: false,
+    })
+}
+
+/// Our SYN or SYN-ACK, first or again.
+fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
+    if !tcb.owed.syn {
+        return None;
+    }
+    tcb.owed.syn = false;
+    let again = tcb.snd_nxt != tcb.iss;
+    // A window on a SYN is never scaled (RFC 7323 2.2).
+    let wnd = cx.settings.receive_buffer_bytes.min(65_535) as u16;
+    if flags.ack() {
+        tcb.owed.ack_now = false;
+        tcb.rcv_edge = tcb.rcv_edge.max(tcb.rcv_nxt + u32::from(wnd));
+        tcb.last_ack_sent = tcb.rcv_nxt;
+    }
+    let plan = Plan {
+        seq: tcb.iss,
+        ack: tcb.rcv_nxt,
+        flags,
+        wnd,
+        options: options::of_syn(tcb, cx),
+        text_offset: 0,
+        text_len: 0,
+        again,
+    };
+    tcb.snd_nxt = tcb.iss + 1;
+    tcb.snd_resume = tcb.snd_nxt;
+    tcb.timed = (!again).then(|| (tcb.snd_nxt, cx.now.tick()));
+    tcb.retransmit_at = Some(cx.now.tick().plus(tcb.rto.current_ms()));
+    Some(plan)
+}
+
+/// The first unacknowledged segment, for fast retransmit and partial acknowledgments (RFC 6582).
+fn resend_first(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
+    if !core::mem::take(&mut tcb.owed.resend_first) || tcb.flight() == 0 {
+        return None;
+    }
+    let len = tcb.send_queued_bytes.min(segment_room(tcb));
+    Some(segment(tcb, cx, tcb.snd_una, len))
+}
+
+/// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1).
+fn probe(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
+    if !core::mem::take(&mut tcb.owed.probe) || !has_unsent(tcb) {
+        return None;
+    }
+    let len = tcb.send_queued_bytes.min(tcb.snd_wnd.max(1)).min(segment_room(tcb));
+    Some(segment(tcb, cx, tcb.snd_una, len))
+}
+
+/// The next octets of the send buffer that windows and algorithms allow, with the FIN behind the last.
+fn text_or_fin(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
+    if !tcb.owed.data {
+        return None;
+    }
+    let unsent = tcb.send_end() - tcb.snd_resume.max(tcb.snd_una);
+    if tcb.snd_resume.gt(tcb.send_end()) || (unsent == 0 && !tcb.fin_queued) {
+        tcb.owed.data = false;
+        return None;
+    }
+    let in_flight = tcb.snd_resume - tcb.snd_una;
+    let window = tcb.snd_wnd.min(tcb.congestion.cwnd).saturating_sub(in_flight);
+    let len = unsent.min(segment_room(tcb)).min(window);
+    if !may_send(tcb, unsent, len, in_flight) {
+        tcb.owed.data = false;
+        if in_flight == 0 && tcb.retransmit_at.is_none() {
+            // Nothing is on its way that could open the window: the persist timer runs (SHLD-29).
+            tcb.retransmit_at = Some(cx.now.tick().plus(tcb.rto.current_ms()));
+        }
+        return None;
+    }
+    Some(segment(tcb, cx, tcb.snd_resume, len))
+}
+
+/// Sender's silly-window avoidance and Nagle (RFC 9293 3.8.6.2.1, 3.7.4; MUST-38).
+fn may_send(tcb: &Tcb, unsent: u32, len: u32, in_flight: u32) -> bool {
+    if unsent == 0 {
+        // A FIN alone: it needs no window of octets, only something to follow.
+        return true;
+    }
+    let room = segment_room(tcb);
+    let again = tcb.snd_resume.lt(tcb.snd_nxt);
+    len > 0
+        && (len == room
+            || (len == unsent && (in_flight == 0 || tcb.fin_queued || tcb.no_delay || again))
+            || len >= tcb.snd_wnd_max / 2
+            || (again && in_flight == 0))
+}
+
+/// An ACK that nothing else carries (SHLD-18, SHLD-19, MUST-58).
+fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
+    let due = tcb.owed.ack_now || tcb.owed.window_update || tcb.owed.duplicate_acks > 0;
+    if !due {
+        if tcb.owed.ack && tcb.delayed_ack_at.is_none() {
+            tcb.delayed_ack_at = Some(cx.now.tick().plus(DELAYED_ACK_TICKS));
+        }
+        return None;
+    }
+    let duplicates = tcb.owed.duplicate_acks.saturating_sub(1);
+    let plan = plan_from(tcb, cx, tcb.snd_nxt, 0, 0, Flags::ACK);
+    tcb.owed.duplicate_acks = duplicates;
+    Some(plan)
+}
+
+/// Octets `len` from `seq` on, with the FIN if it is next, as a segment; the record takes note.
+fn segment(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
+    let end = seq + len;
+    let with_fin = tcb.fin_queued && end == tcb.send_end();
+    let mut flags = Flags::ACK;
+    if with_fin {
+        flags = flags | Flags::FIN;
+    }
+    if len > 0 && end == tcb.send_end() {
+        // MUST-61: the last octets that are queued are pushed.
+        flags = flags | Flags::PSH;
+    }
+    let again = seq.lt(tcb.snd_nxt);
+    let plan = Plan { again, ..plan_from(tcb, cx, seq, seq - tcb.send_start(), len, flags) };
+    let end = end + u32::from(with_fin);
+    if again {
+        tcb.timed = None;
+    } else if tcb.timed.is_none() {
+        tcb.timed = Some((end, cx.now.tick()));
+    }
+    if seq.le(tcb.snd_resume) {
+        tcb.snd_resume = tcb.snd_resume.max(end);
+    }
+    tcb.snd_nxt = tcb.snd_nxt.max(end);
+    if tcb.retransmit_at.is_none() {
+        tcb.retransmit_at = Some(cx.now.tick().plus(tcb.rto.current_ms()));
+    }
+    tcb.owed.data = has_unsent(tcb);
+    plan
+}
+
+/// A segment with everything that any segment settles: window, ACK, timestamps.
+fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u32, flags: Flags) -> Plan {
+    let wnd = offer_window(tcb, cx);
+    tcb.owed.ack = false;
+    tcb.owed.ack_now = false;
+    tcb.full_segments_unacked = 0;
+    tcb.owed.duplicate_acks = 0;
+    tcb.owed.window_update = false;
+    tcb.delayed_ack_at = None;
+    tcb.last_ack_sent = tcb.rcv_nxt;
+    Plan {
+        seq,
+        ack: tcb.rcv_nxt,
+        flags,
+        wnd,
+        options: options::of_segment(tcb, cx),
+        text_offset,
+        text_len: len as u16,
+        again: false,
+    }
+}
+
+/// The window field: the right edge moves only forward (SHLD-14) and by steps worth sending (MUST-39).
+fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
+    let free = cx.settings.receive_buffer_bytes.saturating_sub(tcb.unread_bytes);
+    let edge = tcb.rcv_nxt + free;
+    if edge.gt(tcb.rcv_edge) && edge - tcb.rcv_edge >= window_step(tcb, cx) {
+        tcb.rcv_edge = edge;
+    }
+    let shift = tcb.agreed.rcv_shift;
+    let field = (tcb.rcv_wnd() >> shift).min(65_535);
+    // Without enough scale the field bounds the edge: what was never offered is not in the window.
+    field as u16
+}
+
+/// Receiver's silly-window avoidance: half the buffer or one segment, whichever is less (RFC 9293 3.8.6.2.2).
+#[inline]
+pub fn window_step(tcb: &Tcb, cx: &Context<'_>) -> u32 {
+    (cx.settings.receive_buffer_bytes / 2).min(u32::from(tcb.mss))
+}
+
+/// Octets of text that one segment takes: the MSS less options (MUST-16), and what two chunks hold.
+#[inline]
+fn segment_room(tcb: &Tcb) -> u32 {
+    let options = if tcb.agreed.timestamps { 12 } else { 0 };
+    (u32::from(tcb.mss) - options).min(CHUNK_BYTES as u32)
+}
+
+/// Delay of an ACK that nothing carries, ticks. Origin: Linux's 40 ms; MUST-40 allows less than 500.
+const DELAYED_ACK_TICKS: u32 = 40 * Tick::PER_SECOND / 1000;

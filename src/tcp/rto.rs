@@ -1,0 +1,92 @@
+//! The retransmission time-out (RFC 6298; RFC 9293 3.8.1).
+
+use crate::limits::{RTO_INITIAL_MS, RTO_MAX_MS, RTO_MIN_MS};
+
+/// Estimator and current time-out of one connection. Times in microseconds, so that short paths keep their digits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rto {
+    /// SRTT, us; 0 before the first measurement.
+    pub srtt_us: u32,
+    /// RTTVAR, us.
+    pub rttvar_us: u32,
+    /// RTO without backoff, ms.
+    base_ms: u16,
+    /// Times the RTO has been doubled since the last acknowledgment of new data (RFC 6298 5.5).
+    pub backoff: u8,
+}
+
+impl Default for Rto {
+    fn default() -> Rto {
+        Rto { srtt_us: 0, rttvar_us: 0, base_ms: RTO_INITIAL_MS as u16, backoff: 0 }
+    }
+}
+
+impl Rto {
+    /// Takes one round-trip time (RFC 6298 2.2, 2.3). Karn: the caller measures no retransmitted segment without
+    /// timestamps (MUST-18).
+    pub fn measured(&mut self, rtt_us: u32) {
+        let rtt_us = rtt_us.clamp(1, RTO_MAX_MS * 1000);
+        if self.srtt_us == 0 {
+            self.srtt_us = rtt_us;
+            self.rttvar_us = rtt_us / 2;
+        } else {
+            let error = self.srtt_us.abs_diff(rtt_us);
+            self.rttvar_us = self.rttvar_us - self.rttvar_us / 4 + error / 4;
+            self.srtt_us = self.srtt_us - self.srtt_us / 8 + rtt_us / 8;
+        }
+        let rto_us = self.srtt_us.saturating_add(self.rttvar_us.saturating_mul(4).max(1000));
+        self.base_ms = rto_us.div_ceil(1000).clamp(RTO_MIN_MS, RTO_MAX_MS) as u16;
+    }
+
+    /// The time-out in force, ms: doubled per backoff, at most [`RTO_MAX_MS`] (RFC 6298 2.5).
+    pub fn current_ms(&self) -> u32 {
+        (u32::from(self.base_ms) << self.backoff.min(16)).min(RTO_MAX_MS)
+    }
+
+    /// The timer has expired (RFC 6298 5.5).
+    pub fn back_off(&mut self) {
+        self.backoff = self.backoff.saturating_add(1);
+    }
+
+    /// New data was acknowledged: the backoff ends.
+    pub fn progressed(&mut self) {
+        self.backoff = 0;
+    }
+}
+
+const _: () = assert!(RTO_MAX_MS <= u16::MAX as u32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_measurement_sets_srtt_and_half_of_it_as_variance() {
+        let mut rto = Rto::default();
+        assert_eq!(rto.current_ms(), 1000);
+        rto.measured(800_000);
+        assert_eq!((rto.srtt_us, rto.rttvar_us, rto.current_ms()), (800_000, 400_000, 2400));
+    }
+
+    #[test]
+    fn b11_backoff_doubles_up_to_the_maximum_and_ends_with_progress() {
+        let mut rto = Rto::default();
+        let mut waits = [0; 9];
+        for wait in &mut waits {
+            *wait = rto.current_ms();
+            rto.back_off();
+        }
+        assert_eq!(waits, [1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 64_000, 64_000]);
+        rto.progressed();
+        assert_eq!(rto.current_ms(), 1000);
+    }
+
+    #[test]
+    fn steady_short_path_stays_at_the_minimum() {
+        let mut rto = Rto::default();
+        for _ in 0..100 {
+            rto.measured(50);
+        }
+        assert_eq!(rto.current_ms(), RTO_MIN_MS);
+    }
+}

@@ -1,0 +1,91 @@
+//! RFC 9293 3.10.7.3: a segment arrives in SYN-SENT.
+
+use super::closed::reset_of;
+use super::congestion::Congestion;
+use super::state::{CloseReason, State};
+use super::tcb::Tcb;
+use super::{Context, End, Note, Outcome, options};
+use crate::wire::tcp::Segment;
+use core::ops::ControlFlow::{self, Break, Continue};
+
+/// The five steps. Text on the segment is not taken (B02).
+pub fn arrives(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> Outcome {
+    let mut out = Outcome::default();
+    let _ = five_steps(tcb, seg, cx, &mut out);
+    tcb.invariants();
+    out
+}
+
+fn five_steps(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+    first_check_ack(tcb, seg, out)?;
+    second_check_rst(tcb, seg, out)?;
+    third_check_security();
+    fourth_check_syn(tcb, seg, cx, out)
+    // Fifth: neither SYN nor RST, dropped.
+}
+
+/// An ACK of anything but our SYN is answered by RST (B09), whatever else the segment carries.
+fn first_check_ack(tcb: &Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
+    if !seg.flags.ack() || (seg.ack.gt(tcb.iss) && seg.ack.le(tcb.snd_nxt)) {
+        return Continue(());
+    }
+    out.note = Some(Note::BadAck);
+    if !seg.flags.rst() {
+        out.answer = Some(reset_of(seg));
+    }
+    Break(())
+}
+
+/// A RST counts only with an acceptable ACK.
+fn second_check_rst(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
+    if !seg.flags.rst() {
+        return Continue(());
+    }
+    if seg.flags.ack() {
+        tcb.end(CloseReason::Refused);
+        out.end = Some(End::Closed(CloseReason::Refused));
+        out.note = Some(Note::RstAccepted);
+    } else {
+        out.note = Some(Note::RstIgnored);
+    }
+    Break(())
+}
+
+/// Security compartments (RFC 9293 A.1) are not implemented: every segment is in the one there is.
+fn third_check_security() {}
+
+fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+    if !seg.flags.syn() {
+        return Break(());
+    }
+    let syn_was_lost = tcb.retries > 0;
+    tcb.irs = seg.seq;
+    tcb.rcv_nxt = seg.seq + 1;
+    tcb.rcv_edge = tcb.rcv_nxt;
+    tcb.last_ack_sent = tcb.rcv_nxt;
+    options::agree(tcb, seg, cx);
+    // A window on a SYN is never scaled (RFC 7323 2.2).
+    tcb.snd_wnd = u32::from(seg.wnd);
+    tcb.snd_wnd_max = tcb.snd_wnd;
+    tcb.snd_wl1 = seg.seq;
+    tcb.snd_wl2 = seg.ack;
+    tcb.linger_at = None;
+    if !seg.flags.ack() {
+        // Simultaneous open (MUST-10): our SYN again, now with an ACK.
+        tcb.state = State::SynReceived;
+        tcb.owed.syn = true;
+        return Break(());
+    }
+    super::synchronized::measure_round_trip(tcb, seg, cx);
+    tcb.snd_una = seg.ack;
+    tcb.snd_resume = tcb.snd_nxt;
+    tcb.state = State::Established;
+    tcb.retransmit_at = None;
+    tcb.retries = 0;
+    tcb.rto.progressed();
+    tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost, tcb.snd_una);
+    tcb.owed.syn = false;
+    tcb.owed.ack_now = true;
+    out.established = true;
+    Break(())
+}

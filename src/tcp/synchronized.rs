@@ -1,0 +1,351 @@
+//! RFC 9293 3.10.7.4: a segment arrives in SYN-RECEIVED or any synchronized state but TIME-WAIT.
+//!
+//! Eight checks in the RFC's order; a check that breaks is the RFC's "and return". With RFC 5961's changes to RST, SYN
+//! and ACK, which RFC 9293 has taken in.
+
+use super::closed::reset_of;
+use super::congestion::Congestion;
+use super::state::{CloseReason, State};
+use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Tcb};
+use super::{Answer, Context, End, Note, Outcome, options, output};
+use crate::limits::FIN_WAIT_2_MS;
+use crate::seq::Seq;
+use crate::wire::tcp::{Flags, Segment};
+use core::ops::ControlFlow::{self, Break, Continue};
+
+/// The eight checks.
+pub fn arrives(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> Outcome {
+    let mut out = Outcome::default();
+    let _ = eight_checks(tcb, seg, cx, &mut out);
+    tcb.invariants();
+    out
+}
+
+fn eight_checks(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+    first_check_sequence(tcb, seg, cx, out)?;
+    second_check_rst(tcb, seg, out)?;
+    third_check_security();
+    fourth_check_syn(tcb, seg, out)?;
+    fifth_check_ack(tcb, seg, cx, out)?;
+    sixth_check_urg();
+    seventh_process_text(tcb, seg, cx, out)?;
+    eighth_check_fin(tcb, seg, cx, out)
+}
+
+/// PAWS (RFC 7323 5.3), then the four cases of acceptability (RFC 9293 3.4).
+fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+    let now = cx.now.tick();
+    if options::paws_refuses(tcb, seg, now) {
+        out.note = Some(Note::Paws);
+        tcb.owed.ack_now |= seg.options.timestamps.is_some();
+        return Break(());
+    }
+    if is_acceptable(tcb, seg) || is_crossed_syn_ack(tcb, seg) {
+        options::update_ts_recent(tcb, seg, now);
+        return Continue(());
+    }
+    out.note = Some(Note::OutOfWindow);
+    if seg.flags.rst() {
+        return Break(());
+    }
+    if tcb.state == State::SynReceived && seg.flags.syn() && seg.seq == tcb.irs {
+        // The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
+        tcb.owed.syn = true;
+    } else {
+        tcb.owed.ack_now = true;
+    }
+    Break(())
+}
+
+/// RFC 9293 3.4 table 6. With a closed window a segment at RCV.NXT still counts for its ACK and RST (MUST-66).
+fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
+    let (window, len) = (tcb.rcv_wnd(), seg.len());
+    let in_window = |seq: Seq| seq - tcb.rcv_nxt < window;
+    match (len, window) {
+        (_, 0) => seg.seq == tcb.rcv_nxt,
+        (0, _) => in_window(seg.seq),
+        (_, _) => in_window(seg.seq) || in_window(seg.seq + (len - 1)),
+    }
+}
+
+/// Simultaneous open (RFC 9293 3.5 figure 8): the peer's SYN-ACK repeats the SYN that has been taken already, so only its
+/// ACK is new.
+fn is_crossed_syn_ack(tcb: &Tcb, seg: &Segment) -> bool {
+    let crossed = tcb.state == State::SynReceived && tcb.opened == Opened::Actively;
+    crossed && seg.flags.has(Flags::SYN | Flags::ACK) && seg.seq == tcb.irs
+}
+
+/// RFC 5961 3.2 (T05): only a RST at exactly RCV.NXT counts; in the window it gets a challenge ACK.
+fn second_check_rst(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
+    if !seg.flags.rst() {
+        return Continue(());
+    }
+    if seg.seq != tcb.rcv_nxt {
+        out.note = Some(Note::ChallengeAck);
+        tcb.owed.ack_now = true;
+        return Break(());
+    }
+    out.note = Some(Note::RstAccepted);
+    let end = match (tcb.state, tcb.opened) {
+        (State::SynReceived, Opened::Passively) => End::Listen,
+        (State::SynReceived, Opened::Actively) => End::Closed(CloseReason::Refused),
+        (
+            State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck,
+            _,
+        ) => End::Closed(CloseReason::Reset),
+        (State::Closed | State::SynSent, _) => return Break(()),
+    };
+    finish(tcb, out, end);
+    Break(())
+}
+
+/// Security compartments (RFC 9293 A.1) are not implemented: every segment is in the one there is.
+fn third_check_security() {}
+
+/// RFC 5961 4.2 (T06): a SYN in a synchronized state gets a challenge ACK; a half-open passive one returns to LISTEN.
+fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
+    if !seg.flags.syn() {
+        return Continue(());
+    }
+    if tcb.state == State::SynReceived && tcb.opened == Opened::Passively {
+        finish(tcb, out, End::Listen);
+    } else if is_crossed_syn_ack(tcb, seg) {
+        return Continue(());
+    } else {
+        out.note = Some(Note::ChallengeAck);
+        tcb.owed.ack_now = true;
+    }
+    Break(())
+}
+
+/// The ACK field, state by state.
+fn fifth_check_ack(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+    if !seg.flags.ack() {
+        return Break(());
+    }
+    match tcb.state {
+        State::SynReceived => complete_handshake(tcb, seg, cx, out)?,
+        State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
+            take_acknowledgment(tcb, seg, cx, out)?;
+        }
+        State::Closed | State::SynSent => return Break(()),
+    }
+    let fin_is_acknowledged = tcb.fin_acknowledged;
+    match tcb.state {
+        State::Established | State::CloseWait | State::FinWait2 => Continue(()),
+        State::FinWait1 if fin_is_acknowledged => {
+            enter_fin_wait_2(tcb, cx);
+            Continue(())
+        }
+        State::Closing if fin_is_acknowledged => {
+            finish(tcb, out, End::TimeWait);
+            Break(())
+        }
+        State::LastAck if fin_is_acknowledged => {
+            finish(tcb, out, End::Closed(CloseReason::Graceful));
+            Break(())
+        }
+        State::FinWait1 => Continue(()),
+        State::Closing | State::LastAck => Break(()),
+        State::Closed | State::SynSent | State::SynReceived => Break(()),
+    }
+}
+
+/// SYN-RECEIVED: the ACK of our SYN opens the connection, any other gets RST (B09).
+fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+    if !(tcb.snd_una.lt(seg.ack) && seg.ack.le(tcb.snd_nxt)) {
+        out.note = Some(Note::BadAck);
+        out.answer = Some(reset_of(seg));
+        return Break(());
+    }
+    measure_round_trip(tcb, seg, cx);
+    let syn_was_lost = tcb.retries > 0;
+    // The application is told before it can send: nothing is queued behind our SYN (send_start would move).
+    tcb.snd_una = seg.ack;
+    tcb.snd_resume = tcb.snd_nxt;
+    tcb.state = State::Established;
+    tcb.retransmit_at = None;
+    tcb.retries = 0;
+    tcb.rto.progressed();
+    tcb.owed.syn = false;
+    tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost, tcb.snd_una);
+    update_send_window(tcb, seg);
+    out.established = true;
+    Continue(())
+}
+
+/// ESTABLISHED and after: RFC 5961 5.2's acceptable range (T07), SND.UNA, the window, loss signals.
+fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+    let oldest = tcb.snd_una.back(tcb.snd_wnd_max);
+    if seg.ack.gt(tcb.snd_nxt) || seg.ack.lt(oldest) {
+        out.note = Some(Note::BadAck);
+        tcb.owed.ack_now = true;
+        return Break(());
+    }
+    let window_before = tcb.snd_wnd;
+    let may_update = tcb.snd_wl1.lt(seg.seq) || (tcb.snd_wl1 == seg.seq && tcb.snd_wl2.le(seg.ack));
+    if seg.ack.ge(tcb.snd_una) && may_update {
+        update_send_window(tcb, seg);
+    }
+    if seg.ack.gt(tcb.snd_una) {
+        advance_snd_una(tcb, seg, cx, out);
+    } else if is_duplicate(tcb, seg, window_before) {
+        let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
+        tcb.owed.resend_first |= tcb.congestion.duplicate(flight, tcb.snd_una, tcb.snd_nxt, mss);
+        tcb.owed.data = true;
+    } else if seg.ack == tcb.snd_una {
+        output::window_answered(tcb, window_before);
+    }
+    Continue(())
+}
+
+/// RFC 5681 2: an ACK that says nothing but that something else has arrived.
+fn is_duplicate(tcb: &Tcb, seg: &Segment, window_before: u32) -> bool {
+    let unchanged = tcb.snd_wnd == window_before && tcb.snd_wnd > 0;
+    seg.ack == tcb.snd_una && tcb.flight() > 0 && seg.is_empty() && unchanged
+}
+
+fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
+    measure_round_trip(tcb, seg, cx);
+    let acked = seg.ack - tcb.snd_una;
+    let text = acked.min(tcb.send_queued_bytes);
+    tcb.send_queued_bytes -= text;
+    tcb.snd_una = seg.ack;
+    // What is acknowledged beyond the text is our FIN.
+    tcb.fin_acknowledged |= acked > text;
+    tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
+    out.acked_bytes = text;
+    tcb.retries = 0;
+    tcb.rto.progressed();
+    let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
+    tcb.owed.resend_first = tcb.congestion.acknowledged(acked, tcb.snd_una, flight, mss);
+    tcb.congestion.forget_recovery(tcb.snd_una);
+    // RFC 6298 5.2, 5.3: off when all is acknowledged, otherwise from now.
+    tcb.retransmit_at = (flight > 0).then(|| cx.now.tick().plus(tcb.rto.current_ms()));
+    tcb.owed.data = output::has_unsent(tcb);
+}
+
+fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
+    tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift;
+    tcb.snd_wnd_max = tcb.snd_wnd_max.max(tcb.snd_wnd);
+    tcb.snd_wl1 = seg.seq;
+    tcb.snd_wl2 = seg.ack;
+}
+
+/// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18).
+pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) {
+    if let Some(timestamps) = seg.options.timestamps.filter(|echo| tcb.agreed.timestamps && echo.ecr != 0) {
+        let rtt_ms = tcb.ts_now(cx).wrapping_sub(timestamps.ecr);
+        // A forged echo from the future or from before the connection measures nothing.
+        if rtt_ms < 1 << 20 {
+            tcb.rto.measured(rtt_ms * 1000);
+        }
+    } else if let Some((end, sent_at)) = tcb.timed
+        && seg.ack.ge(end)
+    {
+        tcb.rto.measured(cx.now.tick().since(sent_at).saturating_mul(1000));
+        tcb.timed = None;
+    }
+}
+
+fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {
+    tcb.state = State::FinWait2;
+    tcb.linger_at = tcb.app_closed.then(|| cx.now.tick().plus(FIN_WAIT_2_MS));
+}
+
+/// RFC 6093, RFC 9293 3.8.5: urgent data stays in line, so the pointer changes nothing about delivery.
+fn sixth_check_urg() {}
+
+/// The segment's text, trimmed to the window; only text that is next in order is taken.
+fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+    match tcb.state {
+        State::Established | State::FinWait1 | State::FinWait2 => {}
+        State::CloseWait | State::Closing | State::LastAck => return Continue(()),
+        State::Closed | State::SynSent | State::SynReceived => return Break(()),
+    }
+    if seg.seq.gt(tcb.rcv_nxt) {
+        if !seg.is_empty() {
+            out.note = Some(Note::OutOfOrder);
+            tcb.owed.duplicate_acks = (tcb.owed.duplicate_acks + 1).min(DUPLICATE_ACKS_MAX);
+        }
+        return Break(());
+    }
+    if seg.payload_len == 0 {
+        return Continue(());
+    }
+    // A SYN's octet precedes the text (only a SYN-ACK of a simultaneous open comes so far with one).
+    let text_seq = seg.seq + u32::from(seg.flags.syn());
+    let skip = (tcb.rcv_nxt - text_seq).min(u32::from(seg.payload_len));
+    let taken = (u32::from(seg.payload_len) - skip).min(tcb.rcv_wnd());
+    if taken == 0 {
+        tcb.owed.ack_now = true;
+        return Continue(());
+    }
+    if tcb.app_closed {
+        // RFC 1122 4.2.2.13, SHLD-3: bytes that nobody will read end the connection with a RST.
+        out.answer = Some(Answer {
+            seq: tcb.snd_nxt,
+            ack: tcb.rcv_nxt,
+            flags: Flags::RST | Flags::ACK,
+            wnd: 0,
+            timestamps: None,
+        });
+        finish(tcb, out, End::Closed(CloseReason::Aborted));
+        return Break(());
+    }
+    if !cx.receive_room {
+        out.note = Some(Note::NoReceiveRoom);
+        return Break(());
+    }
+    tcb.rcv_nxt += taken;
+    tcb.unread_bytes += taken;
+    out.text = Some((skip as u16, taken as u16));
+    tcb.owed.ack = true;
+    if taken + TIMESTAMPS_ROOM >= u32::from(tcb.mss) {
+        tcb.full_segments_unacked = tcb.full_segments_unacked.saturating_add(1);
+        tcb.owed.ack_now |= tcb.full_segments_unacked >= 2;
+    }
+    Continue(())
+}
+
+/// A FIN counts once everything before it has been taken.
+fn eighth_check_fin(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+    if !seg.flags.fin() || seg.end() != tcb.rcv_nxt + 1 {
+        return Break(());
+    }
+    match tcb.state {
+        State::Established => tcb.state = State::CloseWait,
+        State::FinWait1 => tcb.state = State::Closing,
+        State::FinWait2 => {
+            take_fin(tcb, out);
+            tcb.owed.ack_now = false;
+            out.answer = Some(output::acknowledgment(tcb, cx));
+            finish(tcb, out, End::TimeWait);
+            return Break(());
+        }
+        State::CloseWait | State::Closing | State::LastAck => return Break(()),
+        State::Closed | State::SynSent | State::SynReceived => return Break(()),
+    }
+    take_fin(tcb, out);
+    Break(())
+}
+
+fn take_fin(tcb: &mut Tcb, out: &mut Outcome) {
+    tcb.rcv_nxt += 1;
+    tcb.rcv_edge = tcb.rcv_edge.max(tcb.rcv_nxt);
+    tcb.owed.ack_now = true;
+    out.peer_closed = true;
+}
+
+/// The TCB's life is over; the shard moves what is left of it.
+fn finish(tcb: &mut Tcb, out: &mut Outcome, end: End) {
+    tcb.end(match end {
+        End::Closed(reason) => reason,
+        End::TimeWait => CloseReason::Graceful,
+        End::Listen => CloseReason::Reset,
+    });
+    out.end = Some(end);
+}
+
+/// What the timestamps option takes from a full-sized segment's text, bytes: 10 and two NOPs.
+const TIMESTAMPS_ROOM: u32 = 12;

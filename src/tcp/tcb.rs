@@ -1,0 +1,245 @@
+//! The TCB: RFC 9293 3.3.1's variables under their names, and what the RFCs beside it add.
+
+use super::congestion::Congestion;
+use super::rto::Rto;
+use super::state::{CloseReason, State};
+use super::{Context, isn};
+use crate::four_tuple::FourTuple;
+use crate::seq::Seq;
+use crate::tick::Tick;
+
+/// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard.
+#[derive(Clone, Debug, Default)]
+pub struct Tcb {
+    /// The connection's name.
+    pub tuple: FourTuple,
+    /// Its state.
+    pub state: State,
+    /// How it was opened: SYN-RECEIVED remembers whether to fall back to LISTEN (MUST-11).
+    pub opened: Opened,
+
+    /// Send unacknowledged.
+    pub snd_una: Seq,
+    /// Send next: one past the highest octet ever sent.
+    pub snd_nxt: Seq,
+    /// Where transmission continues: equals `snd_nxt`, and lies before it while lost octets are sent again.
+    pub snd_resume: Seq,
+    /// Send window, bytes, scale applied.
+    pub snd_wnd: u32,
+    /// Segment sequence number of the last window update.
+    pub snd_wl1: Seq,
+    /// Segment acknowledgment number of the last window update.
+    pub snd_wl2: Seq,
+    /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
+    pub snd_wnd_max: u32,
+    /// Initial send sequence number.
+    pub iss: Seq,
+
+    /// Receive next.
+    pub rcv_nxt: Seq,
+    /// Right edge of the window last offered; the receive window is `rcv_edge - rcv_nxt` and never shrinks (SHLD-14).
+    pub rcv_edge: Seq,
+    /// Initial receive sequence number.
+    pub irs: Seq,
+
+    /// Octets in the send buffer: from `snd_una` (+ 1 before our SYN is acknowledged) on.
+    pub send_queued_bytes: u32,
+    /// Octets received in order that the application has not taken.
+    pub unread_bytes: u32,
+
+    /// Effective send MSS before options, bytes.
+    pub mss: u16,
+    /// What the SYNs agreed on.
+    pub agreed: Agreed,
+    /// Offset of our timestamp clock (RFC 7323 5.4).
+    pub ts_offset: u32,
+    /// TS.Recent (RFC 7323 4.3).
+    pub ts_recent: u32,
+    /// When TS.Recent was taken: PAWS forgets it after 24 days (RFC 7323 5.5).
+    pub ts_recent_at: Tick,
+    /// Last.ACK.sent (RFC 7323 4.3).
+    pub last_ack_sent: Seq,
+
+    /// Retransmission time-out.
+    pub rto: Rto,
+    /// Congestion control.
+    pub congestion: Congestion,
+    /// A segment that is being timed without timestamps: its end, and when it was sent. Karn: cleared on retransmission.
+    pub timed: Option<(Seq, Tick)>,
+
+    /// Retransmission or persist deadline (RFC 9293 3.8.1, 3.8.6.1).
+    pub retransmit_at: Option<Tick>,
+    /// Delayed-ACK deadline (RFC 9293 3.8.6.3).
+    pub delayed_ack_at: Option<Tick>,
+    /// The connect deadline in SYN-SENT, the FIN-WAIT-2 limit after that (B37).
+    pub linger_at: Option<Tick>,
+    /// Retransmissions in a row without progress.
+    pub retries: u8,
+
+    /// Full-sized segments received since our last ACK (SHLD-19: at least one ACK per two).
+    pub full_segments_unacked: u8,
+    /// What is owed to the peer.
+    pub owed: Owed,
+    /// The application has closed both directions: it takes no more bytes.
+    pub app_closed: bool,
+    /// A FIN follows the last octet of the send buffer.
+    pub fin_queued: bool,
+    /// The peer has acknowledged our FIN.
+    pub fin_acknowledged: bool,
+    /// Nagle's algorithm is off (MUST-17).
+    pub no_delay: bool,
+    /// Why the connection ended; meaningful in CLOSED.
+    pub reason: Option<CloseReason>,
+}
+
+/// How a connection was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Opened {
+    /// By a listener.
+    #[default]
+    Passively,
+    /// By an OPEN call.
+    Actively,
+}
+
+/// What both SYNs agreed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Agreed {
+    /// Both sides offered timestamps.
+    pub timestamps: bool,
+    /// Both sides offered SACK.
+    pub sack: bool,
+    /// Both sides offered window scaling.
+    pub window_scale: bool,
+    /// Shift of windows that we receive.
+    pub snd_shift: u8,
+    /// Shift of windows that we offer.
+    pub rcv_shift: u8,
+}
+
+/// What the next turn of transmission owes the peer. A small record, not a bit: how many, and how urgently.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Owed {
+    /// Our SYN (SYN-SENT) or SYN-ACK (SYN-RECEIVED).
+    pub syn: bool,
+    /// An ACK that must not be delayed.
+    pub ack_now: bool,
+    /// Text has been received: an ACK, which may be delayed.
+    pub ack: bool,
+    /// Duplicate ACKs for segments out of order, one each up to a bound.
+    pub duplicate_acks: u8,
+    /// A RST: the connection was aborted. It is all that a TCB in CLOSED can owe.
+    pub reset: bool,
+    /// Octets or a FIN that windows may now allow.
+    pub data: bool,
+    /// The first unacknowledged segment again.
+    pub resend_first: bool,
+    /// A window probe (RFC 9293 3.8.6.1).
+    pub probe: bool,
+    /// The peer should learn that the window has opened.
+    pub window_update: bool,
+}
+
+/// Most duplicate ACKs owed at a time. Origin: a burst's worth would be an amplifier; three start fast retransmit.
+pub const DUPLICATE_ACKS_MAX: u8 = 8;
+
+impl Tcb {
+    /// A TCB for an active open: SYN-SENT, owing its SYN (RFC 9293 3.10.1).
+    pub fn open_actively(tuple: FourTuple, cx: &Context<'_>) -> Tcb {
+        let iss = isn::iss(cx.settings.isn_secret, &tuple, cx.now);
+        let mut tcb = Tcb {
+            tuple,
+            state: State::SynSent,
+            opened: Opened::Actively,
+            snd_una: iss,
+            snd_nxt: iss,
+            snd_resume: iss,
+            iss,
+            ts_offset: isn::timestamp_offset(cx.settings.isn_secret, &tuple),
+            ..Tcb::default()
+        };
+        tcb.owed.syn = true;
+        tcb
+    }
+
+    /// Octets sent and not acknowledged, SYN and FIN counted.
+    #[inline]
+    pub fn flight(&self) -> u32 {
+        self.snd_nxt - self.snd_una
+    }
+
+    /// RCV.WND: octets that the peer may still send.
+    #[inline]
+    pub fn rcv_wnd(&self) -> u32 {
+        self.rcv_edge - self.rcv_nxt
+    }
+
+    /// The sequence number of the first octet of the send buffer.
+    #[inline]
+    pub fn send_start(&self) -> Seq {
+        if self.syn_is_unacknowledged() { self.iss + 1 } else { self.snd_una.back(self.fin_acknowledged as u32) }
+    }
+
+    /// One past the last octet of the send buffer: where a queued FIN stands.
+    #[inline]
+    pub fn send_end(&self) -> Seq {
+        self.send_start() + self.send_queued_bytes
+    }
+
+    /// Our FIN has been sent at least once.
+    #[inline]
+    pub fn fin_is_sent(&self) -> bool {
+        self.fin_queued && self.snd_nxt.gt(self.send_end())
+    }
+
+    /// Our SYN has not been acknowledged.
+    #[inline]
+    pub fn syn_is_unacknowledged(&self) -> bool {
+        matches!(self.state, State::SynSent | State::SynReceived)
+    }
+
+    /// Our timestamp clock (RFC 7323 4.1), ms plus the connection's offset.
+    #[inline]
+    pub fn ts_now(&self, cx: &Context<'_>) -> u32 {
+        cx.now.tick().0.wrapping_add(self.ts_offset)
+    }
+
+    /// The earliest deadline, for the timer wheel.
+    #[inline]
+    pub fn deadline(&self) -> Option<Tick> {
+        let earlier = |a: Option<Tick>, b: Option<Tick>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, None) | (None, one) => one,
+        };
+        earlier(earlier(self.retransmit_at, self.delayed_ack_at), self.linger_at)
+    }
+
+    /// Whether anything waits to be transmitted for this connection now.
+    #[inline]
+    pub fn owes(&self) -> bool {
+        self.owed != Owed::default()
+    }
+
+    /// Leaves the connection: nothing is owed, no deadline runs.
+    pub fn end(&mut self, reason: CloseReason) {
+        self.state = State::Closed;
+        self.reason = Some(reason);
+        self.owed = Owed::default();
+        self.retransmit_at = None;
+        self.delayed_ack_at = None;
+        self.linger_at = None;
+    }
+
+    /// What must hold between any two events, whatever the network says.
+    #[track_caller]
+    pub fn invariants(&self) {
+        if self.state == State::Closed {
+            return;
+        }
+        debug_assert!(self.snd_una.le(self.snd_nxt), "SND.UNA {} beyond SND.NXT {}", self.snd_una, self.snd_nxt);
+        debug_assert!(self.snd_una.le(self.snd_resume) && self.snd_resume.le(self.snd_nxt));
+        debug_assert!(self.snd_nxt.le(self.send_end() + 1), "sent beyond what was queued");
+        debug_assert!(self.rcv_nxt.le(self.rcv_edge), "the window offered has shrunk");
+        debug_assert!(!self.state.is_closing_ours() || self.fin_queued, "{} without a FIN", self.state.name());
+    }
+}

@@ -1,0 +1,167 @@
+//! Behaviours B30 to B37.
+
+use super::*;
+use crate::tcp::state::CloseReason;
+use crate::tcp::time_wait::TimeWait;
+use crate::tcp::{Answer, End as Ends};
+
+/// Delivers everything that `from` owes; an answer goes straight back. Returns how many segments crossed and the two ends.
+fn deliver(from: &mut End, to: &mut End) -> (usize, Option<Ends>, Option<Ends>) {
+    let (mut segments, mut end_of_from, mut end_of_to) = (0, None, None);
+    for plan in from.sends() {
+        segments += 1;
+        let out = to.arrives(as_received(plan));
+        end_of_to = end_of_to.or(out.end);
+        if let Some(answer) = out.answer {
+            segments += 1;
+            let options = Options { timestamps: answer.timestamps, ..Options::default() };
+            let Answer { seq, ack, flags, wnd, .. } = answer;
+            let back = from.arrives(Segment { seq, ack, flags, wnd, options, ..Segment::default() });
+            end_of_from = end_of_from.or(back.end);
+        }
+        if out.peer_closed && to.tcb.state == State::CloseWait {
+            to.close();
+        }
+    }
+    (segments, end_of_from, end_of_to)
+}
+
+#[test]
+fn b30_b31_b32_b33_b34_close_takes_three_segments_when_both_are_done() {
+    let (mut client, mut server) = established();
+    client.close();
+    assert_eq!(deliver(&mut client, &mut server), (1, None, None), "FIN");
+    let closed = Some(Ends::Closed(CloseReason::Graceful));
+    assert_eq!(deliver(&mut server, &mut client), (2, closed, Some(Ends::TimeWait)), "FIN with ACK, then ACK");
+}
+
+#[test]
+fn b30_fin_follows_what_is_queued_and_consumes_one_number() {
+    let (mut client, _) = established();
+    client.queue(100);
+    client.close();
+    assert_eq!(client.tcb.state, State::FinWait1);
+    let plan = client.expect(Flags(FIN_ACK.0 | Flags::PSH.0));
+    assert_eq!((plan.text_len, client.tcb.snd_nxt), (100, plan.seq + 101));
+}
+
+#[test]
+fn b31_half_close_the_other_direction_still_flows() {
+    let (mut client, mut server) = established();
+    client.shutdown_write();
+    let fin = client.expect(FIN_ACK);
+    assert!(server.arrives(as_received(fin)).peer_closed);
+    assert_eq!(server.tcb.state, State::CloseWait);
+    let ack = server.expect(ACK);
+    client.arrives(as_received(ack));
+    assert_eq!(client.tcb.state, State::FinWait2);
+    server.queue(500);
+    let data = server.expect(PSH_ACK);
+    assert_eq!(client.arrives(as_received(data)).text, Some((0, 500)));
+}
+
+#[test]
+fn b33_fin_wait_2_fin_arrives_answers_from_values_alone() {
+    let (mut client, mut server) = established();
+    client.shutdown_write();
+    let fin = client.expect(FIN_ACK);
+    server.arrives(as_received(fin));
+    let ack = server.expect(ACK);
+    client.arrives(as_received(ack));
+    server.close();
+    assert_eq!(server.tcb.state, State::LastAck);
+    let fin = server.expect(FIN_ACK);
+    let out = client.arrives(as_received(fin));
+    assert_eq!(out.end, Some(Ends::TimeWait));
+    let answer = out.answer.expect("the last ACK");
+    assert_eq!((answer.seq, answer.ack), (client.tcb.snd_nxt, fin.seq + 1));
+    client.expect_nothing();
+    let cx = Context { now: start(), settings: &settings(), receive_room: true };
+    let TimeWait::V4(record) = TimeWait::of(&client.tcb, &cx) else { panic!("an IPv4 record") };
+    assert_eq!(record.tuple(), client.tcb.tuple);
+    assert_eq!((record.numbers.snd_nxt, record.numbers.rcv_nxt), (answer.seq, answer.ack));
+}
+
+#[test]
+fn b35_simultaneous_close_passes_through_closing_on_both_sides() {
+    let (mut client, mut server) = established();
+    client.close();
+    server.close();
+    let (from_client, from_server) = (client.expect(FIN_ACK), server.expect(FIN_ACK));
+    client.arrives(as_received(from_server));
+    server.arrives(as_received(from_client));
+    assert_eq!((client.tcb.state, server.tcb.state), (State::Closing, State::Closing));
+    let (from_client, from_server) = (client.expect(ACK), server.expect(ACK));
+    assert_eq!(client.arrives(as_received(from_server)).end, Some(Ends::TimeWait));
+    assert_eq!(server.arrives(as_received(from_client)).end, Some(Ends::TimeWait));
+}
+
+#[test]
+fn fin_is_sent_again_after_the_time_out() {
+    let (mut client, _) = established();
+    client.close();
+    let first = client.expect(FIN_ACK);
+    assert_eq!(client.time_out().0, 1000);
+    let again = client.expect(FIN_ACK);
+    assert!(again.again && again.seq == first.seq);
+    assert_eq!(client.time_out().0, 2000);
+}
+
+#[test]
+fn out_of_order_fin_is_not_taken() {
+    let (mut client, server) = established_with(plain());
+    let early = Segment { seq: client.tcb.rcv_nxt + 10, ..client.next(FIN_ACK) };
+    assert!(!client.arrives(early).peer_closed);
+    assert_eq!(client.tcb.state, State::Established);
+    assert_eq!(client.expect(ACK).ack, server.tcb.snd_nxt);
+}
+
+#[test]
+fn b37_fin_wait_2_ends_by_a_timer_once_the_application_has_gone() {
+    let (mut client, mut server) = established();
+    client.close();
+    let fin = client.expect(FIN_ACK);
+    server.arrives(as_received(fin));
+    let ack = server.expect(ACK);
+    client.arrives(as_received(ack));
+    assert_eq!(client.tcb.state, State::FinWait2);
+    let (waited, out) = client.time_out();
+    assert_eq!((waited, out.end), (60_000, Some(Ends::Closed(CloseReason::TimedOut))));
+}
+
+#[test]
+fn shld_3_text_after_close_is_answered_by_reset() {
+    let (mut client, mut server) = established();
+    client.close();
+    client.expect(FIN_ACK);
+    server.queue(10);
+    let data = server.expect(PSH_ACK);
+    let out = client.arrives(as_received(data));
+    assert!(out.answer.is_some_and(|answer| answer.flags.rst()));
+    assert_eq!(out.end, Some(Ends::Closed(CloseReason::Aborted)));
+}
+
+#[test]
+fn rfc_2525_close_with_unread_text_aborts() {
+    let (mut client, mut server) = established();
+    server.queue(10);
+    let data = server.expect(PSH_ACK);
+    client.arrives(as_received(data));
+    assert_eq!(client.close(), calls::Closed::Aborts);
+    assert!(calls::abort_owes_reset(&client.tcb));
+}
+
+#[test]
+fn b36_valid_reset_ends_every_synchronized_state() {
+    for close_first in [false, true] {
+        let (mut client, _) = established_with(plain());
+        if close_first {
+            client.close();
+            client.expect(FIN_ACK);
+        }
+        let out = client.arrives(client.next(RST));
+        assert_eq!(out.end, Some(Ends::Closed(CloseReason::Reset)));
+        assert_eq!(out.answer, None, "a RST is never answered by a RST");
+        client.expect_nothing();
+    }
+}

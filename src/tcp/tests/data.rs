@@ -1,0 +1,186 @@
+//! Behaviours B20 and B22: the byte stream, its retransmission and its windows.
+
+use super::*;
+use crate::tcp::state::CloseReason;
+use crate::tcp::{End as Ends, Note};
+
+#[test]
+fn b20_lost_segment_is_sent_again_after_the_time_out_from_the_first_octet() {
+    let (mut client, _) = established();
+    client.queue(4000);
+    let first = client.sends();
+    assert_eq!(first.iter().map(|plan| plan.text_len).collect::<Vec<_>>(), [1448, 1448, 1104]);
+    assert_eq!(client.time_out().0, 1000);
+    let again = client.sends();
+    assert_eq!(again.len(), 1, "after a time-out one segment goes (RFC 5681 3.1)");
+    assert!(again[0].again && again[0].seq == first[0].seq && again[0].text_offset == 0);
+}
+
+#[test]
+fn b20_after_a_time_out_acknowledgments_clock_out_the_rest_again() {
+    let (mut client, mut server) = established();
+    client.queue(4000);
+    client.sends();
+    client.time_out();
+    let mut delivered = 0;
+    for _ in 0..10 {
+        for plan in client.sends() {
+            if let Some((_, len)) = server.arrives(as_received(plan)).text {
+                delivered += usize::from(len);
+            }
+        }
+        server.consume_all();
+        server.tcb.owed.ack_now = true;
+        for plan in server.sends() {
+            client.arrives(as_received(plan));
+        }
+    }
+    assert_eq!((delivered, client.tcb.flight(), client.tcb.retransmit_at), (4000, 0, None));
+}
+
+#[test]
+fn b20_three_duplicate_acks_resend_the_first_segment_at_once() {
+    let (mut client, _) = established_with(plain());
+    client.arrives(client.next(ACK));
+    client.queue(8000);
+    let sent = client.sends();
+    let ack = Segment { ack: client.tcb.snd_una, ..client.next(ACK) };
+    for _ in 0..2 {
+        client.arrives(ack);
+        client.expect_nothing();
+    }
+    client.arrives(ack);
+    let again = client.expect(ACK);
+    assert_eq!((again.seq, again.again), (sent[0].seq, true));
+}
+
+#[test]
+fn data_times_out_after_the_retransmission_limit() {
+    let (mut client, _) = established();
+    client.queue(1);
+    client.sends();
+    let mut total = 0;
+    let end = loop {
+        let (waited, out) = client.time_out();
+        total += waited;
+        if let Some(end) = out.end {
+            break end;
+        }
+        assert_eq!(client.sends().len(), 1, "one segment per time-out (RFC 2525)");
+    };
+    assert_eq!(end, Ends::Closed(CloseReason::TimedOut));
+    assert!(total >= 100_000, "SHLD-11: R2 is at least 100 s, was {total} ms");
+}
+
+#[test]
+fn must_17_shld_7_small_segments_wait_for_the_acknowledgment_unless_told_not_to() {
+    for no_delay in [false, true] {
+        let (mut client, _) = established();
+        client.tcb.no_delay = no_delay;
+        client.queue(10);
+        client.expect(PSH_ACK);
+        client.queue(10);
+        assert_eq!(client.sends().len(), usize::from(no_delay));
+    }
+}
+
+#[test]
+fn shld_19_every_second_full_segment_is_acknowledged_at_once_and_one_is_delayed() {
+    let (mut client, mut server) = established();
+    client.queue(2 * 1448);
+    let segments = client.sends();
+    server.arrives(as_received(segments[0]));
+    server.consume_all();
+    server.expect_nothing();
+    assert!(server.tcb.delayed_ack_at.is_some());
+    server.arrives(as_received(segments[1]));
+    server.consume_all();
+    server.expect(ACK);
+    assert_eq!(server.tcb.delayed_ack_at, None);
+}
+
+#[test]
+fn must_40_a_delayed_ack_leaves_within_half_a_second() {
+    let (mut client, mut server) = established();
+    client.queue(10);
+    let plan = client.expect(PSH_ACK);
+    server.arrives(as_received(plan));
+    server.consume_all();
+    server.expect_nothing();
+    let (waited, _) = server.time_out();
+    assert!(waited < 500);
+    server.expect(ACK);
+}
+
+#[test]
+fn b22_window_closes_while_nobody_reads_and_opens_by_a_step_worth_sending() {
+    let small = Settings { receive_buffer_bytes: 4000, ..plain() };
+    let (_, syn) = syn_sent(small);
+    let (mut server, _) = syn_received(small, &syn);
+    server.arrives(server.next(ACK));
+    for len in [1460, 1460, 1080] {
+        assert!(server.arrives(Segment { payload_len: len, ..server.next(ACK) }).text.is_some());
+        server.sends();
+    }
+    assert_eq!(server.tcb.rcv_wnd(), 0);
+    let out = server.arrives(Segment { payload_len: 1, ..server.next(ACK) });
+    assert_eq!(out.text, None, "nothing is taken beyond the window");
+    assert_eq!(server.expect(ACK).wnd, 0);
+    let cx = Context { now: start(), settings: &small, receive_room: true };
+    calls::received(&mut server.tcb, 100, &cx);
+    server.expect_nothing();
+    calls::received(&mut server.tcb, 3900, &cx);
+    assert_eq!(server.expect(ACK).wnd, 4000);
+}
+
+#[test]
+fn b22_must_37_probes_of_a_closed_window_go_on_while_they_are_acknowledged() {
+    let (mut client, _) = established_with(plain());
+    client.arrives(Segment { wnd: 0, ..client.next(ACK) });
+    client.queue(100);
+    client.expect_nothing();
+    let mut waits = Vec::new();
+    for _ in 0..30 {
+        let (waited, out) = client.time_out();
+        assert_eq!(out.end, None, "a connection that is acknowledged does not time out");
+        waits.push(waited);
+        let probe = client.sends();
+        assert_eq!(probe.iter().map(|plan| plan.text_len).collect::<Vec<_>>(), [1]);
+        let still_closed = Segment { ack: client.tcb.snd_una, wnd: 0, ..client.next(ACK) };
+        client.arrives(still_closed);
+        client.expect_nothing();
+    }
+    assert_eq!(waits[..4], [1000, 2000, 4000, 8000], "SHLD-29, SHLD-30");
+    client.arrives(Segment { ack: client.tcb.snd_una, wnd: 5000, ..client.next(ACK) });
+    let plans = client.sends();
+    assert_eq!(plans.iter().map(|plan| plan.text_len).sum::<u16>(), 100);
+    assert_eq!(plans[0].text_offset, 0);
+}
+
+#[test]
+fn no_receive_room_text_is_left_for_the_peer_to_send_again() {
+    let (mut client, _) = established_with(plain());
+    let settings = client.settings;
+    let cx = Context { now: client.now, settings: &settings, receive_room: false };
+    let seg = Segment { payload_len: 5, ..client.next(ACK) };
+    let out = others::arrives(&mut client.tcb, &seg, &cx);
+    assert_eq!((out.text, out.note), (None, Some(Note::NoReceiveRoom)));
+    assert_eq!(client.arrives(seg).text, Some((0, 5)));
+}
+
+#[test]
+fn sequence_numbers_wrap_in_the_middle_of_a_transfer() {
+    let (mut client, _) = established_with(plain());
+    let shift = u32::MAX - client.tcb.snd_nxt.0 - 1000;
+    for seq in [&mut client.tcb.iss, &mut client.tcb.snd_una, &mut client.tcb.snd_nxt, &mut client.tcb.snd_resume] {
+        *seq += shift;
+    }
+    client.tcb.snd_wl2 += shift;
+    client.tcb.congestion = crate::tcp::congestion::Congestion::start(1460, false, client.tcb.snd_una);
+    client.queue(4000);
+    let plans = client.sends();
+    assert_eq!(plans.iter().map(|plan| u32::from(plan.text_len)).sum::<u32>(), 4000);
+    assert!(client.tcb.snd_nxt.0 < 4000, "wrapped");
+    assert_eq!(client.arrives(client.next(ACK)).acked_bytes, 4000);
+    assert_eq!(client.tcb.flight(), 0);
+}

@@ -1,0 +1,176 @@
+//! Behaviours B01 to B12.
+
+use super::*;
+use crate::tcp::state::CloseReason;
+use crate::tcp::{self, Note};
+
+#[test]
+fn b01_open_actively_sends_syn_and_enters_syn_sent() {
+    let (client, syn) = syn_sent(settings());
+    assert_eq!(client.tcb.state, State::SynSent);
+    assert_eq!((syn.seq, syn.len()), (client.tcb.iss, 1));
+    assert!(syn.options.mss == Some(1460) && syn.options.timestamps.is_some() && syn.options.window_scale.is_some());
+}
+
+#[test]
+fn b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments() {
+    let (client, server) = established();
+    for end in [&client, &server] {
+        assert!(end.tcb.agreed.timestamps && end.tcb.agreed.window_scale);
+        assert_eq!(end.tcb.mss, 1460);
+    }
+    assert_eq!(client.tcb.snd_nxt, client.tcb.iss + 1, "the third segment consumes nothing");
+    assert_eq!((client.tcb.rcv_nxt, server.tcb.rcv_nxt), (server.tcb.snd_nxt, client.tcb.snd_nxt));
+}
+
+#[test]
+fn b04_third_segment_with_data_opens_and_delivers() {
+    let (mut client, syn) = syn_sent(settings());
+    let (mut server, syn_ack) = syn_received(settings(), &syn);
+    client.arrives(syn_ack);
+    client.queue(64);
+    let third = client.expect(PSH_ACK);
+    let out = server.arrives(as_received(third));
+    assert!(out.established);
+    assert_eq!(out.text, Some((0, 64)));
+}
+
+#[test]
+fn b02_data_on_a_syn_is_neither_taken_nor_acknowledged() {
+    let (_, syn) = syn_sent(settings());
+    let (server, syn_ack) = syn_received(settings(), &Segment { payload_len: 5, ..syn });
+    assert_eq!(syn_ack.ack, syn.seq + 1);
+    assert_eq!(server.tcb.unread_bytes, 0);
+}
+
+#[test]
+fn b05_syn_ack_offers_only_what_the_syn_offered() {
+    let (_, syn) = syn_sent(Settings { timestamps: false, window_scale: false, ..settings() });
+    let (_, syn_ack) = syn_received(settings(), &syn);
+    assert!(syn_ack.options.timestamps.is_none() && syn_ack.options.window_scale.is_none());
+    assert!(syn_ack.options.mss.is_some());
+}
+
+#[test]
+fn must_15_without_mss_option_the_default_is_used_and_tiny_ones_are_raised() {
+    let (_, syn) = syn_sent(settings());
+    let mss_for = |mss| {
+        let options = Options { mss, ..syn.options };
+        syn_received(settings(), &Segment { options, ..syn }).0.tcb.mss
+    };
+    assert_eq!((mss_for(None), mss_for(Some(1)), mss_for(Some(9000))), (536, 48, 1460));
+}
+
+#[test]
+fn b06_simultaneous_open_ends_in_established_on_both_sides() {
+    let (mut one, syn_of_one) = syn_sent(settings());
+    let cx = Context { now: start(), settings: &settings(), receive_room: true };
+    let mut other = End::new(Tcb::open_actively(tuple().reversed(), &cx), settings(), start());
+    let syn_of_other = as_received(other.expect(SYN));
+    one.arrives(syn_of_other);
+    other.arrives(syn_of_one);
+    assert_eq!((one.tcb.state, other.tcb.state), (State::SynReceived, State::SynReceived));
+    let (from_one, from_other) = (as_received(one.expect(SYN_ACK)), as_received(other.expect(SYN_ACK)));
+    assert!(one.arrives(from_other).established);
+    assert!(other.arrives(from_one).established);
+    assert_eq!((one.tcb.state, other.tcb.state), (State::Established, State::Established));
+    assert_eq!(one.tcb.snd_nxt, other.tcb.rcv_nxt);
+}
+
+#[test]
+fn b09_syn_sent_wrong_ack_arrives_reset_and_nothing_changes() {
+    let (mut client, syn) = syn_sent(plain());
+    let wrong = Segment { seq: Seq(9), ack: syn.seq + 2, flags: SYN_ACK, ..Segment::default() };
+    let out = client.arrives(wrong);
+    let answer = out.answer.expect("a RST");
+    assert_eq!((answer.seq, answer.flags), (wrong.ack, RST));
+    assert_eq!(client.tcb.state, State::SynSent);
+    client.expect_nothing();
+}
+
+#[test]
+fn b09_syn_received_wrong_ack_arrives_reset_and_stays() {
+    let (_, syn) = syn_sent(plain());
+    let (mut server, _) = syn_received(plain(), &syn);
+    let wrong = Segment { ack: server.tcb.snd_nxt + 1, ..server.next(ACK) };
+    let out = server.arrives(wrong);
+    assert_eq!(out.answer.map(|answer| (answer.seq, answer.flags)), Some((wrong.ack, RST)));
+    assert_eq!((out.note, server.tcb.state), (Some(Note::BadAck), State::SynReceived));
+}
+
+#[test]
+fn b08_old_syn_then_reset_returns_to_listen() {
+    let (_, syn) = syn_sent(plain());
+    let (mut server, syn_ack) = syn_received(plain(), &syn);
+    // The client does not know the SYN-ACK: RFC 9293 3.10.7.1 answers with a RST at its acknowledgment number.
+    let reset = Segment { seq: syn_ack.ack, flags: RST, ..Segment::default() };
+    assert_eq!(server.arrives(reset).end, Some(tcp::End::Listen));
+}
+
+#[test]
+fn syn_sent_reset_with_the_right_ack_arrives_refused() {
+    let (mut client, _) = syn_sent(plain());
+    let out = client.arrives(client.next(Flags(RST.0 | ACK.0)));
+    assert_eq!(out.end, Some(tcp::End::Closed(CloseReason::Refused)));
+}
+
+#[test]
+fn syn_sent_reset_without_ack_arrives_is_ignored() {
+    let (mut client, _) = syn_sent(plain());
+    assert_eq!(client.arrives(client.next(RST)).end, None);
+    assert_eq!(client.tcb.state, State::SynSent);
+}
+
+#[test]
+fn b11_syn_is_sent_seven_times_more_with_doubled_waits_then_timed_out() {
+    let (mut client, _) = syn_sent(settings());
+    let mut waits = Vec::new();
+    loop {
+        let (waited, out) = client.time_out();
+        waits.push(waited);
+        if let Some(end) = out.end {
+            assert_eq!(end, tcp::End::Closed(CloseReason::TimedOut));
+            break;
+        }
+        assert!(client.expect(SYN).again);
+    }
+    assert_eq!(waits, [1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 64_000]);
+    assert!(waits.iter().sum::<u32>() >= 180_000, "MUST-23");
+}
+
+#[test]
+fn b11_syn_ack_is_sent_five_times_more_then_the_half_open_connection_goes() {
+    let (_, syn) = syn_sent(settings());
+    let (mut server, _) = syn_received(settings(), &syn);
+    let mut again = 0;
+    let end = loop {
+        if let Some(end) = server.time_out().1.end {
+            break end;
+        }
+        server.expect(SYN_ACK);
+        again += 1;
+    };
+    assert_eq!((again, end), (5, tcp::End::Listen));
+}
+
+#[test]
+fn b12_lost_third_ack_is_healed_by_the_syn_ack_again() {
+    let (mut client, syn) = syn_sent(settings());
+    let (mut server, syn_ack) = syn_received(settings(), &syn);
+    client.arrives(syn_ack);
+    client.expect(ACK);
+    server.time_out();
+    let again = as_received(server.expect(SYN_ACK));
+    client.now = server.now;
+    client.arrives(again);
+    let ack = client.expect(ACK);
+    assert!(server.arrives(as_received(ack)).established);
+}
+
+#[test]
+fn b12_syn_again_in_syn_received_brings_the_syn_ack_again() {
+    let (_, syn) = syn_sent(settings());
+    let (mut server, syn_ack) = syn_received(settings(), &syn);
+    assert_eq!(server.arrives(syn).note, Some(Note::OutOfWindow));
+    assert_eq!(server.expect(SYN_ACK).seq, syn_ack.seq);
+}

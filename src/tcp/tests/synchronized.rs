@@ -1,0 +1,180 @@
+//! The checks of RFC 9293 3.10.7.4 against hostile and stale segments (B21, T05 to T07, T23, T25).
+
+use super::*;
+use crate::tcp::{End as Ends, Note};
+
+#[test]
+fn t05_established_reset_in_the_window_but_not_exact_gets_a_challenge_ack() {
+    let (mut client, _) = established_with(plain());
+    let out = client.arrives(Segment { seq: client.tcb.rcv_nxt + 1, ..client.next(RST) });
+    assert_eq!((out.end, out.note), (None, Some(Note::ChallengeAck)));
+    client.expect(ACK);
+}
+
+#[test]
+fn t05_established_reset_outside_the_window_is_dropped() {
+    let (mut client, _) = established_with(plain());
+    for off in [u32::MAX, client.tcb.rcv_wnd()] {
+        let out = client.arrives(Segment { seq: client.tcb.rcv_nxt + off, ..client.next(RST) });
+        assert_eq!((out.end, out.note), (None, Some(Note::OutOfWindow)));
+        client.expect_nothing();
+    }
+}
+
+#[test]
+fn t06_established_syn_arrives_gets_a_challenge_ack_and_lives() {
+    let (mut client, _) = established_with(plain());
+    let out = client.arrives(client.next(SYN));
+    assert_eq!((out.end, out.note), (None, Some(Note::ChallengeAck)));
+    client.expect(ACK);
+}
+
+#[test]
+fn t07_ack_of_data_not_sent_is_refused_and_its_text_not_taken() {
+    let (mut client, _) = established_with(plain());
+    for ack in [client.tcb.snd_nxt + 1, client.tcb.snd_una.back(client.tcb.snd_wnd_max + 1)] {
+        let out = client.arrives(Segment { ack, payload_len: 5, ..client.next(ACK) });
+        assert_eq!((out.text, out.note), (None, Some(Note::BadAck)));
+        client.expect(ACK);
+    }
+}
+
+#[test]
+fn b21_segment_outside_the_window_is_answered_by_one_ack() {
+    let (mut client, _) = established_with(plain());
+    let wnd = client.tcb.rcv_wnd();
+    for (off, payload_len) in [(wnd, 1), (wnd, 0), (u32::MAX - 9, 10), (1 << 31, 1)] {
+        let out = client.arrives(Segment { seq: client.tcb.rcv_nxt + off, payload_len, ..client.next(ACK) });
+        assert_eq!((out.text, out.note), (None, Some(Note::OutOfWindow)), "{off} {payload_len}");
+        client.expect(ACK);
+    }
+}
+
+#[test]
+fn b21_segment_that_overlaps_the_left_edge_gives_only_what_is_new() {
+    let (mut client, _) = established_with(plain());
+    client.arrives(Segment { payload_len: 100, ..client.next(ACK) });
+    let overlapping = Segment { seq: client.tcb.rcv_nxt.back(60), payload_len: 100, ..client.next(ACK) };
+    assert_eq!(client.arrives(overlapping).text, Some((60, 40)));
+}
+
+#[test]
+fn b20_out_of_order_text_is_not_taken_and_brings_a_duplicate_ack() {
+    let (mut client, _) = established_with(plain());
+    let out = client.arrives(Segment { seq: client.tcb.rcv_nxt + 100, payload_len: 100, ..client.next(ACK) });
+    assert_eq!((out.text, out.note), (None, Some(Note::OutOfOrder)));
+    assert_eq!(client.expect(ACK).ack, client.tcb.rcv_nxt);
+}
+
+#[test]
+fn t23_paws_refuses_an_older_timestamp_and_answers() {
+    let (mut client, _) = established();
+    client.tcb.ts_recent = 1000;
+    let old = Options { timestamps: Some(Timestamps { val: 999, ecr: 0 }), ..Options::default() };
+    let out = client.arrives(Segment { payload_len: 5, options: old, ..client.next(ACK) });
+    assert_eq!((out.text, out.note), (None, Some(Note::Paws)));
+    client.expect(ACK);
+}
+
+#[test]
+fn t23_timestamps_absent_after_agreement_are_dropped_in_silence() {
+    let (mut client, _) = established();
+    let bare = Segment { payload_len: 5, options: Options::default(), ..client.next(ACK) };
+    let out = client.arrives(bare);
+    assert_eq!((out.text, out.note), (None, Some(Note::Paws)));
+    client.expect_nothing();
+}
+
+#[test]
+fn t23_reset_is_exempt_from_paws() {
+    let (mut client, _) = established();
+    let bare = Segment { options: Options::default(), ..client.next(RST) };
+    assert!(matches!(client.arrives(bare).end, Some(Ends::Closed(_))));
+}
+
+#[test]
+fn segment_without_ack_is_dropped() {
+    let (mut client, _) = established_with(plain());
+    let out = client.arrives(Segment { payload_len: 5, ..client.next(Flags::PSH) });
+    assert_eq!(out.text, None);
+    client.expect_nothing();
+}
+
+#[test]
+fn must_66_closed_window_still_takes_ack_and_reset() {
+    let (mut client, _) = established_with(plain());
+    client.queue(10);
+    client.expect(PSH_ACK);
+    client.tcb.rcv_edge = client.tcb.rcv_nxt;
+    let out = client.arrives(Segment { payload_len: 5, ..client.next(ACK) });
+    assert_eq!((out.text, out.acked_bytes), (None, 10));
+    assert!(matches!(client.arrives(client.next(RST)).end, Some(Ends::Closed(_))));
+}
+
+proptest::proptest! {
+    /// Whatever arrives, in whatever state: no panic, and the invariants hold (`arrives` asserts them).
+    #[test]
+    fn any_segment_in_any_state_keeps_the_invariants(
+        state in 0usize..8,
+        segments in proptest::collection::vec(
+            (0u32..8, -70_000i64..70_000, -70_000i64..70_000, proptest::prelude::any::<u8>(), 0u16..1500, proptest::prelude::any::<u16>()),
+            1..40,
+        ),
+    ) {
+        let mut end = in_state(state);
+        for (kind, seq, ack, flags, payload_len, wnd) in segments {
+            if end.tcb.state == State::Closed {
+                break;
+            }
+            let near = |base: Seq, off: i64| if kind & 4 == 0 { Seq(base.0.wrapping_add(off as u32)) } else { base };
+            let seg = Segment {
+                seq: near(end.tcb.rcv_nxt, seq),
+                ack: near(end.tcb.snd_nxt, ack),
+                flags: Flags(flags),
+                payload_len: if kind & 1 == 0 { 0 } else { payload_len },
+                wnd,
+                ..Segment::default()
+            };
+            end.arrives(seg);
+            if kind & 2 == 0 {
+                end.sends();
+            }
+            if end.tcb.deadline().is_some() && kind == 7 {
+                end.time_out();
+                end.sends();
+            }
+            end.consume_all();
+        }
+    }
+}
+
+/// An end in each state that a TCB can be in, without timestamps.
+fn in_state(state: usize) -> End {
+    let (mut client, mut server) = established_with(plain());
+    let fin = client.next(FIN_ACK);
+    match state {
+        0 => return syn_sent(plain()).0,
+        1 => {
+            let (_, syn) = syn_sent(plain());
+            return syn_received(plain(), &syn).0;
+        }
+        2 => client.queue(5000),
+        3 | 4 | 6 => {
+            client.close();
+            client.sends().len()
+        }
+        _ => 0,
+    };
+    match state {
+        4 => drop(client.arrives(client.next(ACK))),
+        5 | 7 => drop(client.arrives(fin)),
+        6 => drop(client.arrives(Segment { ack: client.tcb.snd_una, ..fin })),
+        _ => {}
+    }
+    if state == 7 {
+        client.close();
+    }
+    client.sends();
+    server.expect_nothing();
+    client
+}

@@ -1,0 +1,75 @@
+//! RFC 9293 3.10.8: a deadline of a TCB has come.
+
+use super::state::{CloseReason, State};
+use super::tcb::{Opened, Tcb};
+use super::{Context, End, Outcome, output};
+use crate::limits::{DATA_RETRIES, SYN_ACK_RETRIES, SYN_RETRIES};
+use crate::tick::Tick;
+
+/// Everything that is due at the context's time.
+pub fn due(tcb: &mut Tcb, cx: &Context<'_>) -> Outcome {
+    let now = cx.now.tick();
+    let mut out = Outcome::default();
+    if is_due(tcb.linger_at, now) {
+        tcb.linger_at = None;
+        end(tcb, &mut out, CloseReason::TimedOut);
+        return out;
+    }
+    if is_due(tcb.delayed_ack_at, now) {
+        tcb.delayed_ack_at = None;
+        tcb.owed.ack_now = true;
+    }
+    if is_due(tcb.retransmit_at, now) {
+        tcb.retransmit_at = None;
+        retransmission(tcb, &mut out);
+    }
+    tcb.invariants();
+    out
+}
+
+/// The retransmission time-out (RFC 6298 5.4 to 5.7), or the persist time-out when nothing is in flight.
+fn retransmission(tcb: &mut Tcb, out: &mut Outcome) {
+    let syn = tcb.syn_is_unacknowledged();
+    if !syn && tcb.flight() == 0 && !output::has_unsent(tcb) {
+        return;
+    }
+    let probing = !syn && (tcb.snd_wnd == 0 || tcb.flight() == 0);
+    // MUST-37: probes go on as long as they are acknowledged; an acknowledgment clears `retries`.
+    if tcb.retries >= retries_max(tcb) {
+        return end(tcb, out, CloseReason::TimedOut);
+    }
+    tcb.retries += 1;
+    tcb.rto.back_off();
+    tcb.timed = None;
+    if syn {
+        tcb.owed.syn = true;
+        return;
+    }
+    if probing {
+        tcb.owed.probe = true;
+        return;
+    }
+    let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
+    tcb.congestion.timed_out(flight, tcb.snd_nxt, mss, tcb.retries == 1);
+    tcb.snd_resume = tcb.snd_una;
+    tcb.owed.data = true;
+}
+
+/// R2 of RFC 9293 3.8.3 in retransmissions.
+fn retries_max(tcb: &Tcb) -> u8 {
+    match (tcb.state, tcb.opened) {
+        (State::SynSent, _) | (State::SynReceived, Opened::Actively) => SYN_RETRIES,
+        (State::SynReceived, Opened::Passively) => SYN_ACK_RETRIES,
+        _ => DATA_RETRIES,
+    }
+}
+
+fn end(tcb: &mut Tcb, out: &mut Outcome, reason: CloseReason) {
+    let half_open = tcb.state == State::SynReceived && tcb.opened == Opened::Passively;
+    tcb.end(reason);
+    out.end = Some(if half_open { End::Listen } else { End::Closed(reason) });
+}
+
+fn is_due(deadline: Option<Tick>, now: Tick) -> bool {
+    deadline.is_some_and(|deadline| deadline.is_at_or_before(now))
+}
