@@ -3,6 +3,9 @@
 //! `bench/cps.sh` builds it and calls `synfin-bench cps`, which starts the other subcommands, the roles, in network namespaces.
 
 mod cps;
+mod echo;
+mod echo_role;
+mod ends;
 mod failure;
 mod kernel;
 mod lines;
@@ -35,6 +38,14 @@ enum What {
     KernelServer(RoleArgs),
     /// The client of the kernel baseline (a role)
     KernelClient(RoleArgs),
+    /// The server on synfin (a role)
+    SynfinServer(RoleArgs),
+    /// The client on synfin (a role)
+    SynfinClient(RoleArgs),
+    /// Sends frames back (a role)
+    EchoReflector(RoleArgs),
+    /// Sends frames and counts what comes back (a role)
+    EchoGenerator(RoleArgs),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +53,10 @@ fn main() -> ExitCode {
         What::Cps(args) => cps::run(&args),
         What::KernelServer(args) => role(kernel::server::run(&args)),
         What::KernelClient(args) => role(kernel::client::run(&args)),
+        What::SynfinServer(args) => role(ends::run_server(&args)),
+        What::SynfinClient(args) => role(ends::run_client(&args)),
+        What::EchoReflector(args) => role(echo_role::reflect(&args)),
+        What::EchoGenerator(args) => role(echo_role::generate(&args)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use synfin::link::xdp;
 
 /// Options of a role. The orchestrator fills them in.
 #[derive(Args, Clone, Debug)]
@@ -99,6 +100,15 @@ impl Mode {
             Mode::Auto => "auto",
             Mode::Skb => "skb",
             Mode::Drv => "drv",
+        }
+    }
+
+    /// The same, as the link takes it.
+    pub(crate) fn for_xdp(self) -> xdp::Mode {
+        match self {
+            Mode::Auto => xdp::Mode::Auto,
+            Mode::Skb => xdp::Mode::Skb,
+            Mode::Drv => xdp::Mode::Drv,
         }
     }
 }
@@ -196,6 +206,13 @@ impl Meter {
         let (second, closes_at) = (started, opens_at + measured);
         let errors = [0; ErrorKind::NAMES.len()];
         Ok(Meter { started, opens_at, closes_at, second, second_total: 0, window: 0, total: 0, errors, latency_ns })
+    }
+
+    /// Starts anew from now: set-up took its time.
+    pub(crate) fn restart(&mut self) {
+        let now = Instant::now();
+        let (warmup, measured) = (self.opens_at - self.started, self.closes_at - self.opens_at);
+        (self.started, self.second, self.opens_at, self.closes_at) = (now, now, now + warmup, now + warmup + measured);
     }
 
     /// Whether new connections may still be opened.

@@ -40,6 +40,7 @@ kernel_end() {
     in_ns "$ns" sysctl -qw \
         net.ipv4.tcp_max_tw_buckets="$time_wait_max" \
         net.ipv4.ip_local_port_range="1024 65535" \
+        net.ipv4.tcp_rfc1337=1 \
         net.ipv4.tcp_max_syn_backlog=65535 \
         net.core.somaxconn=65535
 }

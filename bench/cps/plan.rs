@@ -116,6 +116,10 @@ impl Tuples {
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// First source address of the client: all of 10.77.128.0/17 is the client's in `wire.sh`.
 pub(crate) const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 77, 128, 1);
+/// The part of the network that is the client's own.
+pub(crate) const CLIENT_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 77, 128, 0);
+/// Bits of that prefix.
+pub(crate) const CLIENT_NETWORK_BITS: u8 = 17;
 /// Prefix that server and sources have in common, bits.
 pub(crate) const PREFIX_BITS: u8 = 16;
 /// Port of the server.
