@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::lines::{Final, Line, Ready, tell};
 use crate::role::{RoleArgs, Stop};
 use std::time::Duration;
-use synfin::link::xdp::{AttachedMode, XdpError};
+use synfin::link::xdp::XdpError;
 
 /// Sends back what arrives until it is stopped.
 pub(crate) fn reflect(args: &RoleArgs) -> Result<Final, Failure> {
@@ -18,8 +18,8 @@ pub(crate) fn generate(args: &RoleArgs) -> Result<Final, Failure> {
 }
 
 impl Control for Stop {
-    fn ready(&self, mode: AttachedMode) {
-        tell(&Line::Ready(Ready { mode: Some(mode.to_string()) }));
+    fn ready(&self) {
+        tell(&Line::Ready(Ready::default()));
     }
 
     fn stops(&self) -> bool {
@@ -35,6 +35,7 @@ fn run(args: &RoleArgs, duration: Duration, end: End) -> Result<Final, Failure> 
     Ok(Final {
         seconds: duration.as_secs_f64(),
         frames_total: result.sent + result.received,
+        mode: Some(result.mode_obtained.to_string()),
         frames_per_second: result.frames_per_second,
         counters: [("lost".to_string(), result.lost)].into(),
         ..Final::default()

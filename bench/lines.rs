@@ -49,6 +49,8 @@ pub(crate) struct Final {
     pub connect_latency_us: Option<Latency>,
     /// Frames that the interface sent and received from start to end.
     pub frames_total: u64,
+    /// The XDP mode that the bind really got (an echo only; the others say so when they are ready).
+    pub mode: Option<String>,
     /// Frames per second, both directions added (an echo only).
     pub frames_per_second: f64,
     /// TIME-WAIT of this end.

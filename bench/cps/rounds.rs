@@ -139,10 +139,10 @@ impl Bench<'_> {
         let mut reflector = Role::spawn(&self.wire.server, "echo-reflector", &args(SERVER_INTERFACE, server_cpu))?;
         reflector.wait_ready(live)?;
         let mut generator = Role::spawn(&self.wire.client, "echo-generator", &args(CLIENT_INTERFACE, client_cpu))?;
-        let ready = generator.wait_ready(live)?;
+        generator.wait_ready(live)?;
         let result = generator.wait_final(Duration::from_secs_f64(seconds + 20.0), live)?;
         reflector.stop(live)?;
-        Ok(Echo { frames_per_second: result.frames_per_second, batch, window, mode: ready.mode })
+        Ok(Echo { frames_per_second: result.frames_per_second, batch, window, mode: result.mode })
     }
 
     fn role_args(&self, interface: &str, cpu: usize, duration_s: f64, conns: u32, batch: u32) -> Vec<String> {

@@ -12,6 +12,8 @@
 
 pub mod memory;
 mod pool;
+#[cfg(feature = "xdp")]
+pub mod xdp;
 
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;

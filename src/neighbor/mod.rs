@@ -1,1 +1,12 @@
-//! neighbor.
+//! Who has a next hop's address: a bounded cache fed by ARP and neighbour discovery alike.
+//!
+//! The cache decides whom to ask and when; `wire::arp` and `wire::ndp` have the bytes, the shard sends them.
+
+pub mod cache;
+mod index;
+mod list;
+
+pub use cache::{Due, Full, Heard, NeighborId, Neighbors};
+
+#[cfg(test)]
+mod tests;

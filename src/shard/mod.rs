@@ -17,6 +17,9 @@ mod route;
 mod tell;
 pub mod turn;
 
+#[cfg(test)]
+mod tests;
+
 pub use calls::Calls;
 pub use route::LocalAddress;
 

@@ -517,13 +517,13 @@ mod tests {
             while elapsed_ms < days * u64::from(DAY_MS) {
                 // Steps from 1 ms to 25 h, in no simple relation to slots, laps or days.
                 step = step.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let by = (step >> 8) % 90_000_000 >> ((step >> 4) % 27);
+                let by = ((step >> 8) % 90_000_000) >> ((step >> 4) % 27);
                 elapsed_ms += u64::from(by);
                 let due = f.advance(by, usize::MAX);
                 f.check_nothing_is_late();
                 fired += due.len() as u64;
                 for n in due {
-                    f.arm(n, (step >> 5) % 200_000_000 >> (n % 28));
+                    f.arm(n, ((step >> 5) % 200_000_000) >> (n % 28));
                 }
             }
             assert_eq!(f.wheel.len(), 64);

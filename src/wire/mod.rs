@@ -216,3 +216,6 @@ const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_TCP: u8 = 6;
 /// ICMPv6 in IPv6's next-header field.
 const PROTOCOL_ICMPV6: u8 = 58;
+
+#[cfg(test)]
+mod tests;

@@ -113,7 +113,7 @@ impl End {
     /// A segment from the peer that is next in order and acknowledges everything.
     fn next(&self, flags: Flags) -> Segment {
         let timestamps =
-            self.tcb.agreed.timestamps.then(|| Timestamps { val: self.tcb.ts_recent, ecr: self.tcb.ts_offset });
+            self.tcb.agreed.timestamps.then_some(Timestamps { val: self.tcb.ts_recent, ecr: self.tcb.ts_offset });
         Segment {
             seq: self.tcb.rcv_nxt,
             ack: self.tcb.snd_nxt,

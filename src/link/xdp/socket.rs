@@ -1,0 +1,521 @@
+//! One AF_XDP socket with its UMEM and four rings, as a [`Link`].
+//!
+//! Invariants:
+//! 1. Every descriptor in `descs` and `pristine` lies in this link's UMEM with its whole length inside one slot: it comes
+//!    from the UMEM itself, or from RX after [`Slots::received`] has checked it; lengths are set only through the
+//!    UMEM's own cursor, which ends with the slot.
+//! 2. A descriptor is handed to FILL or TX only as its slot moves there in [`Slots`], so the kernel never has one twice;
+//!    a slot's bytes are touched only while [`Slots`] says that it is in hand.
+//! 3. The bytes of a slot are reached through `&self` or `&mut self` only, so borrows of them cannot overlap wrongly.
+//! 4. `fd` is the socket that the queues keep open; it is used only while they live.
+
+use super::XdpError;
+use super::slots::Slots;
+use super::sys::{self, Interface, Kick};
+use crate::link::{Frame, Levels, Link, LinkCounters};
+use crate::prefetch::prefetch;
+use crate::wire::ethernet::MacAddress;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::num::NonZeroU32;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::thread;
+use std::time::Duration;
+use xsk_rs::config::{
+    BindFlags, FrameSize, LibxdpFlags, QueueSize, SocketConfig, SocketConfigBuilder, UmemConfig, UmemConfigBuilder,
+};
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
+
+/// Sizes of a link's memory and rings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct XdpConfig {
+    /// Frames of the UMEM; more than `fill`, the rest is for transmission.
+    pub frames: u32,
+    /// Bytes per frame: 2048 or 4096. The first 256 belong to the kernel.
+    pub frame_bytes: u32,
+    /// Slots of the FILL ring, a power of two; below 4096 bursts are lost while the shard is busy.
+    pub fill: u32,
+    /// Slots of the RX ring, a power of two.
+    pub rx: u32,
+    /// Slots of the TX and COMPLETION rings, a power of two.
+    pub tx: u32,
+    /// Whether to insist on zero-copy.
+    pub zero_copy: bool,
+}
+
+impl Default for XdpConfig {
+    /// 8192 frames of 2 KiB: 16 MiB.
+    fn default() -> XdpConfig {
+        XdpConfig { frames: 8192, frame_bytes: 2048, fill: 4096, rx: 4096, tx: 2048, zero_copy: false }
+    }
+}
+
+/// What the kernel counts for one XSK (`XDP_STATISTICS`), frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct XdpStatistics {
+    /// Received frames dropped for a reason that is not below.
+    pub rx_dropped: u64,
+    /// Received frames dropped because the RX ring was full.
+    pub rx_ring_full: u64,
+    /// Times FILL was empty when a frame arrived.
+    pub fill_ring_empty: u64,
+    /// FILL descriptors that the kernel refused.
+    pub rx_invalid_descriptors: u64,
+    /// TX descriptors that the kernel refused.
+    pub tx_invalid_descriptors: u64,
+    /// Times TX was found empty.
+    pub tx_ring_empty: u64,
+}
+
+/// AF_XDP on one queue of one interface.
+pub struct XdpLink {
+    interface: Interface,
+    queue: u32,
+    config: XdpConfig,
+    slots: Slots,
+    /// Each slot's descriptor: where its frame begins, and the length last set.
+    descs: Vec<FrameDesc>,
+    /// Each slot's descriptor as the UMEM made it, for the rare frame that began elsewhere.
+    pristine: Vec<FrameDesc>,
+    /// Descriptors queued by `send`, for the next flush.
+    staged: Vec<FrameDesc>,
+    /// Room for one ring operation.
+    scratch: Vec<FrameDesc>,
+    counters: LinkCounters,
+    zero_copy: bool,
+    /// Wake-ups that one flush may make: more than one only where the kernel sends 32 frames per wake-up.
+    kicks_max: u32,
+    /// Whether the last wake-up left frames in TX.
+    kick_again: bool,
+    fd: RawFd,
+    rx: RxQueue,
+    tx: TxQueue,
+    fill: FillQueue,
+    completion: CompQueue,
+    umem: Umem,
+}
+
+impl XdpLink {
+    /// Binds a socket to `queue` of `interface` in the calling thread's network namespace and tops up FILL. While
+    /// another socket is still bound (the kernel takes up to 50 ms to end one), this waits for up to half a second.
+    pub fn bind(interface: &str, queue: u32, config: XdpConfig) -> Result<XdpLink, XdpError> {
+        let interface = Interface::query(interface)?;
+        config.check()?;
+        if queue >= interface.queues {
+            return Err(XdpError::NoQueue { interface: interface.name, queue, queues: interface.queues });
+        }
+        let (umem, pristine) = make_umem(&interface, &config)?;
+        let (tx, rx, fill, completion) = bind_socket(&interface, queue, &config, &umem)?;
+        let fd = rx.fd().as_raw_fd();
+        let mut link = XdpLink {
+            slots: Slots::new(config.frames, config.frame_bytes.ilog2(), config.fill, config.tx),
+            descs: pristine.clone(),
+            pristine,
+            staged: Vec::with_capacity(config.tx as usize),
+            scratch: vec![FrameDesc::default(); BATCH],
+            counters: LinkCounters::default(),
+            zero_copy: false,
+            kicks_max: config.tx.div_ceil(KICK_FRAMES),
+            kick_again: false,
+            interface,
+            queue,
+            config,
+            fd,
+            rx,
+            tx,
+            fill,
+            completion,
+            umem,
+        };
+        // Before Linux 6.17 a wake-up sends 32 frames whatever is asked for; then there are several.
+        if sys::set_transmit_budget(link.poll_fd(), config.tx).is_ok() {
+            link.kicks_max = 1;
+        }
+        link.zero_copy = sys::is_zero_copy(link.poll_fd()).unwrap_or(false);
+        link.top_up_fill();
+        Ok(link)
+    }
+
+    /// The interface, as it was when the link was bound.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// The queue it is bound to.
+    pub fn queue(&self) -> u32 {
+        self.queue
+    }
+
+    /// Whether frames pass without a copy, as the kernel says.
+    pub fn zero_copy(&self) -> bool {
+        self.zero_copy
+    }
+
+    /// The socket, for poll(2) and for the slot of the XDP program.
+    pub fn poll_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: invariant 4; the borrow ends before the queues do.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
+    }
+
+    /// What the kernel counts for this socket.
+    pub fn statistics(&self) -> io::Result<XdpStatistics> {
+        let kernel = self.rx.fd().xdp_statistics()?;
+        Ok(XdpStatistics {
+            rx_dropped: kernel.rx_dropped(),
+            rx_ring_full: kernel.rx_ring_full(),
+            fill_ring_empty: kernel.rx_fill_ring_empty_descs(),
+            rx_invalid_descriptors: kernel.rx_invalid_descs(),
+            tx_invalid_descriptors: kernel.tx_invalid_descs(),
+            tx_ring_empty: kernel.tx_ring_empty_descs(),
+        })
+    }
+
+    /// Bytes of a slot from where its frame begins.
+    #[inline]
+    fn room(&self, frame: &Frame) -> usize {
+        (self.config.frame_bytes as usize).saturating_sub(frame.offset.into())
+    }
+
+    /// Hands what is staged to TX. The ring has room for it (invariant 3 of `slots`); should the kernel say otherwise, it
+    /// stays staged.
+    fn submit_staged(&mut self) -> bool {
+        if self.staged.is_empty() {
+            return false;
+        }
+        // SAFETY: invariants 1 and 2: `send` moved these slots to TX, each once.
+        let submitted = unsafe { self.tx.produce(&self.staged) };
+        self.staged.drain(..submitted);
+        submitted > 0
+    }
+
+    /// Wakes the kernel for what is in TX, if it asks for that. In copy mode it always does.
+    fn kick_transmit(&mut self, submitted: bool) {
+        let outstanding = self.slots.levels().transmit > self.staged.len() as u32;
+        let due = submitted || self.kick_again || (self.zero_copy && outstanding);
+        if !due || !self.tx.needs_wakeup() {
+            return;
+        }
+        for _ in 0..self.kicks_max {
+            self.counters.tx_kicks += 1;
+            let kick = sys::kick_transmit(self.poll_fd());
+            self.kick_again = kick != Kick::Done;
+            match kick {
+                Kick::Done => return,
+                Kick::Again => self.counters.tx_kick_eagain += 1,
+                Kick::Busy => self.counters.tx_kick_ebusy += 1,
+                Kick::Failed => {
+                    self.counters.tx_kick_failed += 1;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn reap_completions(&mut self) {
+        loop {
+            // SAFETY: this queue and the UMEM belong together; only addresses come back, and they are checked.
+            let count = unsafe { self.completion.consume(&mut self.scratch) };
+            for desc in &self.scratch[..count] {
+                match self.slots.completed(desc.addr()) {
+                    Some(slot) => reset(&mut self.descs, &self.pristine, slot, self.config.frame_bytes),
+                    None => self.counters.completion_bad_descriptors += 1,
+                }
+            }
+            if count < self.scratch.len() {
+                return;
+            }
+        }
+    }
+
+    fn top_up_fill(&mut self) {
+        while self.slots.fill_room() > 0 {
+            let mut count = 0;
+            for desc in &mut self.scratch {
+                let Some(slot) = self.slots.fill() else { break };
+                *desc = self.descs[slot as usize];
+                count += 1;
+            }
+            // SAFETY: invariants 1 and 2: these slots have just moved to FILL.
+            let accepted = unsafe { self.fill.produce(&self.scratch[..count]) };
+            for desc in &self.scratch[accepted..count] {
+                self.slots.unfill((desc.addr() >> self.config.frame_bytes.ilog2()) as u32);
+            }
+            if accepted < count {
+                return;
+            }
+        }
+    }
+}
+
+impl Link for XdpLink {
+    fn receive(&mut self, burst: &mut Vec<Frame>, max: usize) {
+        let mut left = max.min(burst.capacity() - burst.len());
+        while left > 0 {
+            let want = left.min(self.scratch.len());
+            // SAFETY: this queue and the UMEM belong together; every descriptor is checked before it is used.
+            let count = unsafe { self.rx.consume(&mut self.scratch[..want]) };
+            for desc in &self.scratch[..count] {
+                let len = desc.lengths().data();
+                let Some((slot, offset)) = self.slots.received(desc.addr(), len) else {
+                    self.counters.rx_bad_descriptors += 1;
+                    continue;
+                };
+                self.descs[slot as usize] = *desc;
+                self.counters.rx_frames += 1;
+                self.counters.rx_bytes += len as u64;
+                burst.push(Frame { slot, offset, len: len as u16 });
+            }
+            left -= count;
+            if count < want {
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn prefetch(&self, frame: &Frame) {
+        if let Some(first) = self.bytes(frame).first() {
+            prefetch(first);
+        }
+    }
+
+    #[inline]
+    fn bytes(&self, frame: &Frame) -> &[u8] {
+        if !self.slots.is_in_hand(frame.slot) {
+            return &[];
+        }
+        // SAFETY: invariants 1 to 3.
+        let data = unsafe { self.umem.data(&self.descs[frame.slot as usize]) };
+        let bytes = data.contents();
+        &bytes[..bytes.len().min(frame.len())]
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
+        if !self.slots.is_in_hand(frame.slot) {
+            return &mut [];
+        }
+        let room = self.room(frame);
+        // SAFETY: invariants 1 to 3.
+        let mut data = unsafe { self.umem.data_mut(&mut self.descs[frame.slot as usize]) };
+        data.cursor().set_pos(room);
+        let contents = data.contents_mut();
+        let (pointer, len) = (contents.as_mut_ptr(), contents.len());
+        // SAFETY: the same bytes, for as long as `self` is borrowed (invariant 3) instead of for as long as `data`.
+        unsafe { std::slice::from_raw_parts_mut(pointer, len) }
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<Frame> {
+        let slot = self.slots.take()?;
+        Some(Frame { slot, offset: HEADROOM_BYTES as u16, len: 0 })
+    }
+
+    /// A frame that is shorter than an Ethernet header or longer than its room comes back too.
+    #[inline]
+    fn send(&mut self, frame: Frame, len: usize) -> Result<(), Frame> {
+        let fits = self.slots.is_in_hand(frame.slot) && (FRAME_BYTES_MIN..=self.room(&frame)).contains(&len);
+        if !fits || !self.slots.transmit(frame.slot) {
+            self.counters.tx_full += 1;
+            return Err(frame);
+        }
+        let desc = &mut self.descs[frame.slot as usize];
+        // SAFETY: invariants 1 to 3; the descriptor's length is set, no byte is touched.
+        unsafe { self.umem.data_mut(desc) }.cursor().set_pos(len);
+        desc.set_options(0);
+        // Never grows: `Slots` holds at most `tx` slots in TX, the capacity.
+        self.staged.push(*desc);
+        self.counters.tx_frames += 1;
+        self.counters.tx_bytes += len as u64;
+        Ok(())
+    }
+
+    #[inline]
+    fn give_back(&mut self, frame: Frame) {
+        if self.slots.give_back(frame.slot) {
+            reset(&mut self.descs, &self.pristine, frame.slot, self.config.frame_bytes);
+        }
+    }
+
+    fn flush(&mut self) {
+        let submitted = self.submit_staged();
+        self.kick_transmit(submitted);
+        self.reap_completions();
+        if self.slots.fill_room() >= FILL_BATCH.min(self.config.fill) || self.slots.levels().fill < self.config.fill / 2
+        {
+            self.top_up_fill();
+        }
+        if self.fill.needs_wakeup() {
+            self.counters.rx_kicks += 1;
+            sys::kick_receive(self.poll_fd());
+        }
+        debug_assert!(self.slots.levels().conserved(), "{:?}", self.slots.levels());
+    }
+
+    fn mac(&self) -> MacAddress {
+        self.interface.mac
+    }
+
+    fn mtu(&self) -> usize {
+        self.interface.mtu.min(self.frame_bytes_max() - ETHERNET_BYTES)
+    }
+
+    fn frame_bytes_max(&self) -> usize {
+        self.config.frame_bytes as usize - HEADROOM_BYTES
+    }
+
+    fn levels(&self) -> Levels {
+        self.slots.levels()
+    }
+
+    fn counters(&self) -> LinkCounters {
+        self.counters
+    }
+}
+
+impl fmt::Debug for XdpLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut link = f.debug_struct("XdpLink");
+        link.field("interface", &self.interface.name).field("queue", &self.queue).field("levels", &self.levels());
+        link.field("counters", &self.counters).finish_non_exhaustive()
+    }
+}
+
+impl XdpConfig {
+    fn check(&self) -> Result<(), XdpError> {
+        let rings = [("fill", self.fill), ("rx", self.rx), ("tx", self.tx)];
+        if let Some((name, slots)) = rings.into_iter().find(|(_, slots)| !slots.is_power_of_two() || *slots > RING_MAX)
+        {
+            let rule = "must be a power of two, at most 32768";
+            return Err(XdpError::Setting { what: format!("{name} ring of {slots} slots"), rule });
+        }
+        if self.frame_bytes != 2048 && self.frame_bytes != 4096 {
+            let what = format!("frame size of {} bytes", self.frame_bytes);
+            return Err(XdpError::Setting { what, rule: "must be 2048 or 4096" });
+        }
+        if self.frames <= self.fill || self.frames > FRAMES_MAX {
+            let what = format!("{} frames with a fill ring of {} slots", self.frames, self.fill);
+            return Err(XdpError::Setting { what, rule: "must be more frames than fill slots, at most 1048576" });
+        }
+        Ok(())
+    }
+
+    fn umem_config(&self) -> Result<UmemConfig, Box<dyn Error>> {
+        let mut builder = UmemConfigBuilder::new();
+        builder.frame_size(FrameSize::new(self.frame_bytes)?);
+        builder.fill_queue_size(QueueSize::new(self.fill)?).comp_queue_size(QueueSize::new(self.tx)?);
+        Ok(builder.build()?)
+    }
+
+    fn socket_config(&self) -> Result<SocketConfig, Box<dyn Error>> {
+        let copy = if self.zero_copy { BindFlags::XDP_ZEROCOPY } else { BindFlags::XDP_COPY };
+        let mut builder = SocketConfigBuilder::new();
+        builder.rx_queue_size(QueueSize::new(self.rx)?).tx_queue_size(QueueSize::new(self.tx)?);
+        builder.libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD);
+        builder.bind_flags(copy | BindFlags::XDP_USE_NEED_WAKEUP);
+        Ok(builder.build())
+    }
+}
+
+fn make_umem(interface: &Interface, config: &XdpConfig) -> Result<(Umem, Vec<FrameDesc>), XdpError> {
+    let setting =
+        |error: Box<dyn Error>| XdpError::Setting { what: error.to_string(), rule: "the UMEM cannot have it" };
+    let umem_config = config.umem_config().map_err(setting)?;
+    let frames = NonZeroU32::new(config.frames).ok_or_else(|| setting("0 frames".into()))?;
+    Umem::new(umem_config, frames, false).map_err(|error| {
+        let (name, source) = (interface.name.clone(), os_error(&error));
+        match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => {
+                XdpError::Permission { interface: name, what: "open an AF_XDP socket", source }
+            }
+            _ => XdpError::Memory {
+                interface: name,
+                bytes: u64::from(config.frames) * u64::from(config.frame_bytes),
+                source,
+            },
+        }
+    })
+}
+
+fn bind_socket(
+    interface: &Interface,
+    queue: u32,
+    config: &XdpConfig,
+    umem: &Umem,
+) -> Result<(TxQueue, RxQueue, FillQueue, CompQueue), XdpError> {
+    let name = || interface.name.clone();
+    let setting =
+        |error: Box<dyn Error>| XdpError::Setting { what: error.to_string(), rule: "the socket cannot have it" };
+    let socket_config = config.socket_config().map_err(setting)?;
+    let device = interface.name.parse().map_err(|_| setting("a name with a NUL".into()))?;
+    let mut waited_ms = 0;
+    let source = loop {
+        // SAFETY: no program is loaded by this call (INHIBIT_PROG_LOAD), as its contract asks for.
+        match unsafe { Socket::new(socket_config, umem, &device, queue) } {
+            Ok((tx, rx, Some((fill, completion)))) => return Ok((tx, rx, fill, completion)),
+            Ok((_, _, None)) => break io::Error::other("the socket came without FILL and COMPLETION rings"),
+            Err(error) => {
+                let source = os_error(&error);
+                if source.raw_os_error() != Some(libc::EBUSY) || waited_ms >= BIND_WAIT_MS {
+                    break source;
+                }
+            }
+        }
+        thread::sleep(Duration::from_millis(BIND_RETRY_MS));
+        waited_ms += BIND_RETRY_MS;
+    };
+    Err(match source.raw_os_error() {
+        Some(libc::EBUSY) => XdpError::QueueTaken { interface: name(), queue, waited_ms, source },
+        Some(libc::EPERM | libc::EACCES) => {
+            XdpError::Permission { interface: name(), what: "bind an AF_XDP socket", source }
+        }
+        Some(libc::EOPNOTSUPP) if config.zero_copy => XdpError::NoZeroCopy { interface: name(), queue, source },
+        _ => XdpError::Socket { interface: name(), queue, source },
+    })
+}
+
+fn os_error(error: &(dyn Error + 'static)) -> io::Error {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match source.and_then(io::Error::raw_os_error) {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::other(error.to_string()),
+    }
+}
+
+/// A slot whose frame began elsewhere gets its own descriptor back before it is used again.
+#[inline]
+fn reset(descs: &mut [FrameDesc], pristine: &[FrameDesc], slot: u32, frame_bytes: u32) {
+    let (desc, slot) = (&mut descs[slot as usize], slot as usize);
+    if desc.addr() != slot * frame_bytes as usize + HEADROOM_BYTES {
+        *desc = pristine[slot];
+    }
+}
+
+/// Bytes at the start of each slot that are the kernel's (XDP_PACKET_HEADROOM of <linux/bpf.h>).
+const HEADROOM_BYTES: usize = 256;
+
+/// Bytes of an Ethernet header without a tag.
+const ETHERNET_BYTES: usize = 14;
+
+/// The shortest frame that the kernel sends, bytes.
+const FRAME_BYTES_MIN: usize = ETHERNET_BYTES;
+
+/// Descriptors per ring operation. Origin: the largest burst; fewer cost more ring operations, more cost L1.
+const BATCH: usize = 256;
+
+/// FILL is topped up when it lacks this many slots: fewer cost a shared cache line per frame, more let it run low.
+const FILL_BATCH: u32 = 64;
+
+/// Frames that one wake-up sends before Linux 6.17 (TX_BATCH_SIZE in the kernel's xsk.c).
+const KICK_FRAMES: u32 = 32;
+
+/// How long a taken queue is waited for, and how long between tries, ms. Origin: the kernel frees one after 30 to 50 ms.
+const BIND_WAIT_MS: u64 = 500;
+const BIND_RETRY_MS: u64 = 10;
+
+/// Largest ring, slots, and most frames: bounds on the memory that one setting can ask for (4 GiB).
+const RING_MAX: u32 = 32 * 1024;
+const FRAMES_MAX: u32 = 1024 * 1024;
+
+const _: () = assert!(BATCH >= crate::limits::BURST_MAX as usize);

@@ -1,0 +1,99 @@
+//! Address to entry number: open addressing with linear probing and a keyed hash (T30).
+
+use crate::ids::NONE;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::hash::Hasher;
+use core::net::IpAddr;
+use siphasher::sip::SipHasher13;
+
+/// The table. It is at most half full, so that a probe ends soon; the addresses themselves are in the entries.
+#[derive(Debug)]
+pub(super) struct Index {
+    slots: Vec<Slot>,
+    key: (u64, u64),
+}
+
+/// The number of an entry, or [`NONE`], and the hash of its address.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    number: u32,
+    hash: u32,
+}
+
+impl Index {
+    /// A table for `max` entries.
+    pub(super) fn new(max: u32, key: (u64, u64)) -> Index {
+        let count = (max as usize * 2).next_power_of_two().max(2);
+        Index { slots: vec![EMPTY; count], key }
+    }
+
+    /// The number of the entry for `ip`; `is_it` says whether the address of an entry is `ip`.
+    pub(super) fn find(&self, ip: IpAddr, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        let hash = self.hash(ip);
+        let mut at = self.home(hash);
+        loop {
+            let slot = self.slots[at];
+            if slot.number == NONE {
+                return None;
+            }
+            if slot.hash == hash && is_it(slot.number) {
+                return Some(slot.number);
+            }
+            at = self.after(at);
+        }
+    }
+
+    /// Adds entry `number` for `ip`, which has none.
+    pub(super) fn insert(&mut self, ip: IpAddr, number: u32) {
+        let hash = self.hash(ip);
+        let mut at = self.home(hash);
+        while self.slots[at].number != NONE {
+            at = self.after(at);
+        }
+        self.slots[at] = Slot { number, hash };
+    }
+
+    /// Takes out entry `number` of `ip`, and moves later slots of the probe up so that none is cut off.
+    pub(super) fn remove(&mut self, ip: IpAddr, number: u32) {
+        let mut hole = self.home(self.hash(ip));
+        while self.slots[hole].number != number {
+            if self.slots[hole].number == NONE {
+                debug_assert!(false, "an entry is not in the index");
+                return;
+            }
+            hole = self.after(hole);
+        }
+        let mut at = self.after(hole);
+        while self.slots[at].number != NONE {
+            // A slot may move to the hole unless its home lies behind the hole.
+            let distance_home = at.wrapping_sub(self.home(self.slots[at].hash)) & (self.slots.len() - 1);
+            let distance_hole = at.wrapping_sub(hole) & (self.slots.len() - 1);
+            if distance_home >= distance_hole {
+                self.slots[hole] = self.slots[at];
+                hole = at;
+            }
+            at = self.after(at);
+        }
+        self.slots[hole] = EMPTY;
+    }
+
+    fn hash(&self, ip: IpAddr) -> u32 {
+        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        match ip {
+            IpAddr::V4(v4) => hasher.write(&v4.octets()),
+            IpAddr::V6(v6) => hasher.write(&v6.octets()),
+        }
+        hasher.finish() as u32
+    }
+
+    fn home(&self, hash: u32) -> usize {
+        hash as usize & (self.slots.len() - 1)
+    }
+
+    fn after(&self, at: usize) -> usize {
+        (at + 1) & (self.slots.len() - 1)
+    }
+}
+
+const EMPTY: Slot = Slot { number: NONE, hash: 0 };

@@ -1,0 +1,170 @@
+//! Whole connections, from SYN to the last ACK.
+
+use super::*;
+
+/// TCP segments that crossed the wire, counted where they arrived.
+fn segments(world: &World) -> u64 {
+    world.client.counters().segments_received + world.server.counters().segments_received
+}
+
+fn graceful(setup: &Setup) -> World {
+    let mut world = World::new(setup);
+    world.run(200_000);
+    let closed = &world.client.application().closed;
+    assert_eq!(closed.len(), setup.connections);
+    assert!(closed.iter().all(|reason| *reason == CloseReason::Graceful), "{closed:?}");
+    assert_eq!(world.server.application().accepted, setup.connections);
+    let closed = &world.server.application().closed;
+    assert!(closed.len() == setup.connections && closed.iter().all(|reason| *reason == CloseReason::Graceful));
+    world.assert_clean();
+    world
+}
+
+#[test]
+fn b30_client_closes_first_takes_seven_segments_and_time_wait_is_the_clients() {
+    for v6 in [false, true] {
+        let world = graceful(&Setup { v6, ..Setup::default() });
+        assert_eq!(segments(&world), 7);
+        assert_eq!((world.client.time_wait_live(), world.server.time_wait_live()), (1, 0));
+        assert_eq!(world.client.counters().time_wait_created, 1);
+    }
+}
+
+#[test]
+fn b30_server_closes_first_takes_six_segments_and_time_wait_is_the_servers() {
+    for v6 in [false, true] {
+        let world = graceful(&Setup { closer: Closer::Server, v6, ..Setup::default() });
+        assert_eq!(segments(&world), 6);
+        assert_eq!((world.client.time_wait_live(), world.server.time_wait_live()), (0, 1));
+    }
+}
+
+#[test]
+fn a_thousand_connections_with_every_burst_size_end_alike() {
+    for burst in [1, 2, 7, 64, 256] {
+        for closer in [Closer::Client, Closer::Server] {
+            let world = graceful(&Setup { closer, connections: 1000, burst, ..Setup::default() });
+            let created = world.client.counters().time_wait_created + world.server.counters().time_wait_created;
+            assert_eq!(created, 1000, "burst {burst}");
+            assert_eq!(world.client.counters().retransmitted_syn, 0);
+        }
+    }
+}
+
+#[test]
+fn b20_a_megabyte_each_way_arrives_whole() {
+    let limits = Limits { chunks_max: 4096, tcbs_max: 16, ..Setup::default().limits };
+    let world = graceful(&Setup { request_bytes: 1 << 20, connections: 2, limits, ..Setup::default() });
+    assert_eq!(world.client.counters().closed_graceful, 2);
+}
+
+#[test]
+fn b40_time_wait_lasts_two_msl_and_then_leaves_nothing() {
+    let mut world = graceful(&Setup { connections: 100, ..Setup::default() });
+    let created_by = world.now;
+    world.now = Now::from_ms(created_by.us() / 1000 + 59_900);
+    world.turn(1000);
+    assert_eq!(world.client.time_wait_live(), 100);
+    world.now = world.now.plus_ms(1_000);
+    for _ in 0..4 {
+        world.turn(1000);
+    }
+    assert_eq!((world.client.time_wait_live(), world.client.counters().time_wait_expired), (0, 100));
+    assert!(world.client.core.index.is_empty());
+}
+
+#[test]
+fn b40_ports_in_time_wait_are_not_used_again_and_running_out_is_an_error() {
+    let mut world = World::new(&Setup { connections: 30, ports: (40_000, 40_019), ..Setup::default() });
+    for _ in 0..2000 {
+        world.turn(50);
+    }
+    assert_eq!((world.client.application().closed.len(), world.client.time_wait_live()), (20, 20));
+    let error =
+        world.client.calls(world.now).connect("10.0.0.2:80".parse().expect("an end"), &ConnectOptions::default());
+    match error {
+        Err(crate::api::ConnectError::PortsExhausted { in_use: _, time_wait: 20, next_free_in_ms: Some(wait) }) => {
+            assert!((59_000..=60_000).contains(&wait), "{wait}");
+        }
+        other => panic!("{other:?}"),
+    }
+    world.now = world.now.plus_ms(61_000);
+    world.run(2000);
+    assert_eq!(world.client.application().closed.len(), 30);
+}
+
+#[test]
+fn b36_nobody_listens_is_refused() {
+    let mut world = World::new(&Setup::default());
+    world.client.application_mut().remote.set_port(81);
+    world.run(1000);
+    assert_eq!(world.client.application().closed, [CloseReason::Refused]);
+    assert_eq!(world.server.counters().rst_sent, 1);
+    world.assert_clean();
+}
+
+#[test]
+fn b36_abort_resets_the_peer_and_both_are_told() {
+    let mut world = World::new(&Setup { request_bytes: 1 << 20, ..Setup::default() });
+    while world.client.application().live.is_empty() {
+        world.turn(50);
+    }
+    let handle = *world.client.application().live.keys().next().expect("one");
+    world.client.calls(world.now).abort(handle).expect("live");
+    world.run(1000);
+    assert_eq!(world.client.application().closed, [CloseReason::Aborted]);
+    assert_eq!(world.server.application().closed, [CloseReason::Reset]);
+    assert!(world.client.calls(world.now).abort(handle).is_err(), "the handle is stale");
+    world.assert_clean();
+}
+
+#[test]
+fn no_neighbor_answers_ends_as_unreachable() {
+    let mut world = World::new(&Setup::default());
+    world.client.application_mut().remote = "10.0.0.77:80".parse().expect("an end");
+    for _ in 0..100 {
+        world.turn(100_000);
+    }
+    assert_eq!(world.client.application().closed, [CloseReason::Unreachable]);
+    world.assert_clean();
+}
+
+#[test]
+fn b11_peer_that_does_not_answer_ends_as_timed_out_within_the_deadline() {
+    let mut world = World::new(&Setup { connections: 0, ..Setup::default() });
+    let remote = "10.0.0.2:80".parse().expect("an end");
+    let deadline = Some(core::time::Duration::from_millis(2500));
+    // One exchange makes the neighbour known; then the server falls silent.
+    world
+        .client
+        .calls(world.now)
+        .connect(remote, &ConnectOptions { deadline, ..ConnectOptions::default() })
+        .expect("a port");
+    world.client.turn(world.now);
+    world.server.turn(world.now);
+    for _ in 0..300 {
+        world.client.turn(world.now);
+        world.now = world.now.plus_ms(10);
+    }
+    assert_eq!(world.client.application().closed, [CloseReason::TimedOut]);
+    assert_eq!(world.client.counters().retransmitted_syn, 1);
+}
+
+#[test]
+fn b37_application_that_never_reads_keeps_memory_bounded_and_closes_the_window() {
+    let limits = Limits { chunks_max: 2048, tcbs_max: 16, ..Setup::default().limits };
+    let mut world = World::new(&Setup { request_bytes: 4 << 20, limits, ..Setup::default() });
+    // The server waits for the whole request before it answers, so it consumes; the client's answer flows back while the
+    // client reads. Stop reading by taking the client's application away from the link: no turns of the client.
+    for _ in 0..2000 {
+        world.turn(50);
+    }
+    let before = world.client.core.sending.free();
+    for _ in 0..2000 {
+        world.server.turn(world.now);
+        world.now = Now::from_us(world.now.us() + 50);
+    }
+    assert_eq!(world.client.core.sending.free(), before);
+    world.run(2_000_000);
+    world.assert_clean();
+}
