@@ -67,7 +67,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// Ends a role: its result, with what every role has.
 fn role(result: Result<Final, Failure>) -> Result<(), Failure> {
-    tell(&Line::Final(Box::new(result?)));
+    let mut result = result?;
+    result.counters.insert(WAITED.into(), proc::waited_for_cpu_ms());
+    tell(&Line::Final(Box::new(result)));
     Ok(())
 }
+
+/// The counter that says how long a role had to wait for its CPU, ms.
+const WAITED: &str = "waited_for_cpu_ms";

@@ -46,6 +46,16 @@ pub(crate) fn interface_frames(interface: &str) -> Result<u64, Failure> {
     Ok(frames)
 }
 
+/// How long the calling thread has been able to run but had to wait for its CPU, ms; 0 where the kernel does not say.
+pub(crate) fn waited_for_cpu_ms() -> u64 {
+    parse_waited_ms(&fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default())
+}
+
+/// The second number of a `schedstat`, in ms.
+fn parse_waited_ms(text: &str) -> u64 {
+    text.split_whitespace().nth(1).and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0) / 1_000_000
+}
+
 /// Adds the pairs of lines `Table: name name` and `Table: value value`; what is no number or negative is left out.
 fn parse_tables(text: &str, values: &mut BTreeMap<String, u64>) {
     let mut lines = text.lines();
@@ -109,6 +119,12 @@ mod tests {
         let text = "sockets: used 30\nTCP: inuse 2 orphan 0 tw 12345 alloc 3 mem 1\nUDP: inuse 1 mem 0\n";
         assert_eq!(parse_time_wait(text), 12345);
         assert_eq!(parse_time_wait("UDP: inuse 1\n"), 0);
+    }
+
+    #[test]
+    fn waiting_time_is_the_second_number() {
+        assert_eq!(parse_waited_ms("123456789 2500000000 17\n"), 2500);
+        assert_eq!(parse_waited_ms(""), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::machine::Machine;
 use super::plan::Tuples;
 use super::rounds::{Echo, Round};
 use super::statistics::{Spread, ratio};
+use crate::WAITED;
 use crate::lines::{Final, Latency};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -161,6 +162,13 @@ impl StackReport {
             segments_per_connection: Spread::of(rounds.iter().map(Round::segments_per_connection))?.median,
             counters: added(ends().map(|(end, result)| (end, &result.counters))),
         })
+    }
+
+    /// The longest that one end had to wait for its CPU, as a part of `run_s` seconds.
+    pub(crate) fn waited_for_cpu(&self, run_s: f64) -> f64 {
+        let waited =
+            ["client", "server"].map(|end| self.counters.get(&format!("{end}.{WAITED}")).copied().unwrap_or(0));
+        waited.into_iter().max().unwrap_or(0) as f64 / 1000.0 / run_s.max(f64::MIN_POSITIVE)
     }
 
     /// Whether the kernel skipped TIME-WAIT because its table was full.

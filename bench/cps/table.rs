@@ -43,6 +43,14 @@ pub(crate) fn text(report: &Report) -> String {
             let rate = stack.connections_per_second;
             let _ = writeln!(out, "{name}: {}", flags.tuples.text(rate));
             warnings(&mut out, name, stack);
+            let waited = stack.waited_for_cpu(f64::from(flags.rounds) * (flags.warmup_s + flags.duration_s));
+            if waited > WAITED_MAX {
+                let percent = 100.0 * waited;
+                let _ = writeln!(
+                    out,
+                    "WARNING: {name}: waited {percent:.0} % of the time for a CPU: something else runs there"
+                );
+            }
         }
     }
     if let Some(obtained) = &report.mode
@@ -76,13 +84,20 @@ fn warnings(out: &mut String, name: &str, stack: &StackReport) {
         let _ = writeln!(out, "ERRORS: {name}: {}", kinds.join(", "));
     }
     if stack.time_wait_evicted > 0 {
-        let _ = writeln!(out, "WARNING: {name}: {} TIME-WAIT entries were evicted or skipped", stack.time_wait_evicted);
+        let _ = writeln!(
+            out,
+            "WARNING: {name}: {} TIME-WAIT entries ended early or were never made",
+            stack.time_wait_evicted
+        );
     }
     if stack.time_wait_created != stack.connections_total {
         let (made, closed) = (stack.time_wait_created, stack.connections_total);
         let _ = writeln!(out, "WARNING: {name}: {made} TIME-WAIT entries for {closed} connections closed");
     }
 }
+
+/// Largest part of the time that an end may wait for its CPU without a word: ksoftirqd and timers take about 1 %.
+const WAITED_MAX: f64 = 0.05;
 
 #[cfg(test)]
 mod tests {
@@ -105,10 +120,12 @@ mod tests {
         if let Some(kernel) = &mut report.stacks.kernel {
             kernel.counters.insert("client.TcpExt.TCPTimeWaitOverflow".into(), 1);
             kernel.time_wait_created -= 1;
+            kernel.counters.insert("server.waited_for_cpu_ms".into(), 3000);
         }
         let text = text(&report);
         assert!(text.contains("TIME-WAIT not kept"), "{text}");
         assert!(text.contains("mode drv was asked for, skb copy was obtained"), "{text}");
         assert!(text.contains("TIME-WAIT entries for 150030 connections closed"), "{text}");
+        assert!(text.contains("kernel: waited 40 % of the time for a CPU"), "{text}");
     }
 }
