@@ -4,11 +4,22 @@ mod common;
 mod echo;
 
 use common::{INTERFACE, VethPair, privileged_trial};
-use echo::{EchoConfig, run_generator, run_reflector};
+use echo::{Control, EchoConfig, run_generator, run_reflector};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 use synfin::link::xdp::{AttachedMode, Mode};
+
+/// Both ends run for as long as their configuration says.
+struct Uncontrolled;
+
+impl Control for Uncontrolled {
+    fn ready(&self) {}
+
+    fn stops(&self) -> bool {
+        false
+    }
+}
 
 fn main() -> ExitCode {
     let trials = vec![
@@ -27,9 +38,9 @@ fn echoes(mode: Mode, obtained: AttachedMode) {
         // The reflector is there before the generator starts and after it has ended, on a busy machine too.
         let reflector = EchoConfig { duration: duration + Duration::from_millis(800), ..config.clone() };
         let (generated, reflected) = thread::scope(|scope| {
-            let reflector = scope.spawn(|| pair.right.enter(|| run_reflector(&reflector).unwrap()));
+            let reflector = scope.spawn(|| pair.right.enter(|| run_reflector(&reflector, &Uncontrolled).unwrap()));
             thread::sleep(Duration::from_millis(400));
-            let generated = pair.left.enter(|| run_generator(&config).unwrap());
+            let generated = pair.left.enter(|| run_generator(&config, &Uncontrolled).unwrap());
             (generated, reflector.join().unwrap())
         });
         eprintln!(
