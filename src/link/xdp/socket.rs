@@ -19,6 +19,7 @@ use crate::wire::ethernet::MacAddress;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 /// What the kernel counts for one XSK (`XDP_STATISTICS`), frames.
