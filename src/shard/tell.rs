@@ -177,7 +177,11 @@ pub(super) fn settle_consumed(core: &mut Core, receiving: &mut Chunks, number: u
         return;
     }
     receiving.consume(&mut connection.unread, consumed);
-    if connection.unread.is_empty() && (connection.tell.peer_closed || connection.tell.closed) {
+    if !connection.unread.is_empty() {
+        // Only one chunk at a time can be seen from outside of Readable; the next is offered.
+        connection.tell.readable = true;
+        core.tell(number);
+    } else if connection.tell.peer_closed || connection.tell.closed {
         core.tell(number);
     }
 }
