@@ -40,11 +40,21 @@ pub(crate) struct EchoResult {
     pub(crate) mode_obtained: AttachedMode,
 }
 
-/// Sends back what arrives, for `config.duration` from now on; `config.window` is not used.
-pub(crate) fn run_reflector(config: &EchoConfig) -> Result<EchoResult, XdpError> {
+/// Who an echo answers to.
+pub(crate) trait Control {
+    /// The program is attached and the socket is bound.
+    fn ready(&self);
+
+    /// Whether to end early. Asked once per burst.
+    fn stops(&self) -> bool;
+}
+
+/// Sends back what arrives, for `config.duration` or until `control` asks to stop; `config.window` is not used.
+pub(crate) fn run_reflector(config: &EchoConfig, control: &dyn Control) -> Result<EchoResult, XdpError> {
     let mut end = End::new(config)?;
+    control.ready();
     let started = Instant::now();
-    while started.elapsed() < config.duration {
+    while started.elapsed() < config.duration && !control.stops() {
         end.link.receive(&mut end.burst, config.batch);
         for mut frame in end.burst.drain(..) {
             end.received += 1;
@@ -65,16 +75,17 @@ pub(crate) fn run_reflector(config: &EchoConfig) -> Result<EchoResult, XdpError>
     Ok(end.result(started.elapsed()))
 }
 
-/// Sends, and sends again what comes back, for `config.duration` from now on.
-pub(crate) fn run_generator(config: &EchoConfig) -> Result<EchoResult, XdpError> {
+/// Sends, and sends again what comes back, for `config.duration` or until `control` asks to stop.
+pub(crate) fn run_generator(config: &EchoConfig, control: &dyn Control) -> Result<EchoResult, XdpError> {
     let mut end = End::new(config)?;
+    control.ready();
     let started = Instant::now();
     // Sequence numbers: the next to send, and the next that should come back. The wire keeps the order.
     let (mut next, mut expected) = (0_u64, 0_u64);
     let mut heard = started;
     loop {
         let now = Instant::now();
-        if now.duration_since(started) >= config.duration {
+        if now.duration_since(started) >= config.duration || control.stops() {
             break;
         }
         end.link.receive(&mut end.burst, config.batch);
@@ -170,4 +181,4 @@ const FRAME_BYTES: usize = 64;
 const SEQUENCE: std::ops::Range<usize> = 54..62;
 
 /// Everything in flight is taken for lost when nothing has come back for this long.
-const SILENCE: Duration = Duration::from_millis(20);
+const SILENCE: Duration = Duration::from_millis(200);

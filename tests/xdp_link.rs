@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         privileged_trial("drv_frames_are_conserved", || frames_are_conserved(Mode::Drv)),
         privileged_trial("auto_mode_is_skb_on_one_queue_and_drv_on_two", auto_mode_depends_on_queues),
         privileged_trial("transmit_full_take_and_send_refuse", transmit_full_refuses),
+        privileged_trial("transmit_stalled_is_taken_up_again", transmit_stalled_is_taken_up_again),
         privileged_trial("send_of_impossible_length_comes_back", impossible_length_comes_back),
         privileged_trial("kernel_traffic_goes_on_while_attached", kernel_traffic_goes_on),
         privileged_trial("killed_process_gives_traffic_back", killed_process_gives_traffic_back),
@@ -144,6 +145,33 @@ fn transmit_full_refuses() {
     }
     right.link.flush();
     assert_eq!(left.receive(1), [frame(0, 64)]);
+}
+
+/// With a queueing discipline a full veth ring stops the transmit queue instead of dropping: EAGAIN, frames stay in TX.
+fn transmit_stalled_is_taken_up_again() {
+    const FRAMES: u64 = 1500;
+    let (pair, mut left, mut right) = ends(Mode::Drv);
+    let mut qdisc = pair.left.command("tc");
+    assert!(qdisc.args(["qdisc", "add", "dev", INTERFACE, "root", "pfifo"]).status().unwrap().success());
+    // The receive work leaves the sender's core, so the ring can fill.
+    let mut threaded = pair.right.command("sh");
+    let write = format!("echo 1 > /sys/class/net/{INTERFACE}/threaded");
+    assert!(threaded.args(["-c", &write]).status().unwrap().success());
+    for number in 0..FRAMES {
+        left.stage(number as u8, 64);
+    }
+    left.link.flush();
+    until(|| {
+        right.drain();
+        left.link.flush();
+        right.link.counters().rx_frames == FRAMES
+    });
+    let counters = left.link.counters();
+    assert!(counters.tx_kick_eagain > 0 && counters.tx_kick_ebusy == 0, "{counters:?}");
+    until(|| {
+        left.link.flush();
+        left.link.levels().transmit == 0
+    });
 }
 
 fn impossible_length_comes_back() {

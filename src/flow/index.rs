@@ -1,9 +1,9 @@
 //! The connection index: from a 4-tuple's keyed hash to a kind and a record number.
 //!
 //! Buckets are cache lines of twelve entries: an 8-bit tag and a 32-bit [`Value`] each. The hash names an entry's home; if
-//! that is full the entry lies in the first bucket after it that is not, and every full bucket it passed counts it. A
-//! look-up goes on past a bucket only while that count is not zero, so absent 4-tuples are known to be absent after 1.2
-//! lines on average at the bound. The 4-tuple itself is in the record: whoever looks up compares it there.
+//! that is full the entry goes on in steps of its own (1, 2, 4 .. 128 buckets, also from the hash, so that full buckets do
+//! not grow into runs) to the first bucket that is not. The home counts its entries that are away and keeps how far the
+//! furthest went, which is how far a look-up goes. The 4-tuple is in the record: whoever looks up compares it there.
 //!
 //! A burst is looked up in stages: `hash` and `prefetch` for all, then `candidate` for all (and a prefetch of the records),
 //! then `find` for each. What find returns is a hint as long as `change_count` of its hash has not moved.
@@ -11,13 +11,13 @@
 //! Chosen 4-tuples (T30): the hash is SipHash-1-3 with a secret key, so that a peer cannot know which of its 4-tuples
 //! share a bucket. A flood of n of them probes like n random ones.
 
+use super::keyed_hash::KeyedHash;
 use crate::four_tuple::FourTuple;
 use crate::ids::Value;
 use crate::prefetch::prefetch;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::size_of;
-use siphasher::sip::SipHasher13;
 
 /// A 4-tuple's keyed hash in one index. The high bits name the home bucket, the low eight the tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,7 +31,7 @@ pub struct Full;
 /// The map from 4-tuples to records. It never grows, moves or rehashes an entry.
 pub struct Index {
     buckets: Vec<Bucket>,
-    key: SipHasher13,
+    key: KeyedHash,
     len: u32,
     entries_max: u32,
 }
@@ -39,12 +39,7 @@ pub struct Index {
 impl Index {
     /// An index for `entries_max` entries, four fifths of its places. `key` must be secret and random.
     pub fn new(entries_max: u32, key: (u64, u64)) -> Index {
-        Index {
-            buckets: vec![Bucket::EMPTY; bucket_count(entries_max)],
-            key: SipHasher13::new_with_keys(key.0, key.1),
-            len: 0,
-            entries_max,
-        }
+        Index { buckets: vec![Bucket::EMPTY; bucket_count(entries_max)], key: KeyedHash::new(key), len: 0, entries_max }
     }
 
     /// Bytes that an index for `entries_max` entries takes.
@@ -55,8 +50,7 @@ impl Index {
     /// The keyed hash of a 4-tuple.
     #[inline]
     pub fn hash(&self, tuple: &FourTuple) -> Hash {
-        let (key, used) = tuple.key_bytes();
-        Hash(self.key.hash(&key[..used]))
+        Hash(self.key.hash(tuple))
     }
 
     /// Asks the processor to load the home bucket of `hash`.
@@ -75,13 +69,13 @@ impl Index {
     #[inline]
     pub fn find(&self, hash: Hash, is_it: impl Fn(Value) -> bool) -> Option<Value> {
         let mut at = self.home(hash);
-        for _ in 0..self.buckets.len() {
+        for _ in 0..self.probes(at) {
             let bucket = &self.buckets[at];
             let found = places(bucket.matches(hash.tag())).map(|place| bucket.values[place]).find(|&v| is_it(v));
-            if found.is_some() || bucket.passed == 0 {
+            if found.is_some() {
                 return found;
             }
-            at = self.after(at);
+            at = self.after(at, hash);
         }
         None
     }
@@ -92,17 +86,18 @@ impl Index {
             return Err(Full);
         }
         let home = self.home(hash);
-        let mut at = home;
-        // A fifth of the places is free: this ends.
+        let (mut at, mut distance) = (home, 0);
+        // A fifth of the places is free and every step leads through all buckets: this ends.
         let place = loop {
-            match places(self.buckets[at].matches(EMPTY)).next() {
-                Some(place) => break place,
-                None => self.buckets[at].pass(),
+            if let Some(place) = places(self.buckets[at].matches(EMPTY)).next() {
+                break place;
             }
-            at = self.after(at);
+            at = self.after(at, hash);
+            distance += 1;
         };
         self.buckets[at].tags[place] = hash.tag();
         self.buckets[at].values[place] = value;
+        self.buckets[home].sent(distance);
         self.buckets[home].changed();
         self.len += 1;
         Ok(())
@@ -110,7 +105,7 @@ impl Index {
 
     /// Puts `new` in the place of `old`; `false` if `old` is not there.
     pub fn replace(&mut self, hash: Hash, old: Value, new: Value) -> bool {
-        let Some((at, place)) = self.place_of(hash, old) else { return false };
+        let Some((at, place, _)) = self.place_of(hash, old) else { return false };
         let home = self.home(hash);
         self.buckets[at].values[place] = new;
         self.buckets[home].changed();
@@ -119,14 +114,10 @@ impl Index {
 
     /// Removes an entry; `false` if it is not there.
     pub fn remove(&mut self, hash: Hash, value: Value) -> bool {
-        let Some((end, place)) = self.place_of(hash, value) else { return false };
-        self.buckets[end].tags[place] = EMPTY;
+        let Some((at, place, distance)) = self.place_of(hash, value) else { return false };
         let home = self.home(hash);
-        let mut at = home;
-        while at != end {
-            self.buckets[at].unpass();
-            at = self.after(at);
-        }
+        self.buckets[at].tags[place] = EMPTY;
+        self.buckets[home].lost(distance);
         self.buckets[home].changed();
         self.len -= 1;
         true
@@ -155,30 +146,31 @@ impl Index {
         (self.buckets.len() * size_of::<Bucket>()) as u64
     }
 
-    /// The most buckets that a look-up of an absent 4-tuple may read now. Reads the whole index: for tests and metrics.
+    /// The most buckets that a look-up may read now. Reads the whole index: for tests and metrics.
     pub fn longest_probe(&self) -> u32 {
-        let (mut longest, mut run) = (0, 0);
-        // Twice around, so that a run across the end counts whole.
-        for bucket in self.buckets.iter().chain(&self.buckets).take(2 * self.buckets.len()) {
-            run = if bucket.passed == 0 { 0 } else { run + 1 };
-            longest = longest.max(run + 1);
-        }
-        longest.min(self.buckets.len() as u32)
+        (0..self.buckets.len()).map(|home| self.probes(home) as u32).max().unwrap_or(0)
     }
 
-    fn place_of(&self, hash: Hash, value: Value) -> Option<(usize, usize)> {
+    /// Bucket, place in it, and distance from home in steps.
+    fn place_of(&self, hash: Hash, value: Value) -> Option<(usize, usize, usize)> {
         let mut at = self.home(hash);
-        for _ in 0..self.buckets.len() {
+        for distance in 0..self.probes(at) {
             let bucket = &self.buckets[at];
             if let Some(place) = places(bucket.matches(hash.tag())).find(|&place| bucket.values[place] == value) {
-                return Some((at, place));
+                return Some((at, place, distance));
             }
-            if bucket.passed == 0 {
-                return None;
-            }
-            at = self.after(at);
+            at = self.after(at, hash);
         }
         None
+    }
+
+    /// Buckets in which an entry with this home can be.
+    #[inline]
+    fn probes(&self, home: usize) -> usize {
+        match self.buckets[home].reach {
+            u8::MAX => self.buckets.len(),
+            reach => usize::from(reach) + 1,
+        }
     }
 
     /// The home bucket: the hash as a fraction of 2^64, scaled to the number of buckets.
@@ -187,9 +179,10 @@ impl Index {
         ((u128::from(hash.0) * self.buckets.len() as u128) >> 64) as usize
     }
 
+    /// The bucket that an entry goes on to. The number of buckets is odd, so a power of two leads through all of them.
     #[inline]
-    fn after(&self, at: usize) -> usize {
-        if at + 1 == self.buckets.len() { 0 } else { at + 1 }
+    fn after(&self, at: usize, hash: Hash) -> usize {
+        (at + hash.step()) % self.buckets.len()
     }
 }
 
@@ -197,6 +190,11 @@ impl Hash {
     /// The hash as a number below `bound`, for uses beside the index.
     pub(super) const fn below(self, bound: u32) -> u32 {
         (((self.0 >> 32) * bound as u64) >> 32) as u32
+    }
+
+    #[inline]
+    const fn step(self) -> usize {
+        1 << (self.0 >> 8 & (STEPS - 1))
     }
 
     #[inline]
@@ -214,14 +212,16 @@ struct Bucket {
     tags: [u8; PLACES],
     /// Moves with every change to an entry whose home is here.
     change_count: u16,
-    /// Entries that found this bucket full and lie further on. Once at its maximum it stays there, which is safe.
-    passed: u16,
+    /// Entries whose home is here and that lie elsewhere. Once at its maximum it stays there, which is safe.
+    away: u8,
+    /// Steps to the furthest of those since there were none; at its maximum it means all buckets.
+    reach: u8,
     values: [Value; PLACES],
 }
 
 impl Bucket {
     const EMPTY: Bucket =
-        Bucket { tags: [EMPTY; PLACES], change_count: 0, passed: 0, values: [Value::from_bits(0); PLACES] };
+        Bucket { tags: [EMPTY; PLACES], change_count: 0, away: 0, reach: 0, values: [Value::from_bits(0); PLACES] };
 
     /// A bit (the top one of each byte) for every place whose tag is `tag`.
     #[inline]
@@ -238,15 +238,23 @@ impl Bucket {
         self.change_count = self.change_count.wrapping_add(1);
     }
 
+    /// Notes an entry that was put `distance` steps away.
     #[inline]
-    const fn pass(&mut self) {
-        self.passed = self.passed.saturating_add(1);
+    fn sent(&mut self, distance: usize) {
+        if distance > 0 {
+            self.away = self.away.saturating_add(1);
+            self.reach = self.reach.max(u8::try_from(distance).unwrap_or(u8::MAX));
+        }
     }
 
+    /// Notes that an entry `distance` steps away is gone.
     #[inline]
-    const fn unpass(&mut self) {
-        if self.passed != u16::MAX {
-            self.passed = self.passed.saturating_sub(1);
+    const fn lost(&mut self, distance: usize) {
+        if distance > 0 && self.away != u8::MAX {
+            self.away = self.away.saturating_sub(1);
+            if self.away == 0 {
+                self.reach = 0;
+            }
         }
     }
 }
@@ -264,15 +272,18 @@ fn places(mut matches: u128) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Buckets for `entries_max` entries at a load of four fifths, at least one.
+/// Buckets for `entries_max` entries at a load of four fifths: an odd number.
 const fn bucket_count(entries_max: u32) -> usize {
     let places = (entries_max as u64 * 5).div_ceil(4);
     let buckets = places.div_ceil(PLACES as u64);
-    if buckets == 0 { 1 } else { buckets as usize }
+    buckets as usize | 1
 }
 
 /// Entries per bucket: what a cache line holds beside the two counts.
 const PLACES: usize = 12;
+
+/// How many steps there are past a full bucket, a power of two. Fewer let runs of full buckets grow, more leave the page.
+const STEPS: u64 = 8;
 
 /// The tag of a place without an entry.
 const EMPTY: u8 = 0;
@@ -310,7 +321,7 @@ mod tests {
         ) {
             let mut index = Index::new(max, key);
             // Either real hashes, or hashes of which many share a home and a tag.
-            let hash_of = |index: &Index, n: u32| if same_home { Hash(u64::from(n % 3) << 61 | u64::from(n % 2)) } else { index.hash(&tuple(n)) };
+            let hash_of = |index: &Index, n: u32| if same_home { Hash(u64::from(n % 3) << 61 | u64::from(n % 2) | u64::from(n % 8) << 8) } else { index.hash(&tuple(n)) };
             let mut model: HashMap<u32, Value> = HashMap::new();
             for (op, n, number) in ops {
                 let hash = hash_of(&index, n);
@@ -349,7 +360,7 @@ mod tests {
             for (n, old) in model {
                 prop_assert!(index.remove(hash_of(&index, n), old));
             }
-            prop_assert!(index.buckets.iter().all(|bucket| bucket.passed == 0 && bucket.tags == [EMPTY; PLACES]));
+            prop_assert!(index.buckets.iter().all(|bucket| bucket.reach == 0 && bucket.tags == [EMPTY; PLACES]));
         }
     }
 
@@ -361,8 +372,8 @@ mod tests {
         }
         assert_eq!(index.insert(index.hash(&tuple(FLOOD)), value(FLOOD)), Err(Full));
         assert!((0..FLOOD).all(|n| index.find(index.hash(&tuple(n)), |v| v.number() == n).is_some()));
-        assert!(index.longest_probe() <= 64, "{}", index.longest_probe());
-        assert!(index.bytes() <= u64::from(FLOOD) * 667 / 100 + 64);
+        assert!(index.longest_probe() <= 20, "{}", index.longest_probe());
+        assert!(index.bytes() <= u64::from(FLOOD) * 667 / 100 + 128);
         assert_eq!(index.bytes(), Index::bill(FLOOD));
     }
 
@@ -382,15 +393,26 @@ mod tests {
     }
 
     #[test]
-    fn overflow_count_at_its_maximum_stays_and_loses_nothing() {
-        let mut index = Index::new(24, (1, 2));
+    fn counts_at_their_maximum_stay_and_lose_nothing() {
+        let mut index = Index::new(6000, (1, 2));
         let home = Hash(7);
-        index.buckets[0].passed = u16::MAX - 1;
-        (0..15).for_each(|n| index.insert(home, value(n)).unwrap());
-        assert_eq!(index.buckets[0].passed, u16::MAX);
-        assert!((0..15).all(|n| index.find(home, |v| v.number() == n).is_some()));
-        (0..15).for_each(|n| assert!(index.remove(home, value(n))));
-        assert_eq!((index.find(home, |_| true), index.buckets[0].passed), (None, u16::MAX));
+        (0..4000).for_each(|n| index.insert(home, value(n)).unwrap());
+        assert_eq!((index.buckets[0].away, index.buckets[0].reach), (u8::MAX, u8::MAX));
+        assert!((0..4000).all(|n| index.find(home, |v| v.number() == n).is_some()));
+        (0..4000).for_each(|n| assert!(index.remove(home, value(n))));
+        assert_eq!((index.find(home, |_| true), index.buckets[0].reach), (None, u8::MAX));
+    }
+
+    #[test]
+    fn probes_stay_short_while_entries_come_and_go_at_the_bound() {
+        let mut index = Index::new(FLOOD, (3, 4));
+        for n in 0..5 * FLOOD {
+            if n >= FLOOD {
+                assert!(index.remove(index.hash(&tuple(n - FLOOD)), value(n - FLOOD)));
+            }
+            index.insert(index.hash(&tuple(n)), value(n)).unwrap();
+        }
+        assert!(index.longest_probe() <= 24, "{}", index.longest_probe());
     }
 
     #[test]

@@ -75,18 +75,16 @@ impl PortPool {
         true
     }
 
-    /// The two oldest ports, without taking them.
-    pub fn front_two(&self, queue: &PortQueue) -> (Option<u16>, Option<u16>) {
-        if queue.is_empty() {
-            return (None, None);
-        }
-        let (head, first) = (&self.nodes[queue.head as usize], usize::from(queue.first));
-        let second = match queue.len {
-            1 => None,
-            _ if first + 1 < PORTS => Some(head.ports[first + 1]),
-            _ => Some(self.nodes[head.next as usize].ports[0]),
-        };
-        (Some(head.ports[first]), second)
+    /// The ports of a queue, the oldest first.
+    pub fn iter(&self, queue: &PortQueue) -> impl Iterator<Item = u16> {
+        let (mut node, mut at) = (queue.head, usize::from(queue.first));
+        (0..queue.len).map(move |_| {
+            if at == PORTS {
+                (node, at) = (self.nodes[node as usize].next, 0);
+            }
+            at += 1;
+            self.nodes[node as usize].ports[at - 1]
+        })
     }
 
     /// Takes the oldest port.
@@ -130,3 +128,65 @@ const PORTS: usize = 30;
 
 const _: () = assert!(size_of::<Node>() == 64);
 const _: () = assert!(size_of::<PortQueue>() == 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    proptest! {
+        #[test]
+        fn any_operations_agree_with_two_deques(
+            nodes in 0..5u32,
+            ops in proptest::collection::vec((0..5u8, 0..2usize, 1..70usize), 1..100),
+        ) {
+            let mut pool = PortPool::new(nodes * PORTS as u32);
+            let mut queues = [PortQueue::default(); 2];
+            let mut models = [VecDeque::new(), VecDeque::new()];
+            let mut next_port = 0u16;
+            for (op, which, times) in ops {
+                let (queue, model) = (&mut queues[which], &mut models[which]);
+                match op {
+                    0 | 1 => for _ in 0..times {
+                        next_port = next_port.wrapping_add(1);
+                        if pool.push(queue, next_port) { model.push_back(next_port) }
+                    }
+                    2 | 3 => for _ in 0..times {
+                        prop_assert!(pool.iter(queue).eq(model.iter().copied()));
+                        prop_assert_eq!(pool.pop(queue), model.pop_front());
+                    }
+                    _ => {
+                        pool.clear(queue);
+                        model.clear();
+                    }
+                }
+                prop_assert_eq!((queue.len() as usize, queue.is_empty()), (model.len(), model.is_empty()));
+                prop_assert_eq!(free_nodes(&pool) + nodes_of(&pool, &queues[0]) + nodes_of(&pool, &queues[1]), nodes);
+            }
+        }
+    }
+
+    fn free_nodes(pool: &PortPool) -> u32 {
+        let next = |&node: &u32| pool.nodes.get(node as usize).map(|node| node.next);
+        std::iter::successors(Some(pool.free), next).count() as u32 - 1
+    }
+
+    fn nodes_of(pool: &PortPool, queue: &PortQueue) -> u32 {
+        let mut node = queue.head;
+        let mut count = u32::from(!queue.is_empty());
+        while node != queue.tail {
+            node = pool.nodes[node as usize].next;
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn push_fails_only_for_want_of_a_node() {
+        let mut pool = PortPool::new(31);
+        let mut queue = PortQueue::default();
+        assert_eq!((0..100).filter(|&port| pool.push(&mut queue, port)).count(), 60);
+        assert!(!PortPool::new(0).push(&mut PortQueue::default(), 1));
+    }
+}

@@ -46,7 +46,10 @@ impl Steering {
             Mode::Skb | Mode::Drv => attach_as(&mut program, &interface, mode),
         }?;
         let interface = Interface::query(&interface.name)?;
-        let mode = interface.attached.ok_or_else(|| XdpError::NoBpfLink { interface: interface.name.clone() })?;
+        let mode = interface.attached.ok_or_else(|| {
+            let source = io::Error::other("it does not show the XDP program that it has just attached");
+            XdpError::Query { interface: interface.name.clone(), source }
+        })?;
         Ok(Steering { interface, mode, _attachment: attachment, program })
     }
 

@@ -1,0 +1,95 @@
+#!/bin/bash
+# Connections per second of synfin, of the kernel's TCP and of the wire itself, side by side. Does all set-up and removes it.
+set -u
+
+usage() {
+    cat <<'HELP'
+usage: bench/cps.sh [OPTIONS]
+
+Joins two network namespaces by a veth pair and measures, in turn and in several rounds, how many TCP connections per second
+  synfin   a synfin client and a synfin server on AF_XDP, a core each
+  kernel   the kernel's own TCP on the same wire, cores, payload, closer and addresses
+  echo     a raw AF_XDP echo: the limit of the wire
+open, carry a checked 64-byte request and response, and close, with TIME-WAIT of 60 s kept. Needs root.
+
+  --quick                  under 30 s: rounds of 1.5 s
+  --closer client|server   who closes first, and so keeps TIME-WAIT [client]
+  --json FILE              write the result to FILE
+  --duration S             measured window of each round, s [5, with --quick 1.5]
+  --rounds N               rounds of each stack [3]
+  --conns N                connections in flight [256]
+  --src-ips N              source addresses of the client [as many as the 4-tuples need, at least 64]
+  --mode auto|skb|drv      how the XDP program is attached [auto]
+  --cpus A,B               CPUs of the client and of the server [0,1]
+  --stack LIST             what to run, in this order [synfin,kernel,echo]
+  --keep                   leave the last pair of namespaces for inspection
+  -h, --help               this text
+
+Examples:
+  bench/cps.sh                                  everything, about a minute
+  bench/cps.sh --quick --json result.json       for a first look and for CI
+  bench/cps.sh --closer server --mode drv       the server closes first, native XDP
+  bench/cps.sh --stack kernel --rounds 5        the baseline alone
+
+Exit codes: 0 ok, 1 failed or errors were counted, 2 usage, 3 the environment is not ready, 130 interrupted.
+HELP
+}
+
+die() {
+    local code=$1
+    shift
+    echo "cps.sh: $*" >&2
+    exit "$code"
+}
+
+keep=no
+for option in "$@"; do
+    case "$option" in
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    --keep) keep=yes ;;
+    esac
+done
+
+[ "$(id -u)" -eq 0 ] || die 3 "root is needed for namespaces and AF_XDP: run it with sudo"
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || die 3 "cannot find the project"
+[ ! -x "$top/scripts/setup.sh" ] || "$top/scripts/setup.sh" || exit
+command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+command -v cargo >/dev/null || die 3 "cargo is not installed: install Rust from https://rustup.rs"
+for tool in ip ethtool; do
+    command -v "$tool" >/dev/null || die 3 "$tool is not installed: install iproute2 and ethtool"
+done
+
+(cd "$top" && cargo build --release --features bench --bin synfin-bench) || die 1 "the build failed"
+
+client="synfin-cps-a-$$"
+server="synfin-cps-b-$$"
+bench=
+
+# shellcheck disable=SC2317,SC2329 # called by the trap
+clean_up() {
+    trap '' INT TERM HUP
+    if [ -n "$bench" ]; then
+        kill -TERM "$bench" 2>/dev/null
+        wait "$bench" 2>/dev/null
+    fi
+    if [ "$keep" = yes ]; then
+        echo "kept: namespaces $client and $server; remove them with: bench/wire.sh down $client $server" >&2
+    else
+        "$top/bench/wire.sh" down "$client" "$server"
+    fi
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# In the background, so that a signal to this script alone is acted on at once.
+"${CARGO_TARGET_DIR:-$top/target}/release/synfin-bench" cps \
+    --netns-a "$client" --netns-b "$server" --wire "$top/bench/wire.sh" "$@" &
+bench=$!
+wait "$bench"
+code=$?
+bench=
+exit "$code"

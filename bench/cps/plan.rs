@@ -1,0 +1,163 @@
+//! What will be run: durations, addresses, and enough 4-tuples that nobody waits for a port.
+
+use super::CpsArgs;
+use crate::failure::Failure;
+use crate::role::Closer;
+use serde::Serialize;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// The run, with every default filled in.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Rounds of every stack.
+    pub rounds: u32,
+    /// Measured window of a round, s.
+    pub duration_s: f64,
+    /// Time before the window, s.
+    pub warmup_s: f64,
+    /// Connections in flight.
+    pub conns: u32,
+    /// Who closes first.
+    pub closer: Closer,
+    /// CPU of the client and of the server.
+    pub cpus: (usize, usize),
+    /// 4-tuples.
+    pub tuples: Tuples,
+}
+
+/// The 4-tuples that a round has, and how many it needs.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub(crate) struct Tuples {
+    /// Local ports of the client.
+    pub ports: u64,
+    /// Source addresses of the client.
+    pub sources: u64,
+    /// Addresses and ports of the server.
+    pub destinations: u64,
+    /// Connections/s that they are meant for.
+    pub rate_max: u64,
+    /// What a tuple stays taken for, s: the round, at most 2MSL.
+    pub held_s: f64,
+}
+
+impl Plan {
+    /// The plan for these options.
+    pub(crate) fn new(args: &CpsArgs) -> Result<Plan, Failure> {
+        let duration_s = args.duration.unwrap_or(if args.quick { 1.5 } else { 5.0 });
+        if !duration_s.is_finite() || !(0.1..=86_400.0).contains(&duration_s) {
+            return Err(Failure::usage(format!("--duration {duration_s}: give seconds from 0.1 to 86400")));
+        }
+        let warmup_s = if args.quick { 0.2 } else { 0.5 };
+        let tuples = Tuples::enough(warmup_s + duration_s, args.src_ips.map(u64::from));
+        let &[client, server] = args.cpus.as_slice() else {
+            return Err(Failure::usage("--cpus: give two CPUs, the client's and the server's, as in --cpus 0,1"));
+        };
+        if client == server {
+            return Err(Failure::usage(format!("--cpus {client},{server}: client and server need a CPU each")));
+        }
+        let (rounds, conns, closer) = (args.rounds, args.conns, args.closer);
+        Ok(Plan { rounds, duration_s, warmup_s, conns, closer, cpus: (client, server), tuples })
+    }
+
+    /// Where the server listens.
+    pub(crate) fn server(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(SERVER, PORT)
+    }
+
+    /// TIME-WAIT places that the closing end needs: every tuple may be in TIME-WAIT.
+    pub(crate) fn time_wait_places(&self) -> u32 {
+        let needed = self.tuples.needed(self.tuples.rate_max as f64).min(self.tuples.count());
+        u32::try_from(needed).unwrap_or(u32::MAX)
+    }
+
+    /// Window of a single echo run, s: all of them together take as long as a round of a stack.
+    pub(crate) fn echo_s(&self, runs: usize) -> f64 {
+        (self.duration_s / runs.max(1) as f64).max(ECHO_MIN_S)
+    }
+}
+
+impl Tuples {
+    /// Tuples for a run of `run_s` seconds; the number of source addresses follows from it unless it is given.
+    pub(crate) fn enough(run_s: f64, sources: Option<u64>) -> Tuples {
+        let ports = u64::from(PORTS.1 - PORTS.0) + 1;
+        let held_s = run_s.min(TWO_MSL_S);
+        let mut tuples = Tuples { ports, sources: 1, destinations: 1, rate_max: RATE_MAX, held_s };
+        let needed = tuples.needed(RATE_MAX as f64).div_ceil(ports);
+        tuples.sources = sources.unwrap_or(needed.clamp(u64::from(SOURCES_MIN), u64::from(SOURCES_MAX)));
+        tuples
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.ports * self.sources * self.destinations
+    }
+
+    /// How many a rate of `rate` connections/s needs: half as many again as it uses while they are held.
+    pub(crate) fn needed(&self, rate: f64) -> u64 {
+        (1.5 * rate * self.held_s).ceil() as u64
+    }
+
+    /// The computation for a rate, with its verdict.
+    pub(crate) fn text(&self, rate: f64) -> String {
+        let (count, needed) = (self.count(), self.needed(rate));
+        format!(
+            "{} ports x {} sources x {} destination = {count} 4-tuples {} 1.5 x {rate:.0}/s x {:.1} s = {needed}{}",
+            self.ports,
+            self.sources,
+            self.destinations,
+            if count >= needed { ">=" } else { "<" },
+            self.held_s,
+            if count >= needed { "" } else { ": TOO FEW, raise --src-ips" },
+        )
+    }
+}
+
+/// Address of the server; `wire.sh` sets the same for the kernel's rounds.
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// First source address of the client: all of 10.77.128.0/17 is the client's in `wire.sh`.
+pub(crate) const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 77, 128, 1);
+/// The part of the network that is the client's own.
+pub(crate) const CLIENT_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 77, 128, 0);
+/// Bits of that prefix.
+pub(crate) const CLIENT_NETWORK_BITS: u8 = 17;
+/// Prefix that server and sources have in common, bits.
+pub(crate) const PREFIX_BITS: u8 = 16;
+/// Port of the server.
+const PORT: u16 = 7000;
+/// Local ports of the client; `wire.sh` sets the same range.
+pub(crate) const PORTS: (u16, u16) = (1024, 65_535);
+/// Fewest source addresses by default: the kernel's connect() prefers ports of one parity, and few sources make it search.
+pub(crate) const SOURCES_MIN: u32 = 64;
+/// Most source addresses: the client's half of the prefix, less the first and the last.
+pub(crate) const SOURCES_MAX: u32 = 32_766;
+/// How long TIME-WAIT holds a tuple, s (RFC 9293 3.4.2 with the MSL that Linux and synfin use).
+const TWO_MSL_S: f64 = 60.0;
+/// Connections/s that the tuples must suffice for. Above what a wire between two cores carries.
+const RATE_MAX: u64 = 450_000;
+/// Shortest echo run that still gives a rate, s.
+const ECHO_MIN_S: f64 = 0.3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tuples_follow_from_rate_and_duration() {
+        let short = Tuples::enough(5.5, None);
+        assert_eq!((short.ports, short.sources), (64_512, 64));
+        assert_eq!(short.count(), 4_128_768);
+        assert_eq!(short.needed(100_000.0), 825_000);
+        let long = Tuples::enough(600.0, None);
+        assert_eq!(long.held_s, 60.0);
+        assert!(long.count() >= long.needed(RATE_MAX as f64));
+        assert!(long.sources > 64 && long.sources <= u64::from(SOURCES_MAX));
+    }
+
+    #[test]
+    fn too_few_tuples_are_said_to_be() {
+        let few = Tuples::enough(60.0, Some(1));
+        assert_eq!(few.count(), 64_512);
+        assert!(few.text(40_000.0).contains("TOO FEW"));
+        assert!(few.text(700.0).ends_with(">= 1.5 x 700/s x 60.0 s = 63000"));
+    }
+}

@@ -1,0 +1,320 @@
+//! The result of a run, as it goes to `--json`.
+
+use super::machine::Machine;
+use super::plan::Tuples;
+use super::rounds::{Echo, Round};
+use super::statistics::{Spread, ratio};
+use crate::WAITED;
+use crate::lines::{Final, Latency};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Everything that was measured. Numbers are medians of the rounds unless they say otherwise.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Report {
+    /// Version of this layout.
+    pub schema_version: u32,
+    /// Where.
+    pub machine: Machine,
+    /// The XDP mode that the binds really got; `null` when nothing was bound.
+    pub mode: Option<String>,
+    /// The options, defaults filled in.
+    pub flags: Flags,
+    /// Segments of one connection of synfin, counted from the wire.
+    pub segments_per_connection: Option<f64>,
+    /// The stacks.
+    pub stacks: Stacks,
+    /// What the wire allows.
+    pub limit: Option<Limit>,
+    /// Ratios of medians.
+    pub ratios: Ratios,
+}
+
+/// The options of the run.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Flags {
+    /// Who closed first.
+    pub closer: String,
+    /// Measured window of a round, s.
+    pub duration_s: f64,
+    /// Time before the window, s.
+    pub warmup_s: f64,
+    /// Rounds.
+    pub rounds: u32,
+    /// Connections in flight.
+    pub conns: u32,
+    /// The XDP mode asked for.
+    pub mode: String,
+    /// CPUs of client and server.
+    pub cpus: (usize, usize),
+    /// 4-tuples.
+    pub tuples: Tuples,
+}
+
+/// Both stacks; `null` for one that was not run.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub(crate) struct Stacks {
+    /// This stack.
+    pub synfin: Option<StackReport>,
+    /// The kernel's TCP.
+    pub kernel: Option<StackReport>,
+}
+
+/// One stack.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct StackReport {
+    /// Connections per second, median.
+    pub connections_per_second: f64,
+    /// The same with its spread.
+    pub connections_per_second_spread: Spread,
+    /// The same, round by round.
+    pub connections_per_second_rounds: Vec<f64>,
+    /// Connect latency, medians of each percentile.
+    pub connect_latency_us: Latency,
+    /// Connections completed, all rounds from start to end.
+    pub connections_total: u64,
+    /// Errors of both ends, all rounds.
+    pub errors: u64,
+    /// The same by end and kind.
+    pub errors_by_kind: BTreeMap<String, u64>,
+    /// TIME-WAIT entries made, both ends, all rounds.
+    pub time_wait_created: u64,
+    /// TIME-WAIT entries that lasted 2MSL within their round.
+    pub time_wait_expired: u64,
+    /// TIME-WAIT entries that ended early or were never made for want of room.
+    pub time_wait_evicted: u64,
+    /// Segments of one connection, counted from the wire.
+    pub segments_per_connection: f64,
+    /// Counters of both ends, all rounds.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// The best raw echo.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Limit {
+    /// Frames per second, both directions added, median.
+    pub frames_per_second: f64,
+    /// That divided by the segments of a connection; `null` when synfin was not run.
+    pub connections_per_second: Option<f64>,
+    /// The frames per second with their spread.
+    pub frames_per_second_spread: Spread,
+    /// Batch and window of the best echo of each round.
+    pub best: Vec<(u32, u32)>,
+}
+
+/// Ratios of medians; `null` when one side was not run.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub(crate) struct Ratios {
+    /// Connections per second of synfin and of the kernel.
+    pub synfin_to_kernel: Option<f64>,
+    /// Connections per second of synfin and of the limit.
+    pub synfin_to_limit: Option<f64>,
+}
+
+impl Report {
+    /// The report of these rounds.
+    pub(crate) fn new(machine: Machine, flags: Flags, synfin: &[Round], kernel: &[Round], echo: &[Echo]) -> Report {
+        let stacks = Stacks { synfin: StackReport::new(synfin), kernel: StackReport::new(kernel) };
+        let segments_per_connection = stacks.synfin.as_ref().map(|synfin| synfin.segments_per_connection);
+        let limit = Limit::new(echo, segments_per_connection);
+        let rate = |stack: &Option<StackReport>| stack.as_ref().map(|stack| stack.connections_per_second);
+        let limit_rate = limit.as_ref().and_then(|limit| limit.connections_per_second);
+        let ratios = Ratios {
+            synfin_to_kernel: ratio(rate(&stacks.synfin), rate(&stacks.kernel)),
+            synfin_to_limit: ratio(rate(&stacks.synfin), limit_rate),
+        };
+        let modes = synfin.iter().map(|round| &round.mode).chain(echo.iter().map(|echo| &echo.mode));
+        let mode = modes.flatten().next().cloned();
+        Report { schema_version: SCHEMA_VERSION, machine, mode, flags, segments_per_connection, stacks, limit, ratios }
+    }
+
+    /// Errors of all stacks.
+    pub(crate) fn errors_total(&self) -> u64 {
+        [&self.stacks.synfin, &self.stacks.kernel].into_iter().flatten().map(|stack| stack.errors).sum()
+    }
+}
+
+impl StackReport {
+    /// The stack's rounds taken together; `None` without any.
+    fn new(rounds: &[Round]) -> Option<StackReport> {
+        let each: Vec<f64> = rounds.iter().map(Round::connections_per_second).collect();
+        let spread = Spread::of(each.iter().copied())?;
+        let latencies: Vec<Latency> = rounds.iter().filter_map(|round| round.client.connect_latency_us).collect();
+        let percentile =
+            |of: fn(&Latency) -> f64| Spread::of(latencies.iter().map(of)).map_or(0.0, |spread| spread.median);
+        let ends = || rounds.iter().flat_map(|round| [("client", &round.client), ("server", &round.server)]);
+        let sum = |of: fn(&Final) -> u64| ends().map(|(_, end)| of(end)).sum();
+        Some(StackReport {
+            connections_per_second: spread.median,
+            connections_per_second_spread: spread,
+            connections_per_second_rounds: each,
+            connect_latency_us: Latency {
+                p50: percentile(|latency| latency.p50),
+                p99: percentile(|latency| latency.p99),
+                p999: percentile(|latency| latency.p999),
+            },
+            connections_total: rounds.iter().map(|round| round.client.connections_total).sum(),
+            errors: rounds.iter().map(Round::errors_total).sum(),
+            errors_by_kind: added(ends().map(|(end, result)| (end, &result.errors))),
+            time_wait_created: sum(|end| end.time_wait.created),
+            time_wait_expired: sum(|end| end.time_wait.expired),
+            time_wait_evicted: sum(|end| end.time_wait.evicted),
+            segments_per_connection: Spread::of(rounds.iter().map(Round::segments_per_connection))?.median,
+            counters: added(ends().map(|(end, result)| (end, &result.counters))),
+        })
+    }
+
+    /// The longest that one end had to wait for its CPU, as a part of `run_s` seconds.
+    pub(crate) fn waited_for_cpu(&self, run_s: f64) -> f64 {
+        let waited =
+            ["client", "server"].map(|end| self.counters.get(&format!("{end}.{WAITED}")).copied().unwrap_or(0));
+        waited.into_iter().max().unwrap_or(0) as f64 / 1000.0 / run_s.max(f64::MIN_POSITIVE)
+    }
+
+    /// Whether the kernel skipped TIME-WAIT because its table was full.
+    pub(crate) fn time_wait_overflowed(&self) -> bool {
+        self.counters.iter().any(|(name, count)| name.ends_with("TCPTimeWaitOverflow") && *count > 0)
+    }
+}
+
+impl Limit {
+    fn new(rounds: &[Echo], segments_per_connection: Option<f64>) -> Option<Limit> {
+        let spread = Spread::of(rounds.iter().map(|echo| echo.frames_per_second))?;
+        Some(Limit {
+            frames_per_second: spread.median,
+            connections_per_second: ratio(Some(spread.median), segments_per_connection),
+            frames_per_second_spread: spread,
+            best: rounds.iter().map(|echo| (echo.batch, echo.window)).collect(),
+        })
+    }
+}
+
+/// Sums by `end.name`.
+fn added<'a>(maps: impl Iterator<Item = (&'static str, &'a BTreeMap<String, u64>)>) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (end, map) in maps {
+        for (name, count) in map {
+            *sums.entry(format!("{end}.{name}")).or_insert(0) += count;
+        }
+    }
+    sums
+}
+
+/// Version of the layout of [`Report`]: raised when a field changes its meaning or goes away.
+const SCHEMA_VERSION: u32 = 1;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::lines::TimeWait;
+
+    pub(in crate::cps) fn round(connections: u64, errors: u64) -> Round {
+        let client = Final {
+            connections,
+            seconds: 2.0,
+            connections_total: connections + 10,
+            errors: if errors > 0 { [("reset".to_string(), errors)].into() } else { BTreeMap::new() },
+            connect_latency_us: Some(Latency { p50: 10.0, p99: 20.0, p999: connections as f64 }),
+            frames_total: 7 * (connections + 10),
+            time_wait: TimeWait { created: connections + 10, expired: 0, evicted: 0 },
+            counters: [("Tcp.ActiveOpens".to_string(), connections)].into(),
+            ..Final::default()
+        };
+        Round { client, server: Final::default(), mode: Some("skb copy".into()) }
+    }
+
+    pub(in crate::cps) fn report() -> Report {
+        let tuples = Tuples::enough(5.0, None);
+        let flags = Flags {
+            closer: "client".into(),
+            duration_s: 2.0,
+            warmup_s: 0.5,
+            rounds: 3,
+            conns: 256,
+            mode: "auto".into(),
+            cpus: (0, 1),
+            tuples,
+        };
+        let synfin = [round(200_000, 0), round(400_000, 1), round(300_000, 0)];
+        let kernel = [round(50_000, 0), round(60_000, 0), round(40_000, 2)];
+        let echo =
+            |frames_per_second| Echo { frames_per_second, batch: 64, window: 256, mode: Some("skb copy".into()) };
+        Report::new(
+            Machine::read(),
+            flags,
+            &synfin,
+            &kernel,
+            &[echo(2_000_000.0), echo(2_100_000.0), echo(2_200_000.0)],
+        )
+    }
+
+    #[test]
+    fn ratios_are_ratios_of_medians() {
+        let report = report();
+        assert_eq!(report.ratios.synfin_to_kernel, Some(6.0));
+        assert_eq!(report.segments_per_connection, Some(7.0));
+        assert_eq!(report.limit.as_ref().and_then(|limit| limit.connections_per_second), Some(300_000.0));
+        assert_eq!(report.ratios.synfin_to_limit, Some(0.5));
+        assert_eq!(report.errors_total(), 3);
+    }
+
+    #[test]
+    fn json_has_the_promised_fields() {
+        let json = serde_json::to_value(report()).expect("serializes");
+        let keys = |pointer: &str| -> Vec<String> {
+            let object = json.pointer(pointer).and_then(|value| value.as_object()).expect(pointer);
+            object.keys().cloned().collect()
+        };
+        let top =
+            ["flags", "limit", "machine", "mode", "ratios", "schema_version", "segments_per_connection", "stacks"];
+        let mut found = keys("");
+        found.sort();
+        assert_eq!(found, top);
+        for stack in ["synfin", "kernel"] {
+            let found = keys(&format!("/stacks/{stack}"));
+            for field in [
+                "connections_per_second",
+                "connect_latency_us",
+                "errors",
+                "time_wait_created",
+                "time_wait_expired",
+                "time_wait_evicted",
+                "counters",
+            ] {
+                assert!(found.iter().any(|name| name == field), "{stack}.{field}");
+            }
+            assert!(
+                json.pointer(&format!("/stacks/{stack}/connections_per_second")).is_some_and(|value| value.is_number())
+            );
+            assert_eq!(keys(&format!("/stacks/{stack}/connect_latency_us")), ["p50", "p99", "p999"]);
+        }
+        for pointer in [
+            "/limit/frames_per_second",
+            "/limit/connections_per_second",
+            "/ratios/synfin_to_kernel",
+            "/ratios/synfin_to_limit",
+        ] {
+            assert!(json.pointer(pointer).is_some_and(|value| value.is_number()), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn stack_that_was_not_run_is_null() {
+        let report = Report::new(Machine::read(), report().flags, &[], &[round(10, 0)], &[]);
+        let json = serde_json::to_value(report).expect("serializes");
+        assert!(
+            json["stacks"]["synfin"].is_null() && json["limit"].is_null() && json["mode"].as_str() == Some("skb copy")
+                || json["mode"].is_null()
+        );
+        assert!(json["ratios"]["synfin_to_kernel"].is_null());
+        assert_eq!(json["stacks"]["kernel"]["connections_per_second"], 5.0);
+    }
+
+    #[test]
+    fn skipped_time_wait_is_noticed() {
+        let mut skipped = round(10, 0);
+        assert_eq!(StackReport::new(&[skipped.clone()]).map(|stack| stack.time_wait_overflowed()), Some(false));
+        skipped.client.counters.insert("TcpExt.TCPTimeWaitOverflow".into(), 1);
+        assert_eq!(StackReport::new(&[skipped]).map(|stack| stack.time_wait_overflowed()), Some(true));
+    }
+}

@@ -1,0 +1,140 @@
+//! What a role process tells the orchestrator: one JSON object per line on its standard output.
+
+use crate::proc::NetCounters;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+/// One line of a role.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Line {
+    /// Set up; a peer may start.
+    Ready(Ready),
+    /// About once a second.
+    Second(Second),
+    /// The result; the last line.
+    Final(Box<Final>),
+}
+
+/// What a role has obtained at start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    /// The XDP mode that the bind really got, e.g. `skb copy`; `None` for the kernel's stack.
+    pub mode: Option<String>,
+}
+
+/// What happened since the last such line.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Second {
+    /// Connections (frames, for an echo) per second.
+    pub per_second: f64,
+    /// Errors since the start.
+    pub errors: u64,
+}
+
+/// The result of a role.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Final {
+    /// Connections completed within the measured window, both payloads checked.
+    pub connections: u64,
+    /// Length of the measured window, s.
+    pub seconds: f64,
+    /// Connections completed from start to end, warm-up and drain included.
+    pub connections_total: u64,
+    /// Errors by kind.
+    pub errors: BTreeMap<String, u64>,
+    /// Connect latency within the measured window; `None` at a server.
+    pub connect_latency_us: Option<Latency>,
+    /// Frames that the interface sent and received from start to end.
+    pub frames_total: u64,
+    /// The XDP mode that the bind really got (an echo only; the others say so when they are ready).
+    pub mode: Option<String>,
+    /// Frames per second, both directions added (an echo only).
+    pub frames_per_second: f64,
+    /// TIME-WAIT of this end.
+    pub time_wait: TimeWait,
+    /// Every other counter that is not 0.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Percentiles, us.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Latency {
+    /// Median.
+    pub p50: f64,
+    /// 99 %.
+    pub p99: f64,
+    /// 99.9 %.
+    pub p999: f64,
+}
+
+/// TIME-WAIT entries of one end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct TimeWait {
+    /// Entries made.
+    pub created: u64,
+    /// Entries that ended after 2MSL.
+    pub expired: u64,
+    /// Entries that ended early, or connections that skipped TIME-WAIT because it was full.
+    pub evicted: u64,
+}
+
+impl TimeWait {
+    /// What the namespace's own TCP did between two readings `elapsed` apart.
+    ///
+    /// The kernel counts what it makes and what exists, not what ends: before 2MSL whatever is missing ended early.
+    pub(crate) fn of_kernel(before: &NetCounters, after: &NetCounters, elapsed: Duration) -> TimeWait {
+        let moved = |name: &str| after.get(name).saturating_sub(before.get(name));
+        let created = moved("TcpExt.TW") + moved("TcpExt.TWKilled");
+        let ended = (before.time_wait_now + created).saturating_sub(after.time_wait_now);
+        let (expired, early) = if elapsed < KERNEL_TIME_WAIT { (0, ended) } else { (ended, 0) };
+        TimeWait { created, expired, evicted: early + moved("TcpExt.TCPTimeWaitOverflow") }
+    }
+}
+
+impl Final {
+    /// All errors.
+    pub(crate) fn errors_total(&self) -> u64 {
+        self.errors.values().sum()
+    }
+}
+
+/// Writes one line. A reader that has gone away is no error: the role is about to be stopped.
+pub(crate) fn tell(line: &Line) {
+    if let Ok(text) = serde_json::to_string(line) {
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+}
+
+/// How long the kernel keeps TIME-WAIT (its 2MSL, a constant).
+const KERNEL_TIME_WAIT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_survive_the_pipe() {
+        let line =
+            Line::Final(Box::new(Final { connections: 3, errors: [("reset".into(), 2)].into(), ..Final::default() }));
+        let text = serde_json::to_string(&line).expect("serializes");
+        assert!(!text.contains('\n'));
+        let back: Line = serde_json::from_str(&text).expect("parses");
+        assert_eq!(back, line);
+        let Line::Final(result) = back else { panic!("no final line") };
+        assert_eq!(result.errors_total(), 2);
+    }
+
+    #[test]
+    fn kernel_time_wait_is_what_exists_and_what_has_ended() {
+        let mut after = NetCounters { time_wait_now: 90, ..NetCounters::default() };
+        after.values.insert("TcpExt.TW".into(), 100);
+        after.values.insert("TcpExt.TCPTimeWaitOverflow".into(), 5);
+        let of = |seconds| TimeWait::of_kernel(&NetCounters::default(), &after, Duration::from_secs(seconds));
+        assert_eq!(of(5), TimeWait { created: 100, expired: 0, evicted: 15 });
+        assert_eq!(of(70), TimeWait { created: 100, expired: 10, evicted: 5 });
+    }
+}

@@ -1,0 +1,140 @@
+//! What the kernel publishes about the namespace that this process is in: `/proc/net` and the interface's own statistics.
+
+use crate::failure::Failure;
+use std::collections::BTreeMap;
+use std::fs;
+
+/// TCP counters of the namespace, by `Table.Name` as in `/proc/net/snmp` and `/proc/net/netstat`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct NetCounters {
+    /// Counters.
+    pub values: BTreeMap<String, u64>,
+    /// TIME-WAIT entries that exist now.
+    pub time_wait_now: u64,
+}
+
+impl NetCounters {
+    /// Reads the counters of this process's namespace.
+    pub(crate) fn read() -> Result<NetCounters, Failure> {
+        let mut values = BTreeMap::new();
+        parse_tables(&text("/proc/net/snmp")?, &mut values);
+        parse_tables(&text("/proc/net/netstat")?, &mut values);
+        values.retain(|name, _| name.starts_with("Tcp"));
+        Ok(NetCounters { values, time_wait_now: parse_time_wait(&text("/proc/net/sockstat")?) })
+    }
+
+    /// One counter; 0 when this kernel does not have it.
+    pub(crate) fn get(&self, name: &str) -> u64 {
+        self.values.get(name).copied().unwrap_or(0)
+    }
+
+    /// The counters that grew since `earlier`, by how much. Gauges and settings are left out.
+    pub(crate) fn grown_since(&self, earlier: &NetCounters) -> BTreeMap<String, u64> {
+        let grown = self.values.iter().map(|(name, &value)| (name.clone(), value.saturating_sub(earlier.get(name))));
+        grown.filter(|(name, value)| *value > 0 && !GAUGES.contains(&name.as_str())).collect()
+    }
+}
+
+/// Frames that `interface` has sent and received since it was made.
+pub(crate) fn interface_frames(interface: &str) -> Result<u64, Failure> {
+    let mut frames = 0;
+    for name in ["tx_packets", "rx_packets"] {
+        let path = format!("/sys/class/net/{interface}/statistics/{name}");
+        let text = text(&path)?;
+        frames += text.trim().parse::<u64>().map_err(|_| Failure::environment(format!("{path} holds no number")))?;
+    }
+    Ok(frames)
+}
+
+/// How long the calling thread has been able to run but had to wait for its CPU, ms; 0 where the kernel does not say.
+pub(crate) fn waited_for_cpu_ms() -> u64 {
+    parse_waited_ms(&fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default())
+}
+
+/// The second number of a `schedstat`, in ms.
+fn parse_waited_ms(text: &str) -> u64 {
+    text.split_whitespace().nth(1).and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0) / 1_000_000
+}
+
+/// Adds the pairs of lines `Table: name name` and `Table: value value`; what is no number or negative is left out.
+fn parse_tables(text: &str, values: &mut BTreeMap<String, u64>) {
+    let mut lines = text.lines();
+    while let (Some(names), Some(numbers)) = (lines.next(), lines.next()) {
+        let (Some((table, names)), Some((same, numbers))) = (names.split_once(':'), numbers.split_once(':')) else {
+            continue;
+        };
+        if table != same {
+            continue;
+        }
+        for (name, number) in names.split_whitespace().zip(numbers.split_whitespace()) {
+            if let Ok(number) = number.parse() {
+                values.insert(format!("{table}.{name}"), number);
+            }
+        }
+    }
+}
+
+/// The number after `tw` in the TCP line of `/proc/net/sockstat`; 0 when it is not there.
+fn parse_time_wait(text: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP:")).unwrap_or_default();
+    let mut words = line.split_whitespace().skip_while(|word| *word != "tw").skip(1);
+    words.next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn text(path: &str) -> Result<String, Failure> {
+    fs::read_to_string(path)
+        .map_err(|error| Failure::environment(format!("cannot read {path}: {error}; is /proc mounted?")))
+}
+
+/// Entries of the tables that are no counters.
+const GAUGES: [&str; 5] = ["Tcp.RtoAlgorithm", "Tcp.RtoMin", "Tcp.RtoMax", "Tcp.MaxConn", "Tcp.CurrEstab"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NETSTAT: &str = "TcpExt: SyncookiesSent TW TCPTimeWaitOverflow\nTcpExt: 0 17 3\nIpExt: InOctets\nIpExt: 99\n";
+    const SNMP: &str = "Tcp: RtoMin MaxConn ActiveOpens\nTcp: 200 -1 5\n";
+
+    #[test]
+    fn tables_become_named_counters() {
+        let mut values = BTreeMap::new();
+        parse_tables(NETSTAT, &mut values);
+        parse_tables(SNMP, &mut values);
+        assert_eq!(values["TcpExt.TCPTimeWaitOverflow"], 3);
+        assert_eq!(values["IpExt.InOctets"], 99);
+        assert_eq!(values["Tcp.ActiveOpens"], 5);
+        assert!(!values.contains_key("Tcp.MaxConn"), "-1 is no count");
+    }
+
+    #[test]
+    fn broken_tables_are_left_out() {
+        let mut values = BTreeMap::new();
+        parse_tables("Tcp: A B\nUdp: 1 2\nno colon\nnone here\nTcp: A", &mut values);
+        assert!(values.is_empty());
+    }
+
+    #[test]
+    fn time_wait_is_read_from_sockstat() {
+        let text = "sockets: used 30\nTCP: inuse 2 orphan 0 tw 12345 alloc 3 mem 1\nUDP: inuse 1 mem 0\n";
+        assert_eq!(parse_time_wait(text), 12345);
+        assert_eq!(parse_time_wait("UDP: inuse 1\n"), 0);
+    }
+
+    #[test]
+    fn waiting_time_is_the_second_number() {
+        assert_eq!(parse_waited_ms("123456789 2500000000 17\n"), 2500);
+        assert_eq!(parse_waited_ms(""), 0);
+    }
+
+    #[test]
+    fn only_counters_that_grew_are_told() {
+        let of = |pairs: &[(&str, u64)]| NetCounters {
+            values: pairs.iter().map(|(name, value)| ((*name).to_string(), *value)).collect(),
+            time_wait_now: 0,
+        };
+        let (before, after) =
+            (of(&[("Tcp.A", 5), ("Tcp.B", 5)]), of(&[("Tcp.A", 7), ("Tcp.B", 5), ("Tcp.RtoMin", 200)]));
+        assert_eq!(after.grown_since(&before), [("Tcp.A".to_string(), 2)].into());
+    }
+}
