@@ -163,6 +163,8 @@ impl<A: Application> Teller<'_, A> {
             self.core.telling.remove(&mut self.core.connections, number);
         }
         if !self.core.connections[number].tcb.owes() {
+            // A call during the last events may have put it on the list.
+            self.core.owing_remove(number);
             self.core.let_go(number);
         }
     }
