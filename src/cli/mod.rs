@@ -9,6 +9,9 @@ mod serve;
 mod services;
 mod session;
 
+#[cfg(test)]
+mod tests;
+
 use crate::link::xdp::XdpError;
 use crate::observe::capture::CaptureError;
 use crate::stack::StackError;
