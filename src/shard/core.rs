@@ -273,7 +273,7 @@ impl Core {
     }
 
     /// Removes the connection from the list that it owes or waits in.
-    fn owing_remove(&mut self, number: u32) {
+    pub(super) fn owing_remove(&mut self, number: u32) {
         if List::<Owing>::is_linked(&self.connections, number) {
             let neighbor = self.connections[number].neighbor;
             let list = if self.connections[number].waits_for_neighbor {

@@ -11,6 +11,9 @@ mod wait;
 #[cfg(feature = "xdp")]
 mod xdp;
 
+#[cfg(test)]
+mod tests;
+
 pub use cores::{CoreError, available_cores};
 pub use published::ShardSnapshot;
 pub use wait::WaitLink;
