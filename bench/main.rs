@@ -33,6 +33,7 @@ struct Command {
 #[derive(Subcommand)]
 enum What {
     /// Runs everything and puts it side by side; see `bench/cps.sh --help`
+    #[command(override_usage = "bench/cps.sh [OPTIONS]")]
     Cps(Box<cps::CpsArgs>),
     /// The server of the kernel baseline (a role)
     KernelServer(RoleArgs),
