@@ -4,10 +4,10 @@ mod common;
 
 use common::{INTERFACE, Netns, VethPair, privileged_trial};
 use std::io::Read;
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+use synfin::link::xdp::Interface;
 
 fn main() {
     let trials = vec![
@@ -266,8 +266,7 @@ fn wait(child: &mut Child) -> ExitStatus {
 }
 
 fn program_attached(netns: &Netns) -> bool {
-    let output = run(netns.command("ip").args(["link", "show", "dev", INTERFACE]));
-    String::from_utf8_lossy(&output.stdout).contains("xdp")
+    netns.enter(|| Interface::query(INTERFACE).expect("the interface is there").attached.is_some())
 }
 
 const SYNFIN: &str = env!("CARGO_BIN_EXE_synfin");
