@@ -76,6 +76,10 @@ pub const DATA_RETRIES: u8 = 15;
 /// Maximum segment lifetime, ms (B40). 2MSL is then 60 s, as on Linux; RFC 9293 3.4.2 says 2 minutes for MSL, "arbitrarily".
 pub const MSL_MS: u32 = 30_000;
 
+/// How long a 4-tuple stays in TIME-WAIT at least before an active open may take it, ms (B45). Origin: Linux's
+/// tcp_tw_reuse_delay; shorter, and a second of the peer's timestamp clock may not have passed.
+pub const TIME_WAIT_DELAY_MS: u32 = 1000;
+
 /// How long FIN-WAIT-2 may last once the application has gone, ms (B37). Origin: Linux's tcp_fin_timeout.
 pub const FIN_WAIT_2_MS: u32 = 60_000;
 

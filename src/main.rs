@@ -1,4 +1,5 @@
 //! The `synfin` command.
+
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    synfin::cli::main()
 }

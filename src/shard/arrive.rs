@@ -8,6 +8,7 @@ use crate::ids::{Kind, Value};
 use crate::neighbor::{Heard, NeighborId};
 use crate::tcp::listen::Listened;
 use crate::tcp::state::State;
+use crate::tcp::time_wait::Numbers;
 use crate::tcp::{Answer, Context, Note, Outcome, closed, listen, syn_sent, synchronized, time_wait};
 use crate::tick::Now;
 use crate::wire::arp::Operation;
@@ -76,12 +77,11 @@ fn connection(
 fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) -> Option<Answer> {
     let cx = Context { now, settings: &core.settings, receive_room: false };
     let number = value.number();
-    let numbers = match value.kind() {
-        Kind::TimeWaitV4 => core.time_wait_v4[number].numbers,
-        Kind::TimeWaitV6 => core.time_wait_v6[number].numbers,
-        Kind::Tcb => return None,
-    };
+    let numbers = *core.time_wait_numbers(value)?;
     let arrived = time_wait::arrives(&numbers, &arrival.tuple, &arrival.segment, &cx);
+    if arrived.reopens {
+        return reopen(core, arrival, value, &numbers, now);
+    }
     if arrived.restart {
         let deadline = time_wait::deadline(&cx);
         let moved = match value.kind() {
@@ -95,10 +95,7 @@ fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) 
     }
     if arrived.ends {
         core.index.remove(arrival.hash, value);
-        match value.kind() {
-            Kind::TimeWaitV4 => core.time_wait_v4.release(number),
-            Kind::TimeWaitV6 | Kind::Tcb => core.time_wait_v6.release(number),
-        }
+        core.release_time_wait(value);
     }
     match arrived.note {
         Some(Note::RstIgnored) => core.counters.time_wait_rst_ignored += 1,
@@ -109,13 +106,24 @@ fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) 
     arrived.answer
 }
 
+/// B44: a SYN that the policy lets pass opens a new incarnation where somebody listens; the record stays until then.
+fn reopen(core: &mut Core, arrival: &Arrival, value: Value, numbers: &Numbers, now: Now) -> Option<Answer> {
+    match core.listeners.find(arrival.tuple.local, arrival.tuple.local_port) {
+        Some(listener) => {
+            core.open_passively(listener, arrival.tuple, arrival.hash, &arrival.segment, Some((value, *numbers)), now);
+            None
+        }
+        None => closed::arrives(&arrival.segment),
+    }
+}
+
 /// RFC 9293 3.10.7.2.
 fn listening(core: &mut Core, arrival: &Arrival, listener: u32, now: Now) -> Option<Answer> {
     match listen::arrives(&arrival.segment) {
         Listened::Ignored => None,
         Listened::Refused(answer) => Some(answer),
         Listened::Opens => {
-            core.open_passively(listener, arrival.tuple, arrival.hash, &arrival.segment, now);
+            core.open_passively(listener, arrival.tuple, arrival.hash, &arrival.segment, None, now);
             None
         }
     }

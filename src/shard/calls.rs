@@ -188,9 +188,9 @@ impl<'a> Calls<'a> {
                 Ok(())
             }
             Closed::Gone => {
-                connection.tcb.end(CloseReason::Graceful);
+                connection.tcb.end(CloseReason::Aborted);
                 self.core.leave_index(handle.number);
-                self.core.close(handle.number, CloseReason::Graceful, now);
+                self.core.close(handle.number, CloseReason::Aborted, now);
                 Ok(())
             }
             Closed::Aborts => self.abort(handle),

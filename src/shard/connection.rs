@@ -33,6 +33,9 @@ pub(super) struct Connection {
     pub listener: u32,
     /// The destination that its port belongs to, or [`NONE`].
     pub destination: u32,
+    /// The TIME-WAIT record of the former incarnation, kept until the handshake has completed (B44), as bits of a
+    /// [`Value`](crate::ids::Value), or [`NONE`].
+    pub former: u32,
     /// Its next hop.
     pub neighbor: NeighborId,
     /// What the application has not been told.
@@ -83,6 +86,7 @@ impl Default for Connection {
             consumed_bytes: 0,
             listener: NONE,
             destination: NONE,
+            former: NONE,
             neighbor: NeighborId(NONE),
             tell: Tell::default(),
             waits_for_neighbor: false,

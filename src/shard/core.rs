@@ -6,7 +6,7 @@ use super::route::Routes;
 use super::{ConfigError, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
-use crate::flow::index::Index;
+use crate::flow::index::{Hash, Index};
 use crate::flow::list::List;
 use crate::flow::listeners::Listeners;
 use crate::flow::ports::{DestinationLimits, Destinations};
@@ -18,12 +18,14 @@ use crate::limits::{BURST_MAX, Limits};
 use crate::neighbor::Neighbors;
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::Opened;
-use crate::tcp::time_wait::{TimeWait, TimeWaitV4, TimeWaitV6};
+use crate::tcp::time_wait::{Full, Numbers, Policy, TimeWait, TimeWaitV4, TimeWaitV6};
 use crate::tcp::{Context, End, Note, Outcome, Settings};
 use crate::tick::{Now, Tick};
 use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
 use alloc::vec::Vec;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 
 /// Everything of a shard but its link, its application and the bytes lent to it.
 pub(super) struct Core {
@@ -50,6 +52,8 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections in SYN-RECEIVED by passive open.
     pub half_open: u32,
+    /// For what must not be guessed from outside but need not be secret for ever.
+    pub random: SmallRng,
     pub counters: Counters,
 }
 
@@ -104,6 +108,7 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             half_open: 0,
+            random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
     }
@@ -115,6 +120,7 @@ impl Core {
         }
         if outcome.established {
             self.counters.established += 1;
+            self.forget_former(number);
             let connection = &mut self.connections[number];
             connection.tell.opened = true;
             self.half_open -= u32::from(connection.tcb.opened == Opened::Passively);
@@ -211,10 +217,48 @@ impl Core {
         self.tell(number);
     }
 
-    /// The 4-tuple is free: whoever comes next finds nobody.
+    /// The 4-tuple is free: whoever comes next finds nobody, or the TIME-WAIT of the former incarnation, which this one did
+    /// not complete its handshake to replace (RFC 9293 3.6.1).
     pub(super) fn leave_index(&mut self, number: u32) {
-        let removed = self.index.remove(self.connections[number].hash, Value::new(Kind::Tcb, number));
-        debug_assert!(removed, "a live TCB was not in the index");
+        let connection = &mut self.connections[number];
+        let (hash, own) = (connection.hash, Value::new(Kind::Tcb, number));
+        let former = core::mem::replace(&mut connection.former, NONE);
+        let left = match former {
+            NONE => self.index.remove(hash, own),
+            bits => self.index.replace(hash, own, Value::from_bits(bits)),
+        };
+        debug_assert!(left, "a live TCB was not in the index");
+    }
+
+    /// The new incarnation is open: the TIME-WAIT record of the former one ends.
+    fn forget_former(&mut self, number: u32) {
+        let former = core::mem::replace(&mut self.connections[number].former, NONE);
+        if former != NONE {
+            self.counters.time_wait_reused += 1;
+            self.release_time_wait(Value::from_bits(former));
+        }
+    }
+
+    /// Gives a TIME-WAIT record back to its store.
+    pub(super) fn release_time_wait(&mut self, value: Value) {
+        match value.kind() {
+            Kind::TimeWaitV4 => self.time_wait_v4.release(value.number()),
+            Kind::TimeWaitV6 => self.time_wait_v6.release(value.number()),
+            Kind::Tcb => debug_assert!(false, "a TCB is no TIME-WAIT record"),
+        }
+    }
+
+    /// A TIME-WAIT record is gone from its store, expired or evicted: the index forgets it, or the new incarnation that
+    /// kept it.
+    pub(super) fn unindex_time_wait(&mut self, hash: Hash, value: Value, tuple: &FourTuple) {
+        if self.index.remove(hash, value) {
+            return;
+        }
+        let holder = self.index.find(hash, |holder| self.is_record_of(holder, tuple));
+        debug_assert!(holder.is_some_and(|holder| holder.kind() == Kind::Tcb), "a TIME-WAIT record was in no index");
+        if let Some(holder) = holder.filter(|holder| holder.kind() == Kind::Tcb) {
+            self.connections[holder.number()].former = NONE;
+        }
     }
 
     /// Gives back what only a live TCB needs: its timer, its port, its unacknowledged octets.
@@ -229,7 +273,7 @@ impl Core {
     }
 
     /// Removes the connection from the list that it owes or waits in.
-    fn owing_remove(&mut self, number: u32) {
+    pub(super) fn owing_remove(&mut self, number: u32) {
         if List::<Owing>::is_linked(&self.connections, number) {
             let neighbor = self.connections[number].neighbor;
             let list = if self.connections[number].waits_for_neighbor {
@@ -288,15 +332,14 @@ impl Core {
     /// A compact record takes the TCB's place in the index, in place. Without room the connection is CLOSED at once.
     fn enter_time_wait(&mut self, number: u32, now: Now) {
         let cx = Context { now, settings: &self.settings, receive_room: false };
+        let record = TimeWait::of(&self.connections[number].tcb, &cx);
+        let keeps = self.settings.time_wait_policy != Policy::None;
+        let mut inserted = if keeps { self.insert_time_wait(&record, now) } else { None };
+        if keeps && inserted.is_none() && self.settings.time_wait_full == Full::EvictOldest {
+            self.evict_time_wait(&record);
+            inserted = self.insert_time_wait(&record, now);
+        }
         let connection = &self.connections[number];
-        let inserted = match TimeWait::of(&connection.tcb, &cx) {
-            TimeWait::V4(record) => {
-                self.time_wait_v4.insert(record, now.tick()).map(|record| Value::new(Kind::TimeWaitV4, record))
-            }
-            TimeWait::V6(record) => {
-                self.time_wait_v6.insert(record, now.tick()).map(|record| Value::new(Kind::TimeWaitV6, record))
-            }
-        };
         match inserted {
             Some(value) => {
                 let replaced = self.index.replace(connection.hash, Value::new(Kind::Tcb, number), value);
@@ -307,6 +350,44 @@ impl Core {
                 self.leave_index(number);
                 self.counters.time_wait_skipped += 1;
             }
+        }
+    }
+
+    fn insert_time_wait(&mut self, record: &TimeWait, now: Now) -> Option<Value> {
+        match record {
+            TimeWait::V4(record) => {
+                self.time_wait_v4.insert(*record, now.tick()).map(|number| Value::new(Kind::TimeWaitV4, number))
+            }
+            TimeWait::V6(record) => {
+                self.time_wait_v6.insert(*record, now.tick()).map(|number| Value::new(Kind::TimeWaitV6, number))
+            }
+        }
+    }
+
+    /// The oldest record of the same family makes room.
+    fn evict_time_wait(&mut self, newcomer: &TimeWait) {
+        let evicted = match newcomer {
+            TimeWait::V4(_) => self
+                .time_wait_v4
+                .evict_oldest()
+                .map(|(number, record)| (Value::new(Kind::TimeWaitV4, number), record.tuple())),
+            TimeWait::V6(_) => self
+                .time_wait_v6
+                .evict_oldest()
+                .map(|(number, record)| (Value::new(Kind::TimeWaitV6, number), record.tuple())),
+        };
+        if let Some((value, tuple)) = evicted {
+            self.counters.time_wait_evicted += 1;
+            self.unindex_time_wait(self.index.hash(&tuple), value, &tuple);
+        }
+    }
+
+    /// The numbers of a TIME-WAIT record.
+    pub(super) fn time_wait_numbers(&self, value: Value) -> Option<&Numbers> {
+        match value.kind() {
+            Kind::Tcb => None,
+            Kind::TimeWaitV4 => Some(&self.time_wait_v4[value.number()].numbers),
+            Kind::TimeWaitV6 => Some(&self.time_wait_v6[value.number()].numbers),
         }
     }
 
@@ -327,6 +408,9 @@ impl Core {
 
     /// Whether one more connection could not be sure of its TIME-WAIT place (policy `refuse-open`).
     pub(super) fn time_wait_is_full(&self, v4: bool) -> bool {
+        if self.settings.time_wait_full != Full::RefuseOpen || self.settings.time_wait_policy == Policy::None {
+            return false;
+        }
         let used = if v4 { self.time_wait_v4.len() } else { self.time_wait_v6.len() };
         used.saturating_add(self.connections.len()) >= self.limits.time_wait_max
     }

@@ -2,13 +2,11 @@
 
 use super::burst::Burst;
 use super::core::Core;
-use crate::flow::index::Index;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, Value};
 use crate::neighbor::Due;
 use crate::tcp::{Context, timeouts};
 use crate::tick::Now;
-use alloc::vec::Vec;
 
 /// Deadlines of TCBs: retransmission, persist, delayed ACK, connect, FIN-WAIT-2.
 pub(super) fn connections(core: &mut Core, burst: &mut Burst, now: Now) {
@@ -21,26 +19,28 @@ pub(super) fn connections(core: &mut Core, burst: &mut Burst, now: Now) {
     }
 }
 
-/// TIME-WAIT records whose 2MSL is over.
+/// TIME-WAIT records whose 2MSL is over. Every bucket of the batch is asked for before the first is touched.
 pub(super) fn time_wait(core: &mut Core, burst: &mut Burst, now: Now) {
     let budget = core.expire_budget();
     core.time_wait_v4.expire(now.tick(), budget, &mut burst.expired_v4);
-    core.counters.time_wait_expired += burst.expired_v4.len() as u64;
-    unindex(&mut core.index, &mut burst.expired_v4, Kind::TimeWaitV4, |record| record.tuple());
     core.time_wait_v6.expire(now.tick(), budget, &mut burst.expired_v6);
-    core.counters.time_wait_expired += burst.expired_v6.len() as u64;
-    unindex(&mut core.index, &mut burst.expired_v6, Kind::TimeWaitV6, |record| record.tuple());
+    core.counters.time_wait_expired += (burst.expired_v4.len() + burst.expired_v6.len()) as u64;
+    for (_, record) in &burst.expired_v4 {
+        core.index.prefetch(core.index.hash(&record.tuple()));
+    }
+    for (_, record) in &burst.expired_v6 {
+        core.index.prefetch(core.index.hash(&record.tuple()));
+    }
+    for (number, record) in burst.expired_v4.drain(..) {
+        unindex(core, Value::new(Kind::TimeWaitV4, number), &record.tuple());
+    }
+    for (number, record) in burst.expired_v6.drain(..) {
+        unindex(core, Value::new(Kind::TimeWaitV6, number), &record.tuple());
+    }
 }
 
-/// Takes a batch out of the index: every bucket is asked for before the first is touched.
-fn unindex<R>(index: &mut Index, expired: &mut Vec<(u32, R)>, kind: Kind, tuple: impl Fn(&R) -> FourTuple) {
-    for (_, record) in expired.iter() {
-        index.prefetch(index.hash(&tuple(record)));
-    }
-    for (number, record) in expired.drain(..) {
-        let removed = index.remove(index.hash(&tuple(&record)), Value::new(kind, number));
-        debug_assert!(removed, "an expired TIME-WAIT record was not in the index");
-    }
+fn unindex(core: &mut Core, value: Value, tuple: &FourTuple) {
+    core.unindex_time_wait(core.index.hash(tuple), value, tuple);
 }
 
 /// Neighbours to ask for, and those that do not answer: whoever waits for one of them ends.

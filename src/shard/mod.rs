@@ -86,6 +86,8 @@ pub struct Secrets {
     pub isn: (u64, u64),
     /// Key of the neighbour cache.
     pub neighbors: (u64, u64),
+    /// Seed of small random choices (how far an ISS lies beyond its former incarnation).
+    pub random: u64,
     /// Key of the ports' random starts (RFC 6056).
     pub ports: (u64, u64),
 }
@@ -96,7 +98,13 @@ impl Secrets {
     pub fn from_seed(seed: u64) -> Secrets {
         use rand::{RngExt, SeedableRng};
         let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
-        Secrets { index: random.random(), isn: random.random(), neighbors: random.random(), ports: random.random() }
+        Secrets {
+            index: random.random(),
+            isn: random.random(),
+            neighbors: random.random(),
+            random: random.random(),
+            ports: random.random(),
+        }
     }
 }
 

@@ -10,13 +10,24 @@ use crate::ids::{Handle, Kind, NONE, Value};
 use crate::neighbor::NeighborId;
 use crate::tcp::Context;
 use crate::tcp::tcb::Tcb;
-use crate::tick::{Now, Tick};
+use crate::tcp::time_wait::{self, Numbers};
+use crate::tick::Now;
 use crate::wire::tcp::Segment;
 use ::core::net::{IpAddr, SocketAddr};
+use rand::RngExt;
 
 impl Core {
-    /// A SYN came to a listener: a half-open connection, if the limits have room. Full is counted, and the peer tries again (B10).
-    pub(super) fn open_passively(&mut self, listener: u32, tuple: FourTuple, hash: Hash, syn: &Segment, now: Now) {
+    /// A SYN came to a listener: a half-open connection, if the limits have room. Full is counted, and the peer tries again
+    /// (B10). `former` is the TIME-WAIT record that the SYN hit.
+    pub(super) fn open_passively(
+        &mut self,
+        listener: u32,
+        tuple: FourTuple,
+        hash: Hash,
+        syn: &Segment,
+        former: Option<(Value, Numbers)>,
+        now: Now,
+    ) {
         let full = self.half_open >= self.limits.half_open_max || self.time_wait_is_full(tuple.is_v4());
         let neighbor = if full { None } else { self.neighbor_towards(tuple.remote, now) };
         let Some(neighbor) = neighbor else {
@@ -24,8 +35,12 @@ impl Core {
             return;
         };
         let cx = Context { now, settings: &self.settings, receive_room: false };
-        let tcb = Tcb::open_passively(tuple, syn, &cx);
-        let Some(number) = self.admit(tcb, hash, neighbor) else {
+        let mut tcb = Tcb::open_passively(tuple, syn, &cx);
+        if let Some((_, numbers)) = &former {
+            let random = self.random.random();
+            tcb.set_iss(time_wait::iss_beyond(numbers, tcb.iss, random));
+        }
+        let Some(number) = self.admit(tcb, hash, neighbor, former.map(|(value, _)| value)) else {
             self.counters.syn_dropped_full += 1;
             return;
         };
@@ -54,16 +69,10 @@ impl Core {
         }
         let (destination, local_port) = match options.local_port {
             Some(port) => (NONE, port),
-            None => self.draw_port(local, remote, now.tick())?,
+            None => self.draw_port(local, remote, now)?,
         };
         let tuple = FourTuple::new(local, local_port, remote.ip(), remote.port());
-        let hash = self.index.hash(&tuple);
-        let opened = if destination == NONE && self.index.find(hash, |value| self.is_record_of(value, &tuple)).is_some()
-        {
-            Err(ConnectError::PortInUse(local_port))
-        } else {
-            self.admit_active(tuple, hash, options, now)
-        };
+        let opened = self.admit_active(tuple, options, now);
         match opened {
             Ok(number) => {
                 let connection = &mut self.connections[number];
@@ -83,28 +92,36 @@ impl Core {
         }
     }
 
-    fn admit_active(
-        &mut self,
-        tuple: FourTuple,
-        hash: Hash,
-        options: &ConnectOptions,
-        now: Now,
-    ) -> Result<u32, ConnectError> {
-        let neighbor = self.neighbor_towards(tuple.remote, now).ok_or(ConnectError::NoRoute(tuple.remote))?;
+    fn admit_active(&mut self, tuple: FourTuple, options: &ConnectOptions, now: Now) -> Result<u32, ConnectError> {
+        let hash = self.index.hash(&tuple);
+        let former = self.index.find(hash, |value| self.is_record_of(value, &tuple));
         let cx = Context { now, settings: &self.settings, receive_room: false };
         let mut tcb = Tcb::open_actively(tuple, &cx);
+        if let Some(value) = former {
+            let reusable = self.time_wait_numbers(value).filter(|numbers| time_wait::may_open_actively(numbers, &cx));
+            let numbers = *reusable.ok_or(ConnectError::PortInUse(tuple.local_port))?;
+            let random = self.random.random();
+            tcb.set_iss(time_wait::iss_beyond(&numbers, tcb.iss, random));
+            tcb.inherit_ts_recent(&numbers, now);
+        }
         tcb.linger_at = options.deadline.map(|deadline| {
             let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32);
             now.tick().plus(ticks)
         });
-        self.admit(tcb, hash, neighbor).ok_or(ConnectError::TooManyConnections(self.connections.max()))
+        let neighbor = self.neighbor_towards(tuple.remote, now).ok_or(ConnectError::NoRoute(tuple.remote))?;
+        self.admit(tcb, hash, neighbor, former).ok_or(ConnectError::TooManyConnections(self.connections.max()))
     }
 
-    /// A slot and an index entry for a new TCB. Without room the neighbour is given back.
-    fn admit(&mut self, tcb: Tcb, hash: Hash, neighbor: NeighborId) -> Option<u32> {
+    /// A slot and an index entry for a new TCB, in the place of the former incarnation's record where there is one. Without
+    /// room the neighbour is given back.
+    fn admit(&mut self, tcb: Tcb, hash: Hash, neighbor: NeighborId, former: Option<Value>) -> Option<u32> {
         let number = self.connections.insert();
         let admitted = number.filter(|&number| {
-            let indexed = self.index.insert(hash, Value::new(Kind::Tcb, number)).is_ok();
+            let own = Value::new(Kind::Tcb, number);
+            let indexed = match former {
+                Some(former) => self.index.replace(hash, former, own),
+                None => self.index.insert(hash, own).is_ok(),
+            };
             if !indexed {
                 self.connections.remove(number);
             }
@@ -116,6 +133,7 @@ impl Core {
                 connection.tcb = tcb;
                 connection.hash = hash;
                 connection.neighbor = neighbor;
+                connection.former = former.map_or(NONE, Value::to_bits);
             }
             None => self.neighbors.release(neighbor),
         }
@@ -137,12 +155,13 @@ impl Core {
         }
     }
 
-    /// A port that no connection towards the remote holds, TIME-WAIT included (B40).
-    fn draw_port(&mut self, local: IpAddr, remote: SocketAddr, now: Tick) -> Result<(u32, u16), ConnectError> {
+    /// A port that no connection towards the remote holds, TIME-WAIT included (B40) unless the policy lets it go (B45).
+    fn draw_port(&mut self, local: IpAddr, remote: SocketAddr, now: Now) -> Result<(u32, u16), ConnectError> {
         let key = DestinationKey { local, remote: remote.ip(), remote_port: remote.port() };
         let (index, connections) = (&self.index, &self.connections);
         let (time_wait_v4, time_wait_v6) = (&self.time_wait_v4, &self.time_wait_v6);
-        let drawn = self.destinations.draw(&key, now, |port| {
+        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let drawn = self.destinations.draw(&key, now.tick(), |port| {
             let tuple = FourTuple::new(local, port, remote.ip(), remote.port());
             let found = index.find(index.hash(&tuple), |value| match value.kind() {
                 Kind::Tcb => connections[value.number()].tcb.tuple == tuple,
@@ -152,8 +171,8 @@ impl Core {
             match found.map(|value| (value.kind(), value.number())) {
                 None => PortStatus::Free,
                 Some((Kind::Tcb, _)) => PortStatus::Busy,
-                Some((Kind::TimeWaitV4, number)) => waits(time_wait_v4[number].numbers.deadline, now),
-                Some((Kind::TimeWaitV6, number)) => waits(time_wait_v6[number].numbers.deadline, now),
+                Some((Kind::TimeWaitV4, number)) => waits(&time_wait_v4[number].numbers, &cx),
+                Some((Kind::TimeWaitV6, number)) => waits(&time_wait_v6[number].numbers, &cx),
             }
         });
         drawn.map_err(|error| {
@@ -168,7 +187,8 @@ impl Core {
     }
 }
 
-/// A port in TIME-WAIT is not used again before 2MSL is over.
-fn waits(deadline: Tick, now: Tick) -> PortStatus {
-    PortStatus::TimeWait { free_in_ms: now.until(deadline), reusable: false }
+/// How a port in TIME-WAIT may be used.
+fn waits(numbers: &Numbers, cx: &Context<'_>) -> PortStatus {
+    let free_in_ms = cx.now.tick().until(numbers.deadline);
+    PortStatus::TimeWait { free_in_ms, reusable: time_wait::may_open_actively(numbers, cx) }
 }

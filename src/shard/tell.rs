@@ -163,6 +163,8 @@ impl<A: Application> Teller<'_, A> {
             self.core.telling.remove(&mut self.core.connections, number);
         }
         if !self.core.connections[number].tcb.owes() {
+            // A call during the last events may have put it on the list.
+            self.core.owing_remove(number);
             self.core.let_go(number);
         }
     }
@@ -177,7 +179,11 @@ pub(super) fn settle_consumed(core: &mut Core, receiving: &mut Chunks, number: u
         return;
     }
     receiving.consume(&mut connection.unread, consumed);
-    if connection.unread.is_empty() && (connection.tell.peer_closed || connection.tell.closed) {
+    if !connection.unread.is_empty() {
+        // Only one chunk at a time can be seen from outside of Readable; the next is offered.
+        connection.tell.readable = true;
+        core.tell(number);
+    } else if connection.tell.peer_closed || connection.tell.closed {
         core.tell(number);
     }
 }

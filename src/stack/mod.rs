@@ -11,6 +11,9 @@ mod wait;
 #[cfg(feature = "xdp")]
 mod xdp;
 
+#[cfg(test)]
+mod tests;
+
 pub use cores::{CoreError, available_cores};
 pub use published::ShardSnapshot;
 pub use wait::WaitLink;
@@ -175,7 +178,8 @@ pub fn random_secrets() -> Result<Secrets, StackError> {
         let mut word = || random.try_next_u64().map_err(|error| StackError::Randomness(error.to_string()));
         Ok::<_, StackError>((word()?, word()?))
     };
-    Ok(Secrets { index: draw()?, isn: draw()?, neighbors: draw()?, ports: draw()? })
+    let (random, _) = draw()?;
+    Ok(Secrets { index: draw()?, isn: draw()?, neighbors: draw()?, ports: draw()?, random })
 }
 
 /// Shards that run. Dropped, it stops them at once; [`Running::drain`] and [`Running::join`] end it in order.

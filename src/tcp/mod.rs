@@ -71,6 +71,12 @@ pub struct Settings {
     pub window_scale: bool,
     /// RST in TIME-WAIT ends it (RFC 9293 3.10.7.4) instead of being ignored (RFC 1337, B43).
     pub rst_ends_time_wait: bool,
+    /// When a 4-tuple in TIME-WAIT may be used again before 2MSL is over.
+    pub time_wait_policy: time_wait::Policy,
+    /// How long a 4-tuple stays in TIME-WAIT at least before an active open may take it, ms (B45).
+    pub time_wait_delay_ms: u32,
+    /// What happens when the TIME-WAIT store is full (B46).
+    pub time_wait_full: time_wait::Full,
     /// Secret of the ISN and of the timestamp offset (RFC 6528, RFC 7323 5.4).
     pub isn_secret: (u64, u64),
 }
@@ -85,6 +91,9 @@ impl Default for Settings {
             timestamps: true,
             window_scale: true,
             rst_ends_time_wait: false,
+            time_wait_policy: time_wait::Policy::default(),
+            time_wait_delay_ms: crate::limits::TIME_WAIT_DELAY_MS,
+            time_wait_full: time_wait::Full::default(),
             isn_secret: (0, 0),
         }
     }

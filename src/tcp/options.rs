@@ -1,6 +1,7 @@
 //! What is offered and agreed in the two SYNs (RFC 9293 3.7.1, RFC 2018, RFC 7323), and timestamps after that.
 
-use super::tcb::{Agreed, Opened, Tcb};
+use super::state::State;
+use super::tcb::{Agreed, Tcb};
 use super::{Context, Settings};
 use crate::limits::{MSS_DEFAULT_V4, MSS_DEFAULT_V6, MSS_MIN};
 use crate::seq::Seq;
@@ -9,7 +10,7 @@ use crate::wire::tcp::{Options, Segment, Timestamps};
 
 /// The options of our SYN or SYN-ACK. A SYN-ACK repeats only what the SYN offered (RFC 7323 2.5, 3.2).
 pub fn of_syn(tcb: &Tcb, cx: &Context<'_>) -> Options {
-    let answers = tcb.rcv_nxt != Seq::default() || tcb.opened == Opened::Passively;
+    let answers = tcb.state == State::SynReceived;
     let (sack, scale, timestamps) = if answers {
         (tcb.agreed.sack, tcb.agreed.window_scale, tcb.agreed.timestamps)
     } else {
@@ -19,7 +20,8 @@ pub fn of_syn(tcb: &Tcb, cx: &Context<'_>) -> Options {
         mss: Some(own_mss(cx.settings, tcb.tuple.is_v4())),
         window_scale: scale.then(|| receive_shift(cx.settings)),
         sack_permitted: sack,
-        timestamps: timestamps.then(|| Timestamps { val: tcb.ts_now(cx), ecr: tcb.ts_recent }),
+        timestamps: timestamps
+            .then(|| Timestamps { val: tcb.ts_now(cx), ecr: if answers { tcb.ts_recent } else { 0 } }),
         ..Options::default()
     }
 }

@@ -5,7 +5,8 @@ use super::congestion::Congestion;
 use super::state::{CloseReason, State};
 use super::tcb::Tcb;
 use super::{Context, End, Note, Outcome, options};
-use crate::wire::tcp::Segment;
+use crate::seq::Seq;
+use crate::wire::tcp::{Segment, Timestamps};
 use core::ops::ControlFlow::{self, Break, Continue};
 
 /// The five steps. Text on the segment is not taken (B02).
@@ -18,6 +19,7 @@ pub fn arrives(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> Outcome {
 
 fn five_steps(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     first_check_ack(tcb, seg, out)?;
+    check_inherited_timestamp(tcb, seg, out)?;
     second_check_rst(tcb, seg, out)?;
     third_check_security();
     fourth_check_syn(tcb, seg, cx, out)
@@ -34,6 +36,16 @@ fn first_check_ack(tcb: &Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<(
         out.answer = Some(reset_of(seg));
     }
     Break(())
+}
+
+/// B45: an answer that the former incarnation's timestamps prove old is dropped; the SYN is sent again.
+fn check_inherited_timestamp(tcb: &Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
+    let older = |timestamps: Timestamps| Seq(timestamps.val).lt(Seq(tcb.ts_recent));
+    if tcb.inherits_ts_recent && !seg.flags.rst() && seg.options.timestamps.is_none_or(older) {
+        out.note = Some(Note::Paws);
+        return Break(());
+    }
+    Continue(())
 }
 
 /// A RST counts only with an acceptable ACK.

@@ -3,10 +3,11 @@
 use super::congestion::Congestion;
 use super::rto::Rto;
 use super::state::{CloseReason, State};
+use super::time_wait::Numbers;
 use super::{Context, isn};
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
-use crate::tick::Tick;
+use crate::tick::{Now, Tick};
 
 /// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +58,8 @@ pub struct Tcb {
     pub ts_recent: u32,
     /// When TS.Recent was taken: PAWS forgets it after 24 days (RFC 7323 5.5).
     pub ts_recent_at: Tick,
+    /// TS.Recent came from the former incarnation: in SYN-SENT it refuses that one's segments (B45).
+    pub inherits_ts_recent: bool,
     /// Last.ACK.sent (RFC 7323 4.3).
     pub last_ack_sent: Seq,
 
@@ -160,6 +163,25 @@ impl Tcb {
         };
         tcb.owed.syn = true;
         tcb
+    }
+
+    /// Another ISS, before anything has been sent.
+    pub fn set_iss(&mut self, iss: Seq) {
+        debug_assert!(self.snd_nxt == self.iss, "the SYN has been sent");
+        self.iss = iss;
+        self.snd_una = iss;
+        self.snd_nxt = iss;
+        self.snd_resume = iss;
+        self.snd_wl2 = iss;
+    }
+
+    /// B45: PAWS guards the new incarnation from the first segment on by what the former one has seen.
+    pub fn inherit_ts_recent(&mut self, former: &Numbers, now: Now) {
+        if former.has_timestamps() {
+            self.ts_recent = former.ts_recent;
+            self.ts_recent_at = now.tick();
+            self.inherits_ts_recent = true;
+        }
     }
 
     /// Octets sent and not acknowledged, SYN and FIN counted.

@@ -10,6 +10,72 @@ use crate::tick::Tick;
 use crate::wire::tcp::{Flags, Segment, Timestamps};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// When a 4-tuple in TIME-WAIT may be used again before 2MSL is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Policy {
+    /// Never (RFC 9293 3.4.2 to the letter).
+    Strict,
+    /// Where both incarnations have timestamps and the new one's are later (RFC 6191).
+    Timestamp,
+    /// As `Timestamp`; without timestamps, where the SYN's sequence number lies beyond the old connection's (RFC 9293
+    /// 3.6.1, MAY-2).
+    #[default]
+    TimestampOrSequence,
+    /// No TIME-WAIT at all. For the laboratory: it gives old duplicates to new connections.
+    None,
+}
+
+impl Policy {
+    /// All policies, the safest first.
+    pub const ALL: [Policy; 4] = [Policy::Strict, Policy::Timestamp, Policy::TimestampOrSequence, Policy::None];
+
+    /// The name on command lines and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Policy::Strict => "strict",
+            Policy::Timestamp => "timestamp",
+            Policy::TimestampOrSequence => "timestamp-or-sequence",
+            Policy::None => "none",
+        }
+    }
+
+    /// The policy of that name.
+    pub fn from_name(name: &str) -> Option<Policy> {
+        Policy::ALL.into_iter().find(|policy| policy.name() == name)
+    }
+}
+
+/// What happens when the TIME-WAIT store is full (B46).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Full {
+    /// A connection reserves its place when it opens: opens are refused instead.
+    #[default]
+    RefuseOpen,
+    /// The oldest record goes before its time, counted.
+    EvictOldest,
+    /// The connection goes to CLOSED at once, as Linux does, counted.
+    Skip,
+}
+
+impl Full {
+    /// All of them.
+    pub const ALL: [Full; 3] = [Full::RefuseOpen, Full::EvictOldest, Full::Skip];
+
+    /// The name on command lines and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Full::RefuseOpen => "refuse-open",
+            Full::EvictOldest => "evict-oldest",
+            Full::Skip => "skip",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Full> {
+        Full::ALL.into_iter().find(|full| full.name() == name)
+    }
+}
+
 /// What both families' records keep beside the addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
@@ -24,9 +90,12 @@ pub struct Numbers {
     pub deadline: Tick,
     /// The window that we last offered, in the header's units.
     pub wnd: u16,
-    /// Bits: live, timestamps, held by a new incarnation.
+    /// Bits: live, timestamps.
     flags: u16,
 }
+
+/// The largest unscaled window; old duplicates of our own lie at most this far beyond what the peer acknowledged.
+const WINDOW_MAX: u32 = 65_535;
 
 const LIVE: u16 = 1;
 const TIMESTAMPS: u16 = 2;
@@ -155,6 +224,8 @@ pub struct Arrived {
     pub restart: bool,
     /// The record ends (a RST, where the setting says so).
     pub ends: bool,
+    /// A new incarnation may open; the record is kept until its handshake has completed (B44).
+    pub reopens: bool,
     /// What to count.
     pub note: Option<Note>,
 }
@@ -167,6 +238,9 @@ pub fn arrives(numbers: &Numbers, tuple: &FourTuple, seg: &Segment, cx: &Context
         let note = Some(if ends { Note::RstAccepted } else { Note::RstIgnored });
         return Arrived { ends, note, ..Arrived::default() };
     }
+    if seg.flags.syn() && !seg.flags.ack() && reopens(numbers, seg, cx.settings.time_wait_policy) {
+        return Arrived { reopens: true, ..Arrived::default() };
+    }
     let fin_again = seg.flags.fin() && seg.end() == numbers.rcv_nxt && seg.flags.ack();
     if !fin_again && seg.is_empty() && seg.seq == numbers.rcv_nxt {
         // The peer's last ACK or a window update: nothing to say.
@@ -178,6 +252,44 @@ pub fn arrives(numbers: &Numbers, tuple: &FourTuple, seg: &Segment, cx: &Context
         note: fin_again.then_some(Note::TimeWaitRestart),
         ..Arrived::default()
     }
+}
+
+/// B44: whether a SYN opens a new incarnation. With timestamps on both sides they alone decide: never the sequence number of
+/// a SYN whose timestamp is older.
+fn reopens(numbers: &Numbers, syn: &Segment, policy: Policy) -> bool {
+    let beyond = syn.seq.gt(numbers.rcv_nxt);
+    let by_timestamp = match (numbers.has_timestamps(), syn.options.timestamps) {
+        (true, Some(timestamps)) => {
+            let (new, old) = (Seq(timestamps.val), Seq(numbers.ts_recent));
+            Some(new.gt(old) || (new == old && beyond))
+        }
+        (true, None) | (false, _) => None,
+    };
+    match policy {
+        Policy::Strict => false,
+        Policy::Timestamp => by_timestamp.unwrap_or(false),
+        Policy::TimestampOrSequence => by_timestamp.unwrap_or(beyond),
+        Policy::None => true,
+    }
+}
+
+/// B45: whether an active open may take the 4-tuple: timestamps guard it, and it has waited long enough.
+pub fn may_open_actively(numbers: &Numbers, cx: &Context<'_>) -> bool {
+    let guarded = numbers.has_timestamps() && cx.settings.timestamps;
+    let remaining = cx.now.tick().until(numbers.deadline);
+    let waited = (2 * cx.settings.msl_ms).saturating_sub(remaining);
+    match cx.settings.time_wait_policy {
+        Policy::Strict => false,
+        Policy::Timestamp | Policy::TimestampOrSequence => guarded && waited >= cx.settings.time_wait_delay_ms,
+        Policy::None => true,
+    }
+}
+
+/// The ISS of the next incarnation lies beyond everything that the old one could send: its SND.NXT and a window (B44).
+/// `clocked` is the RFC 6528 value, `random` at most 64 Ki.
+pub fn iss_beyond(numbers: &Numbers, clocked: Seq, random: u16) -> Seq {
+    let floor = numbers.snd_nxt + WINDOW_MAX;
+    if clocked.gt(floor) { clocked } else { floor + u32::from(random) + 1 }
 }
 
 /// The ACK that TIME-WAIT repeats.

@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod limits;
+mod reuse;
 
 use super::{LocalAddress, Secrets, Shard, ShardConfig, StateCounts};
 use crate::api::{Application, CloseReason, ConnectOptions, Event};
@@ -10,6 +11,7 @@ use crate::limits::Limits;
 use crate::link::Link;
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
 use crate::shard::Calls;
+use crate::tcp::Settings;
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use alloc::collections::BTreeMap;
@@ -182,6 +184,10 @@ impl Default for Setup {
 
 impl World {
     fn new(setup: &Setup) -> World {
+        World::with_settings(setup, Settings::default())
+    }
+
+    fn with_settings(setup: &Setup, settings: Settings) -> World {
         let macs = [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])];
         let (a, b) = pair(MemoryConfig::default(), macs);
         let now = Now::from_ms(5_000);
@@ -192,6 +198,7 @@ impl World {
             addresses: vec![LocalAddress { address: address(text), prefix_len: 24 }],
             secrets: Secrets::from_seed(seed),
             ports: setup.ports,
+            settings,
             ..ShardConfig::default()
         };
         let mut request: Vec<u8> = (0..setup.request_bytes.max(4)).map(|at| (at * 7) as u8).collect();

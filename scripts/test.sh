@@ -1,0 +1,41 @@
+#!/bin/sh
+# Runs every check of the project: format, lints, each feature alone, shell scripts, tests, documentation.
+# Privileged tests (namespaces, AF_XDP) run as root and show as ignored otherwise. Ends with one closing line.
+set -eu
+cd "$(dirname "$0")/.."
+
+step() {
+    printf '== %s\n' "$*"
+}
+
+step format
+cargo fmt --check
+
+step "shell scripts"
+# shellcheck disable=SC2046 # file names of this tree hold no spaces
+shellcheck scripts/*.sh $(find bench -name "*.sh") .ci/run
+
+step "lints, default features"
+cargo clippy --all-targets -- -D warnings
+
+step "lints, all features"
+cargo clippy --all-targets --all-features -- -D warnings
+
+# The core alone must neither need std nor clang.
+step "no features"
+cargo clippy --lib --no-default-features -- -D warnings
+for feature in xdp cli bench; do
+    step "feature $feature alone"
+    cargo clippy --lib --bins --no-default-features --features "$feature" -- -D warnings
+done
+
+step "tests of the core without features"
+cargo test --quiet --lib --no-default-features
+
+step "tests"
+cargo test --quiet --all-features
+
+step "documentation"
+RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --all-features
+
+echo "all checks passed"

@@ -1,0 +1,231 @@
+//! The command line.
+
+use crate::link::xdp::Mode;
+use crate::shard::LocalAddress;
+use clap::{Args, Parser, Subcommand};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// A kernel-bypass TCP stack on AF_XDP.
+#[derive(Parser, Debug)]
+#[command(name = "synfin", version, after_help = EXIT_CODES)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Run services until SIGTERM or SIGINT; SIGUSR1 prints the state.
+    #[command(after_help = SERVE_EXAMPLE)]
+    Serve(Serve),
+    /// Open connections, send a text, print what comes back and how each ended.
+    #[command(after_help = CONNECT_EXAMPLE)]
+    Connect(Connect),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Serve {
+    /// What to serve: echo:PORT, discard:PORT or http:PORT.
+    #[arg(required = true, value_name = "SERVICE:PORT", value_parser = parse_service)]
+    pub(super) services: Vec<ServiceAt>,
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// How long a drain may take after SIGTERM.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(super) drain: u32,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Connect {
+    /// Whom to connect to; an IPv6 address in brackets.
+    #[arg(value_name = "IP:PORT", value_parser = parse_remote)]
+    pub(super) remote: SocketAddr,
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Connections to open.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) count: u32,
+    /// Connections that may be open at a time.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) parallel: u32,
+    /// What to send on each; then this side closes its direction.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(super) send: String,
+    /// Give up on what has not ended by then.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(super) timeout: u32,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Common {
+    /// The network interface.
+    #[arg(long, value_name = "IF")]
+    pub(super) interface: String,
+    /// The stack's own addresses, which this host's kernel must not have.
+    #[arg(long, required = true, value_name = "IP/LEN", value_delimiter = ',', value_parser = parse_address)]
+    pub(super) address: Vec<LocalAddress>,
+    /// Next hops for other networks, at most one per IP version.
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    pub(super) gateway: Vec<IpAddr>,
+    /// Cores of the shards, as in 0,2 or 0-3.
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
+    pub(super) cpus: Option<Cpus>,
+    /// Receive queues to use, one shard each; all of the interface's by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(super) queues: Option<u32>,
+    /// How the XDP program is attached: auto, skb or drv.
+    #[arg(long, default_value = "auto", value_parser = parse_mode)]
+    pub(super) mode: Mode,
+    /// Maximum segment lifetime; TIME-WAIT lasts twice as long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub(super) msl: u32,
+    /// Write every frame to a pcapng file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) capture: Option<PathBuf>,
+    /// Never sleep: lower latency for a whole core per shard.
+    #[arg(long)]
+    pub(super) spin: bool,
+    /// Print state as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// A list of cores.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Cpus(pub(super) Vec<usize>);
+
+/// What is served on a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ServiceAt {
+    pub(super) kind: ServiceKind,
+    pub(super) port: u16,
+}
+
+/// What a service does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ServiceKind {
+    Echo,
+    Discard,
+    Http,
+}
+
+impl ServiceKind {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            ServiceKind::Echo => "echo",
+            ServiceKind::Discard => "discard",
+            ServiceKind::Http => "http",
+        }
+    }
+}
+
+fn parse_service(text: &str) -> Result<ServiceAt, String> {
+    let (name, port) = text.split_once(':').ok_or("a service is NAME:PORT, as in echo:7")?;
+    let kind = match name {
+        "echo" => ServiceKind::Echo,
+        "discard" => ServiceKind::Discard,
+        "http" => ServiceKind::Http,
+        _ => return Err(format!("no service {name:?}: there are echo, discard and http")),
+    };
+    let port = port.parse().ok().filter(|port| *port != 0);
+    let port = port.ok_or("the port must be a number from 1 to 65535")?;
+    Ok(ServiceAt { kind, port })
+}
+
+fn parse_remote(text: &str) -> Result<SocketAddr, String> {
+    let remote: SocketAddr =
+        text.parse().map_err(|_| "must be IP:PORT with a port from 1 to 65535, an IPv6 address in brackets")?;
+    if remote.port() == 0 { Err("the port must be a number from 1 to 65535".into()) } else { Ok(remote) }
+}
+
+fn parse_address(text: &str) -> Result<LocalAddress, String> {
+    let wrong = "must be ADDRESS/BITS, as in 10.0.0.2/24 or fd00::2/64";
+    let (address, bits) = text.split_once('/').ok_or(wrong)?;
+    let address: IpAddr = address.parse().map_err(|_| wrong)?;
+    let bits_max = if address.is_ipv4() { 32 } else { 128 };
+    let prefix_len = bits.parse().ok().filter(|bits| *bits <= bits_max).ok_or(wrong)?;
+    Ok(LocalAddress { address, prefix_len })
+}
+
+fn parse_cpus(text: &str) -> Result<Cpus, String> {
+    let wrong = || format!("{text:?} is no list of cores below {CPUS_MAX}, as in 0,2 or 0-3");
+    let mut cores = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first: usize = first.parse().map_err(|_| wrong())?;
+        let last: usize = last.parse().map_err(|_| wrong())?;
+        if first > last || last >= CPUS_MAX {
+            return Err(wrong());
+        }
+        for core in first..=last {
+            if cores.contains(&core) {
+                return Err(format!("core {core} is listed twice: a shard needs a core of its own"));
+            }
+            cores.push(core);
+        }
+    }
+    Ok(Cpus(cores))
+}
+
+fn parse_mode(text: &str) -> Result<Mode, String> {
+    text.parse().map_err(|error: crate::link::xdp::XdpError| error.to_string())
+}
+
+/// Core numbers lie below this. Origin: the kernel's largest NR_CPUS.
+const CPUS_MAX: usize = 8192;
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the environment is not ready (privilege, interface, XDP).";
+
+const SERVE_EXAMPLE: &str = "Example:
+  synfin serve echo:7 discard:9 http:80 --interface veth0 --address 10.0.0.2/24,fd00::2/64";
+
+const CONNECT_EXAMPLE: &str = "Example:
+  synfin connect 10.0.0.1:7 --interface veth0 --address 10.0.0.2/24 --count 3 --send hello";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn definition_is_consistent_and_examples_parse() {
+        Arguments::command().debug_assert();
+        for example in [SERVE_EXAMPLE, CONNECT_EXAMPLE] {
+            let line = example.lines().nth(1).unwrap();
+            parse(line).unwrap();
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        for wrong in [
+            "synfin serve --interface v --address 10.0.0.2/24",
+            "synfin serve echo:0 --interface v --address 10.0.0.2/24",
+            "synfin serve echo:65536 --interface v --address 10.0.0.2/24",
+            "synfin serve finger:79 --interface v --address 10.0.0.2/24",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/33",
+            "synfin serve echo:7 --interface v --address 10.0.0.2",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --queues 0",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --cpus 3-1",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --cpus 0-9999999999",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --mode fast",
+            "synfin connect 10.0.0.1:0 --interface v --address 10.0.0.2/24",
+            "synfin connect 10.0.0.1:99999 --interface v --address 10.0.0.2/24",
+            "synfin connect 10.0.0.1:7 --interface v --address 10.0.0.2/24 --count 0",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cores_are_listed_and_ranged() {
+        assert_eq!(parse_cpus("0,4-6"), Ok(Cpus(vec![0, 4, 5, 6])));
+        assert!(parse_cpus("1,0-2").is_err());
+    }
+}

@@ -1,0 +1,204 @@
+//! `synfin connect`.
+
+use super::arguments::Connect;
+use super::session::{Session, say};
+use super::{Exit, Failure};
+use crate::api::{Application, CloseReason, ConnectError, ConnectOptions, Event, ListenError};
+use crate::ids::Handle;
+use crate::shard::Calls;
+use crate::stack::Service;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+pub(super) fn run(connect: &Connect) -> Result<(), Failure> {
+    if connect.common.queues.is_some_and(|queues| queues > 1) {
+        let interface = &connect.common.interface;
+        let message = format!("--queues: connect opens from one shard; use `ethtool -L {interface} combined 1`");
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let (ended, ends) = channel();
+    let client = Client::new(connect, ended);
+    let session = Session::start(&connect.common, move |_shard| client.clone())?;
+    let mut totals = Totals::default();
+    let json = connect.common.json;
+    let finished = session.wait(Some(Duration::from_secs(connect.timeout.into())), || totals.print(&ends, json));
+    session.end(if finished { Duration::ZERO } else { GRACE })?;
+    totals.print(&ends, json);
+    let Totals { graceful, others, refused } = totals;
+    let missing = connect.count - graceful - others;
+    say(&format!("{graceful} graceful, {others} otherwise, {missing} not ended"));
+    if let Some(error) = refused {
+        return Err(Failure::new(Exit::Failed, format!("connect {}: {error}", connect.remote)));
+    }
+    if graceful == connect.count {
+        return Ok(());
+    }
+    let message = format!(
+        "connect {}: {} of {} connections did not end gracefully; see their lines",
+        connect.remote,
+        others + missing,
+        connect.count
+    );
+    Err(Failure::new(Exit::Failed, message))
+}
+
+/// What the shard tells the printing thread.
+enum End {
+    /// A connection ended.
+    Connection { number: u32, reason: CloseReason, received: Vec<u8> },
+    /// No more connections can be opened.
+    Refused(ConnectError),
+}
+
+#[derive(Default)]
+struct Totals {
+    graceful: u32,
+    others: u32,
+    refused: Option<ConnectError>,
+}
+
+impl Totals {
+    fn print(&mut self, ends: &Receiver<End>, json: bool) {
+        for end in ends.try_iter() {
+            match end {
+                End::Connection { number, reason, received } => {
+                    let graceful = reason == CloseReason::Graceful;
+                    *(if graceful { &mut self.graceful } else { &mut self.others }) += 1;
+                    say(&describe(number, reason, &received, json));
+                }
+                End::Refused(error) => self.refused = Some(error),
+            }
+        }
+    }
+}
+
+fn describe(number: u32, reason: CloseReason, received: &[u8], json: bool) -> String {
+    let (reason, count) = (reason.name(), received.len());
+    let text = String::from_utf8_lossy(received);
+    if json {
+        json!({"connection": number, "ended": reason, "bytes": count, "received": text}).to_string()
+    } else {
+        format!("{number}: {reason}, {count} bytes {text:?}")
+    }
+}
+
+/// Opens connections a few at a time, sends the text on each, and keeps what comes back.
+#[derive(Clone)]
+struct Client {
+    remote: SocketAddr,
+    text: Vec<u8>,
+    count: u32,
+    parallel: u32,
+    opened: u32,
+    live: u32,
+    refused: bool,
+    /// By number of the connection: text sent so far, text received.
+    exchanges: Vec<(usize, Vec<u8>)>,
+    ended: Sender<End>,
+}
+
+impl Client {
+    fn new(connect: &Connect, ended: Sender<End>) -> Client {
+        Client {
+            remote: connect.remote,
+            text: connect.send.clone().into_bytes(),
+            count: connect.count,
+            parallel: connect.parallel,
+            opened: 0,
+            live: 0,
+            refused: false,
+            exchanges: Vec::new(),
+            ended,
+        }
+    }
+
+    fn send_rest(&mut self, calls: &mut Calls<'_>, handle: Handle) {
+        let Some((sent, _)) = exchange(&mut self.exchanges, calls, handle) else { return };
+        let Ok(taken) = calls.send(handle, &self.text[*sent..]) else { return };
+        *sent += taken;
+        if *sent == self.text.len() {
+            // Refused only when the connection has just ended; its Closed event follows.
+            let _ = calls.shutdown_write(handle);
+        }
+    }
+}
+
+impl Service for Client {
+    fn start(&mut self, _calls: &mut Calls<'_>) -> Result<(), ListenError> {
+        Ok(())
+    }
+
+    fn drain(&mut self, _calls: &mut Calls<'_>) {
+        self.count = self.opened;
+    }
+
+    fn is_done(&self) -> bool {
+        self.live == 0 && (self.refused || self.opened == self.count)
+    }
+}
+
+impl Application for Client {
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        match event {
+            Event::Connected { handle } | Event::Writable { handle } => self.send_rest(calls, handle),
+            Event::Readable { handle, bytes } => {
+                if let Some((_, received)) = exchange(&mut self.exchanges, calls, handle) {
+                    let room = RECEIVED_BYTES_MAX - received.len();
+                    received.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                }
+                // Refused only when the connection has just ended.
+                let _ = calls.consume(handle, bytes.len());
+            }
+            Event::Closed { handle, reason } => {
+                self.live -= 1;
+                let number = calls.user(handle).unwrap_or_default() as u32;
+                let received =
+                    exchange(&mut self.exchanges, calls, handle).map(|(_, received)| std::mem::take(received));
+                let received = received.unwrap_or_default();
+                // The printing thread lives as long as the session.
+                let _ = self.ended.send(End::Connection { number: number + 1, reason, received });
+            }
+            Event::Accepted { .. } | Event::PeerClosed { .. } => {}
+        }
+    }
+
+    fn on_turn(&mut self, calls: &mut Calls<'_>) {
+        for _ in 0..OPENS_PER_TURN {
+            if self.refused || self.opened == self.count || self.live == self.parallel {
+                return;
+            }
+            let options = ConnectOptions { user: u64::from(self.opened), ..ConnectOptions::default() };
+            match calls.connect(self.remote, &options) {
+                Ok(_) => {
+                    self.exchanges.push((0, Vec::new()));
+                    self.opened += 1;
+                    self.live += 1;
+                }
+                Err(error) => {
+                    self.refused = true;
+                    let _ = self.ended.send(End::Refused(error));
+                }
+            }
+        }
+    }
+}
+
+/// The record of the connection that `handle` names.
+fn exchange<'a>(
+    exchanges: &'a mut [(usize, Vec<u8>)],
+    calls: &Calls<'_>,
+    handle: Handle,
+) -> Option<&'a mut (usize, Vec<u8>)> {
+    calls.user(handle).ok().and_then(|number| exchanges.get_mut(number as usize))
+}
+
+/// Bytes kept of what came back on one connection; more is read and dropped.
+const RECEIVED_BYTES_MAX: usize = 64 * 1024;
+
+/// Connections opened per turn: more would make a turn long and a burst larger than the rings.
+const OPENS_PER_TURN: u32 = 32;
+
+/// How long connections that have not ended may take after the time-out.
+const GRACE: Duration = Duration::from_secs(1);

@@ -1,0 +1,146 @@
+//! From the options to a running stack and back: signals, capture, printing, the end.
+
+use super::arguments::Common;
+use super::{Exit, Failure};
+use crate::link::capture::CaptureConfig;
+use crate::observe::capture::{CaptureFile, CaptureWriter};
+use crate::observe::print;
+use crate::shard::ShardConfig;
+use crate::stack::{Idle, Service, Stack, StackConfig, StackReport, random_secrets};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A stack, the signals that steer it, and its capture.
+pub(super) struct Session<S> {
+    stack: Stack<S>,
+    signals: Signals,
+    capture: Option<CaptureWriter>,
+    json: bool,
+}
+
+/// Flags that signals set.
+struct Signals {
+    end: Arc<AtomicBool>,
+    print: Arc<AtomicBool>,
+}
+
+impl<S: Service> Session<S> {
+    /// Starts the stack that the options describe.
+    pub(super) fn start(
+        common: &Common,
+        make: impl Fn(usize) -> S + Send + Sync + 'static,
+    ) -> Result<Session<S>, Failure> {
+        let signals = Signals::register()?;
+        let mut stack = Stack::start(&config(common)?, make)?;
+        let readers = stack.take_capture_readers();
+        let capture = match &common.capture {
+            Some(path) => Some(CaptureFile::create(path)?.write(&common.interface, readers, stack.running().now())?),
+            None => None,
+        };
+        Ok(Session { stack, signals, capture, json: common.json })
+    }
+
+    /// How the XDP program is attached.
+    pub(super) fn mode(&self) -> String {
+        self.stack.mode().to_string()
+    }
+
+    /// Waits until a signal asks to end, every shard has ended by itself, or `within` has passed; prints the state when
+    /// asked to. `meanwhile` is called every few milliseconds. Returns whether the shards ended by themselves.
+    pub(super) fn wait(&self, within: Option<Duration>, mut meanwhile: impl FnMut()) -> bool {
+        let began = Instant::now();
+        loop {
+            meanwhile();
+            if self.stack.running().is_finished() {
+                return true;
+            }
+            if self.signals.end.load(Ordering::Relaxed) || within.is_some_and(|within| began.elapsed() >= within) {
+                return false;
+            }
+            if self.signals.print.swap(false, Ordering::Relaxed) {
+                self.print(&self.stack.report());
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Drains for at most `within`, prints the state and ends; returns the applications.
+    pub(super) fn end(self, within: Duration) -> Result<Vec<S>, Failure> {
+        let Session { stack, capture, json, .. } = self;
+        let ended = stack.drain(within);
+        let captured = capture.map(CaptureWriter::finish);
+        let (services, report) = ended?;
+        print_report(&report, json);
+        if let Some(captured) = captured {
+            let totals = captured?;
+            eprintln!("capture: {} frames written, {} dropped", totals.written, totals.dropped);
+        }
+        Ok(services)
+    }
+
+    fn print(&self, report: &StackReport) {
+        print_report(report, self.json);
+    }
+}
+
+impl Signals {
+    fn register() -> Result<Signals, Failure> {
+        let signals = Signals { end: Arc::default(), print: Arc::default() };
+        for (signal, flag) in [(SIGTERM, &signals.end), (SIGINT, &signals.end), (SIGUSR1, &signals.print)] {
+            signal_hook::flag::register(signal, Arc::clone(flag)).map_err(|error| {
+                let message = format!("signal {signal}: cannot be handled: {error}; check the sandbox's seccomp rules");
+                Failure::new(Exit::Environment, message)
+            })?;
+        }
+        Ok(signals)
+    }
+}
+
+/// Writes a line to standard output; a closed output ends nothing.
+pub(super) fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+fn print_report(report: &StackReport, json: bool) {
+    if json { say(&print::json(report).to_string()) } else { say(print::text(report).trim_end()) }
+}
+
+fn config(common: &Common) -> Result<StackConfig, Failure> {
+    let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
+    let mut shard = ShardConfig {
+        addresses: common.address.clone(),
+        gateways: common.gateway.clone(),
+        msl_ms: common.msl * 1000,
+        secrets: random_secrets()?,
+        ..ShardConfig::default()
+    };
+    for gateway in &common.gateway {
+        if common.gateway.iter().filter(|other| other.is_ipv4() == gateway.is_ipv4()).count() > 1 {
+            let message = format!("--gateway {gateway}: at most one gateway per IP version");
+            return Err(Failure::new(Exit::Usage, message));
+        }
+    }
+    // The whole process keeps to the memory of one shard's defaults.
+    let shards = common.queues.unwrap_or_else(|| cores.len().max(1) as u32);
+    let limits = &mut shard.limits;
+    limits.tcbs_max = (limits.tcbs_max / shards).max(1024);
+    limits.time_wait_max = (limits.time_wait_max / shards).max(1024);
+    limits.half_open_max = (limits.half_open_max / shards).max(256);
+    limits.chunks_max = (limits.chunks_max / shards).max(1024);
+    Ok(StackConfig {
+        queues: common.queues.map(|queues| queues as usize),
+        cores,
+        mode: common.mode,
+        shard,
+        idle: if common.spin { Idle::Spin } else { Idle::Sleep },
+        capture: common.capture.as_ref().map(|_| CaptureConfig::default()),
+        ..StackConfig::new(&common.interface)
+    })
+}
+
+/// How often signals are looked at.
+const POLL: Duration = Duration::from_millis(20);

@@ -1,0 +1,138 @@
+//! The services over a memory link, with virtual time, against an application that plays the peer.
+
+use super::arguments::{ServiceAt, ServiceKind};
+use super::services::Services;
+use crate::api::{Application, CloseReason, ConnectOptions, Event};
+use crate::ids::Handle;
+use crate::limits::Limits;
+use crate::link::memory::{MemoryConfig, MemoryLink, pair};
+use crate::shard::{Calls, LocalAddress, Shard, ShardConfig};
+use crate::stack::Service;
+use crate::tick::Now;
+use crate::wire::ethernet::MacAddress;
+use std::net::IpAddr;
+
+const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+/// Sends `text`, then closes its direction if told to; reads at most `appetite` bytes per turn.
+struct Peer {
+    text: Vec<u8>,
+    sent: usize,
+    closes: bool,
+    appetite: usize,
+    handle: Option<Handle>,
+    received: Vec<u8>,
+    peer_closed: bool,
+    ended: Option<CloseReason>,
+}
+
+impl Peer {
+    fn push(&mut self, calls: &mut Calls<'_>, handle: Handle) {
+        self.sent += calls.send(handle, &self.text[self.sent..]).unwrap_or(0);
+        if self.sent == self.text.len() && self.closes {
+            self.closes = false;
+            calls.shutdown_write(handle).unwrap();
+        }
+    }
+}
+
+impl Application for Peer {
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        match event {
+            Event::Connected { handle } => {
+                self.handle = Some(handle);
+                self.push(calls, handle);
+            }
+            Event::Writable { handle } => self.push(calls, handle),
+            Event::PeerClosed { handle } => {
+                self.peer_closed = true;
+                // Refused when this side has closed already.
+                let _ = calls.shutdown_write(handle);
+            }
+            Event::Closed { reason, .. } => {
+                self.handle = None;
+                self.ended = Some(reason);
+            }
+            Event::Readable { .. } | Event::Accepted { .. } => {}
+        }
+    }
+
+    fn on_turn(&mut self, calls: &mut Calls<'_>) {
+        let Some(handle) = self.handle else { return };
+        let bytes = calls.received(handle).unwrap_or_default();
+        let bytes = bytes[..bytes.len().min(self.appetite)].to_vec();
+        calls.consume(handle, bytes.len()).unwrap();
+        self.received.extend(bytes);
+    }
+}
+
+/// One exchange with the service on port 80; the peer as it was at the end.
+fn exchange(kind: ServiceKind, text: &[u8], closes: bool, appetite: usize) -> Peer {
+    let config = |address| ShardConfig {
+        limits: Limits { tcbs_max: 16, time_wait_max: 64, half_open_max: 8, chunks_max: 64, ..Limits::default() },
+        addresses: vec![LocalAddress { address, prefix_len: 24 }],
+        ..ShardConfig::default()
+    };
+    let (a, b) = pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
+    let services = Services::new(&[ServiceAt { kind, port: 80 }], &[SERVER]);
+    let peer = Peer {
+        text: text.to_vec(),
+        sent: 0,
+        closes,
+        appetite,
+        handle: None,
+        received: Vec::new(),
+        peer_closed: false,
+        ended: None,
+    };
+    let mut server: Shard<MemoryLink, Services> = Shard::new(a, services, config(SERVER), Now::default()).unwrap();
+    server.with_calls(Now::default(), |services, calls| services.start(calls)).unwrap();
+    let mut client = Shard::new(b, peer, config(CLIENT), Now::default()).unwrap();
+    client.calls(Now::default()).connect((SERVER, 80).into(), &ConnectOptions::default()).unwrap();
+    for turn in 1..200_000 {
+        let now = Now::from_us(turn * 100);
+        client.turn(now);
+        server.turn(now);
+        if client.application().ended.is_some() && server.connections_live() == 0 {
+            break;
+        }
+    }
+    client.into_application()
+}
+
+#[test]
+fn echo_returns_every_byte_and_closes_after_the_peer() {
+    let text: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
+    let peer = exchange(ServiceKind::Echo, &text, true, usize::MAX);
+    assert!(peer.received == text, "{} bytes came back", peer.received.len());
+    assert_eq!(peer.ended, Some(CloseReason::Graceful));
+}
+
+#[test]
+fn echo_to_a_slow_reader_waits_and_loses_nothing() {
+    let text: Vec<u8> = (0..200_000_u32).map(|number| (number % 241) as u8).collect();
+    let peer = exchange(ServiceKind::Echo, &text, true, 100);
+    assert!(peer.received == text, "{} bytes came back", peer.received.len());
+    assert_eq!(peer.ended, Some(CloseReason::Graceful));
+}
+
+#[test]
+fn discard_answers_nothing_and_closes_after_the_peer() {
+    let peer = exchange(ServiceKind::Discard, &[1; 50_000], true, usize::MAX);
+    assert_eq!((peer.received.len(), peer.ended), (0, Some(CloseReason::Graceful)));
+}
+
+#[test]
+fn http_answers_after_the_empty_line_and_closes_first() {
+    let peer = exchange(ServiceKind::Http, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", false, usize::MAX);
+    let answer = String::from_utf8(peer.received).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nhello, world\n"), "{answer}");
+    assert_eq!((peer.peer_closed, peer.ended), (true, Some(CloseReason::Graceful)));
+}
+
+#[test]
+fn http_without_a_whole_request_closes_without_an_answer() {
+    let peer = exchange(ServiceKind::Http, b"GET / HTTP/1.1\r\nHost:", true, usize::MAX);
+    assert_eq!((peer.received.len(), peer.ended), (0, Some(CloseReason::Graceful)));
+}

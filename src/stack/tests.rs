@@ -1,0 +1,201 @@
+use super::*;
+use crate::api::{ConnectOptions, Event};
+use crate::counters::DropReason;
+use crate::limits::Limits;
+use crate::link::memory::{MemoryConfig, MemoryLink, pair};
+use crate::shard::{LocalAddress, Shard};
+use crate::wire::ethernet::MacAddress;
+use std::net::IpAddr;
+use std::sync::atomic::AtomicU32;
+
+const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+fn links() -> (MemoryLink, MemoryLink) {
+    pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])])
+}
+
+fn config(address: IpAddr) -> ShardConfig {
+    let limits = Limits { tcbs_max: 256, time_wait_max: 1024, half_open_max: 64, chunks_max: 64, ..Limits::default() };
+    ShardConfig { limits, addresses: vec![LocalAddress { address, prefix_len: 24 }], ..ShardConfig::default() }
+}
+
+fn seat(link: MemoryLink) -> Vec<Seat<MemoryLink>> {
+    vec![Seat { link, core: None }]
+}
+
+/// Echoes and closes when the peer has; panics on the connection of that number, if any.
+struct Echo {
+    listener: Option<crate::ids::ListenerId>,
+    panic_at: Option<u32>,
+    accepted: u32,
+}
+
+impl Echo {
+    fn new(panic_at: Option<u32>) -> Echo {
+        Echo { listener: None, panic_at, accepted: 0 }
+    }
+}
+
+impl Service for Echo {
+    fn start(&mut self, calls: &mut Calls<'_>) -> Result<(), ListenError> {
+        self.listener = Some(calls.listen(SERVER, 7)?);
+        Ok(())
+    }
+
+    fn drain(&mut self, calls: &mut Calls<'_>) {
+        self.listener.take().map(|listener| calls.stop_listening(listener));
+    }
+}
+
+impl Application for Echo {
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        match event {
+            Event::Accepted { .. } => {
+                self.accepted += 1;
+                assert!(self.panic_at != Some(self.accepted), "planted panic");
+            }
+            Event::Readable { handle, bytes } => {
+                let sent = calls.send(handle, bytes).unwrap();
+                calls.consume(handle, sent).unwrap();
+            }
+            Event::PeerClosed { handle } => calls.close(handle).unwrap(),
+            _ => {}
+        }
+    }
+}
+
+/// Opens `wanted` connections one after the other; on each sends a byte, waits for it, and closes.
+struct Pinger {
+    wanted: u32,
+    live: bool,
+    done: Arc<AtomicU32>,
+}
+
+impl Service for Pinger {
+    fn start(&mut self, _calls: &mut Calls<'_>) -> Result<(), ListenError> {
+        Ok(())
+    }
+
+    fn drain(&mut self, _calls: &mut Calls<'_>) {
+        self.wanted = 0;
+    }
+
+    fn is_done(&self) -> bool {
+        self.wanted == 0 && !self.live
+    }
+}
+
+impl Application for Pinger {
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        match event {
+            Event::Connected { handle } => assert_eq!(calls.send(handle, b"?"), Ok(1)),
+            Event::Readable { handle, bytes } => {
+                assert_eq!(bytes, b"?");
+                calls.consume(handle, 1).unwrap();
+                calls.close(handle).unwrap();
+            }
+            Event::Closed { .. } => {
+                self.live = false;
+                self.done.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_turn(&mut self, calls: &mut Calls<'_>) {
+        if self.wanted > 0 && !self.live {
+            calls.connect((SERVER, 7).into(), &ConnectOptions::default()).unwrap();
+            self.wanted -= 1;
+            self.live = true;
+        }
+    }
+}
+
+fn pinger(wanted: u32) -> (impl Fn(usize) -> Pinger, Arc<AtomicU32>) {
+    let done = Arc::new(AtomicU32::new(0));
+    let kept = Arc::clone(&done);
+    (move |_| Pinger { wanted, live: false, done: Arc::clone(&kept) }, done)
+}
+
+fn wait_until(mut met: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !met() {
+        assert!(Instant::now() < deadline, "not met within 20 s");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn two_stacks_exchange_end_and_publish() {
+    let (a, b) = links();
+    let server = run(seat(a), &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
+    let (make, done) = pinger(50);
+    let client = run(seat(b), &config(CLIENT), Idle::Sleep, make).unwrap();
+    let (_, client) = client.join().unwrap();
+    assert_eq!(done.load(Ordering::Relaxed), 50);
+    assert_eq!((client[0].counters.closed_graceful, client[0].counters.time_wait_created), (50, 50));
+    assert!(client[0].states.iter().any(|state| state == ("TIME-WAIT", 50)), "{:?}", client[0].states);
+    let snapshot = &server.snapshots()[0];
+    assert_eq!((snapshot.states.listeners, snapshot.levels.total), (1, 4096));
+    assert!(snapshot.levels.conserved() && !snapshot.turn_us.is_empty());
+    server.drain(Duration::from_secs(5));
+    let (services, server) = server.join().unwrap();
+    assert_eq!((services[0].accepted, server[0].counters.opens_passive, server[0].connections_live), (50, 50, 0));
+}
+
+#[test]
+fn drain_with_a_live_connection_ends_at_its_deadline() {
+    let (a, b) = links();
+    let server = run(seat(a), &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
+    let (make, done) = pinger(1);
+    let mut client = Shard::new(b, make(0), config(CLIENT), Now::default()).unwrap();
+    wait_until(|| {
+        client.turn(server.now());
+        server.snapshots()[0].counters.established == 1 || done.load(Ordering::Relaxed) == 1
+    });
+    // The client now takes no turn, so its connection cannot end.
+    let live = server.snapshots()[0].connections_live;
+    let began = Instant::now();
+    server.drain(Duration::from_millis(200));
+    let (_, last) = server.join().unwrap();
+    assert_eq!(last[0].connections_live, live);
+    assert!(live == 0 || began.elapsed() >= Duration::from_millis(150));
+}
+
+#[test]
+fn panic_in_a_shard_stops_all_and_is_an_error() {
+    let (a, b) = links();
+    let (c, _d) = links();
+    let mut seats = seat(a);
+    seats.extend(seat(c));
+    let server = run(seats, &config(SERVER), Idle::Sleep, |_| Echo::new(Some(3))).unwrap();
+    let (make, _) = pinger(3);
+    let client = run(seat(b), &config(CLIENT), Idle::Sleep, make).unwrap();
+    wait_until(|| server.is_finished());
+    match server.join() {
+        Err(StackError::Panicked { shard: 0, message }) => assert_eq!(message, "planted panic"),
+        other => panic!("{:?}", other.map(|(_, shards)| shards.len())),
+    }
+    drop(client);
+}
+
+#[test]
+fn wrong_configuration_and_core_are_errors_and_leave_no_thread() {
+    let (a, b) = links();
+    let no_address = ShardConfig { addresses: Vec::new(), ..config(SERVER) };
+    let error = run(seat(a), &no_address, Idle::Sleep, |_| Echo::new(None)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, StackError::Config(ConfigError::NoAddress)), "{error}");
+    let seats = vec![Seat { link: b, core: Some(100_000) }];
+    let error = run(seats, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, StackError::Core(_)), "{error}");
+}
+
+#[test]
+fn first_drops_that_the_peer_can_mend_come_with_the_command() {
+    let sender = MacAddress([2, 0, 0, 0, 0, 9]);
+    let advice = |reason| super::run::advice(reason, sender);
+    assert!(advice(DropReason::TcpChecksumPartial).unwrap().contains("ethtool -K PEER tx off"));
+    assert!(advice(DropReason::TooLong).unwrap().contains("ethtool -K PEER tso off gso off gro off"));
+    assert_eq!(advice(DropReason::Truncated), None);
+}
