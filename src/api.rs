@@ -1,4 +1,4 @@
-//! What an application sees: events, errors, options. The calls themselves are [`Calls`](crate::shard::Calls).
+//! What an application sees: events, errors, options. The calls themselves are [`Calls`].
 //!
 //! An application runs on its shard's thread, to completion: an event never blocks, and every call acts at once.
 

@@ -18,6 +18,7 @@ use crate::stack::StackError;
 use arguments::{Arguments, Command};
 use clap::Parser;
 use std::fmt;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// Runs the command line of this process.
@@ -30,7 +31,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { 0 });
         }
     };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).compact().init();
+    let colored = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colored).with_target(false).compact().init();
     let result = match arguments.command {
         Command::Serve(serve) => serve::run(&serve),
         Command::Connect(connect) => connect::run(&connect),

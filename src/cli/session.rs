@@ -125,7 +125,7 @@ fn config(common: &Common) -> Result<StackConfig, Failure> {
         }
     }
     // The whole process keeps to the memory of one shard's defaults.
-    let shards = common.queues.map_or_else(|| cores.len().max(1) as u32, |queues| queues);
+    let shards = common.queues.unwrap_or_else(|| cores.len().max(1) as u32);
     let limits = &mut shard.limits;
     limits.tcbs_max = (limits.tcbs_max / shards).max(1024);
     limits.time_wait_max = (limits.time_wait_max / shards).max(1024);

@@ -54,6 +54,11 @@ impl Application for Peer {
                 self.handle = None;
                 self.ended = Some(reason);
             }
+            // A peer of any appetite reads at once, others in their own turn.
+            Event::Readable { handle, bytes } if self.appetite == usize::MAX => {
+                self.received.extend_from_slice(bytes);
+                calls.consume(handle, bytes.len()).unwrap();
+            }
             Event::Readable { .. } | Event::Accepted { .. } => {}
         }
     }
@@ -107,6 +112,12 @@ fn echo_returns_every_byte_and_closes_after_the_peer() {
     let peer = exchange(ServiceKind::Echo, &text, true, usize::MAX);
     assert!(peer.received == text, "{} bytes came back", peer.received.len());
     assert_eq!(peer.ended, Some(CloseReason::Graceful));
+}
+
+#[test]
+fn echo_whose_last_bytes_and_fin_come_in_one_burst_ends_gracefully() {
+    let peer = exchange(ServiceKind::Echo, b"hello", true, usize::MAX);
+    assert_eq!((&peer.received[..], peer.ended), (&b"hello"[..], Some(CloseReason::Graceful)));
 }
 
 #[test]

@@ -1,0 +1,371 @@
+//! The `synfin` command against peers of the kernel's stack: curl, Python, tshark; and against bad input. Needs root.
+
+mod common;
+
+use common::{INTERFACE, Netns, VethPair, privileged_trial};
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use synfin::link::xdp::Interface;
+
+fn main() {
+    let trials = vec![
+        privileged_trial("curl_gets_the_page_over_ipv4_and_ipv6", curl_gets_the_page),
+        privileged_trial("ten_thousand_kernel_connections_echo_without_error", ten_thousand_connections),
+        privileged_trial("large_transfers_return_byte_for_byte", large_transfers),
+        privileged_trial("connect_reaches_a_kernel_server", connect_reaches_a_kernel_server),
+        privileged_trial("capture_reads_in_tshark_without_malformed_frames", capture_reads_in_tshark),
+        privileged_trial("kernel_keeps_its_own_address_while_serving", kernel_keeps_its_own_address),
+        privileged_trial("sigusr1_prints_state_and_sigterm_ends_with_0", signals_print_and_end),
+        privileged_trial("sigkill_leaves_nothing_attached", sigkill_leaves_nothing),
+        privileged_trial("bad_input_is_one_line_and_leaves_nothing", bad_input),
+        privileged_trial("more_queues_than_shards_is_refused_with_advice", queues_left_over),
+    ];
+    common::run(trials).exit();
+}
+
+fn curl_gets_the_page() {
+    let pair = VethPair::new(1);
+    let server = Server::start(&pair.right, &["http:80"], &[]);
+    for url in ["http://10.77.0.9/", "http://[fd77::9]/"] {
+        let output = run(pair.left.command("curl").args(["-sS", "--max-time", "10", "-i", url]));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.starts_with("HTTP/1.1 200 OK") && text.ends_with("hello, world\n"), "{url}: {text}");
+    }
+    server.end();
+}
+
+fn ten_thousand_connections() {
+    let pair = VethPair::new(1);
+    let server = Server::start(&pair.right, &["echo:7"], &[]);
+    let output = python(&pair.left, ECHO_CLIENT, &["10000", "64"]);
+    assert_eq!(output, "10000 connections, 0 errors\n");
+    let state = server.end();
+    assert!(state.contains("established 10000") && state.contains("closed_graceful 10000"), "{state}");
+}
+
+fn large_transfers() {
+    let pair = VethPair::new(1);
+    let server = Server::start(&pair.right, &["echo:7", "discard:9"], &[]);
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["8", "1000000"]), "8 connections, 0 errors\n");
+    server.end();
+}
+
+fn connect_reaches_a_kernel_server() {
+    let pair = VethPair::new(1);
+    let server = pair.left.command("python3").args(["-c", UPPERCASE_SERVER]).stdout(Stdio::piped()).spawn();
+    let mut server = Guard(server.expect("python3 starts"));
+    let mut ready = [0; 6];
+    server.0.stdout.as_mut().expect("is piped").read_exact(&mut ready).expect("the server says ready");
+    for remote in ["10.77.0.1:5000", "[fd77::1]:5000"] {
+        let arguments = [&["connect", remote, "--count", "200", "--send", "hello"], &OPTIONS[..]].concat();
+        let output = run(synfin(&pair.right).args(arguments));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(text.matches("graceful, 5 bytes \"HELLO\"").count(), 200, "{text}");
+        assert!(text.contains("200 graceful, 0 otherwise, 0 not ended"), "{text}");
+    }
+    let arguments = [&["connect", "10.77.0.1:5999"], &OPTIONS[..]].concat();
+    let output = run(synfin(&pair.right).args(arguments));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("1: refused, 0 bytes"), "{text}");
+}
+
+fn capture_reads_in_tshark() {
+    let pair = VethPair::new(1);
+    let file = std::env::temp_dir().join(format!("synfin-peers-{}.pcapng", std::process::id()));
+    let path = file.to_string_lossy().into_owned();
+    let server = Server::start(&pair.right, &["echo:7"], &["--capture", &path]);
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["20", "3000"]), "20 connections, 0 errors\n");
+    server.end();
+    let tshark = |arguments: &[&str]| {
+        let output = run(Command::new("tshark").args(["-r", &path]).args(arguments));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().count()
+    };
+    let checks = ["-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE"];
+    let wrong = "_ws.malformed or tcp.checksum.status == 0 or ip.checksum.status == 0";
+    let counts = [
+        tshark(&[&checks[..], &["-Y", wrong]].concat()),
+        tshark(&["-Y", "frame.packet_flags_direction == 1 and tcp.flags.syn == 1"]),
+        tshark(&["-Y", "frame.packet_flags_direction == 2 and tcp.flags.syn == 1"]),
+    ];
+    std::fs::remove_file(&file).expect("the capture is there");
+    assert_eq!(counts, [0, 20, 20]);
+}
+
+fn kernel_keeps_its_own_address() {
+    let pair = VethPair::new(1);
+    let server = Server::start(&pair.right, &["http:80"], &[]);
+    let kernel = pair.right.command("python3").args(["-c", KERNEL_SERVER]).stdout(Stdio::piped()).spawn();
+    let mut kernel = Guard(kernel.expect("python3 starts"));
+    let mut ready = [0; 6];
+    kernel.0.stdout.as_mut().expect("is piped").read_exact(&mut ready).expect("the server says ready");
+    assert_eq!(python(&pair.left, KERNEL_CLIENT, &[]), "tcp hello\necho v4\necho v6\n");
+    server.end();
+}
+
+fn signals_print_and_end() {
+    let pair = VethPair::new(1);
+    let mut server = Server::start(&pair.right, &["http:80"], &["--json"]);
+    server.signal("USR1");
+    let line = server.line();
+    assert!(line.starts_with('{') && line.contains("\"mode\":\"skb\"") && line.contains("\"LISTEN\":2"), "{line}");
+    server.end();
+    assert!(!program_attached(&pair.right));
+}
+
+fn sigkill_leaves_nothing() {
+    let pair = VethPair::new(1);
+    let mut server = Server::start(&pair.right, &["http:80"], &[]);
+    assert!(program_attached(&pair.right));
+    server.signal("KILL");
+    wait(&mut server.child.0);
+    assert!(!program_attached(&pair.right));
+}
+
+fn bad_input() {
+    let pair = VethPair::new(1);
+    let refused = |exit: i32, arguments: &[&str], says: &[&str]| {
+        let output = run(synfin(&pair.right).args(arguments));
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {errors}");
+        for word in says {
+            assert!(errors.contains(word), "{arguments:?}: {word:?} is not in {errors}");
+        }
+        if exit == 3 {
+            assert_eq!(errors.lines().count(), 1, "{errors}");
+        }
+    };
+    let own = ["--address", "10.77.0.9/24"];
+    refused(3, &[&["serve", "echo:7", "--interface", "nosuch0"], &own[..]].concat(), &["nosuch0", "os error 19"]);
+    let taken = ["serve", "echo:7", "--interface", INTERFACE, "--address", "10.77.0.2/24"];
+    refused(3, &taken, &["10.77.0.2", "os error 98", "ip addr del"]);
+    refused(2, &[&["serve", "echo:70000", "--interface", INTERFACE], &own[..]].concat(), &["65535"]);
+    refused(2, &[&["serve", "echo:7", "http:7", "--interface", INTERFACE], &own[..]].concat(), &["in use"]);
+    let core = ["serve", "echo:7", "--interface", INTERFACE, "--cpus", "8000"];
+    refused(3, &[&core[..], &own[..]].concat(), &["core 8000"]);
+    let server = Server::start(&pair.right, &["http:80"], &[]);
+    refused(3, &[&["serve", "echo:7", "--interface", INTERFACE], &own[..]].concat(), &["os error 16", INTERFACE]);
+    server.end();
+    let output = run(pair
+        .right
+        .command("setpriv")
+        .args(["--reuid=65534", "--clear-groups", SYNFIN, "serve", "echo:7"])
+        .args(OPTIONS));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    assert!(errors.contains("CAP_NET_ADMIN") && errors.lines().count() == 1, "{errors}");
+    assert!(!program_attached(&pair.right));
+}
+
+fn queues_left_over() {
+    let pair = VethPair::new(2);
+    let arguments = [&["serve", "echo:7", "--queues", "1"], &OPTIONS[..]].concat();
+    let output = run(synfin(&pair.right).args(arguments));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(3), 1), "{errors}");
+    assert!(errors.contains("--queues 2") && errors.contains("ethtool -L veth0 combined 1"), "{errors}");
+}
+
+/// `synfin serve` in a namespace, ended with the test whatever happens.
+struct Server {
+    child: Guard,
+}
+
+impl Server {
+    /// Starts the services and waits until they are announced.
+    fn start(netns: &Netns, services: &[&str], more: &[&str]) -> Server {
+        let mut command = synfin(netns);
+        command.arg("serve").args(services).args(OPTIONS).args(more);
+        let child = command.stdout(Stdio::piped()).spawn().expect("synfin starts");
+        let mut server = Server { child: Guard(child) };
+        let line = server.line();
+        assert!(line.starts_with("serving "), "{line}");
+        server
+    }
+
+    /// The next line of its output.
+    fn line(&mut self) -> String {
+        let output = self.child.0.stdout.as_mut().expect("is piped");
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while output.read(&mut byte).expect("output is readable") == 1 && byte[0] != b'\n' {
+            line.push(byte[0]);
+        }
+        String::from_utf8_lossy(&line).into_owned()
+    }
+
+    fn signal(&self, name: &str) {
+        // `ip netns exec` replaces itself by the command, so this is the command's own number.
+        let output = run(Command::new("kill").args([format!("-{name}"), self.child.0.id().to_string()]));
+        assert!(output.status.success());
+    }
+
+    /// Ends it in order; returns the state that it prints.
+    fn end(mut self) -> String {
+        self.signal("TERM");
+        let mut state = String::new();
+        self.child.0.stdout.as_mut().expect("is piped").read_to_string(&mut state).expect("output is text");
+        assert_eq!(wait(&mut self.child.0).code(), Some(0), "{state}");
+        state
+    }
+}
+
+/// A child that does not outlive its test.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // It has usually ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn synfin(netns: &Netns) -> Command {
+    netns.command(SYNFIN)
+}
+
+fn python(netns: &Netns, program: &str, arguments: &[&str]) -> String {
+    let output = run(netns.command("python3").args(["-c", program]).args(arguments));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs a command to its end; panics when it takes too long.
+fn run(command: &mut Command) -> Output {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = Guard(child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}")));
+    let read = |stream: Option<Box<dyn Read + Send>>| {
+        let mut stream = stream.expect("is piped");
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).map(|_| bytes).unwrap_or_default()
+        })
+    };
+    let stdout = read(child.0.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>));
+    let stderr = read(child.0.stderr.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>));
+    let status = wait(&mut child.0);
+    let joined = |thread: thread::JoinHandle<Vec<u8>>| thread.join().unwrap_or_default();
+    Output { status, stdout: joined(stdout), stderr: joined(stderr) }
+}
+
+fn wait(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "still running after {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn program_attached(netns: &Netns) -> bool {
+    netns.enter(|| Interface::query(INTERFACE).expect("the interface is there").attached.is_some())
+}
+
+const SYNFIN: &str = env!("CARGO_BIN_EXE_synfin");
+
+const OPTIONS: [&str; 4] = ["--interface", INTERFACE, "--address", "10.77.0.9/24,fd77::9/64"];
+
+/// How long a command may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Opens so many connections of so many bytes each, half over IPv6, and compares what comes back.
+const ECHO_CLIENT: &str = r#"
+import os, socket, sys, threading
+count, size, workers = int(sys.argv[1]), int(sys.argv[2]), 4
+errors = []
+def one(number):
+    family, address = ((socket.AF_INET, "10.77.0.9"), (socket.AF_INET6, "fd77::9"))[number % 2]
+    text = os.urandom(size)
+    with socket.socket(family) as s:
+        s.settimeout(30)
+        s.connect((address, 7))
+        def send():
+            s.sendall(text)
+            s.shutdown(socket.SHUT_WR)
+        sender = threading.Thread(target=send) if size > 10000 else None
+        sender.start() if sender else send()
+        got = bytearray()
+        while True:
+            piece = s.recv(65536)
+            if not piece:
+                break
+            got += piece
+        if sender:
+            sender.join()
+        if got != text:
+            raise ValueError(f"{len(got)} of {size} bytes, or others")
+def work(first):
+    for number in range(first, count, workers):
+        try:
+            one(number)
+        except Exception as error:
+            errors.append(f"{number}: {error}")
+threads = [threading.Thread(target=work, args=(first,)) for first in range(workers)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(f"{count} connections, {len(errors)} errors")
+[print(error) for error in errors[:10]]
+"#;
+
+/// Answers each connection's first bytes in upper case and closes.
+const UPPERCASE_SERVER: &str = r#"
+import socket, socketserver, threading
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.sendall(self.request.recv(100).upper())
+class V4(socketserver.ThreadingTCPServer):
+    request_queue_size = 1000
+    allow_reuse_address = True
+class V6(V4):
+    address_family = socket.AF_INET6
+servers = [V4(("10.77.0.1", 5000), Handler), V6(("fd77::1", 5000), Handler)]
+threads = [threading.Thread(target=server.serve_forever) for server in servers]
+[thread.start() for thread in threads]
+print("ready", flush=True)
+[thread.join() for thread in threads]
+"#;
+
+/// The kernel's own server beside synfin, on the kernel's own address.
+const KERNEL_SERVER: &str = r#"
+import socket
+server = socket.create_server(("10.77.0.2", 6000))
+print("ready", flush=True)
+peer, _ = server.accept()
+peer.sendall(peer.recv(100))
+peer.close()
+"#;
+
+/// Speaks TCP and ICMP echo with the kernel's own addresses.
+const KERNEL_CLIENT: &str = r#"
+import socket, struct
+with socket.create_connection(("10.77.0.2", 6000), timeout=10) as s:
+    s.sendall(b"hello")
+    print("tcp", s.recv(100).decode())
+text = struct.pack("!HH", 77, 1) + b"synfin"
+total = sum(struct.unpack("!6H", struct.pack("!HH", 0x0800, 0) + text[:4] + text[4:8])) + struct.unpack("!H", text[8:])[0]
+total = (total & 0xffff) + (total >> 16)
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as s:
+    s.settimeout(10)
+    s.sendto(struct.pack("!BBH", 8, 0, ~total & 0xffff) + text, ("10.77.0.2", 0))
+    while True:
+        packet, peer = s.recvfrom(200)
+        if packet[20] == 0 and packet[24:] == text:
+            print("echo v4")
+            break
+with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as s:
+    s.settimeout(10)
+    s.sendto(struct.pack("!BBH", 128, 0, 0) + text, ("fd77::2", 0))
+    while True:
+        packet, peer = s.recvfrom(200)
+        if packet[0] == 129 and packet[4:] == text:
+            print("echo v6")
+            break
+"#;
