@@ -42,3 +42,8 @@ pub mod cli;
 pub mod observe;
 #[cfg(feature = "std")]
 pub mod stack;
+
+/// The README's code compiles as it stands.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -15,7 +15,7 @@ use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, NONE, Value};
 use crate::limits::{BURST_MAX, Limits};
-use crate::neighbor::Neighbors;
+use crate::neighbor::{Heard, NeighborId, Neighbors};
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::Opened;
 use crate::tcp::time_wait::{Full, Numbers, Policy, TimeWait, TimeWaitV4, TimeWaitV6};
@@ -23,6 +23,7 @@ use crate::tcp::{Context, End, Note, Outcome, Settings};
 use crate::tick::{Now, Tick};
 use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
+use ::core::net::IpAddr;
 use alloc::vec::Vec;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -302,8 +303,15 @@ impl Core {
         self.counters.neighbor_waits += 1;
     }
 
+    /// What was heard of a neighbour; connections that waited for it go on.
+    pub(super) fn learn(&mut self, ip: IpAddr, mac: MacAddress, heard: Heard, now: Now) {
+        if let Some(NeighborId(id)) = self.neighbors.learn(ip, mac, heard, now.tick()) {
+            self.wake_waiting(id);
+        }
+    }
+
     /// The neighbour is known: whoever waited for it may send.
-    pub(super) fn wake_waiting(&mut self, neighbor: u32) {
+    fn wake_waiting(&mut self, neighbor: u32) {
         while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
             self.connections[number].waits_for_neighbor = false;
             self.owing.push_back(&mut self.connections, number);
