@@ -6,6 +6,7 @@ use crate::four_tuple::FourTuple;
 use crate::ids::Value;
 use crate::limits::Limits;
 use crate::link::Frame;
+use crate::neighbor::NeighborId;
 use crate::tcp::Answer;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::wire::ethernet::MacAddress;
@@ -37,6 +38,8 @@ pub(super) struct Burst {
     pub expired_v6: Vec<(u32, TimeWaitV6)>,
     /// Neighbours to be asked for.
     pub asks: Vec<IpAddr>,
+    /// Neighbours that have not answered.
+    pub silent: Vec<NeighborId>,
     /// Frames dropped so far, by reason.
     pub drops: Drops,
     /// Reasons seen for the first time, for whoever warns.
@@ -119,6 +122,7 @@ impl Burst {
             expired_v4: Vec::with_capacity(expiries),
             expired_v6: Vec::with_capacity(expiries),
             asks: Vec::with_capacity(burst),
+            silent: Vec::with_capacity(burst),
             drops: Drops::default(),
             first_drops: Vec::with_capacity(DropReason::ALL.len()),
         }

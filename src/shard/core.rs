@@ -17,9 +17,9 @@ use crate::ids::{Kind, NONE, Value};
 use crate::limits::{BURST_MAX, Limits};
 use crate::neighbor::{Heard, NeighborId, Neighbors};
 use crate::tcp::state::{CloseReason, State};
-use crate::tcp::tcb::Opened;
+use crate::tcp::tcb::{Opened, Owed};
 use crate::tcp::time_wait::{Full, Numbers, Policy, TimeWait, TimeWaitV4, TimeWaitV6};
-use crate::tcp::{Context, End, Note, Outcome, Settings};
+use crate::tcp::{Context, End, Note, Outcome, Settings, timeouts};
 use crate::tick::{Now, Tick};
 use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
@@ -294,12 +294,13 @@ impl Core {
     }
 
     /// The first connection on the list of what is owed goes to the list of its neighbour.
-    pub(super) fn wait_for_neighbor(&mut self, number: u32) {
+    pub(super) fn wait_for_neighbor(&mut self, number: u32, now: Now) {
         self.owing.remove(&mut self.connections, number);
         let connection = &mut self.connections[number];
         connection.waits_for_neighbor = true;
         let neighbor = connection.neighbor;
         self.waiting[neighbor.0 as usize].push_back(&mut self.connections, number);
+        self.neighbors.wanted(neighbor, now.tick());
         self.counters.neighbor_waits += 1;
     }
 
@@ -318,22 +319,29 @@ impl Core {
         }
     }
 
-    /// The neighbour does not answer: the connection ends; a half-open one without a word.
+    /// The neighbour does not answer. An open that has not completed ends, a passive one without a word; for an open
+    /// connection it is a soft error (RFC 9293 3.9.2.2): what it owes is tried again when its time-out comes.
     pub(super) fn fail_waiting(&mut self, number: u32, now: Now) {
+        self.owing_remove(number);
+        let cx = Context { now, settings: &self.settings, receive_room: false };
         let connection = &mut self.connections[number];
-        let half_open = connection.tcb.state == State::SynReceived && connection.tcb.opened == Opened::Passively;
-        let told_closed = connection.tell.told_closed;
-        let ended = connection.tcb.state == State::Closed;
-        connection.tcb.end(CloseReason::Unreachable);
-        if told_closed {
-            self.owing_remove(number);
-            self.let_go(number);
-        } else if ended {
-            // A remnant that owed a RST: only the application keeps it now.
-            self.owing_remove(number);
-        } else {
-            let end = if half_open { End::Listen } else { End::Closed(CloseReason::Unreachable) };
-            self.settle(number, &Outcome { end: Some(end), ..Outcome::default() }, now);
+        match (connection.tcb.state, connection.tcb.opened) {
+            (State::Closed, _) => {
+                connection.tcb.owed = Owed::default();
+                if connection.tell.told_closed {
+                    self.let_go(number);
+                }
+            }
+            (State::SynSent | State::SynReceived, opened) => {
+                let half_open = connection.tcb.state == State::SynReceived && opened == Opened::Passively;
+                connection.tcb.end(CloseReason::Unreachable);
+                let end = if half_open { End::Listen } else { End::Closed(CloseReason::Unreachable) };
+                self.settle(number, &Outcome { end: Some(end), ..Outcome::default() }, now);
+            }
+            _ => {
+                timeouts::could_not_send(&mut connection.tcb, &cx);
+                self.arm(number);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! RFC 9293 3.10.8: a deadline of a TCB has come.
 
 use super::state::{CloseReason, State};
-use super::tcb::{Opened, Tcb};
+use super::tcb::{Opened, Owed, Tcb};
 use super::{Context, End, Outcome, output};
 use crate::limits::{DATA_RETRIES, SYN_ACK_RETRIES, SYN_RETRIES};
 use crate::tick::Tick;
@@ -53,6 +53,15 @@ fn retransmission(tcb: &mut Tcb, out: &mut Outcome) {
     tcb.congestion.timed_out(flight, tcb.snd_nxt, mss, tcb.retries == 1);
     tcb.snd_resume = tcb.snd_una;
     tcb.owed.data = true;
+}
+
+/// What is owed cannot leave: no next hop answers. Text and FIN wait for the retransmission time-out, whose limit decides
+/// (MUST-20); an ACK is dropped, as if it had been lost.
+pub fn could_not_send(tcb: &mut Tcb, cx: &Context<'_>) {
+    tcb.owed = Owed::default();
+    if tcb.retransmit_at.is_none() && (tcb.flight() > 0 || output::has_unsent(tcb)) {
+        tcb.retransmit_at = Some(cx.now.tick().plus(tcb.rto.current_ms()));
+    }
 }
 
 /// R2 of RFC 9293 3.8.3 in retransmissions.
