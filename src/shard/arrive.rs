@@ -108,7 +108,7 @@ fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) 
 
 /// B44: a SYN that the policy lets pass opens a new incarnation where somebody listens; the record stays until then.
 fn reopen(core: &mut Core, arrival: &Arrival, value: Value, numbers: &Numbers, now: Now) -> Option<Answer> {
-    match core.listeners.find(arrival.tuple.local, arrival.tuple.local_port) {
+    match core.listeners.find(arrival.tuple.local(), arrival.tuple.local_port) {
         Some(listener) => {
             core.open_passively(listener, arrival.tuple, arrival.hash, &arrival.segment, Some((value, *numbers)), now);
             None

@@ -29,7 +29,7 @@ impl Core {
         now: Now,
     ) {
         let full = self.half_open >= self.limits.half_open_max || self.time_wait_is_full(tuple.is_v4());
-        let neighbor = if full { None } else { self.neighbor_towards(tuple.remote, now) };
+        let neighbor = if full { None } else { self.neighbor_towards(tuple.remote(), now) };
         let Some(neighbor) = neighbor else {
             self.counters.syn_dropped_full += 1;
             return;
@@ -108,7 +108,7 @@ impl Core {
             let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32);
             now.tick().plus(ticks)
         });
-        let neighbor = self.neighbor_towards(tuple.remote, now).ok_or(ConnectError::NoRoute(tuple.remote))?;
+        let neighbor = self.neighbor_towards(tuple.remote(), now).ok_or(ConnectError::NoRoute(tuple.remote()))?;
         self.admit(tcb, hash, neighbor, former).ok_or(ConnectError::TooManyConnections(self.connections.max()))
     }
 

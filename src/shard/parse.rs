@@ -3,7 +3,6 @@
 use super::burst::{Arrival, Burst, Control, Message};
 use super::core::Core;
 use crate::counters::DropReason;
-use crate::four_tuple::FourTuple;
 use crate::link::Link;
 use crate::wire::ethernet::MacAddress;
 use crate::wire::{self, Expect, Parsed, TcpPacket, ndp};
@@ -30,7 +29,7 @@ pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core,
 /// Only what is addressed to the stack goes on.
 fn for_us(parsed: Parsed, core: &Core) -> Result<Parsed, DropReason> {
     let ours = match &parsed {
-        Parsed::Tcp(packet) => core.routes.is_own(packet.dst),
+        Parsed::Tcp(packet) => core.routes.is_own(packet.tuple.local()),
         Parsed::Echo(echo) => core.routes.is_own(echo.dst),
         Parsed::Arp(packet) => core.routes.is_own(IpAddr::V4(packet.target_ip)),
         Parsed::Ndp(ndp::Packet::Solicitation(solicitation)) => core.routes.is_own(IpAddr::V6(solicitation.target)),
@@ -41,7 +40,7 @@ fn for_us(parsed: Parsed, core: &Core) -> Result<Parsed, DropReason> {
 
 fn arrival(packet: &TcpPacket, place: u16) -> Arrival {
     Arrival {
-        tuple: FourTuple::new(packet.dst, packet.dst_port, packet.src, packet.src_port),
+        tuple: packet.tuple,
         segment: packet.segment,
         frame: place,
         src_mac: packet.src_mac,

@@ -153,7 +153,7 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, dst_mac: MacAdd
 }
 
 fn path(tuple: &FourTuple, src_mac: MacAddress, dst_mac: MacAddress, vlan: Option<u16>) -> Path {
-    Path { src_mac, dst_mac, vlan, src: tuple.local, dst: tuple.remote, ttl: TTL, dscp_ecn: 0 }
+    Path { src_mac, dst_mac, vlan, addresses: tuple.addresses, ttl: TTL, dscp_ecn: 0 }
 }
 
 /// TTL and hop limit of what the stack sends. Origin: RFC 1700's recommended default.

@@ -2,6 +2,7 @@
 
 use super::{Network, PROTOCOL_TCP, Path, TcpPacket, be16, be32, emit_headers, ethernet};
 use crate::counters::DropReason;
+use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
 use core::fmt;
 use core::ops::BitOr;
@@ -227,8 +228,9 @@ pub(super) fn parse(frame: &[u8], network: &Network, verify_checksum: bool) -> R
         payload_offset: (begin + data_at) as u16,
         payload_len: (bytes.len() - data_at) as u16,
     };
-    let Network { src_mac, src, dst, dscp_ecn, .. } = *network;
-    Ok(TcpPacket { src_mac, src, dst, src_port, dst_port, dscp_ecn, segment })
+    let Network { src_mac, addresses, dscp_ecn, .. } = *network;
+    let tuple = FourTuple { addresses, local_port: dst_port, remote_port: src_port };
+    Ok(TcpPacket { src_mac, tuple, dscp_ecn, segment })
 }
 
 /// Writes a whole frame: Ethernet, IP, TCP, options, then the two slices of `payload` one after the other. Returns its
