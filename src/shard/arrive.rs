@@ -34,8 +34,7 @@ pub(super) fn arrive(
     };
     if let Some(answer) = answer {
         core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
-        let (frame, tuple, dst_mac) = (arrival.frame, arrival.tuple, arrival.src_mac);
-        burst.answers.push(Reply::Segment { frame, tuple, dst_mac, answer });
+        burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer });
     }
 }
 

@@ -49,8 +49,6 @@ pub enum Parsed {
 /// A TCP segment with the headers that brought it. Both addresses are unicast, of one family, and differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TcpPacket {
-    /// Who put the frame on this wire: the peer or a router.
-    pub src_mac: MacAddress,
     /// The connection as this end names it: local is the destination, which the caller must check to be this stack's. Ports
     /// are never 0.
     pub tuple: FourTuple,
@@ -87,7 +85,6 @@ impl Path {
 }
 
 /// Reads a frame, or says why it is dropped. Reads every byte at most a small constant number of times.
-#[inline]
 pub fn parse(frame: &[u8], expect: &Expect) -> Result<Parsed, DropReason> {
     let link = ethernet::parse(frame, expect)?;
     match link.ether_type {
@@ -146,13 +143,13 @@ fn parse_v4(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Pa
         upper,
     };
     match header.protocol {
-        PROTOCOL_TCP => tcp::parse(frame, &network, expect.verify_checksums).map(Parsed::Tcp),
+        PROTOCOL_TCP => tcp::parse(frame, &network, expect.verify_checksums),
         PROTOCOL_ICMP => icmp::parse_v4(frame, &network),
         _ => Err(DropReason::Protocol),
     }
 }
 
-#[inline]
+#[inline(never)]
 fn parse_v6(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Parsed, DropReason> {
     let header = ipv6::parse(&frame[link.len..])?;
     let upper = (link.len + header.len, link.len + header.total_len);
@@ -171,7 +168,7 @@ fn parse_v6(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Pa
         return Err(DropReason::Address);
     }
     match header.protocol {
-        PROTOCOL_TCP => tcp::parse(frame, &network, expect.verify_checksums).map(Parsed::Tcp),
+        PROTOCOL_TCP => tcp::parse(frame, &network, expect.verify_checksums),
         PROTOCOL_ICMPV6 => icmp::parse_v6(frame, &network),
         _ => Err(DropReason::Protocol),
     }

@@ -1,7 +1,7 @@
 //! etherparse as the oracle: it reads what is emitted here, and what it builds is read here.
 
 use super::*;
-use crate::wire::{arp, icmp, ndp, tcp::SackBlocks, tcp::Timestamps};
+use crate::wire::{arp, ethernet, icmp, ndp, tcp::SackBlocks, tcp::Timestamps};
 use etherparse::{
     ArpOperation, Icmpv4Type, Icmpv6Type, IpHeaders, LinkExtHeader, NetHeaders, PacketBuilder, PacketHeaders,
     TcpOptionElement, TransportHeader,
@@ -98,7 +98,7 @@ fn what_etherparse_builds_is_read_alike() {
         let segment = packet.segment;
         assert_eq!((packet.tuple.remote(), packet.tuple.local()), addresses);
         assert_eq!(
-            (packet.tuple.remote_port, packet.tuple.local_port, packet.src_mac, payload),
+            (packet.tuple.remote_port, packet.tuple.local_port, ethernet::source(&frame), payload),
             (1, 65535, THEIRS, &b"odd"[..])
         );
         assert_eq!((segment.seq, segment.ack, segment.wnd, segment.up), (Seq(77), Seq(88), 5000, 4));

@@ -1,7 +1,7 @@
 //! Any bytes, valid frames with changes, and the way there and back.
 
 use super::*;
-use crate::wire::{arp, icmp, ndp, tcp::SackBlocks, tcp::Timestamps};
+use crate::wire::{arp, ethernet, icmp, ndp, tcp::SackBlocks, tcp::Timestamps};
 use proptest::prelude::*;
 use std::vec;
 
@@ -131,7 +131,7 @@ proptest! {
         prop_assert_eq!((segment.seq, segment.ack, segment.wnd, segment.up), (Seq(seq), Seq(ack), wnd, up));
         prop_assert_eq!((segment.flags, segment.options), (flags, sent));
         prop_assert_eq!((packet.tuple.remote_port, packet.tuple.local_port), ports);
-        prop_assert_eq!((packet.tuple.addresses, packet.src_mac), (path.addresses.reversed(), path.src_mac));
+        prop_assert_eq!((packet.tuple.addresses, ethernet::source(&frame)), (path.addresses.reversed(), path.src_mac));
         prop_assert_eq!(packet.dscp_ecn, path.dscp_ecn);
     }
 
