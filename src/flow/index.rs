@@ -11,9 +11,9 @@
 //! Chosen 4-tuples (T30): the hash is SipHash-1-3 with a secret key, so that a peer cannot know which of its 4-tuples
 //! share a bucket. A flood of n of them probes like n random ones.
 
-use super::keyed_hash::KeyedHash;
 use crate::four_tuple::FourTuple;
 use crate::ids::Value;
+use crate::keyed_hash::TableHash;
 use crate::prefetch::prefetch;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -31,7 +31,7 @@ pub struct Full;
 /// The map from 4-tuples to records. It never grows, moves or rehashes an entry.
 pub struct Index {
     buckets: Vec<Bucket>,
-    key: KeyedHash,
+    key: TableHash,
     len: u32,
     entries_max: u32,
 }
@@ -39,7 +39,7 @@ pub struct Index {
 impl Index {
     /// An index for `entries_max` entries, four fifths of its places. `key` must be secret and random.
     pub fn new(entries_max: u32, key: (u64, u64)) -> Index {
-        Index { buckets: vec![Bucket::EMPTY; bucket_count(entries_max)], key: KeyedHash::new(key), len: 0, entries_max }
+        Index { buckets: vec![Bucket::EMPTY; bucket_count(entries_max)], key: TableHash::new(key), len: 0, entries_max }
     }
 
     /// Bytes that an index for `entries_max` entries takes.
@@ -50,7 +50,7 @@ impl Index {
     /// The keyed hash of a 4-tuple.
     #[inline]
     pub fn hash(&self, tuple: &FourTuple) -> Hash {
-        Hash(self.key.hash(tuple))
+        Hash(self.key.tuple(tuple))
     }
 
     /// Asks the processor to load the home bucket of `hash`.

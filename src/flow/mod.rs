@@ -16,7 +16,6 @@
 
 pub mod chunks;
 pub mod index;
-mod keyed_hash;
 pub mod list;
 pub mod listeners;
 pub mod port_queue;

@@ -32,8 +32,7 @@ pub(super) fn arrive(
     };
     if let Some(answer) = answer {
         core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
-        let (frame, tuple, dst_mac) = (arrival.frame, arrival.tuple, arrival.src_mac);
-        burst.answers.push(Reply::Segment { frame, tuple, dst_mac, answer });
+        burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer });
     }
 }
 
@@ -106,7 +105,7 @@ fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) 
 
 /// B44: a SYN that the policy lets pass opens a new incarnation where somebody listens; the record stays until then.
 fn reopen(core: &mut Core, arrival: &Arrival, value: Value, numbers: &Numbers, now: Now) -> Option<Answer> {
-    match core.listeners.find(arrival.tuple.local, arrival.tuple.local_port) {
+    match core.listeners.find(arrival.tuple.local(), arrival.tuple.local_port) {
         Some(listener) => {
             core.open_passively(listener, arrival, Some((value, *numbers)), now);
             None

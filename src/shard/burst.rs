@@ -55,8 +55,6 @@ pub(super) struct Arrival {
     pub segment: Segment,
     /// Its frame's place in the burst.
     pub frame: u16,
-    /// Where it came from.
-    pub src_mac: MacAddress,
     /// The keyed hash of the 4-tuple.
     pub hash: Hash,
     /// Find's hint: the first entry whose tag fits, and the bucket's change count when it was read.
@@ -98,7 +96,7 @@ pub(super) struct Text {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reply {
     /// A segment without a TCB.
-    Segment { frame: u16, tuple: FourTuple, dst_mac: MacAddress, answer: Answer },
+    Segment { frame: u16, tuple: FourTuple, answer: Answer },
     /// An ARP reply.
     Arp { frame: u16, request: arp::Packet },
     /// A neighbour advertisement.

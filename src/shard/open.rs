@@ -23,7 +23,7 @@ impl Core {
     pub(super) fn open_passively(&mut self, listener: u32, syn: &Arrival, former: Option<(Value, Numbers)>, now: Now) {
         let Arrival { tuple, hash, .. } = *syn;
         let full = self.half_open >= self.limits.half_open_max || self.time_wait_is_full(tuple.is_v4());
-        let neighbor = if full { None } else { self.neighbor_towards(tuple.remote, Some(syn.src_mac), now) };
+        let neighbor = if full { None } else { self.neighbor_towards(tuple.remote(), Some(syn.src_mac), now) };
         let Some(neighbor) = neighbor else {
             self.counters.syn_dropped_full += 1;
             return;
@@ -102,7 +102,7 @@ impl Core {
             let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32);
             now.tick().plus(ticks)
         });
-        let neighbor = self.neighbor_towards(tuple.remote, None, now).ok_or(ConnectError::NoRoute(tuple.remote))?;
+        let neighbor = self.neighbor_towards(tuple.remote(), None, now).ok_or(ConnectError::NoRoute(tuple.remote()))?;
         self.admit(tcb, hash, neighbor, former).ok_or(ConnectError::TooManyConnections(self.connections.max()))
     }
 

@@ -149,7 +149,7 @@ pub const DUPLICATE_ACKS_MAX: u8 = 8;
 impl Tcb {
     /// A TCB for an active open: SYN-SENT, owing its SYN (RFC 9293 3.10.1).
     pub fn open_actively(tuple: FourTuple, cx: &Context<'_>) -> Tcb {
-        let iss = isn::iss(cx.settings.isn_secret, &tuple, cx.now);
+        let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, &tuple, cx.now);
         let mut tcb = Tcb {
             tuple,
             state: State::SynSent,
@@ -158,7 +158,7 @@ impl Tcb {
             snd_nxt: iss,
             snd_resume: iss,
             iss,
-            ts_offset: isn::timestamp_offset(cx.settings.isn_secret, &tuple),
+            ts_offset,
             ..Tcb::default()
         };
         tcb.owed.syn = true;
