@@ -148,6 +148,7 @@ fn probe(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
 }
 
 /// The next octets of the send buffer that windows and algorithms allow, with the FIN behind the last.
+#[inline]
 fn text_or_fin(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
     if !tcb.owed.has(Owed::DATA) {
         return None;
@@ -202,6 +203,7 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
 }
 
 /// Octets `len` from `seq` on, with the FIN if it is next, as a segment; the record takes note.
+#[inline]
 fn segment(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
     let end = seq + len;
     let with_fin = tcb.fin_queued && end == tcb.send_end();
@@ -233,6 +235,7 @@ fn segment(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
 }
 
 /// A segment with everything that any segment settles: window, ACK, timestamps.
+#[inline]
 fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u32, flags: Flags) -> Plan {
     let wnd = offer_window(tcb, cx);
     tcb.owed.remove(Owed::ACK | Owed::ACK_NOW | Owed::WINDOW_UPDATE);
@@ -253,6 +256,7 @@ fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u
 }
 
 /// The window field: the right edge moves only forward (SHLD-14) and by steps worth sending (MUST-39).
+#[inline]
 fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
     let free = cx.settings.receive_buffer_bytes.saturating_sub(tcb.unread_bytes);
     let edge = tcb.rcv_nxt + free;
