@@ -57,6 +57,8 @@ pub(super) struct Arrival {
     pub frame: u16,
     /// The keyed hash of the 4-tuple.
     pub hash: Hash,
+    /// Who put it on the wire.
+    pub src_mac: MacAddress,
     /// Find's hint: the first entry whose tag fits, and the bucket's change count when it was read.
     pub hint: Option<Value>,
     /// See `hint`.

@@ -4,7 +4,7 @@ use super::burst::{Arrival, Burst, Control, Message};
 use super::core::Core;
 use crate::counters::DropReason;
 use crate::link::Link;
-use crate::wire::ethernet::MacAddress;
+use crate::wire::ethernet::{self, MacAddress};
 use crate::wire::{self, Expect, Parsed, TcpPacket, ndp};
 use ::core::net::IpAddr;
 
@@ -16,7 +16,7 @@ pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core,
         Ok(parsed) if !is_for_us(&parsed, core) => drop_frame(burst, DropReason::NotOurAddress, bytes),
         Ok(Parsed::Tcp(packet)) => {
             core.counters.segments_received += 1;
-            burst.arrivals.push(arrival(&packet, place));
+            burst.arrivals.push(arrival(&packet, ethernet::source(bytes), place));
         }
         Ok(Parsed::Arp(packet)) => burst.controls.push(Control { frame: place, message: Message::Arp(packet) }),
         Ok(Parsed::Ndp(packet)) => burst.controls.push(Control { frame: place, message: Message::Ndp(packet) }),
@@ -40,11 +40,12 @@ fn is_for_us(parsed: &Parsed, core: &Core) -> bool {
 }
 
 #[inline]
-fn arrival(packet: &TcpPacket, place: u16) -> Arrival {
+fn arrival(packet: &TcpPacket, src_mac: MacAddress, place: u16) -> Arrival {
     Arrival {
         tuple: packet.tuple,
         segment: packet.segment,
         frame: place,
+        src_mac,
         hash: Default::default(),
         hint: None,
         change_count: 0,
