@@ -1,5 +1,6 @@
 //! Two shards joined in memory, virtual time: the whole turn from frames to events and back.
 
+mod capacity;
 mod lifecycle;
 mod limits;
 mod reuse;
