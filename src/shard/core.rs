@@ -334,15 +334,15 @@ impl Core {
         self.owing_remove(number);
         let cx = Context { now, settings: &self.settings, receive_room: false };
         let connection = &mut self.connections[number];
-        match (connection.tcb.state, connection.tcb.opened) {
-            (State::Closed, _) => {
+        match connection.tcb.state {
+            State::Closed => {
                 connection.tcb.owed = Owed::default();
                 if connection.tell.told_closed {
                     self.let_go(number);
                 }
             }
-            (State::SynSent | State::SynReceived, opened) => {
-                let half_open = connection.tcb.state == State::SynReceived && opened == Opened::Passively;
+            State::SynSent | State::SynReceived => {
+                let half_open = connection.tcb.is_half_open_passively();
                 connection.tcb.end(CloseReason::Unreachable);
                 let end = if half_open { End::Listen } else { End::Closed(CloseReason::Unreachable) };
                 self.settle(number, &Outcome { end: Some(end), ..Outcome::default() }, now);
