@@ -56,6 +56,8 @@ pub(super) struct Arrival {
     pub segment: Segment,
     /// Its frame's place in the burst.
     pub frame: u16,
+    /// Who put the frame on this wire.
+    pub src_mac: MacAddress,
     /// The keyed hash of the 4-tuple.
     pub hash: Hash,
     /// Who put it on the wire.

@@ -12,7 +12,7 @@ use crate::neighbor::{Heard, NeighborId};
 use crate::tcp::Context;
 use crate::tcp::tcb::Tcb;
 use crate::tcp::time_wait::{self, Numbers};
-use crate::tick::Now;
+use crate::tick::{Deadline, Now};
 use crate::wire::ethernet::MacAddress;
 use ::core::net::{IpAddr, SocketAddr};
 use rand::RngExt;
@@ -98,10 +98,10 @@ impl Core {
             tcb.set_iss(time_wait::iss_beyond(&numbers, tcb.iss, random));
             tcb.inherit_ts_recent(&numbers, now);
         }
-        tcb.linger_at = options.deadline.map(|deadline| {
+        if let Some(deadline) = options.deadline {
             let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32);
-            now.tick().plus(ticks)
-        });
+            tcb.linger_at = Deadline::at(now.tick().plus(ticks));
+        }
         let neighbor = self.neighbor_towards(tuple.remote(), None, now).ok_or(ConnectError::NoRoute(tuple.remote()))?;
         self.admit(tcb, hash, neighbor, former).ok_or(ConnectError::TooManyConnections(self.connections.max()))
     }

@@ -71,8 +71,8 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
             return false;
         };
         let cx = Context { now, settings: &core.settings, receive_room: false };
-        match output::next(&mut core.connections[number].tcb, &cx) {
-            Some(plan) => send_plan(link, core, frame, number, dst_mac, &plan),
+        match &output::next(&mut core.connections[number].tcb, &cx) {
+            Some(plan) => send_plan(link, core, frame, number, dst_mac, plan),
             None => link.give_back(frame),
         }
     }

@@ -3,7 +3,7 @@
 use super::closed::reset_of;
 use super::isn;
 use super::state::State;
-use super::tcb::{Opened, Tcb};
+use super::tcb::{Opened, Owed, Tcb};
 use super::{Answer, Context, options};
 use crate::four_tuple::FourTuple;
 use crate::wire::tcp::Segment;
@@ -62,7 +62,7 @@ impl Tcb {
             ..Tcb::default()
         };
         options::agree(&mut tcb, syn, cx);
-        tcb.owed.syn = true;
+        tcb.owed.add(Owed::SYN);
         tcb
     }
 }

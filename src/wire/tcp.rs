@@ -254,9 +254,14 @@ pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: [&
     header[12..16].copy_from_slice(&[(data_at as u8) << 2, segment.flags.0, wnd_high, wnd_low]);
     header[16..20].copy_from_slice(&u32::from(segment.up).to_be_bytes());
     present.emit(&mut bytes[HEADER_BYTES..data_at]);
-    let second_at = data_at + payload[0].len();
-    bytes[data_at..second_at].copy_from_slice(payload[0]);
-    bytes[second_at..].copy_from_slice(payload[1]);
+    let mut at = data_at;
+    for piece in payload {
+        // Most segments carry nothing, and a copy of unknown length is a call.
+        if !piece.is_empty() {
+            bytes[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+        }
+    }
     let checksum = pseudo.bytes(bytes).finish();
     bytes[16..18].copy_from_slice(&checksum.to_be_bytes());
     ethernet::pad(frame, begin + segment_len)
@@ -378,9 +383,8 @@ impl<'a> Present<'a> {
         if let Some(timestamps) = options.timestamps {
             // SACK permitted takes the place of the two NOPs.
             let lead = if self.syn && options.sack_permitted { [SACK_PERMITTED, 2] } else { [NOP, NOP] };
-            list = put(list, [lead[0], lead[1], TIMESTAMPS, TIMESTAMPS_BYTES]);
-            list = put(list, timestamps.val.to_be_bytes());
-            list = put(list, timestamps.ecr.to_be_bytes());
+            let ([v0, v1, v2, v3], [e0, e1, e2, e3]) = (timestamps.val.to_be_bytes(), timestamps.ecr.to_be_bytes());
+            list = put(list, [lead[0], lead[1], TIMESTAMPS, TIMESTAMPS_BYTES, v0, v1, v2, v3, e0, e1, e2, e3]);
         }
         if self.syn
             && let Some(shift) = options.window_scale
@@ -398,10 +402,10 @@ impl<'a> Present<'a> {
     }
 }
 
-/// Writes four bytes; returns what is left of the list.
+/// Writes some bytes; returns what is left of the list.
 #[inline]
-fn put(list: &mut [u8], bytes: [u8; 4]) -> &mut [u8] {
-    let (front, rest) = list.split_at_mut(4);
+fn put<const BYTES: usize>(list: &mut [u8], bytes: [u8; BYTES]) -> &mut [u8] {
+    let (front, rest) = list.split_at_mut(BYTES);
     front.copy_from_slice(&bytes);
     rest
 }
