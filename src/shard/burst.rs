@@ -60,8 +60,6 @@ pub(super) struct Arrival {
     pub src_mac: MacAddress,
     /// The keyed hash of the 4-tuple.
     pub hash: Hash,
-    /// Who put it on the wire.
-    pub src_mac: MacAddress,
     /// Find's hint: the first entry whose tag fits, and the bucket's change count when it was read.
     pub hint: Option<Value>,
     /// See `hint`.
