@@ -5,7 +5,7 @@
 //! | floor | modules |
 //! | --- | --- |
 //! | 5 | `cli`, the benchmark |
-//! | 4 | [`stack`], `observe` |
+//! | 4 | [`stack`], [`memory`], `observe` |
 //! | 3 | [`shard`] (one turn: `shard/turn.rs`), [`api`] |
 //! | 2 | [`tcp`], [`flow`], [`timer`], [`neighbor`] |
 //! | 1 | [`wire`], [`link`] |
@@ -40,6 +40,8 @@ pub mod shard;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "std")]
+pub mod memory;
 #[cfg(feature = "std")]
 pub mod observe;
 #[cfg(feature = "std")]

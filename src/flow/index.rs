@@ -18,6 +18,7 @@ use crate::prefetch::prefetch;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::size_of;
+use core::ops::Range;
 
 /// A 4-tuple's keyed hash in one index. The high bits name the home bucket, the low eight the tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -45,6 +46,12 @@ impl Index {
     /// Bytes that an index for `entries_max` entries takes.
     pub const fn bill(entries_max: u32) -> u64 {
         (bucket_count(entries_max) * size_of::<Bucket>()) as u64
+    }
+
+    /// The addresses of the buckets.
+    pub fn region(&self) -> Range<*const u8> {
+        let range = self.buckets.as_ptr_range();
+        range.start.cast()..range.end.cast()
     }
 
     /// The keyed hash of a 4-tuple.

@@ -21,6 +21,7 @@ use crate::tick::Tick;
 use crate::wire::ethernet::MacAddress;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::size_of;
 use core::net::{IpAddr, Ipv4Addr};
 
 /// The name of an entry, valid while its holder counts as a user of it.
@@ -102,6 +103,12 @@ impl Neighbors {
             cache.idle.push_back(&mut cache.unused, number);
         }
         cache
+    }
+
+    /// Bytes that a cache of `max` entries takes.
+    pub fn bill(max: u32) -> u64 {
+        let max = max.min(ENTRIES_MAX);
+        u64::from(max) * size_of::<Entry>() as u64 + Index::bill(max) + 2 * Links::bill(max)
     }
 
     /// Finds or makes the entry of `ip` and counts one user of it. A new, failed or stale one is asked for at the next

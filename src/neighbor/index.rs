@@ -4,6 +4,7 @@ use crate::ids::NONE;
 use crate::keyed_hash::TableHash;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::size_of;
 use core::net::IpAddr;
 
 /// The table. It is at most half full, so that a probe ends soon; the addresses themselves are in the entries.
@@ -23,8 +24,12 @@ struct Slot {
 impl Index {
     /// A table for `max` entries.
     pub(super) fn new(max: u32, key: (u64, u64)) -> Index {
-        let count = (max as usize * 2).next_power_of_two().max(2);
-        Index { slots: vec![EMPTY; count], key: TableHash::new(key) }
+        Index { slots: vec![EMPTY; slot_count(max)], key: TableHash::new(key) }
+    }
+
+    /// Bytes that a table for `max` entries takes.
+    pub(super) const fn bill(max: u32) -> u64 {
+        (slot_count(max) * size_of::<Slot>()) as u64
     }
 
     /// The number of the entry for `ip`; `is_it` says whether the address of an entry is `ip`.
@@ -88,6 +93,12 @@ impl Index {
     fn after(&self, at: usize) -> usize {
         (at + 1) & (self.slots.len() - 1)
     }
+}
+
+/// Slots of a table for `max` entries: a power of two, at least twice as many.
+const fn slot_count(max: u32) -> usize {
+    let count = (max as usize * 2).next_power_of_two();
+    if count < 2 { 2 } else { count }
 }
 
 const EMPTY: Slot = Slot { number: NONE, hash: 0 };

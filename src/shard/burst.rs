@@ -13,6 +13,7 @@ use crate::wire::ethernet::MacAddress;
 use crate::wire::tcp::Segment;
 use crate::wire::{arp, icmp, ndp};
 use alloc::vec::Vec;
+use core::mem::size_of;
 use core::net::IpAddr;
 
 /// The working space of a turn. Every vector has its capacity from the start; none grows.
@@ -126,6 +127,19 @@ impl Burst {
             drops: Drops::default(),
             first_drops: Vec::with_capacity(DropReason::ALL.len()),
         }
+    }
+
+    /// Bytes that the working space takes.
+    pub(super) fn bill(limits: &Limits) -> u64 {
+        let per_frame = size_of::<Frame>()
+            + size_of::<Option<Frame>>()
+            + size_of::<Arrival>()
+            + size_of::<Control>()
+            + size_of::<Text>()
+            + size_of::<Reply>()
+            + size_of::<IpAddr>();
+        let per_expiry = size_of::<u32>() + size_of::<(u32, TimeWaitV4)>() + size_of::<(u32, TimeWaitV6)>();
+        (limits.burst as usize * per_frame + expire_budget(limits) * per_expiry) as u64
     }
 }
 

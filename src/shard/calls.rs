@@ -203,11 +203,12 @@ impl<'a> Calls<'a> {
     }
 }
 
-/// The record that the handle names; a handle whose end was told is stale.
+/// The record that the handle names. A handle whose end was told is stale, and so is one that was guessed of a connection that
+/// no application knows yet.
 fn live(connections: &mut crate::flow::slab::Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
     connections
         .get_mut(handle.number, handle.generation)
-        .filter(|connection| !connection.tell.has(Tell::TOLD_CLOSED))
+        .filter(|connection| !connection.tell.has(Tell::TOLD_CLOSED) && !connection.tcb.is_half_open_passively())
         .ok_or(CallError::Stale)
 }
 

@@ -24,6 +24,7 @@ use crate::tick::{Now, Tick};
 use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
 use ::core::net::IpAddr;
+use ::core::ops::Range;
 use alloc::vec::Vec;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -80,7 +81,8 @@ impl Core {
                 return Err(ConfigError::TooManyRecords(records));
             }
         }
-        let entries = limits.tcbs_max.saturating_add(limits.time_wait_max).saturating_add(time_wait_v6_max);
+        config.bill().reserve()?;
+        let entries = limits.index_entries(routes.has_v6());
         let two_msl_ms = config.msl_ms.saturating_mul(2);
         Ok(Core {
             settings,
@@ -112,6 +114,13 @@ impl Core {
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
+    }
+
+    /// Where the large tables lie, for whoever can put them on huge pages.
+    pub(super) fn regions(&self) -> impl Iterator<Item = Range<*const u8>> {
+        [self.connections.region(), self.index.region(), self.time_wait_v4.region(), self.time_wait_v6.region()]
+            .into_iter()
+            .chain([self.sending.region()])
     }
 
     /// Joins what an event did to a TCB with the tables: events to tell, segments to send, deadlines, the end.
@@ -323,15 +332,15 @@ impl Core {
         self.owing_remove(number);
         let cx = Context { now, settings: &self.settings, receive_room: false };
         let connection = &mut self.connections[number];
-        match (connection.tcb.state, connection.tcb.opened) {
-            (State::Closed, _) => {
+        match connection.tcb.state {
+            State::Closed => {
                 connection.tcb.owed = Owed::default();
                 if connection.tell.has(Tell::TOLD_CLOSED) {
                     self.let_go(number);
                 }
             }
-            (State::SynSent | State::SynReceived, opened) => {
-                let half_open = connection.tcb.state == State::SynReceived && opened == Opened::Passively;
+            State::SynSent | State::SynReceived => {
+                let half_open = connection.tcb.is_half_open_passively();
                 connection.tcb.end(CloseReason::Unreachable);
                 let end = if half_open { End::Listen } else { End::Closed(CloseReason::Unreachable) };
                 self.settle(number, &Outcome { end: Some(end), ..Outcome::default() }, now);
@@ -476,7 +485,7 @@ impl Core {
 }
 
 /// Slots of the TCB wheel. Origin: with its granule they span 32 s, past most deadlines; a longer one is looked at again per lap.
-const WHEEL_SLOTS: u32 = 4096;
+pub(super) const WHEEL_SLOTS: u32 = 4096;
 
 /// Granule of the TCB wheel, ms. Smaller costs slots, larger makes a delayed ACK late.
-const WHEEL_GRANULE_MS: u32 = 8;
+pub(super) const WHEEL_GRANULE_MS: u32 = 8;

@@ -4,6 +4,7 @@ use super::published::{Details, Published, VALUE_MAX, histogram};
 use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
 use crate::api::{Application, Event};
 use crate::counters::DropReason;
+use crate::memory;
 use crate::shard::{Calls, Shard, ShardConfig};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
@@ -108,6 +109,13 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         let now = start.shared.now();
         let application = Timed { service: make(start.shard), events: 0, spent_ns: histogram() };
         let mut shard = Shard::new(start.seat.link, application, start.config, now)?;
+        let huge = memory::advise_huge_pages(shard.regions());
+        tracing::debug!(
+            shard = start.shard,
+            obtained = huge.obtained_bytes,
+            refused = huge.refused_bytes,
+            "huge pages"
+        );
         shard.with_calls(now, |timed, calls| timed.service.start(calls))?;
         let now_us = start.shared.now().us();
         Ok(ShardLoop {

@@ -296,6 +296,12 @@ impl Tcb {
         matches!(self.state, State::SynSent | State::SynReceived)
     }
 
+    /// Half-open by a listener: no application knows of it yet.
+    #[inline]
+    pub fn is_half_open_passively(&self) -> bool {
+        self.state == State::SynReceived && self.opened == Opened::Passively
+    }
+
     /// Our timestamp clock (RFC 7323 4.1), ms plus the connection's offset.
     #[inline]
     pub fn ts_now(&self, cx: &Context<'_>) -> u32 {

@@ -74,7 +74,7 @@ fn retries_max(tcb: &Tcb) -> u8 {
 }
 
 fn end(tcb: &mut Tcb, out: &mut Outcome, reason: CloseReason) {
-    let half_open = tcb.state == State::SynReceived && tcb.opened == Opened::Passively;
+    let half_open = tcb.is_half_open_passively();
     tcb.end(reason);
     out.end = Some(if half_open { End::Listen } else { End::Closed(reason) });
 }
