@@ -83,6 +83,28 @@ pub const TIME_WAIT_DELAY_MS: u32 = 1000;
 /// How long FIN-WAIT-2 may last once the application has gone, ms (B37). Origin: Linux's tcp_fin_timeout.
 pub const FIN_WAIT_2_MS: u32 = 60_000;
 
+/// How long one secret makes SYN cookies, ms (B13). A cookie is valid in its period and the next, hence for at most two
+/// minutes. Smaller refuses peers with a long round trip; larger gives a guess or a replay more time.
+pub const COOKIE_PERIOD_MS: u32 = 60_000;
+
+/// Accepted SYN cookies that a shard remembers, so that a replayed ACK opens nothing, 8 B each. Origin: those of two minutes
+/// at 500 a second. Smaller forgets sooner, and an old ACK may open a connection that a RST then ends.
+pub const COOKIES_REMEMBERED: u32 = 64 * 1024;
+
+/// RSTs and TIME-WAIT ACKs of one shard that belong to no connection, per second and at once (T02). Smaller leaves peers
+/// waiting for a refusal; larger makes the stack answer floods from forged sources.
+pub const ANSWERS_PER_SECOND: u32 = 10_000;
+
+/// See [`ANSWERS_PER_SECOND`].
+pub const ANSWERS_BURST: u32 = 1_000;
+
+/// Most ACKs of one connection that unacceptable segments bring in a window of [`CHALLENGE_WINDOW_MS`]; half of it at
+/// least. Origin: RFC 5961 7 names 10. Smaller delays a peer that is out of step; larger feeds two stacks that duel (T25).
+pub const CHALLENGES_MAX: u8 = 10;
+
+/// The shortest window of [`CHALLENGES_MAX`], ms; up to half as much again is added at random (CVE-2016-5696).
+pub const CHALLENGE_WINDOW_MS: u32 = 1000;
+
 /// Range of local ports for active opens. Origin: Linux's ip_local_port_range (RFC 6056 would take 1024 to 65535; both ends are settings).
 pub const PORTS: (u16, u16) = (32_768, 60_999);
 
