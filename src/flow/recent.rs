@@ -20,8 +20,12 @@ struct Line([u64; 8]);
 impl Recent {
     /// Room for at least `marks_max` marks, of which each period may take all.
     pub fn new(marks_max: u32) -> Recent {
-        let lines = (marks_max as usize).div_ceil(8).max(1).next_power_of_two();
-        Recent { lines: vec![Line::default(); lines].into() }
+        Recent { lines: vec![Line::default(); lines(marks_max)].into() }
+    }
+
+    /// What [`Recent::new`] allocates, bytes.
+    pub fn bill(marks_max: u32) -> u64 {
+        (lines(marks_max) * size_of::<Line>()) as u64
     }
 
     /// Whether the mark was seen in `period` or the one before.
@@ -43,6 +47,10 @@ impl Recent {
     fn line_of(&self, mark: u64) -> usize {
         (mark >> 32) as usize & (self.lines.len() - 1)
     }
+}
+
+fn lines(marks_max: u32) -> usize {
+    (marks_max as usize).div_ceil(8).max(1).next_power_of_two()
 }
 
 /// Periods since the mark was seen, modulo 256.

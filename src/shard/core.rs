@@ -15,7 +15,7 @@ use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, NONE, Value};
-use crate::limits::{BURST_MAX, COOKIES_REMEMBERED, Limits};
+use crate::limits::{BURST_MAX, Limits};
 use crate::neighbor::{Heard, NeighborId, Neighbors};
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
@@ -121,7 +121,7 @@ impl Core {
             telling: List::new(),
             half_open: 0,
             cookies: Cookies::new(config.secrets.cookies, now),
-            cookies_seen: Recent::new(COOKIES_REMEMBERED.min(limits.tcbs_max.saturating_mul(4))),
+            cookies_seen: Recent::new(limits.cookies_remembered_max),
             answer_bucket: AnswerBucket::new(&settings, now),
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),

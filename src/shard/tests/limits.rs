@@ -79,6 +79,7 @@ const NOTHING: Limits = Limits {
     tcbs_max: 0,
     time_wait_max: 0,
     half_open_max: 0,
+    cookies_remembered_max: 0,
     chunks_max: 0,
     destinations_max: 0,
     neighbors_max: 0,
