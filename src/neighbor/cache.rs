@@ -5,7 +5,8 @@
 //!              |            answer or request
 //!  +----> INCOMPLETE --------------------------> REACHABLE <---------+ answer
 //!  |           | 3 questions, 1 s each            |     |            |
-//!  | resolve   v                        no user,  |     | 30 s, or   |
+//!  | resolve,  v                        no user,  |     | 30 s, or   |
+//!  | wanted    |                                  |     |            |
 //!  +------- FAILED <---------------+    30 s      v     | doubt      |
 //!                      3 questions |            STALE   |            |
 //!                                  |    resolve   |     v            |
@@ -127,6 +128,13 @@ impl Neighbors {
             State::Incomplete { .. } | State::Probe { .. } | State::Reachable => {}
         }
         Ok(NeighborId(number))
+    }
+
+    /// A user of `id` has something to send: if nobody answered the last questions, it is asked for anew.
+    pub fn wanted(&mut self, id: NeighborId, now: Tick) {
+        if self.entries.get(id.0 as usize).is_some_and(|entry| entry.state == State::Failed) {
+            self.start_asking(id.0, State::Incomplete { asked: 0 }, now);
+        }
     }
 
     /// Counts one user of `id` less. An id without users is ignored.

@@ -292,13 +292,15 @@ impl Core {
         self.connections.remove(number);
     }
 
-    /// The first connection on the list of what is owed goes to the list of its neighbour.
-    pub(super) fn wait_for_neighbor(&mut self, number: u32) {
+    /// The first connection on the list of what is owed goes to the list of its neighbour, which is asked for until it answers
+    /// or is given up.
+    pub(super) fn wait_for_neighbor(&mut self, number: u32, now: Now) {
         self.owing.remove(&mut self.connections, number);
         let connection = &mut self.connections[number];
         connection.waits_for_neighbor = true;
         let neighbor = connection.neighbor;
         self.waiting[neighbor.0 as usize].push_back(&mut self.connections, number);
+        self.neighbors.wanted(neighbor, now.tick());
         self.counters.neighbor_waits += 1;
     }
 

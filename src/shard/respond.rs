@@ -62,7 +62,7 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
     settle_consumed(core, receiving, number);
     let connection = &core.connections[number];
     let Some(dst_mac) = core.neighbors.mac(connection.neighbor) else {
-        core.wait_for_neighbor(number);
+        core.wait_for_neighbor(number, now);
         return true;
     };
     while core.connections[number].tcb.owes() {

@@ -52,7 +52,9 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
         // The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
         tcb.owed.syn = true;
     } else {
-        tcb.owed.ack_now = true;
+        // T25: half-open by an old SYN and the peer's TIME-WAIT would acknowledge each other for ever; here the SYN-ACK that
+        // the timer repeats says all there is to say.
+        tcb.owed.ack_now |= !(tcb.state == State::SynReceived && tcb.opened == Opened::Passively);
     }
     Break(())
 }
