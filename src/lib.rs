@@ -5,11 +5,11 @@
 //! | floor | modules |
 //! | --- | --- |
 //! | 5 | `cli`, the benchmark |
-//! | 4 | [`stack`], `observe` |
+//! | 4 | [`stack`], [`memory`], `observe` |
 //! | 3 | [`shard`] (one turn: `shard/turn.rs`), [`api`] |
 //! | 2 | [`tcp`], [`flow`], [`timer`], [`neighbor`] |
 //! | 1 | [`wire`], [`link`] |
-//! | 0 | [`limits`], [`seq`], [`tick`], [`four_tuple`], [`ids`], [`counters`], [`prefetch`] |
+//! | 0 | [`limits`], [`seq`], [`tick`], [`four_tuple`], [`keyed_hash`], [`ids`], [`counters`], [`prefetch`] |
 //!
 //! Without features the library is `no_std` + alloc: floors 0 to 3 without AF_XDP.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
@@ -20,6 +20,7 @@ extern crate alloc;
 pub mod counters;
 pub mod four_tuple;
 pub mod ids;
+pub mod keyed_hash;
 pub mod limits;
 pub mod prefetch;
 pub mod seq;
@@ -39,6 +40,13 @@ pub mod shard;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "std")]
+pub mod memory;
+#[cfg(feature = "std")]
 pub mod observe;
 #[cfg(feature = "std")]
 pub mod stack;
+
+/// The README's code compiles as it stands.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

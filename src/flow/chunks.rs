@@ -8,6 +8,7 @@ use crate::limits::CHUNK_BYTES;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::size_of;
+use core::ops::Range;
 
 /// A queue of bytes in a pool. It ends with [`Chunks::clear`]: a chain that is just dropped loses its chunks to the pool.
 #[derive(Debug)]
@@ -83,6 +84,12 @@ impl Chunks {
     /// Bytes that a pool of `count` chunks takes.
     pub const fn bill(count: u32) -> u64 {
         count as u64 * (CHUNK_BYTES + size_of::<u32>()) as u64
+    }
+
+    /// The addresses of the chunks.
+    pub fn region(&self) -> Range<*const u8> {
+        let range = self.bytes.as_ptr_range();
+        range.start.cast()..range.end.cast()
     }
 
     /// Chunks that are neither in a chain nor reserved.

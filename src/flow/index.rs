@@ -11,13 +11,14 @@
 //! Chosen 4-tuples (T30): the hash is SipHash-1-3 with a secret key, so that a peer cannot know which of its 4-tuples
 //! share a bucket. A flood of n of them probes like n random ones.
 
-use super::keyed_hash::KeyedHash;
 use crate::four_tuple::FourTuple;
 use crate::ids::Value;
+use crate::keyed_hash::TableHash;
 use crate::prefetch::prefetch;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::size_of;
+use core::ops::Range;
 
 /// A 4-tuple's keyed hash in one index. The high bits name the home bucket, the low eight the tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,7 +32,7 @@ pub struct Full;
 /// The map from 4-tuples to records. It never grows, moves or rehashes an entry.
 pub struct Index {
     buckets: Vec<Bucket>,
-    key: KeyedHash,
+    key: TableHash,
     len: u32,
     entries_max: u32,
 }
@@ -39,7 +40,7 @@ pub struct Index {
 impl Index {
     /// An index for `entries_max` entries, four fifths of its places. `key` must be secret and random.
     pub fn new(entries_max: u32, key: (u64, u64)) -> Index {
-        Index { buckets: vec![Bucket::EMPTY; bucket_count(entries_max)], key: KeyedHash::new(key), len: 0, entries_max }
+        Index { buckets: vec![Bucket::EMPTY; bucket_count(entries_max)], key: TableHash::new(key), len: 0, entries_max }
     }
 
     /// Bytes that an index for `entries_max` entries takes.
@@ -47,10 +48,16 @@ impl Index {
         (bucket_count(entries_max) * size_of::<Bucket>()) as u64
     }
 
+    /// The addresses of the buckets.
+    pub fn region(&self) -> Range<*const u8> {
+        let range = self.buckets.as_ptr_range();
+        range.start.cast()..range.end.cast()
+    }
+
     /// The keyed hash of a 4-tuple.
     #[inline]
     pub fn hash(&self, tuple: &FourTuple) -> Hash {
-        Hash(self.key.hash(tuple))
+        Hash(self.key.tuple(tuple))
     }
 
     /// Asks the processor to load the home bucket of `hash`.

@@ -12,11 +12,13 @@
 //! | [`time_wait`] | TIME-WAIT records by deadline | record + 0.6 B, and one page per slot of the 2MSL |
 //! | [`ports`] | local ports per destination | 100 B per destination, 2.1 B per port given back |
 //!
+//! [`capacity`] says beforehand what a set of ports can carry.
+//!
 //! None of them panics for what comes from the network: full is a value, a stale number is `None`.
 
+pub mod capacity;
 pub mod chunks;
 pub mod index;
-mod keyed_hash;
 pub mod list;
 pub mod listeners;
 pub mod port_queue;

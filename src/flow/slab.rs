@@ -6,7 +6,7 @@
 use crate::prefetch::prefetch_two_lines;
 use alloc::vec::Vec;
 use core::mem::size_of;
-use core::ops::{Index, IndexMut};
+use core::ops::{Index, IndexMut, Range};
 
 /// A record that a [`Slab`] can hold.
 pub trait Record: Default {
@@ -34,6 +34,12 @@ impl<R: Record> Slab<R> {
     /// Bytes that a slab of `max` records takes.
     pub const fn bill(max: u32) -> u64 {
         max as u64 * (size_of::<R>() + size_of::<u32>()) as u64
+    }
+
+    /// The addresses of the records.
+    pub fn region(&self) -> Range<*const u8> {
+        let range = self.records.as_ptr_range();
+        range.start.cast()..range.end.cast()
     }
 
     /// Takes a free slot and returns its number; `None` when all are live.

@@ -21,7 +21,7 @@ use crate::prefetch::prefetch_two_lines;
 use crate::tick::Tick;
 use alloc::vec::Vec;
 use core::mem::size_of;
-use core::ops::{Index, IndexMut};
+use core::ops::{Index, IndexMut, Range};
 
 /// A record that a [`TimeWaitStore`] can hold.
 pub trait TimeWaitRecord: Copy + Default {
@@ -87,6 +87,12 @@ impl<R: TimeWaitRecord> TimeWaitStore<R> {
         u64::from(layout.pages) * u64::from(PAGE) * size_of::<R>() as u64
             + Slab::<Page>::bill(layout.pages)
             + u64::from(layout.slots) * size_of::<List<InSlot>>() as u64
+    }
+
+    /// The addresses of the records.
+    pub fn region(&self) -> Range<*const u8> {
+        let range = self.records.as_ptr_range();
+        range.start.cast()..range.end.cast()
     }
 
     /// Adds a record and returns its number; `None` when `records_max` are live.

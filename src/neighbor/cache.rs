@@ -5,8 +5,7 @@
 //!              |            answer or request
 //!  +----> INCOMPLETE --------------------------> REACHABLE <---------+ answer
 //!  |           | 3 questions, 1 s each            |     |            |
-//!  | resolve,  v                        no user,  |     | 30 s, or   |
-//!  | wanted    |                                  |     |            |
+//!  | resolve   v                        no user,  |     | 30 s, or   |
 //!  +------- FAILED <---------------+    30 s      v     | doubt      |
 //!                      3 questions |            STALE   |            |
 //!                                  |    resolve   |     v            |
@@ -22,6 +21,7 @@ use crate::tick::Tick;
 use crate::wire::ethernet::MacAddress;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::size_of;
 use core::net::{IpAddr, Ipv4Addr};
 
 /// The name of an entry, valid while its holder counts as a user of it.
@@ -105,6 +105,12 @@ impl Neighbors {
         cache
     }
 
+    /// Bytes that a cache of `max` entries takes.
+    pub fn bill(max: u32) -> u64 {
+        let max = max.min(ENTRIES_MAX);
+        u64::from(max) * size_of::<Entry>() as u64 + Index::bill(max) + 2 * Links::bill(max)
+    }
+
     /// Finds or makes the entry of `ip` and counts one user of it. A new, failed or stale one is asked for at the next
     /// [`Neighbors::poll`].
     pub fn resolve(&mut self, ip: IpAddr, now: Tick) -> Result<NeighborId, Full> {
@@ -130,13 +136,6 @@ impl Neighbors {
         Ok(NeighborId(number))
     }
 
-    /// A user of `id` has something to send: if nobody answered the last questions, it is asked for anew.
-    pub fn wanted(&mut self, id: NeighborId, now: Tick) {
-        if self.entries.get(id.0 as usize).is_some_and(|entry| entry.state == State::Failed) {
-            self.start_asking(id.0, State::Incomplete { asked: 0 }, now);
-        }
-    }
-
     /// Counts one user of `id` less. An id without users is ignored.
     pub fn release(&mut self, id: NeighborId) {
         let Some(entry) = self.entries.get_mut(id.0 as usize) else { return };
@@ -152,6 +151,13 @@ impl Neighbors {
         match entry.state {
             State::Failed => self.set_free(id.0),
             _ => self.idle.push_back(&mut self.unused, id.0),
+        }
+    }
+
+    /// Somebody waits for `id`: one that has failed is asked for anew.
+    pub fn wanted(&mut self, id: NeighborId, now: Tick) {
+        if self.entries.get(id.0 as usize).is_some_and(|entry| entry.state == State::Failed) {
+            self.start_asking(id.0, State::Incomplete { asked: 0 }, now);
         }
     }
 

@@ -1,17 +1,17 @@
 //! Address to entry number: open addressing with linear probing and a keyed hash (T30).
 
 use crate::ids::NONE;
+use crate::keyed_hash::TableHash;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::hash::Hasher;
+use core::mem::size_of;
 use core::net::IpAddr;
-use siphasher::sip::SipHasher13;
 
 /// The table. It is at most half full, so that a probe ends soon; the addresses themselves are in the entries.
 #[derive(Debug)]
 pub(super) struct Index {
     slots: Vec<Slot>,
-    key: (u64, u64),
+    key: TableHash,
 }
 
 /// The number of an entry, or [`NONE`], and the hash of its address.
@@ -24,8 +24,12 @@ struct Slot {
 impl Index {
     /// A table for `max` entries.
     pub(super) fn new(max: u32, key: (u64, u64)) -> Index {
-        let count = (max as usize * 2).next_power_of_two().max(2);
-        Index { slots: vec![EMPTY; count], key }
+        Index { slots: vec![EMPTY; slot_count(max)], key: TableHash::new(key) }
+    }
+
+    /// Bytes that a table for `max` entries takes.
+    pub(super) const fn bill(max: u32) -> u64 {
+        (slot_count(max) * size_of::<Slot>()) as u64
     }
 
     /// The number of the entry for `ip`; `is_it` says whether the address of an entry is `ip`.
@@ -79,12 +83,7 @@ impl Index {
     }
 
     fn hash(&self, ip: IpAddr) -> u32 {
-        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
-        match ip {
-            IpAddr::V4(v4) => hasher.write(&v4.octets()),
-            IpAddr::V6(v6) => hasher.write(&v6.octets()),
-        }
-        hasher.finish() as u32
+        self.key.address(ip) as u32
     }
 
     fn home(&self, hash: u32) -> usize {
@@ -94,6 +93,12 @@ impl Index {
     fn after(&self, at: usize) -> usize {
         (at + 1) & (self.slots.len() - 1)
     }
+}
+
+/// Slots of a table for `max` entries: a power of two, at least twice as many.
+const fn slot_count(max: u32) -> usize {
+    let count = (max as usize * 2).next_power_of_two();
+    if count < 2 { 2 } else { count }
 }
 
 const EMPTY: Slot = Slot { number: NONE, hash: 0 };

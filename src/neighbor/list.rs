@@ -3,6 +3,7 @@
 use crate::ids::NONE;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::size_of;
 
 /// The links of every entry for one set of lists; an entry is in at most one list of the set.
 #[derive(Debug)]
@@ -25,6 +26,11 @@ impl Links {
     /// Links for `count` entries, all in no list.
     pub(super) fn new(count: usize) -> Links {
         Links(vec![Link { previous: NONE, next: NONE }; count])
+    }
+
+    /// Bytes that links for `count` entries take.
+    pub(super) const fn bill(count: u32) -> u64 {
+        count as u64 * size_of::<Link>() as u64
     }
 }
 

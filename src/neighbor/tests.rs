@@ -46,20 +46,6 @@ fn new_entry_asks_three_times_then_fails_then_starts_again() {
 }
 
 #[test]
-fn failed_entry_is_asked_for_anew_when_wanted() {
-    let mut cache = Neighbors::new(4, KEY);
-    let id = cache.resolve(ip(0), START).unwrap();
-    cache.wanted(id, START);
-    for second in 0..4 {
-        assert_eq!(polled(&mut cache, START.plus(second * 1000)).len(), 1);
-    }
-    assert_eq!(cache.next_deadline(), None);
-    cache.wanted(id, START.plus(9000));
-    assert_eq!(polled(&mut cache, START.plus(9000)), [Due::Ask { id, ip: ip(0) }]);
-    cache.wanted(NeighborId(77), START);
-}
-
-#[test]
 fn incomplete_entry_hears_an_answer_and_is_asked_again_after_30_s() {
     let mut cache = Neighbors::new(4, KEY);
     let id = cache.resolve(ip(1), START).unwrap();

@@ -5,17 +5,15 @@ use super::core::Core;
 use super::find::Found;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
-use crate::neighbor::{Heard, NeighborId};
+use crate::neighbor::Heard;
 use crate::tcp::listen::Listened;
 use crate::tcp::state::State;
 use crate::tcp::time_wait::Numbers;
 use crate::tcp::{Answer, Context, Note, Outcome, closed, listen, syn_sent, synchronized, time_wait};
 use crate::tick::Now;
 use crate::wire::arp::Operation;
-use crate::wire::ethernet::MacAddress;
 use crate::wire::ndp;
 use crate::wire::tcp::Flags;
-use ::core::net::IpAddr;
 
 /// One segment, by the case that find has made of it.
 pub(super) fn arrive(
@@ -34,8 +32,7 @@ pub(super) fn arrive(
     };
     if let Some(answer) = answer {
         core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
-        let (frame, tuple, dst_mac) = (arrival.frame, arrival.tuple, arrival.src_mac);
-        burst.answers.push(Reply::Segment { frame, tuple, dst_mac, answer });
+        burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer });
     }
 }
 
@@ -108,9 +105,9 @@ fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) 
 
 /// B44: a SYN that the policy lets pass opens a new incarnation where somebody listens; the record stays until then.
 fn reopen(core: &mut Core, arrival: &Arrival, value: Value, numbers: &Numbers, now: Now) -> Option<Answer> {
-    match core.listeners.find(arrival.tuple.local, arrival.tuple.local_port) {
+    match core.listeners.find(arrival.tuple.local(), arrival.tuple.local_port) {
         Some(listener) => {
-            core.open_passively(listener, arrival.tuple, arrival.hash, &arrival.segment, Some((value, *numbers)), now);
+            core.open_passively(listener, arrival, Some((value, *numbers)), now);
             None
         }
         None => closed::arrives(&arrival.segment),
@@ -123,7 +120,7 @@ fn listening(core: &mut Core, arrival: &Arrival, listener: u32, now: Now) -> Opt
         Listened::Ignored => None,
         Listened::Refused(answer) => Some(answer),
         Listened::Opens => {
-            core.open_passively(listener, arrival.tuple, arrival.hash, &arrival.segment, None, now);
+            core.open_passively(listener, arrival, None, now);
             None
         }
     }
@@ -137,7 +134,7 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
             core.counters.neighbor_packets += 1;
             let asks = packet.operation == Operation::Request;
             let heard = if asks { Heard::Request } else { Heard::Answer };
-            learn(core, packet.sender_ip.into(), packet.sender_mac, heard, now);
+            core.learn(packet.sender_ip.into(), packet.sender_mac, heard, now);
             if asks {
                 burst.answers.push(Reply::Arp { frame, request: packet });
             }
@@ -147,13 +144,13 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
             match packet {
                 ndp::Packet::Solicitation(solicitation) => {
                     if let Some(mac) = solicitation.source_link {
-                        learn(core, solicitation.src.into(), mac, Heard::Request, now);
+                        core.learn(solicitation.src.into(), mac, Heard::Request, now);
                     }
                     burst.answers.push(Reply::Advertisement { frame, solicitation });
                 }
                 ndp::Packet::Advertisement(advertisement) => {
                     if let Some(mac) = advertisement.target_link {
-                        learn(core, advertisement.target.into(), mac, Heard::Answer, now);
+                        core.learn(advertisement.target.into(), mac, Heard::Answer, now);
                     }
                 }
             }
@@ -163,10 +160,4 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
             burst.answers.push(Reply::Echo { frame, request });
         }
     }
-}
-
-/// What was heard of a neighbour; connections that waited for it go on.
-fn learn(core: &mut Core, ip: IpAddr, mac: MacAddress, heard: Heard, now: Now) {
-    let Some(NeighborId(id)) = core.neighbors.learn(ip, mac, heard, now.tick()) else { return };
-    core.wake_waiting(id);
 }

@@ -6,12 +6,14 @@ use crate::four_tuple::FourTuple;
 use crate::ids::Value;
 use crate::limits::Limits;
 use crate::link::Frame;
+use crate::neighbor::NeighborId;
 use crate::tcp::Answer;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::wire::ethernet::MacAddress;
 use crate::wire::tcp::Segment;
 use crate::wire::{arp, icmp, ndp};
 use alloc::vec::Vec;
+use core::mem::size_of;
 use core::net::IpAddr;
 
 /// The working space of a turn. Every vector has its capacity from the start; none grows.
@@ -37,6 +39,8 @@ pub(super) struct Burst {
     pub expired_v6: Vec<(u32, TimeWaitV6)>,
     /// Neighbours to be asked for.
     pub asks: Vec<IpAddr>,
+    /// Neighbours that have not answered.
+    pub silent: Vec<NeighborId>,
     /// Frames dropped so far, by reason.
     pub drops: Drops,
     /// Reasons seen for the first time, for whoever warns.
@@ -52,7 +56,7 @@ pub(super) struct Arrival {
     pub segment: Segment,
     /// Its frame's place in the burst.
     pub frame: u16,
-    /// Where it came from.
+    /// Who put the frame on this wire.
     pub src_mac: MacAddress,
     /// The keyed hash of the 4-tuple.
     pub hash: Hash,
@@ -95,7 +99,7 @@ pub(super) struct Text {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reply {
     /// A segment without a TCB.
-    Segment { frame: u16, tuple: FourTuple, dst_mac: MacAddress, answer: Answer },
+    Segment { frame: u16, tuple: FourTuple, answer: Answer },
     /// An ARP reply.
     Arp { frame: u16, request: arp::Packet },
     /// A neighbour advertisement.
@@ -119,9 +123,23 @@ impl Burst {
             expired_v4: Vec::with_capacity(expiries),
             expired_v6: Vec::with_capacity(expiries),
             asks: Vec::with_capacity(burst),
+            silent: Vec::with_capacity(burst),
             drops: Drops::default(),
             first_drops: Vec::with_capacity(DropReason::ALL.len()),
         }
+    }
+
+    /// Bytes that the working space takes.
+    pub(super) fn bill(limits: &Limits) -> u64 {
+        let per_frame = size_of::<Frame>()
+            + size_of::<Option<Frame>>()
+            + size_of::<Arrival>()
+            + size_of::<Control>()
+            + size_of::<Text>()
+            + size_of::<Reply>()
+            + size_of::<IpAddr>();
+        let per_expiry = size_of::<u32>() + size_of::<(u32, TimeWaitV4)>() + size_of::<(u32, TimeWaitV6)>();
+        (limits.burst as usize * per_frame + expire_budget(limits) * per_expiry) as u64
     }
 }
 

@@ -10,6 +10,7 @@ use crate::ids::{Handle, ListenerId};
 use crate::tcp::Context;
 use crate::tcp::calls::{self, Closed, Refused};
 use crate::tcp::state::{CloseReason, State};
+use crate::tcp::tcb::Owed;
 use crate::tick::Now;
 use ::core::net::{IpAddr, SocketAddr};
 
@@ -145,7 +146,7 @@ impl<'a> Calls<'a> {
         }
         let owes_reset = calls::abort_owes_reset(&connection.tcb);
         connection.tcb.end(CloseReason::Aborted);
-        connection.tcb.owed.reset = owes_reset;
+        connection.tcb.owed.set(Owed::RESET, owes_reset);
         self.core.leave_index(handle.number);
         self.core.close(handle.number, CloseReason::Aborted, self.now);
         Ok(())
@@ -202,11 +203,12 @@ impl<'a> Calls<'a> {
     }
 }
 
-/// The record that the handle names; a handle whose end was told is stale.
+/// The record that the handle names. A handle whose end was told is stale, and so is one that was guessed of a connection that
+/// no application knows yet.
 fn live(connections: &mut crate::flow::slab::Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
     connections
         .get_mut(handle.number, handle.generation)
-        .filter(|connection| !connection.tell.told_closed)
+        .filter(|connection| !connection.tell.told_closed && !connection.tcb.is_half_open_passively())
         .ok_or(CallError::Stale)
 }
 

@@ -15,14 +15,16 @@ use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, NONE, Value};
 use crate::limits::{BURST_MAX, Limits};
-use crate::neighbor::Neighbors;
+use crate::neighbor::{Heard, NeighborId, Neighbors};
 use crate::tcp::state::{CloseReason, State};
-use crate::tcp::tcb::Opened;
+use crate::tcp::tcb::{Opened, Owed};
 use crate::tcp::time_wait::{Full, Numbers, Policy, TimeWait, TimeWaitV4, TimeWaitV6};
-use crate::tcp::{Context, End, Note, Outcome, Settings};
+use crate::tcp::{Context, End, Note, Outcome, Settings, timeouts};
 use crate::tick::{Now, Tick};
 use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
+use ::core::net::IpAddr;
+use ::core::ops::Range;
 use alloc::vec::Vec;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -79,7 +81,8 @@ impl Core {
                 return Err(ConfigError::TooManyRecords(records));
             }
         }
-        let entries = limits.tcbs_max.saturating_add(limits.time_wait_max).saturating_add(time_wait_v6_max);
+        config.bill().reserve()?;
+        let entries = limits.index_entries(routes.has_v6());
         let two_msl_ms = config.msl_ms.saturating_mul(2);
         Ok(Core {
             settings,
@@ -111,6 +114,13 @@ impl Core {
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
+    }
+
+    /// Where the large tables lie, for whoever can put them on huge pages.
+    pub(super) fn regions(&self) -> impl Iterator<Item = Range<*const u8>> {
+        [self.connections.region(), self.index.region(), self.time_wait_v4.region(), self.time_wait_v6.region()]
+            .into_iter()
+            .chain([self.sending.region()])
     }
 
     /// Joins what an event did to a TCB with the tables: events to tell, segments to send, deadlines, the end.
@@ -292,8 +302,7 @@ impl Core {
         self.connections.remove(number);
     }
 
-    /// The first connection on the list of what is owed goes to the list of its neighbour, which is asked for until it answers
-    /// or is given up.
+    /// The first connection on the list of what is owed goes to the list of its neighbour.
     pub(super) fn wait_for_neighbor(&mut self, number: u32, now: Now) {
         self.owing.remove(&mut self.connections, number);
         let connection = &mut self.connections[number];
@@ -304,30 +313,44 @@ impl Core {
         self.counters.neighbor_waits += 1;
     }
 
+    /// What was heard of a neighbour; connections that waited for it go on.
+    pub(super) fn learn(&mut self, ip: IpAddr, mac: MacAddress, heard: Heard, now: Now) {
+        if let Some(NeighborId(id)) = self.neighbors.learn(ip, mac, heard, now.tick()) {
+            self.wake_waiting(id);
+        }
+    }
+
     /// The neighbour is known: whoever waited for it may send.
-    pub(super) fn wake_waiting(&mut self, neighbor: u32) {
+    fn wake_waiting(&mut self, neighbor: u32) {
         while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
             self.connections[number].waits_for_neighbor = false;
             self.owing.push_back(&mut self.connections, number);
         }
     }
 
-    /// The neighbour does not answer: the connection ends; a half-open one without a word.
+    /// The neighbour does not answer. An open that has not completed ends, a passive one without a word; for an open
+    /// connection it is a soft error (RFC 9293 3.9.2.2): what it owes is tried again when its time-out comes.
     pub(super) fn fail_waiting(&mut self, number: u32, now: Now) {
+        self.owing_remove(number);
+        let cx = Context { now, settings: &self.settings, receive_room: false };
         let connection = &mut self.connections[number];
-        let half_open = connection.tcb.state == State::SynReceived && connection.tcb.opened == Opened::Passively;
-        let told_closed = connection.tell.told_closed;
-        let ended = connection.tcb.state == State::Closed;
-        connection.tcb.end(CloseReason::Unreachable);
-        if told_closed {
-            self.owing_remove(number);
-            self.let_go(number);
-        } else if ended {
-            // A remnant that owed a RST: only the application keeps it now.
-            self.owing_remove(number);
-        } else {
-            let end = if half_open { End::Listen } else { End::Closed(CloseReason::Unreachable) };
-            self.settle(number, &Outcome { end: Some(end), ..Outcome::default() }, now);
+        match connection.tcb.state {
+            State::Closed => {
+                connection.tcb.owed = Owed::default();
+                if connection.tell.told_closed {
+                    self.let_go(number);
+                }
+            }
+            State::SynSent | State::SynReceived => {
+                let half_open = connection.tcb.is_half_open_passively();
+                connection.tcb.end(CloseReason::Unreachable);
+                let end = if half_open { End::Listen } else { End::Closed(CloseReason::Unreachable) };
+                self.settle(number, &Outcome { end: Some(end), ..Outcome::default() }, now);
+            }
+            _ => {
+                timeouts::could_not_send(&mut connection.tcb, &cx);
+                self.arm(number);
+            }
         }
     }
 
@@ -464,7 +487,7 @@ impl Core {
 }
 
 /// Slots of the TCB wheel. Origin: with its granule they span 32 s, past most deadlines; a longer one is looked at again per lap.
-const WHEEL_SLOTS: u32 = 4096;
+pub(super) const WHEEL_SLOTS: u32 = 4096;
 
 /// Granule of the TCB wheel, ms. Smaller costs slots, larger makes a delayed ACK late.
-const WHEEL_GRANULE_MS: u32 = 8;
+pub(super) const WHEEL_GRANULE_MS: u32 = 8;

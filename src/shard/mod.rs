@@ -4,6 +4,7 @@
 //! `wire`; this floor alone knows them all.
 
 mod arrive;
+pub mod bill;
 mod burst;
 mod calls;
 mod connection;
@@ -20,6 +21,7 @@ pub mod turn;
 #[cfg(test)]
 mod tests;
 
+pub use bill::Bill;
 pub use calls::Calls;
 pub use route::LocalAddress;
 
@@ -33,7 +35,10 @@ use crate::tcp::state::State;
 use crate::tick::{Now, Tick};
 use crate::wire;
 use crate::wire::ethernet::MacAddress;
+use ::core::fmt;
 use ::core::net::IpAddr;
+use ::core::ops::Range;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use burst::Burst;
 use core::Core;
@@ -109,7 +114,7 @@ impl Secrets {
 }
 
 /// Why a shard cannot be made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ConfigError {
     /// No address was given.
     #[error("the stack has no address: give at least one")]
@@ -129,6 +134,29 @@ pub enum ConfigError {
     /// An MTU too small for TCP, or too large for its length fields.
     #[error("an MTU of {0} bytes is out of range: 576 (IPv4) or 1280 (IPv6) to 9216")]
     BadMtu(usize),
+    /// The tables do not fit into memory.
+    #[error(
+        "the tables of a shard need {} bytes and {}; lower limits.{} or add memory\n{bill}",
+        bill.total_bytes(), Available(*available_bytes), bill.dearest_limit()
+    )]
+    NoMemory {
+        /// What they are.
+        bill: Box<Bill>,
+        /// What there is for each shard, bytes; `None` where the allocator refused.
+        available_bytes: Option<u64>,
+    },
+}
+
+/// What there is, in words.
+struct Available(Option<u64>);
+
+impl fmt::Display for Available {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(bytes) => write!(f, "{bytes} are available (ENOMEM)"),
+            None => f.write_str("the system refused them (ENOMEM; see ulimit -v and vm.overcommit_memory)"),
+        }
+    }
 }
 
 /// One shard over link `L` with application `A`.
@@ -192,6 +220,11 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Drop reasons that were seen for the first time since the last call, with the MAC address that sent the frame.
     pub fn first_drops(&mut self) -> impl Iterator<Item = (DropReason, MacAddress)> {
         self.burst.first_drops.drain(..)
+    }
+
+    /// Where the large tables lie, as ranges of addresses, for whoever can put them on huge pages. They stay there.
+    pub fn regions(&self) -> impl Iterator<Item = Range<*const u8>> {
+        self.core.regions().chain([self.receiving.region()])
     }
 
     /// The link.

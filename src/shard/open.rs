@@ -1,5 +1,6 @@
 //! Passive and active opens: a record in the slab, an entry in the index, a next hop, a port.
 
+use super::burst::Arrival;
 use super::core::Core;
 use super::route::is_unicast;
 use crate::api::{ConnectError, ConnectOptions};
@@ -7,35 +8,28 @@ use crate::flow::index::Hash;
 use crate::flow::ports::{DestinationKey, DrawError, PortStatus};
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
-use crate::neighbor::NeighborId;
+use crate::neighbor::{Heard, NeighborId};
 use crate::tcp::Context;
 use crate::tcp::tcb::Tcb;
 use crate::tcp::time_wait::{self, Numbers};
-use crate::tick::Now;
-use crate::wire::tcp::Segment;
+use crate::tick::{Deadline, Now};
+use crate::wire::ethernet::MacAddress;
 use ::core::net::{IpAddr, SocketAddr};
 use rand::RngExt;
 
 impl Core {
     /// A SYN came to a listener: a half-open connection, if the limits have room. Full is counted, and the peer tries again
     /// (B10). `former` is the TIME-WAIT record that the SYN hit.
-    pub(super) fn open_passively(
-        &mut self,
-        listener: u32,
-        tuple: FourTuple,
-        hash: Hash,
-        syn: &Segment,
-        former: Option<(Value, Numbers)>,
-        now: Now,
-    ) {
+    pub(super) fn open_passively(&mut self, listener: u32, syn: &Arrival, former: Option<(Value, Numbers)>, now: Now) {
+        let Arrival { tuple, hash, .. } = *syn;
         let full = self.half_open >= self.limits.half_open_max || self.time_wait_is_full(tuple.is_v4());
-        let neighbor = if full { None } else { self.neighbor_towards(tuple.remote, now) };
+        let neighbor = if full { None } else { self.neighbor_towards(tuple.remote(), Some(syn.src_mac), now) };
         let Some(neighbor) = neighbor else {
             self.counters.syn_dropped_full += 1;
             return;
         };
         let cx = Context { now, settings: &self.settings, receive_room: false };
-        let mut tcb = Tcb::open_passively(tuple, syn, &cx);
+        let mut tcb = Tcb::open_passively(tuple, &syn.segment, &cx);
         if let Some((_, numbers)) = &former {
             let random = self.random.random();
             tcb.set_iss(time_wait::iss_beyond(numbers, tcb.iss, random));
@@ -104,11 +98,11 @@ impl Core {
             tcb.set_iss(time_wait::iss_beyond(&numbers, tcb.iss, random));
             tcb.inherit_ts_recent(&numbers, now);
         }
-        tcb.linger_at = options.deadline.map(|deadline| {
+        if let Some(deadline) = options.deadline {
             let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32);
-            now.tick().plus(ticks)
-        });
-        let neighbor = self.neighbor_towards(tuple.remote, now).ok_or(ConnectError::NoRoute(tuple.remote))?;
+            tcb.linger_at = Deadline::at(now.tick().plus(ticks));
+        }
+        let neighbor = self.neighbor_towards(tuple.remote(), None, now).ok_or(ConnectError::NoRoute(tuple.remote()))?;
         self.admit(tcb, hash, neighbor, former).ok_or(ConnectError::TooManyConnections(self.connections.max()))
     }
 
@@ -140,9 +134,15 @@ impl Core {
         admitted
     }
 
-    fn neighbor_towards(&mut self, remote: IpAddr, now: Now) -> Option<NeighborId> {
+    /// The next hop towards `remote`. One that is not known yet is where `heard_from` says, as an ARP request would: every
+    /// shard so learns the neighbours of its own queue, whichever queue their answers arrive on.
+    fn neighbor_towards(&mut self, remote: IpAddr, heard_from: Option<MacAddress>, now: Now) -> Option<NeighborId> {
         let hop = self.routes.next_hop(remote)?;
-        self.neighbors.resolve(hop, now.tick()).ok()
+        let neighbor = self.neighbors.resolve(hop, now.tick()).ok()?;
+        if let Some(mac) = heard_from.filter(|_| self.neighbors.mac(neighbor).is_none()) {
+            self.learn(hop, mac, Heard::Request, now);
+        }
+        Some(neighbor)
     }
 
     /// The local address of an active open: the one asked for, or the one on the way (MUST-43, MUST-44).

@@ -11,7 +11,7 @@ use crate::tcp::{Answer, Context};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use crate::wire::tcp::{Flags, Options, SegmentOut};
-use crate::wire::{self, Expect, Path, arp, icmp, ndp};
+use crate::wire::{self, Expect, Path, arp, ethernet, icmp, ndp};
 use ::core::net::IpAddr;
 
 /// One stateless answer, in the frame that it answers. Without room to send it is dropped and counted.
@@ -25,7 +25,7 @@ pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, 
     let Some(mut frame) = burst.frames[place].take() else { return };
     let bytes = link.bytes_mut(&mut frame);
     let len = match reply {
-        Reply::Segment { tuple, dst_mac, answer, .. } => emit_answer(core, bytes, tuple, *dst_mac, answer),
+        Reply::Segment { tuple, answer, .. } => emit_answer(core, bytes, tuple, answer),
         Reply::Arp { request, .. } => arp::emit_reply(bytes, request, core.mac, core.vlan),
         Reply::Advertisement { solicitation, .. } => ndp::emit_advertisement(bytes, solicitation, core.mac, core.vlan),
         Reply::Echo { request, .. } => icmp::emit_reply(bytes, request, expect, TTL),
@@ -71,8 +71,8 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
             return false;
         };
         let cx = Context { now, settings: &core.settings, receive_room: false };
-        match output::next(&mut core.connections[number].tcb, &cx) {
-            Some(plan) => send_plan(link, core, frame, number, dst_mac, &plan),
+        match &output::next(&mut core.connections[number].tcb, &cx) {
+            Some(plan) => send_plan(link, core, frame, number, dst_mac, plan),
             None => link.give_back(frame),
         }
     }
@@ -137,7 +137,9 @@ fn count(core: &mut Core, plan: &Plan) {
     }
 }
 
-fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, dst_mac: MacAddress, answer: &Answer) -> usize {
+/// A segment without a TCB, to whoever sent the frame that it is built in.
+fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer) -> usize {
+    let dst_mac = ethernet::source(bytes);
     let options = Options { timestamps: answer.timestamps, ..Options::default() };
     let segment = SegmentOut {
         src_port: tuple.local_port,
@@ -153,7 +155,7 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, dst_mac: MacAdd
 }
 
 fn path(tuple: &FourTuple, src_mac: MacAddress, dst_mac: MacAddress, vlan: Option<u16>) -> Path {
-    Path { src_mac, dst_mac, vlan, src: tuple.local, dst: tuple.remote, ttl: TTL, dscp_ecn: 0 }
+    Path { src_mac, dst_mac, vlan, addresses: tuple.addresses, ttl: TTL, dscp_ecn: 0 }
 }
 
 /// TTL and hop limit of what the stack sends. Origin: RFC 1700's recommended default.

@@ -141,6 +141,7 @@ where
     L: WaitLink + Send + 'static,
     S: Service,
 {
+    crate::memory::check(&config.bill(), seats.len())?;
     let shared = Arc::new(Shared::new(Instant::now()));
     let make = Arc::new(make);
     let (ready, readies) = mpsc::channel();

@@ -4,6 +4,7 @@ use super::published::{Details, Published, VALUE_MAX, histogram};
 use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
 use crate::api::{Application, Event};
 use crate::counters::DropReason;
+use crate::memory;
 use crate::shard::{Calls, Shard, ShardConfig};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
@@ -94,6 +95,8 @@ struct ShardLoop<L, S> {
     turns_slow: u64,
     published_us: u64,
     warned_us: u64,
+    /// Frames larger than the link's have been warned about.
+    warned_oversized: bool,
     busy_us: u64,
     draining: bool,
 }
@@ -106,6 +109,13 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         let now = start.shared.now();
         let application = Timed { service: make(start.shard), events: 0, spent_ns: histogram() };
         let mut shard = Shard::new(start.seat.link, application, start.config, now)?;
+        let huge = memory::advise_huge_pages(shard.regions());
+        tracing::debug!(
+            shard = start.shard,
+            obtained = huge.obtained_bytes,
+            refused = huge.refused_bytes,
+            "huge pages"
+        );
         shard.with_calls(now, |timed, calls| timed.service.start(calls))?;
         let now_us = start.shared.now().us();
         Ok(ShardLoop {
@@ -118,6 +128,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             turns_slow: 0,
             published_us: now_us,
             warned_us: 0,
+            warned_oversized: false,
             busy_us: now_us,
             draining: false,
         })
@@ -183,6 +194,10 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         if self.published.is_asked() {
             self.write_details();
         }
+        if !self.warned_oversized && self.shard.link().oversized() > 0 {
+            self.warned_oversized = true;
+            tracing::warn!(shard = self.number, "{OVERSIZED}");
+        }
         for (reason, sender) in self.shard.first_drops() {
             if let Some(advice) = advice(reason, sender) {
                 tracing::warn!(shard = self.number, "{advice}");
@@ -219,6 +234,10 @@ pub(super) fn advice(reason: DropReason, sender: MacAddress) -> Option<String> {
         _ => None,
     }
 }
+
+/// What to tell when the kernel could not put a frame into the UMEM.
+const OVERSIZED: &str = "the kernel dropped frames that are larger than a UMEM frame: a peer leaves segments to hardware that \
+    is not there; on that host run `ethtool -K PEER tso off gso off gro off` (PEER: its interface)";
 
 /// An application whose time is taken now and then.
 struct Timed<S> {

@@ -3,9 +3,10 @@
 use super::closed::reset_of;
 use super::congestion::Congestion;
 use super::state::{CloseReason, State};
-use super::tcb::Tcb;
+use super::tcb::{Owed, Tcb};
 use super::{Context, End, Note, Outcome, options};
 use crate::seq::Seq;
+use crate::tick::Deadline;
 use crate::wire::tcp::{Segment, Timestamps};
 use core::ops::ControlFlow::{self, Break, Continue};
 
@@ -81,23 +82,23 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     tcb.snd_wnd_max = tcb.snd_wnd;
     tcb.snd_wl1 = seg.seq;
     tcb.snd_wl2 = seg.ack;
-    tcb.linger_at = None;
+    tcb.linger_at = Deadline::NONE;
     if !seg.flags.ack() {
         // Simultaneous open (MUST-10): our SYN again, now with an ACK.
         tcb.state = State::SynReceived;
-        tcb.owed.syn = true;
+        tcb.owed.add(Owed::SYN);
         return Break(());
     }
     super::synchronized::measure_round_trip(tcb, seg, cx);
     tcb.snd_una = seg.ack;
     tcb.snd_resume = tcb.snd_nxt;
     tcb.state = State::Established;
-    tcb.retransmit_at = None;
+    tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
     tcb.rto.progressed();
     tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost, tcb.snd_una);
-    tcb.owed.syn = false;
-    tcb.owed.ack_now = true;
+    tcb.owed.remove(Owed::SYN);
+    tcb.owed.add(Owed::ACK_NOW);
     out.established = true;
     Break(())
 }

@@ -6,10 +6,11 @@
 use super::closed::reset_of;
 use super::congestion::Congestion;
 use super::state::{CloseReason, State};
-use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Tcb};
+use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Owed, Tcb};
 use super::{Answer, Context, End, Note, Outcome, options, output};
 use crate::limits::FIN_WAIT_2_MS;
 use crate::seq::Seq;
+use crate::tick::Deadline;
 use crate::wire::tcp::{Flags, Segment};
 use core::ops::ControlFlow::{self, Break, Continue};
 
@@ -37,7 +38,7 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     let now = cx.now.tick();
     if options::paws_refuses(tcb, seg, now) {
         out.note = Some(Note::Paws);
-        tcb.owed.ack_now |= seg.options.timestamps.is_some();
+        tcb.owed.add_if(Owed::ACK_NOW, seg.options.timestamps.is_some());
         return Break(());
     }
     if is_acceptable(tcb, seg) || is_crossed_syn_ack(tcb, seg) {
@@ -50,11 +51,11 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     }
     if tcb.state == State::SynReceived && seg.flags.syn() && seg.seq == tcb.irs {
         // The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
-        tcb.owed.syn = true;
-    } else {
-        // T25: half-open by an old SYN and the peer's TIME-WAIT would acknowledge each other for ever; here the SYN-ACK that
-        // the timer repeats says all there is to say.
-        tcb.owed.ack_now |= !(tcb.state == State::SynReceived && tcb.opened == Opened::Passively);
+        tcb.owed.add(Owed::SYN);
+    } else if !tcb.is_half_open_passively() {
+        // T25: one that an old SYN made and the peer's TIME-WAIT would acknowledge each other for ever; the SYN-ACK that the
+        // timer repeats says all there is to say.
+        tcb.owed.add(Owed::ACK_NOW);
     }
     Break(())
 }
@@ -84,7 +85,7 @@ fn second_check_rst(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlF
     }
     if seg.seq != tcb.rcv_nxt {
         out.note = Some(Note::ChallengeAck);
-        tcb.owed.ack_now = true;
+        tcb.owed.add(Owed::ACK_NOW);
         return Break(());
     }
     out.note = Some(Note::RstAccepted);
@@ -115,7 +116,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlF
         return Continue(());
     } else {
         out.note = Some(Note::ChallengeAck);
-        tcb.owed.ack_now = true;
+        tcb.owed.add(Owed::ACK_NOW);
     }
     Break(())
 }
@@ -166,10 +167,10 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     tcb.snd_una = seg.ack;
     tcb.snd_resume = tcb.snd_nxt;
     tcb.state = State::Established;
-    tcb.retransmit_at = None;
+    tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
     tcb.rto.progressed();
-    tcb.owed.syn = false;
+    tcb.owed.remove(Owed::SYN);
     tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost, tcb.snd_una);
     update_send_window(tcb, seg);
     out.established = true;
@@ -181,7 +182,7 @@ fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
     let oldest = tcb.snd_una.back(tcb.snd_wnd_max);
     if seg.ack.gt(tcb.snd_nxt) || seg.ack.lt(oldest) {
         out.note = Some(Note::BadAck);
-        tcb.owed.ack_now = true;
+        tcb.owed.add(Owed::ACK_NOW);
         return Break(());
     }
     let window_before = tcb.snd_wnd;
@@ -193,8 +194,8 @@ fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
         advance_snd_una(tcb, seg, cx, out);
     } else if is_duplicate(tcb, seg, window_before) {
         let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
-        tcb.owed.resend_first |= tcb.congestion.duplicate(flight, tcb.snd_una, tcb.snd_nxt, mss);
-        tcb.owed.data = true;
+        tcb.owed.add_if(Owed::RESEND_FIRST, tcb.congestion.duplicate(flight, tcb.snd_una, tcb.snd_nxt, mss));
+        tcb.owed.add(Owed::DATA);
     } else if seg.ack == tcb.snd_una {
         output::window_answered(tcb, window_before);
     }
@@ -220,11 +221,11 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     tcb.retries = 0;
     tcb.rto.progressed();
     let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
-    tcb.owed.resend_first = tcb.congestion.acknowledged(acked, tcb.snd_una, flight, mss);
+    tcb.owed.set(Owed::RESEND_FIRST, tcb.congestion.acknowledged(acked, tcb.snd_una, flight, mss));
     tcb.congestion.forget_recovery(tcb.snd_una);
     // RFC 6298 5.2, 5.3: off when all is acknowledged, otherwise from now.
-    tcb.retransmit_at = (flight > 0).then(|| cx.now.tick().plus(tcb.rto.current_ms()));
-    tcb.owed.data = output::has_unsent(tcb);
+    tcb.retransmit_at = Deadline::at_if(flight > 0, cx.now.tick().plus(tcb.rto.current_ms()));
+    tcb.owed.set(Owed::DATA, output::has_unsent(tcb));
 }
 
 fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
@@ -252,7 +253,7 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
 
 fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.state = State::FinWait2;
-    tcb.linger_at = tcb.app_closed.then(|| cx.now.tick().plus(FIN_WAIT_2_MS));
+    tcb.linger_at = Deadline::at_if(tcb.app_closed, cx.now.tick().plus(FIN_WAIT_2_MS));
 }
 
 /// RFC 6093, RFC 9293 3.8.5: urgent data stays in line, so the pointer changes nothing about delivery.
@@ -280,7 +281,7 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     let skip = (tcb.rcv_nxt - text_seq).min(u32::from(seg.payload_len));
     let taken = (u32::from(seg.payload_len) - skip).min(tcb.rcv_wnd());
     if taken == 0 {
-        tcb.owed.ack_now = true;
+        tcb.owed.add(Owed::ACK_NOW);
         return Continue(());
     }
     if tcb.app_closed {
@@ -302,10 +303,10 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     tcb.rcv_nxt += taken;
     tcb.unread_bytes += taken;
     out.text = Some((skip as u16, taken as u16));
-    tcb.owed.ack = true;
+    tcb.owed.add(Owed::ACK);
     if taken + TIMESTAMPS_ROOM >= u32::from(tcb.mss) {
         tcb.full_segments_unacked = tcb.full_segments_unacked.saturating_add(1);
-        tcb.owed.ack_now |= tcb.full_segments_unacked >= 2;
+        tcb.owed.add_if(Owed::ACK_NOW, tcb.full_segments_unacked >= 2);
     }
     Continue(())
 }
@@ -320,7 +321,7 @@ fn eighth_check_fin(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
         State::FinWait1 => tcb.state = State::Closing,
         State::FinWait2 => {
             take_fin(tcb, out);
-            tcb.owed.ack_now = false;
+            tcb.owed.remove(Owed::ACK_NOW);
             out.answer = Some(output::acknowledgment(tcb, cx));
             finish(tcb, out, End::TimeWait);
             return Break(());
@@ -335,7 +336,7 @@ fn eighth_check_fin(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
 fn take_fin(tcb: &mut Tcb, out: &mut Outcome) {
     tcb.rcv_nxt += 1;
     tcb.rcv_edge = tcb.rcv_edge.max(tcb.rcv_nxt);
-    tcb.owed.ack_now = true;
+    tcb.owed.add(Owed::ACK_NOW);
     out.peer_closed = true;
 }
 

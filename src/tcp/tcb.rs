@@ -7,7 +7,8 @@ use super::time_wait::Numbers;
 use super::{Context, isn};
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
-use crate::tick::{Now, Tick};
+use crate::tick::{Deadline, Now, Tick};
+use core::ops::BitOr;
 
 /// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard.
 #[derive(Clone, Debug, Default)]
@@ -71,11 +72,11 @@ pub struct Tcb {
     pub timed: Option<(Seq, Tick)>,
 
     /// Retransmission or persist deadline (RFC 9293 3.8.1, 3.8.6.1).
-    pub retransmit_at: Option<Tick>,
+    pub retransmit_at: Deadline,
     /// Delayed-ACK deadline (RFC 9293 3.8.6.3).
-    pub delayed_ack_at: Option<Tick>,
+    pub delayed_ack_at: Deadline,
     /// The connect deadline in SYN-SENT, the FIN-WAIT-2 limit after that (B37).
-    pub linger_at: Option<Tick>,
+    pub linger_at: Deadline,
     /// Retransmissions in a row without progress.
     pub retries: u8,
 
@@ -122,25 +123,83 @@ pub struct Agreed {
 
 /// What the next turn of transmission owes the peer. A small record, not a bit: how many, and how urgently.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C, align(2))]
 pub struct Owed {
-    /// Our SYN (SYN-SENT) or SYN-ACK (SYN-RECEIVED).
-    pub syn: bool,
-    /// An ACK that must not be delayed.
-    pub ack_now: bool,
-    /// Text has been received: an ACK, which may be delayed.
-    pub ack: bool,
+    bits: Owe,
     /// Duplicate ACKs for segments out of order, one each up to a bound.
     pub duplicate_acks: u8,
+}
+
+/// One or more of the things that are owed or not, by their names in [`Owed`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Owe(u8);
+
+impl Owed {
+    /// Our SYN (SYN-SENT) or SYN-ACK (SYN-RECEIVED).
+    pub const SYN: Owe = Owe(0x01);
+    /// An ACK that must not be delayed.
+    pub const ACK_NOW: Owe = Owe(0x02);
+    /// Text has been received: an ACK, which may be delayed.
+    pub const ACK: Owe = Owe(0x04);
     /// A RST: the connection was aborted. It is all that a TCB in CLOSED can owe.
-    pub reset: bool,
+    pub const RESET: Owe = Owe(0x08);
     /// Octets or a FIN that windows may now allow.
-    pub data: bool,
+    pub const DATA: Owe = Owe(0x10);
     /// The first unacknowledged segment again.
-    pub resend_first: bool,
+    pub const RESEND_FIRST: Owe = Owe(0x20);
     /// A window probe (RFC 9293 3.8.6.1).
-    pub probe: bool,
+    pub const PROBE: Owe = Owe(0x40);
     /// The peer should learn that the window has opened.
-    pub window_update: bool,
+    pub const WINDOW_UPDATE: Owe = Owe(0x80);
+
+    /// Whether any of `what` is owed.
+    #[inline]
+    pub const fn has(self, what: Owe) -> bool {
+        self.bits.0 & what.0 != 0
+    }
+
+    /// All of `what` is owed.
+    #[inline]
+    pub const fn add(&mut self, what: Owe) {
+        self.bits.0 |= what.0;
+    }
+
+    /// All of `what` is owed if `condition` holds, and else as much of it as before.
+    #[inline]
+    pub const fn add_if(&mut self, what: Owe, condition: bool) {
+        if condition {
+            self.add(what);
+        }
+    }
+
+    /// Nothing of `what` is owed.
+    #[inline]
+    pub const fn remove(&mut self, what: Owe) {
+        self.bits.0 &= !what.0;
+    }
+
+    /// `what` is owed or not.
+    #[inline]
+    pub const fn set(&mut self, what: Owe, owed: bool) {
+        self.remove(what);
+        self.add_if(what, owed);
+    }
+
+    /// Whether `what` was owed; now it is not.
+    #[inline]
+    pub const fn take(&mut self, what: Owe) -> bool {
+        let owed = self.has(what);
+        self.remove(what);
+        owed
+    }
+}
+
+impl BitOr for Owe {
+    type Output = Owe;
+    #[inline]
+    fn bitor(self, other: Owe) -> Owe {
+        Owe(self.0 | other.0)
+    }
 }
 
 /// Most duplicate ACKs owed at a time. Origin: a burst's worth would be an amplifier; three start fast retransmit.
@@ -149,7 +208,7 @@ pub const DUPLICATE_ACKS_MAX: u8 = 8;
 impl Tcb {
     /// A TCB for an active open: SYN-SENT, owing its SYN (RFC 9293 3.10.1).
     pub fn open_actively(tuple: FourTuple, cx: &Context<'_>) -> Tcb {
-        let iss = isn::iss(cx.settings.isn_secret, &tuple, cx.now);
+        let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, &tuple, cx.now);
         let mut tcb = Tcb {
             tuple,
             state: State::SynSent,
@@ -158,10 +217,10 @@ impl Tcb {
             snd_nxt: iss,
             snd_resume: iss,
             iss,
-            ts_offset: isn::timestamp_offset(cx.settings.isn_secret, &tuple),
+            ts_offset,
             ..Tcb::default()
         };
-        tcb.owed.syn = true;
+        tcb.owed.add(Owed::SYN);
         tcb
     }
 
@@ -220,6 +279,12 @@ impl Tcb {
         matches!(self.state, State::SynSent | State::SynReceived)
     }
 
+    /// Half-open by a listener: no application knows of it yet.
+    #[inline]
+    pub fn is_half_open_passively(&self) -> bool {
+        self.state == State::SynReceived && self.opened == Opened::Passively
+    }
+
     /// Our timestamp clock (RFC 7323 4.1), ms plus the connection's offset.
     #[inline]
     pub fn ts_now(&self, cx: &Context<'_>) -> u32 {
@@ -229,11 +294,7 @@ impl Tcb {
     /// The earliest deadline, for the timer wheel.
     #[inline]
     pub fn deadline(&self) -> Option<Tick> {
-        let earlier = |a: Option<Tick>, b: Option<Tick>| match (a, b) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (one, None) | (None, one) => one,
-        };
-        earlier(earlier(self.retransmit_at, self.delayed_ack_at), self.linger_at)
+        self.retransmit_at.earlier(self.delayed_ack_at).earlier(self.linger_at).tick()
     }
 
     /// Whether anything waits to be transmitted for this connection now.
@@ -247,9 +308,9 @@ impl Tcb {
         self.state = State::Closed;
         self.reason = Some(reason);
         self.owed = Owed::default();
-        self.retransmit_at = None;
-        self.delayed_ack_at = None;
-        self.linger_at = None;
+        self.retransmit_at = Deadline::NONE;
+        self.delayed_ack_at = Deadline::NONE;
+        self.linger_at = Deadline::NONE;
     }
 
     /// What must hold between any two events, whatever the network says.

@@ -70,8 +70,7 @@ impl Wheel {
     /// A wheel of `slots` slots of `granule_ms` each that starts at `now`. Both are rounded up to powers of two, the slots
     /// to at least 64, and a lap is kept within 2^31 ms.
     pub fn new(slots: u32, granule_ms: u32, now: Tick) -> Wheel {
-        let shift = granule_ms.clamp(1, GRANULE_MAX_MS).next_power_of_two().trailing_zeros();
-        let slots = slots.clamp(64, LAP_MAX_MS >> shift).next_power_of_two();
+        let (slots, shift) = layout(slots, granule_ms);
         Wheel {
             heads: vec![NONE; slots as usize],
             occupied: vec![0; slots as usize / 64],
@@ -80,6 +79,12 @@ impl Wheel {
             shift,
             len: 0,
         }
+    }
+
+    /// Bytes that such a wheel takes.
+    pub fn bill(slots: u32, granule_ms: u32) -> u64 {
+        let (slots, _) = layout(slots, granule_ms);
+        u64::from(slots) * size_of::<u32>() as u64 + u64::from(slots / 64) * size_of::<u64>() as u64
     }
 
     /// Makes sure that record `number` is looked at when `deadline` has come, or at most a granule later.
@@ -167,11 +172,6 @@ impl Wheel {
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// Bytes that the wheel takes.
-    pub fn bytes(&self) -> u64 {
-        (self.heads.len() * size_of::<u32>() + self.occupied.len() * size_of::<u64>()) as u64
     }
 
     /// Empties the slot begun, as far as the budget goes.
@@ -289,6 +289,12 @@ impl Wheel {
     fn mask(&self) -> u32 {
         self.slots() - 1
     }
+}
+
+/// Slots, and log2 of a granule in ms, for a wheel that is asked for with these.
+fn layout(slots: u32, granule_ms: u32) -> (u32, u32) {
+    let shift = granule_ms.clamp(1, GRANULE_MAX_MS).next_power_of_two().trailing_zeros();
+    (slots.clamp(64, LAP_MAX_MS >> shift).next_power_of_two(), shift)
 }
 
 /// Longest granule, ms. Longer ones would leave less than 64 slots within a lap.

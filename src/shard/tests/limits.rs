@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::{ConnectError, ListenError};
+use crate::shard::ConfigError;
 
 fn remote() -> SocketAddr {
     "10.0.0.2:80".parse().expect("an end")
@@ -70,4 +71,93 @@ fn invalid_ends_are_refused_with_typed_errors() {
     let listener = calls.listen(own, 80).expect("free");
     assert_eq!(calls.listen(own, 80), Err(ListenError::InUse(SocketAddr::new(own, 80))));
     assert!(calls.stop_listening(listener) && !calls.stop_listening(listener));
+}
+
+const NOTHING: Limits = Limits {
+    tcbs_max: 0,
+    time_wait_max: 0,
+    half_open_max: 0,
+    chunks_max: 0,
+    destinations_max: 0,
+    neighbors_max: 0,
+    listeners_max: 0,
+    events_per_turn: 0,
+    burst: 1,
+};
+
+#[test]
+fn capacity_0_refuses_everything_and_never_panics() {
+    let macs = [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])];
+    let (a, b) = pair(MemoryConfig::default(), macs);
+    let now = Now::from_ms(5_000);
+    let mut nothing = shard_with(a, "10.0.0.2", NOTHING).expect("limits of 0 are limits");
+    let mut peer = shard_with(b, "10.0.0.1", Setup::default().limits).expect("a shard");
+    assert_eq!(nothing.calls(now).listen(remote().ip(), 80), Err(ListenError::TooMany(0)));
+    let refused = nothing.calls(now).connect("10.0.0.1:80".parse().expect("an end"), &ConnectOptions::default());
+    assert_eq!(refused, Err(ConnectError::TooManyConnections(0)));
+    peer.calls(now).connect(remote(), &ConnectOptions::default()).expect("the peer has room");
+    for turn in 0..100 {
+        let now = now.plus_ms(turn * 50);
+        peer.turn(now);
+        nothing.turn(now);
+    }
+    assert!(nothing.link().levels().conserved());
+    assert_eq!(nothing.connections_live(), 0);
+}
+
+#[test]
+fn each_limit_alone_at_0_refuses_opens_or_serves_and_never_panics() {
+    let zeroed = |zero: fn(&mut Limits)| {
+        let mut limits = Setup::default().limits;
+        zero(&mut limits);
+        limits
+    };
+    let all: [fn(&mut Limits); 8] = [
+        |limits| limits.tcbs_max = 0,
+        |limits| limits.time_wait_max = 0,
+        |limits| limits.half_open_max = 0,
+        |limits| limits.chunks_max = 0,
+        |limits| limits.destinations_max = 0,
+        |limits| limits.neighbors_max = 0,
+        |limits| limits.listeners_max = 0,
+        |limits| limits.events_per_turn = 0,
+    ];
+    for (at, zero) in all.into_iter().enumerate() {
+        let (a, b) = pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
+        let mut bounded = shard_with(a, "10.0.0.2", zeroed(zero)).expect("a limit of 0 is a limit");
+        let mut peer = shard_with(b, "10.0.0.1", Setup::default().limits).expect("a shard");
+        let now = Now::from_ms(5_000);
+        let _ = bounded.calls(now).listen(remote().ip(), 80);
+        let _ = bounded.calls(now).connect("10.0.0.1:80".parse().expect("an end"), &ConnectOptions::default());
+        let _ = peer.calls(now).connect(remote(), &ConnectOptions::default());
+        for turn in 0..100 {
+            bounded.turn(now.plus_ms(turn * 50));
+            peer.turn(now.plus_ms(turn * 50));
+        }
+        assert!(bounded.link().levels().conserved(), "limit {at}");
+    }
+}
+
+#[test]
+fn tables_past_memory_fail_with_the_bill() {
+    let (a, _) = pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
+    // 8 TB of chunks: more than any address space limit or overcommit heuristic lets through.
+    let limits = Limits { chunks_max: u32::MAX, ..Limits::default() };
+    let Err(error) = shard_with(a, "10.0.0.1", limits) else { panic!("8 TB were granted") };
+    assert!(matches!(error, ConfigError::NoMemory { available_bytes: None, .. }), "{error}");
+    let text = alloc::string::ToString::to_string(&error);
+    assert!(text.contains("lower limits.chunks_max") && text.contains("bytes/item"), "{text}");
+}
+
+/// An application that does nothing.
+struct Mute;
+
+impl Application for Mute {
+    fn on_event(&mut self, _: &mut Calls<'_>, _: Event<'_>) {}
+}
+
+fn shard_with(link: MemoryLink, address: &str, limits: Limits) -> Result<Shard<MemoryLink, Mute>, ConfigError> {
+    let address = LocalAddress { address: address.parse().expect("an address"), prefix_len: 24 };
+    let config = ShardConfig { limits, addresses: vec![address], ..ShardConfig::default() };
+    Shard::new(link, Mute, config, Now::from_ms(5_000))
 }

@@ -1,5 +1,7 @@
 //! Two shards joined in memory, virtual time: the whole turn from frames to events and back.
 
+mod capacity;
+mod hostile;
 mod lifecycle;
 mod limits;
 mod reuse;

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::tcp::state::CloseReason;
+use crate::tcp::tcb::Owed;
 use crate::tcp::{End as Ends, Note};
+use crate::tick::Deadline;
 
 #[test]
 fn b20_lost_segment_is_sent_again_after_the_time_out_from_the_first_octet() {
@@ -30,12 +32,12 @@ fn b20_after_a_time_out_acknowledgments_clock_out_the_rest_again() {
             }
         }
         server.consume_all();
-        server.tcb.owed.ack_now = true;
+        server.tcb.owed.add(Owed::ACK_NOW);
         for plan in server.sends() {
             client.arrives(as_received(plan));
         }
     }
-    assert_eq!((delivered, client.tcb.flight(), client.tcb.retransmit_at), (4000, 0, None));
+    assert_eq!((delivered, client.tcb.flight(), client.tcb.retransmit_at), (4000, 0, Deadline::NONE));
 }
 
 #[test]
@@ -92,11 +94,11 @@ fn shld_19_every_second_full_segment_is_acknowledged_at_once_and_one_is_delayed(
     server.arrives(as_received(segments[0]));
     server.consume_all();
     server.expect_nothing();
-    assert!(server.tcb.delayed_ack_at.is_some());
+    assert!(server.tcb.delayed_ack_at.is_set());
     server.arrives(as_received(segments[1]));
     server.consume_all();
     server.expect(ACK);
-    assert_eq!(server.tcb.delayed_ack_at, None);
+    assert_eq!(server.tcb.delayed_ack_at, Deadline::NONE);
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! What a shard's tables cost, before any is made.
+
+use super::burst::Burst;
+use super::connection::{Connection, Owing};
+use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
+use super::{ConfigError, ShardConfig};
+use crate::flow::chunks::Chunks;
+use crate::flow::index::Index;
+use crate::flow::list::List;
+use crate::flow::listeners::Listeners;
+use crate::flow::port_queue::PortPool;
+use crate::flow::ports::{DestinationLimits, Destinations};
+use crate::flow::slab::Slab;
+use crate::flow::time_wait::TimeWaitStore;
+use crate::limits::Limits;
+use crate::neighbor::Neighbors;
+use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
+use crate::timer::wheel::Wheel;
+use ::core::fmt;
+use ::core::hint::black_box;
+use ::core::mem::size_of;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// The memory of one shard, table by table. `Display` prints it as a table of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bill {
+    lines: Vec<Line>,
+}
+
+/// One table of a [`Bill`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// What the table holds.
+    pub what: &'static str,
+    /// The limit that decides how much.
+    pub limit: &'static str,
+    /// Items at most.
+    pub items: u64,
+    /// Bytes of the table.
+    pub bytes: u64,
+}
+
+impl Line {
+    /// Bytes per item, all-in; 0 for a table without items.
+    pub fn bytes_per_item(&self) -> f64 {
+        if self.items == 0 { 0.0 } else { self.bytes as f64 / self.items as f64 }
+    }
+}
+
+impl Limits {
+    /// What these limits cost one shard. `has_v6` says whether it has an IPv6 address, `two_msl_ms` how long TIME-WAIT lasts.
+    ///
+    /// Frames belong to the link and are not in it.
+    pub fn bill(&self, has_v6: bool, two_msl_ms: u32) -> Bill {
+        let time_wait_v6_max = if has_v6 { self.time_wait_max } else { 0 };
+        let entries = self.index_entries(has_v6);
+        let destinations = DestinationLimits {
+            destinations_max: self.destinations_max,
+            queued_ports_max: 0,
+            ports: (1, u16::MAX),
+            two_msl_ms,
+        };
+        let line = |what, limit, items: u32, bytes| Line { what, limit, items: u64::from(items), bytes };
+        let neighbors =
+            Neighbors::bill(self.neighbors_max) + u64::from(self.neighbors_max) * size_of::<List<Owing>>() as u64;
+        let lines = [
+            line("TCBs", "tcbs_max", self.tcbs_max, Slab::<Connection>::bill(self.tcbs_max)),
+            line(
+                "TIME-WAIT IPv4",
+                "time_wait_max",
+                self.time_wait_max,
+                TimeWaitStore::<TimeWaitV4>::bill(self.time_wait_max, two_msl_ms),
+            ),
+            line(
+                "TIME-WAIT IPv6",
+                "time_wait_max",
+                time_wait_v6_max,
+                TimeWaitStore::<TimeWaitV6>::bill(time_wait_v6_max, two_msl_ms),
+            ),
+            line("index entries", "time_wait_max", entries, Index::bill(entries)),
+            line("ports given back", "time_wait_max", self.time_wait_max, PortPool::bill(self.time_wait_max)),
+            line("chunks", "chunks_max", self.chunks_max, Chunks::bill(self.chunks_max)),
+            line("destinations", "destinations_max", self.destinations_max, Destinations::bill(&destinations)),
+            line("neighbours", "neighbors_max", self.neighbors_max, neighbors),
+            line("listeners", "listeners_max", self.listeners_max, Listeners::bill(self.listeners_max)),
+            line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS)),
+            line("burst", "burst", self.burst, Burst::bill(self)),
+        ];
+        Bill { lines: lines.into() }
+    }
+
+    /// Entries of the connection index: one for everything that has a 4-tuple.
+    pub(super) fn index_entries(&self, has_v6: bool) -> u32 {
+        let time_wait_v6_max = if has_v6 { self.time_wait_max } else { 0 };
+        self.tcbs_max.saturating_add(self.time_wait_max).saturating_add(time_wait_v6_max)
+    }
+}
+
+impl ShardConfig {
+    /// What a shard made from this costs.
+    pub fn bill(&self) -> Bill {
+        let has_v6 = self.addresses.iter().any(|own| own.address.is_ipv6());
+        self.limits.bill(has_v6, self.msl_ms.saturating_mul(2))
+    }
+}
+
+impl Bill {
+    /// Table by table.
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// All tables together, bytes.
+    pub fn total_bytes(&self) -> u64 {
+        self.lines.iter().map(|line| line.bytes).sum()
+    }
+
+    /// The limit that costs most.
+    pub fn dearest_limit(&self) -> &'static str {
+        let cost = |limit| self.lines.iter().filter(|line| line.limit == limit).map(|line| line.bytes).sum::<u64>();
+        self.lines
+            .iter()
+            .map(|line| line.limit)
+            .filter(|limit| !limit.is_empty())
+            .max_by_key(|&limit| cost(limit))
+            .unwrap_or("")
+    }
+
+    /// Asks the allocator for all of it at once and gives it back, so that making the tables does not fail half way.
+    /// Nothing is touched: whether the memory is really there is asked on floor 4, from the system.
+    pub(super) fn reserve(&self) -> Result<(), ConfigError> {
+        let refused = || ConfigError::NoMemory { bill: Box::new(self.clone()), available_bytes: None };
+        let mut held: Vec<Vec<u8>> = Vec::with_capacity(self.lines.len());
+        for line in &self.lines {
+            let bytes = usize::try_from(line.bytes).map_err(|_| refused())?;
+            let mut table = Vec::new();
+            table.try_reserve_exact(bytes).map_err(|_| refused())?;
+            held.push(table);
+        }
+        black_box(&held);
+        Ok(())
+    }
+}
+
+impl fmt::Display for Bill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<17}{:>14}{:>12}{:>18}", "what", "items", "bytes/item", "bytes")?;
+        for line in &self.lines {
+            writeln!(f, "{:<17}{:>14}{:>12.1}{:>18}", line.what, line.items, line.bytes_per_item(), line.bytes)?;
+        }
+        write!(f, "{:<43}{:>18}", "total", self.total_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_limits_cost_less_than_256_megabytes() {
+        let bill = Limits::default().bill(false, 60_000);
+        assert!(bill.total_bytes() < 256 << 20, "{bill}");
+    }
+
+    #[test]
+    fn time_wait_costs_at_most_40_and_64_bytes_all_in() {
+        let limits = Limits { tcbs_max: 1024, time_wait_max: 60_000_000, ..Limits::default() };
+        for (has_v6, most) in [(false, 40.0), (true, 40.0 + 64.0)] {
+            let bill = limits.bill(has_v6, 60_000);
+            let records =
+                bill.lines().iter().filter(|line| line.what.starts_with("TIME-WAIT") || line.what.starts_with("index"));
+            let each = records.map(|line| line.bytes).sum::<u64>() as f64 / 60e6;
+            assert!(each <= most, "{each} B\n{bill}");
+        }
+    }
+
+    #[test]
+    fn table_has_a_line_for_each_item_and_their_sum() {
+        let bill = Limits::default().bill(true, 60_000);
+        let text = alloc::format!("{bill}");
+        assert_eq!(text.lines().count(), bill.lines().len() + 2);
+        assert!(text.lines().last().is_some_and(|last| last.ends_with(&alloc::format!("{}", bill.total_bytes()))));
+        assert_eq!(bill.lines().iter().map(|line| line.bytes).sum::<u64>(), bill.total_bytes());
+    }
+
+    #[test]
+    fn dearest_limit_is_the_one_to_lower() {
+        let limits = Limits { time_wait_max: 1, tcbs_max: 1, chunks_max: 100_000, ..Limits::default() };
+        assert_eq!(limits.bill(false, 60_000).dearest_limit(), "chunks_max");
+        assert_eq!(Limits { time_wait_max: 1 << 29, ..limits }.bill(false, 60_000).dearest_limit(), "time_wait_max");
+    }
+}
