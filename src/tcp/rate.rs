@@ -41,17 +41,16 @@ fn capacity(settings: &Settings) -> u64 {
     u64::from(settings.answers_burst) * ANSWER + ANSWER / 2
 }
 
-/// What a connection may still answer with ACKs that nothing but unacceptable segments asks for.
+/// What a connection may still answer with ACKs that nothing but unacceptable segments asks for: in two bytes, the granule in
+/// which its window ends (modulo 65 s) and, in the low four bits, the answers left. A connection that was quiet for just so long
+/// may find an old window open; it has fewer answers then, never more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AckBudget {
-    until: Tick,
-    left: u8,
-}
+pub struct AckBudget(u16);
 
 impl Default for AckBudget {
     /// A connection that has answered nothing: enough for a window, should it seem to be within one already.
     fn default() -> AckBudget {
-        AckBudget { until: Tick(0), left: CHALLENGES_MAX / 2 }
+        AckBudget(CHALLENGES_MAX as u16 / 2)
     }
 }
 
@@ -59,14 +58,15 @@ impl AckBudget {
     /// Whether the connection may send one more such ACK now. Number and time of a window come from `seed`, which a
     /// third party does not know.
     pub fn take(&mut self, now: Tick, seed: u32) -> bool {
-        // A window that is over, or so old that the comparison has wrapped.
-        if !(1..=WINDOW_MAX_MS).contains(&now.until(self.until)) {
+        let granule = (now.0 / GRANULE_MS) as u16;
+        let (mut until, mut left) = (self.0 >> LEFT_BITS, self.0 & LEFT_MAX);
+        if !(1..=WINDOW_MAX).contains(&(until.wrapping_sub(granule) & UNTIL_MAX)) {
             let drawn = (seed ^ now.0).wrapping_mul(0x9e37_79b1);
-            self.until = now.plus(CHALLENGE_WINDOW_MS + (drawn >> 8) % (CHALLENGE_WINDOW_MS / 2));
-            self.left = CHALLENGES_MAX / 2 + (drawn >> 24) as u8 % (CHALLENGES_MAX / 2 + 1);
+            until = granule.wrapping_add(WINDOW_MIN + (drawn >> 8) as u16 % (WINDOW_MAX - WINDOW_MIN)) & UNTIL_MAX;
+            left = u16::from(CHALLENGES_MAX / 2) + (drawn >> 24) as u16 % u16::from(CHALLENGES_MAX / 2 + 1);
         }
-        let may = self.left > 0;
-        self.left -= u8::from(may);
+        let may = left > 0;
+        *self = AckBudget(until << LEFT_BITS | (left - u16::from(may)));
         may
     }
 }
@@ -81,5 +81,16 @@ impl Tcb {
 /// One answer in the bucket's units.
 const ANSWER: u64 = 1_000_000;
 
-/// The longest window, ms.
-const WINDOW_MAX_MS: u32 = CHALLENGE_WINDOW_MS + CHALLENGE_WINDOW_MS / 2;
+/// How an [`AckBudget`]'s bits are shared.
+const LEFT_BITS: u32 = 4;
+const LEFT_MAX: u16 = (1 << LEFT_BITS) - 1;
+const UNTIL_MAX: u16 = u16::MAX >> LEFT_BITS;
+
+/// A granule of the window's end, ms.
+const GRANULE_MS: u32 = 16;
+
+/// The shortest and the longest window, granules.
+const WINDOW_MIN: u16 = CHALLENGE_WINDOW_MS.div_ceil(GRANULE_MS) as u16;
+const WINDOW_MAX: u16 = WINDOW_MIN + WINDOW_MIN / 2;
+
+const _: () = assert!(CHALLENGES_MAX as u16 <= LEFT_MAX && WINDOW_MAX < UNTIL_MAX / 2);

@@ -9,7 +9,7 @@ use super::{Context, isn};
 use crate::bits::Bits;
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
-use crate::tick::{Deadline, Now, Tick};
+use crate::tick::{CoarseTick, Deadline, Now, Tick};
 use core::ops::{Deref, DerefMut};
 
 /// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard.
@@ -58,7 +58,7 @@ pub struct Tcb {
     /// TS.Recent (RFC 7323 4.3).
     pub ts_recent: u32,
     /// When TS.Recent was taken: PAWS forgets it after 24 days (RFC 7323 5.5).
-    pub ts_recent_at: Tick,
+    pub ts_recent_at: CoarseTick,
     /// TS.Recent came from the former incarnation: in SYN-SENT it refuses that one's segments (B45).
     pub inherits_ts_recent: bool,
     /// Last.ACK.sent (RFC 7323 4.3).
@@ -252,7 +252,7 @@ impl Tcb {
     pub fn inherit_ts_recent(&mut self, former: &Numbers, now: Now) {
         if former.has_timestamps() {
             self.ts_recent = former.ts_recent;
-            self.ts_recent_at = now.tick();
+            self.ts_recent_at = CoarseTick::of(now.tick());
             self.inherits_ts_recent = true;
         }
     }
