@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | [`slab`] | records with generations | record + 4 B |
 //! | [`list`] | first-in first-out lists through records of a slab | 8 B in the record |
-//! | [`chunks`] | unacknowledged and unread bytes | chunk + 4 B |
+//! | [`chunks`] | unacknowledged and unread bytes | chunk + 20 B |
 //! | [`index`] | 4-tuple hash to kind and number | 6.7 B at its bound |
 //! | [`listeners`] | local address and port to listener | 40 B |
 //! | [`time_wait`] | TIME-WAIT records by deadline | record + 0.6 B, and one page per slot of the 2MSL |

@@ -1,5 +1,6 @@
 //! The record of one connection: the protocol's TCB, and the links and chains by which containers hold it.
 
+use crate::bits::Bits;
 use crate::flow::chunks::Chain;
 use crate::flow::index::Hash;
 use crate::flow::list::{Link, Linked};
@@ -29,17 +30,15 @@ pub(super) struct Connection {
     pub unread: Chain,
     /// Octets at the front of `unread` that the application has taken during an event, not yet out of the chain.
     pub consumed_bytes: u32,
-    /// The listener that it came to.
-    pub listener: u32,
-    /// The destination that its port belongs to, or [`NONE`].
-    pub destination: u32,
+    /// Opened passively, the listener that it came to; actively, the destination that its port belongs to, or [`NONE`].
+    pub origin: u32,
     /// The TIME-WAIT record of the former incarnation, kept until the handshake has completed (B44), as bits of a
     /// [`Value`](crate::ids::Value), or [`NONE`].
     pub former: u32,
     /// Its next hop.
     pub neighbor: NeighborId,
     /// What the application has not been told.
-    pub tell: Tell,
+    pub tell: Bits<Tell>,
     /// The connection is in its neighbour's list, not in that of what is owed.
     pub waits_for_neighbor: bool,
     wheel: WheelLink,
@@ -47,23 +46,25 @@ pub(super) struct Connection {
     telling: Link,
 }
 
-/// What the application has yet to be told, in the order in which it is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Tell {
+/// What the application has yet to be told, in the order in which it is told, and what that depends on.
+#[derive(Debug)]
+pub(super) enum Tell {}
+
+impl Tell {
     /// Accepted or Connected.
-    pub opened: bool,
+    pub(super) const OPENED: Bits<Tell> = Bits::bit(0);
     /// Bytes are buffered.
-    pub readable: bool,
+    pub(super) const READABLE: Bits<Tell> = Bits::bit(1);
     /// There is room to send again.
-    pub writable: bool,
+    pub(super) const WRITABLE: Bits<Tell> = Bits::bit(2);
     /// The peer's FIN.
-    pub peer_closed: bool,
+    pub(super) const PEER_CLOSED: Bits<Tell> = Bits::bit(3);
     /// The end.
-    pub closed: bool,
+    pub(super) const CLOSED: Bits<Tell> = Bits::bit(4);
     /// A SEND took less than asked: room is worth an event.
-    pub wants_writable: bool,
+    pub(super) const WANTS_WRITABLE: Bits<Tell> = Bits::bit(5);
     /// The end was told; only what is owed to the peer keeps the record.
-    pub told_closed: bool,
+    pub(super) const TOLD_CLOSED: Bits<Tell> = Bits::bit(6);
 }
 
 /// The list of connections that owe the peer something, or wait for one neighbour.
@@ -84,11 +85,10 @@ impl Default for Connection {
             to_send: Chain::default(),
             unread: Chain::default(),
             consumed_bytes: 0,
-            listener: NONE,
-            destination: NONE,
+            origin: NONE,
             former: NONE,
             neighbor: NeighborId(NONE),
-            tell: Tell::default(),
+            tell: Bits::NONE,
             waits_for_neighbor: false,
             wheel: WheelLink::default(),
             owing: Link::default(),
@@ -147,6 +147,9 @@ impl Timed for Connection {
         self.tcb.deadline()
     }
 }
+
+/// An idle connection costs this much and its places in index and lists. Smaller would be better still.
+const _: () = assert!(size_of::<Connection>() <= 256);
 
 /// Gives a TIME-WAIT record to the store's rules.
 macro_rules! time_wait_record {

@@ -1,7 +1,7 @@
 //! The tables of a shard, and what moves a connection between them.
 
 use super::burst::expire_budget;
-use super::connection::{Connection, Owing, Telling};
+use super::connection::{Connection, Owing, Tell, Telling};
 use super::route::Routes;
 use super::{ConfigError, ShardConfig, StateCounts};
 use crate::counters::Counters;
@@ -145,21 +145,20 @@ impl Core {
             self.counters.established += 1;
             self.forget_former(number);
             let connection = &mut self.connections[number];
-            connection.tell.opened = true;
+            connection.tell.add(Tell::OPENED);
             self.half_open -= u32::from(connection.tcb.opened == Opened::Passively);
             self.tell(number);
         }
         if outcome.acked_bytes > 0 {
             let connection = &mut self.connections[number];
             self.sending.consume(&mut connection.to_send, outcome.acked_bytes);
-            if connection.tell.wants_writable {
-                connection.tell.wants_writable = false;
-                connection.tell.writable = true;
+            if connection.tell.take(Tell::WANTS_WRITABLE) {
+                connection.tell.add(Tell::WRITABLE);
                 self.tell(number);
             }
         }
         if outcome.peer_closed {
-            self.connections[number].tell.peer_closed = true;
+            self.connections[number].tell.add(Tell::PEER_CLOSED);
             self.tell(number);
         }
         match outcome.end {
@@ -234,9 +233,8 @@ impl Core {
             self.owing_remove(number);
         }
         let tell = &mut self.connections[number].tell;
-        tell.writable = false;
-        tell.wants_writable = false;
-        tell.closed = true;
+        tell.remove(Tell::WRITABLE | Tell::WANTS_WRITABLE);
+        tell.add(Tell::CLOSED);
         self.tell(number);
     }
 
@@ -289,9 +287,9 @@ impl Core {
         self.wheel.stop(&mut self.connections, number);
         let connection = &mut self.connections[number];
         self.sending.clear(&mut connection.to_send);
-        if connection.destination != NONE {
-            self.destinations.give_back(connection.destination, connection.tcb.tuple.local_port, now.tick());
-            connection.destination = NONE;
+        if connection.tcb.opened == Opened::Actively && connection.origin != NONE {
+            let destination = core::mem::replace(&mut connection.origin, NONE);
+            self.destinations.give_back(destination, connection.tcb.tuple.local_port, now.tick());
         }
     }
 
@@ -350,7 +348,7 @@ impl Core {
         match connection.tcb.state {
             State::Closed => {
                 connection.tcb.owed = Owed::default();
-                if connection.tell.told_closed {
+                if connection.tell.has(Tell::TOLD_CLOSED) {
                     self.let_go(number);
                 }
             }

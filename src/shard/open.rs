@@ -38,7 +38,7 @@ impl Core {
             self.counters.syn_dropped_full += 1;
             return;
         };
-        self.connections[number].listener = listener;
+        self.connections[number].origin = listener;
         self.half_open += 1;
         self.counters.opens_passive += 1;
         self.schedule(number);
@@ -70,7 +70,7 @@ impl Core {
         match opened {
             Ok(number) => {
                 let connection = &mut self.connections[number];
-                connection.destination = destination;
+                connection.origin = destination;
                 connection.user = options.user;
                 let handle = connection.handle(number);
                 self.counters.opens_active += 1;

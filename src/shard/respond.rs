@@ -1,6 +1,7 @@
 //! Stage 7: what is owed becomes frames, each built once, straight into its place.
 
 use super::burst::{Burst, Reply};
+use super::connection::Tell;
 use super::core::Core;
 use super::tell::settle_consumed;
 use crate::flow::chunks::Chunks;
@@ -80,7 +81,7 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
         }
     }
     core.owing.pop_front(&mut core.connections);
-    if core.connections[number].tell.told_closed {
+    if core.connections[number].tell.has(Tell::TOLD_CLOSED) {
         core.let_go(number);
     } else {
         core.arm(number);
@@ -107,7 +108,7 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
     let text = if plan.text_len == 0 {
         [&[][..], &[][..]]
     } else {
-        core.sending.slices(&mut connection.to_send, plan.text_offset, u32::from(plan.text_len))
+        core.sending.slices(&connection.to_send, plan.text_offset, u32::from(plan.text_len))
     };
     let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &segment, text);
     transmit(link, core, frame, len);

@@ -6,7 +6,7 @@
 
 use super::burst::Text;
 use super::calls::{Calls, Lent};
-use super::connection::Telling;
+use super::connection::{Tell, Telling};
 use super::core::Core;
 use crate::api::{Application, Event};
 use crate::flow::chunks::Chunks;
@@ -38,7 +38,7 @@ impl<A: Application> Teller<'_, A> {
         }
         if !connection.unread.is_empty() || self.budget == 0 {
             self.receiving.append_reserved(&mut connection.unread, bytes);
-            connection.tell.readable = true;
+            connection.tell.add(Tell::READABLE);
             self.core.tell(number);
             return;
         }
@@ -76,7 +76,7 @@ impl<A: Application> Teller<'_, A> {
         self.readable(number);
         let connection = &mut self.core.connections[number];
         let handle = connection.handle(number);
-        if core::mem::take(&mut connection.tell.writable) && connection.tcb.state.can_send() {
+        if connection.tell.take(Tell::WRITABLE) && connection.tcb.state.can_send() {
             self.event(None, Event::Writable { handle });
         }
         let connection = &mut self.core.connections[number];
@@ -84,11 +84,11 @@ impl<A: Application> Teller<'_, A> {
             // Bytes come before the end; it is told when they have been taken.
             return;
         }
-        if core::mem::take(&mut connection.tell.peer_closed) && connection.tcb.reason != Some(CloseReason::Aborted) {
+        if connection.tell.take(Tell::PEER_CLOSED) && connection.tcb.reason != Some(CloseReason::Aborted) {
             self.event(None, Event::PeerClosed { handle });
         }
         let connection = &mut self.core.connections[number];
-        if let (true, Some(reason)) = (core::mem::take(&mut connection.tell.closed), connection.tcb.reason) {
+        if let (true, Some(reason)) = (connection.tell.take(Tell::CLOSED), connection.tcb.reason) {
             self.event(None, Event::Closed { handle, reason });
             self.told_closed(number);
         }
@@ -97,12 +97,12 @@ impl<A: Application> Teller<'_, A> {
     /// Accepted or Connected, if it has not been told.
     fn opened(&mut self, number: u32) {
         let connection = &mut self.core.connections[number];
-        if !core::mem::take(&mut connection.tell.opened) {
+        if !connection.tell.take(Tell::OPENED) {
             return;
         }
         let handle = connection.handle(number);
         let event = match connection.tcb.opened {
-            Opened::Passively => Event::Accepted { handle, listener: ListenerId(connection.listener) },
+            Opened::Passively => Event::Accepted { handle, listener: ListenerId(connection.origin) },
             Opened::Actively => Event::Connected { handle },
         };
         self.event(None, event);
@@ -112,13 +112,13 @@ impl<A: Application> Teller<'_, A> {
     fn readable(&mut self, number: u32) {
         let connection = &mut self.core.connections[number];
         if connection.tcb.reason == Some(CloseReason::Aborted) {
-            connection.tell.readable = false;
+            connection.tell.remove(Tell::READABLE);
             self.receiving.clear(&mut connection.unread);
             connection.consumed_bytes = 0;
             return;
         }
         settle_consumed(self.core, self.receiving, number);
-        if !core::mem::take(&mut self.core.connections[number].tell.readable) {
+        if !self.core.connections[number].tell.take(Tell::READABLE) {
             return;
         }
         while self.budget > 0 {
@@ -139,7 +139,7 @@ impl<A: Application> Teller<'_, A> {
                 return;
             }
         }
-        self.core.connections[number].tell.readable = true;
+        self.core.connections[number].tell.add(Tell::READABLE);
         self.core.tell(number);
     }
 
@@ -157,7 +157,7 @@ impl<A: Application> Teller<'_, A> {
         let connection = &mut self.core.connections[number];
         self.receiving.clear(&mut connection.unread);
         connection.consumed_bytes = 0;
-        connection.tell = super::connection::Tell { told_closed: true, ..Default::default() };
+        connection.tell = Tell::TOLD_CLOSED;
         let told_again = List::<Telling>::is_linked(&self.core.connections, number);
         if told_again {
             self.core.telling.remove(&mut self.core.connections, number);
@@ -181,9 +181,9 @@ pub(super) fn settle_consumed(core: &mut Core, receiving: &mut Chunks, number: u
     receiving.consume(&mut connection.unread, consumed);
     if !connection.unread.is_empty() {
         // Only one chunk at a time can be seen from outside of Readable; the next is offered.
-        connection.tell.readable = true;
+        connection.tell.add(Tell::READABLE);
         core.tell(number);
-    } else if connection.tell.peer_closed || connection.tell.closed {
+    } else if connection.tell.has(Tell::PEER_CLOSED | Tell::CLOSED) {
         core.tell(number);
     }
 }

@@ -44,14 +44,11 @@ pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
     let v4 = tcb.tuple.is_v4();
     let default = if v4 { MSS_DEFAULT_V4 } else { MSS_DEFAULT_V6 };
     tcb.mss = offered.mss.unwrap_or(default).max(MSS_MIN).min(own_mss(cx.settings, v4));
-    let window_scale = offered.window_scale.filter(|_| cx.settings.window_scale);
-    tcb.agreed = Agreed {
-        timestamps: offered.timestamps.is_some() && cx.settings.timestamps,
-        sack: false,
-        window_scale: window_scale.is_some(),
-        snd_shift: window_scale.unwrap_or(0).min(WINDOW_SHIFT_MAX),
-        rcv_shift: if window_scale.is_some() { receive_shift(cx.settings) } else { 0 },
-    };
+    tcb.agreed = Agreed::default();
+    tcb.agreed.timestamps = offered.timestamps.is_some() && cx.settings.timestamps;
+    if let Some(shift) = offered.window_scale.filter(|_| cx.settings.window_scale) {
+        tcb.agreed = tcb.agreed.scaled(shift.min(WINDOW_SHIFT_MAX), receive_shift(cx.settings));
+    }
     if let (true, Some(timestamps)) = (tcb.agreed.timestamps, offered.timestamps) {
         tcb.ts_recent = timestamps.val;
         tcb.ts_recent_at = cx.now.tick();

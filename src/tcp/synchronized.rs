@@ -6,7 +6,7 @@
 use super::closed::reset_of;
 use super::congestion::Congestion;
 use super::state::{CloseReason, State};
-use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Owed, Tcb};
+use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Owed, Tcb, Timed};
 use super::{Answer, Context, End, Note, Outcome, options, output};
 use crate::limits::FIN_WAIT_2_MS;
 use crate::seq::Seq;
@@ -51,7 +51,7 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     if seg.flags.rst() {
         return Break(());
     }
-    if tcb.state == State::SynReceived && seg.flags.syn() && seg.seq == tcb.irs {
+    if tcb.state == State::SynReceived && seg.flags.syn() && seg.seq == tcb.irs() {
         // The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
         let may = tcb.owed.has(Owed::SYN) || tcb.may_challenge(cx);
         tcb.owed.add_if(Owed::SYN, may);
@@ -97,7 +97,7 @@ fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
 /// ACK is new.
 fn is_crossed_syn_ack(tcb: &Tcb, seg: &Segment) -> bool {
     let crossed = tcb.state == State::SynReceived && tcb.opened == Opened::Actively;
-    crossed && seg.flags.has(Flags::SYN | Flags::ACK) && seg.seq == tcb.irs
+    crossed && seg.flags.has(Flags::SYN | Flags::ACK) && seg.seq == tcb.irs()
 }
 
 /// RFC 5961 3.2 (T05): only a RST at exactly RCV.NXT counts; in the window it gets a challenge ACK.
@@ -245,11 +245,12 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     tcb.congestion.forget_recovery(tcb.snd_una);
     // RFC 6298 5.2, 5.3: off when all is acknowledged, otherwise from now.
     tcb.retransmit_at = Deadline::at_if(flight > 0, cx.now.tick().plus(tcb.rto.current_ms()));
-    tcb.owed.set(Owed::DATA, output::has_unsent(tcb));
+    let unsent = output::has_unsent(tcb);
+    tcb.owed.set(Owed::DATA, unsent);
 }
 
 fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
-    tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift;
+    tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift();
     tcb.snd_wnd_max = tcb.snd_wnd_max.max(tcb.snd_wnd);
     tcb.snd_wl1 = seg.seq;
     tcb.snd_wl2 = seg.ack;
@@ -263,11 +264,9 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
         if rtt_ms < 1 << 20 {
             tcb.rto.measured(rtt_ms * 1000);
         }
-    } else if let Some((end, sent_at)) = tcb.timed
-        && seg.ack.ge(end)
-    {
+    } else if let Some(sent_at) = tcb.timed.acknowledged(seg.ack) {
         tcb.rto.measured(cx.now.tick().since(sent_at).saturating_mul(1000));
-        tcb.timed = None;
+        tcb.timed = Timed::NONE;
     }
 }
 
