@@ -52,7 +52,7 @@ impl Core {
             self.counters.syn_dropped_full += 1;
             return Returned::NoRoom;
         };
-        self.connections[number].listener = listener;
+        self.connections[number].origin = listener;
         // Half-open for the moment until the segment has arrived, like any other.
         self.half_open += 1;
         self.cookies_seen.insert(valid.mark, period);

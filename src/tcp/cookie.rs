@@ -16,7 +16,7 @@
 //! is changed makes another cookie. A period lasts 60 s; each has a secret of its own, and those of this period and the
 //! last are valid: a cookie lives for 60 to 120 s. A guess hits with 2^-28.
 
-use super::tcb::Tcb;
+use super::tcb::{Tcb, Timed};
 use super::{Context, output};
 use crate::four_tuple::FourTuple;
 use crate::keyed_hash::WireHash;
@@ -179,7 +179,7 @@ impl Cookies {
         tcb.set_iss(iss);
         // The SYN-ACK has left already: the record only takes note of it. How long ago that was is not known.
         output::next(&mut tcb, cx);
-        tcb.timed = None;
+        tcb.timed = Timed::NONE;
         Some(Valid { tcb, mark })
     }
 
@@ -210,7 +210,7 @@ struct Carried(u8);
 
 impl Carried {
     fn of(tcb: &Tcb) -> Carried {
-        let shift = if tcb.agreed.window_scale { tcb.agreed.snd_shift } else { NO_SHIFT };
+        let shift = if tcb.agreed.window_scale { tcb.agreed.snd_shift() } else { NO_SHIFT };
         Carried(shift | if tcb.agreed.sack { SACK } else { 0 })
     }
 
