@@ -3,6 +3,7 @@
 use super::burst::{Arrival, Burst, Control, Message, Reply, Text};
 use super::core::Core;
 use super::find::Found;
+use super::reassembly;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
 use crate::neighbor::Heard;
@@ -15,17 +16,18 @@ use crate::wire::arp::Operation;
 use crate::wire::ndp;
 use crate::wire::tcp::Flags;
 
-/// One segment, by the case that find has made of it.
+/// One segment, by the case that find has made of it; `payload` is its text, in its frame.
 pub(super) fn arrive(
     core: &mut Core,
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
+    payload: &[u8],
     found: Found,
     now: Now,
 ) {
     let answer = match found {
-        Found::Tcb(number) => connection(core, receiving, burst, arrival, number, now),
+        Found::Tcb(number) => connection(core, receiving, burst, arrival, payload, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
         Found::Listener(listener) => listening(core, arrival, listener, now),
         Found::Nobody => closed::arrives(&arrival.segment),
@@ -42,13 +44,14 @@ fn connection(
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
+    payload: &[u8],
     number: u32,
     now: Now,
 ) -> Option<Answer> {
     let receive_room = receiving.free() > 0;
     let cx = Context { now, settings: &core.settings, receive_room };
     let tcb = &mut core.connections[number].tcb;
-    let outcome: Outcome = match tcb.state {
+    let mut outcome: Outcome = match tcb.state {
         State::SynSent => syn_sent::arrives(tcb, &arrival.segment, &cx),
         State::SynReceived
         | State::Established
@@ -64,7 +67,10 @@ fn connection(
         let reserved = receiving.reserve(1);
         debug_assert!(reserved, "text was taken without room for it");
         let offset = arrival.segment.payload_offset + skip;
-        burst.texts.push(Text { number, frame: arrival.frame, offset, len });
+        let pieces = reassembly::deliver(core, number, &mut outcome, now);
+        burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
+    } else if outcome.note == Some(Note::OutOfOrder) {
+        reassembly::keep(core, receiving, number, &arrival.segment, payload);
     }
     core.settle(number, &outcome, now);
     outcome.answer

@@ -3,6 +3,7 @@
 use super::burst::Burst;
 use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
+use super::reassembly::Pieces;
 use super::{ConfigError, ShardConfig};
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -81,6 +82,12 @@ impl Limits {
             line("index entries", "time_wait_max", entries, Index::bill(entries)),
             line("ports given back", "time_wait_max", self.time_wait_max, PortPool::bill(self.time_wait_max)),
             line("chunks", "chunks_max", self.chunks_max, Chunks::bill(self.chunks_max)),
+            line(
+                "text out of order",
+                "reassemblies_max",
+                self.reassemblies_max,
+                Slab::<Pieces>::bill(self.reassemblies_max),
+            ),
             line("destinations", "destinations_max", self.destinations_max, Destinations::bill(&destinations)),
             line("neighbours", "neighbors_max", self.neighbors_max, neighbors),
             line("listeners", "listeners_max", self.listeners_max, Listeners::bill(self.listeners_max)),

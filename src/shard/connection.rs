@@ -40,6 +40,8 @@ pub(super) struct Connection {
     pub neighbor: NeighborId,
     /// What the application has not been told.
     pub tell: Tell,
+    /// Its record of text out of order, or [`NONE`].
+    pub pieces: u32,
     /// The connection is in its neighbour's list, not in that of what is owed.
     pub waits_for_neighbor: bool,
     wheel: WheelLink,
@@ -87,6 +89,7 @@ impl Default for Connection {
             listener: NONE,
             destination: NONE,
             former: NONE,
+            pieces: NONE,
             neighbor: NeighborId(NONE),
             tell: Tell::default(),
             waits_for_neighbor: false,

@@ -2,6 +2,7 @@
 
 use super::burst::expire_budget;
 use super::connection::{Connection, Owing, Telling};
+use super::reassembly::Pieces;
 use super::route::Routes;
 use super::{ConfigError, ShardConfig, StateCounts};
 use crate::counters::Counters;
@@ -37,6 +38,8 @@ pub(super) struct Core {
     pub vlan: Option<u16>,
     pub routes: Routes,
     pub connections: Slab<Connection>,
+    /// Text out of order, of the connections that have some.
+    pub pieces: Slab<Pieces>,
     pub index: Index,
     pub listeners: Listeners,
     pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
@@ -91,6 +94,7 @@ impl Core {
             vlan: config.vlan,
             routes,
             connections: Slab::new(limits.tcbs_max),
+            pieces: Slab::new(limits.reassemblies_max),
             index: Index::new(entries, config.secrets.index),
             listeners: Listeners::new(limits.listeners_max),
             time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),

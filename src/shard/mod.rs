@@ -13,6 +13,7 @@ mod expire;
 mod find;
 mod open;
 mod parse;
+mod reassembly;
 mod respond;
 mod route;
 mod tell;

@@ -78,6 +78,7 @@ const NOTHING: Limits = Limits {
     time_wait_max: 0,
     half_open_max: 0,
     chunks_max: 0,
+    reassemblies_max: 0,
     destinations_max: 0,
     neighbors_max: 0,
     listeners_max: 0,

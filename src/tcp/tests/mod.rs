@@ -5,6 +5,7 @@
 mod closing;
 mod data;
 mod opening;
+mod reassembly;
 mod synchronized;
 mod time_wait;
 
