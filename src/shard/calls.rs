@@ -1,6 +1,6 @@
 //! What an application may do: the calls of RFC 9293 3.9.1 on one shard. They act at once; segments leave at the end of the turn.
 
-use super::connection::Connection;
+use super::connection::{Connection, Tell};
 use super::core::Core;
 use crate::api::{CallError, ConnectError, ConnectOptions, ListenError};
 use crate::flow::chunks::Chunks;
@@ -75,7 +75,7 @@ impl<'a> Calls<'a> {
         let room = calls::send_room(&connection.tcb, bytes.len(), &cx).map_err(refused)?;
         let taken = self.core.sending.append(&mut connection.to_send, &bytes[..room]);
         if taken < bytes.len() {
-            connection.tell.wants_writable = true;
+            connection.tell.add(Tell::WANTS_WRITABLE);
             self.core.counters.send_pool_exhausted += u64::from(taken < room);
         }
         if taken > 0 {
@@ -83,8 +83,8 @@ impl<'a> Calls<'a> {
             self.core.owe(handle.number);
         } else if connection.to_send.is_empty() && !bytes.is_empty() {
             // The pool is empty and no acknowledgment of this connection's own will say when it is not: next turn.
-            connection.tell.wants_writable = false;
-            connection.tell.writable = true;
+            connection.tell.remove(Tell::WANTS_WRITABLE);
+            connection.tell.add(Tell::WRITABLE);
             self.core.tell(handle.number);
         }
         Ok(taken)
@@ -208,7 +208,7 @@ impl<'a> Calls<'a> {
 fn live(connections: &mut crate::flow::slab::Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
     connections
         .get_mut(handle.number, handle.generation)
-        .filter(|connection| !connection.tell.told_closed && !connection.tcb.is_half_open_passively())
+        .filter(|connection| !connection.tell.has(Tell::TOLD_CLOSED) && !connection.tcb.is_half_open_passively())
         .ok_or(CallError::Stale)
 }
 

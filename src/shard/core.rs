@@ -1,7 +1,7 @@
 //! The tables of a shard, and what moves a connection between them.
 
 use super::burst::expire_budget;
-use super::connection::{Connection, Owing, Telling};
+use super::connection::{Connection, Owing, Tell, Telling};
 use super::reassembly::Pieces;
 use super::route::Routes;
 use super::{ConfigError, ShardConfig, StateCounts};
@@ -11,12 +11,15 @@ use crate::flow::index::{Hash, Index};
 use crate::flow::list::List;
 use crate::flow::listeners::Listeners;
 use crate::flow::ports::{DestinationLimits, Destinations};
+use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, NONE, Value};
 use crate::limits::{BURST_MAX, Limits};
 use crate::neighbor::{Heard, NeighborId, Neighbors};
+use crate::tcp::cookie::Cookies;
+use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::{Opened, Owed};
 use crate::tcp::time_wait::{Full, Numbers, Policy, TimeWait, TimeWaitV4, TimeWaitV6};
@@ -27,8 +30,8 @@ use crate::wire::ethernet::MacAddress;
 use ::core::net::IpAddr;
 use ::core::ops::Range;
 use alloc::vec::Vec;
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 /// Everything of a shard but its link, its application and the bytes lent to it.
 pub(super) struct Core {
@@ -57,6 +60,12 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections in SYN-RECEIVED by passive open.
     pub half_open: u32,
+    /// The secrets of SYN cookies.
+    pub cookies: Cookies,
+    /// Cookies that have made a connection.
+    pub cookies_seen: Recent,
+    /// What may still be answered for no connection.
+    pub answer_bucket: AnswerBucket,
     /// For what must not be guessed from outside but need not be secret for ever.
     pub random: SmallRng,
     pub counters: Counters,
@@ -94,7 +103,7 @@ impl Core {
             vlan: config.vlan,
             routes,
             connections: Slab::new(limits.tcbs_max),
-            pieces: Slab::new(limits.reassemblies_max),
+            pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
             listeners: Listeners::new(limits.listeners_max),
             time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),
@@ -115,6 +124,9 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             half_open: 0,
+            cookies: Cookies::new(config.secrets.cookies, now),
+            cookies_seen: Recent::new(limits.cookies_remembered_max),
+            answer_bucket: AnswerBucket::new(&settings, now),
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
@@ -132,25 +144,25 @@ impl Core {
         if let Some(note) = outcome.note {
             self.count(note);
         }
+        self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
         if outcome.established {
             self.counters.established += 1;
             self.forget_former(number);
             let connection = &mut self.connections[number];
-            connection.tell.opened = true;
+            connection.tell.add(Tell::OPENED);
             self.half_open -= u32::from(connection.tcb.opened == Opened::Passively);
             self.tell(number);
         }
         if outcome.acked_bytes > 0 {
             let connection = &mut self.connections[number];
             self.sending.consume(&mut connection.to_send, outcome.acked_bytes);
-            if connection.tell.wants_writable {
-                connection.tell.wants_writable = false;
-                connection.tell.writable = true;
+            if connection.tell.take(Tell::WANTS_WRITABLE) {
+                connection.tell.add(Tell::WRITABLE);
                 self.tell(number);
             }
         }
         if outcome.peer_closed {
-            self.connections[number].tell.peer_closed = true;
+            self.connections[number].tell.add(Tell::PEER_CLOSED);
             self.tell(number);
         }
         match outcome.end {
@@ -225,9 +237,8 @@ impl Core {
             self.owing_remove(number);
         }
         let tell = &mut self.connections[number].tell;
-        tell.writable = false;
-        tell.wants_writable = false;
-        tell.closed = true;
+        tell.remove(Tell::WRITABLE | Tell::WANTS_WRITABLE);
+        tell.add(Tell::CLOSED);
         self.tell(number);
     }
 
@@ -236,20 +247,18 @@ impl Core {
     pub(super) fn leave_index(&mut self, number: u32) {
         let connection = &mut self.connections[number];
         let (hash, own) = (connection.hash, Value::new(Kind::Tcb, number));
-        let former = core::mem::replace(&mut connection.former, NONE);
-        let left = match former {
-            NONE => self.index.remove(hash, own),
-            bits => self.index.replace(hash, own, Value::from_bits(bits)),
+        let left = match connection.take_former() {
+            None => self.index.remove(hash, own),
+            Some(former) => self.index.replace(hash, own, former),
         };
         debug_assert!(left, "a live TCB was not in the index");
     }
 
     /// The new incarnation is open: the TIME-WAIT record of the former one ends.
     fn forget_former(&mut self, number: u32) {
-        let former = core::mem::replace(&mut self.connections[number].former, NONE);
-        if former != NONE {
+        if let Some(former) = self.connections[number].take_former() {
             self.counters.time_wait_reused += 1;
-            self.release_time_wait(Value::from_bits(former));
+            self.release_time_wait(former);
         }
     }
 
@@ -271,7 +280,7 @@ impl Core {
         let holder = self.index.find(hash, |holder| self.is_record_of(holder, tuple));
         debug_assert!(holder.is_some_and(|holder| holder.kind() == Kind::Tcb), "a TIME-WAIT record was in no index");
         if let Some(holder) = holder.filter(|holder| holder.kind() == Kind::Tcb) {
-            self.connections[holder.number()].former = NONE;
+            self.connections[holder.number()].take_former();
         }
     }
 
@@ -280,9 +289,9 @@ impl Core {
         self.wheel.stop(&mut self.connections, number);
         let connection = &mut self.connections[number];
         self.sending.clear(&mut connection.to_send);
-        if connection.destination != NONE {
-            self.destinations.give_back(connection.destination, connection.tcb.tuple.local_port, now.tick());
-            connection.destination = NONE;
+        if connection.tcb.opened == Opened::Actively && connection.origin != NONE {
+            let destination = core::mem::replace(&mut connection.origin, NONE);
+            self.destinations.give_back(destination, connection.tcb.tuple.local_port, now.tick());
         }
     }
 
@@ -290,14 +299,14 @@ impl Core {
     pub(super) fn owing_remove(&mut self, number: u32) {
         if List::<Owing>::is_linked(&self.connections, number) {
             let neighbor = self.connections[number].neighbor;
-            let list = if self.connections[number].waits_for_neighbor {
+            let list = if self.connections[number].tell.has(Tell::WAITS_FOR_NEIGHBOR) {
                 &mut self.waiting[neighbor.0 as usize]
             } else {
                 &mut self.owing
             };
             list.remove(&mut self.connections, number);
         }
-        self.connections[number].waits_for_neighbor = false;
+        self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
     }
 
     /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
@@ -310,7 +319,7 @@ impl Core {
     pub(super) fn wait_for_neighbor(&mut self, number: u32, now: Now) {
         self.owing.remove(&mut self.connections, number);
         let connection = &mut self.connections[number];
-        connection.waits_for_neighbor = true;
+        connection.tell.add(Tell::WAITS_FOR_NEIGHBOR);
         let neighbor = connection.neighbor;
         self.waiting[neighbor.0 as usize].push_back(&mut self.connections, number);
         self.neighbors.wanted(neighbor, now.tick());
@@ -327,7 +336,7 @@ impl Core {
     /// The neighbour is known: whoever waited for it may send.
     fn wake_waiting(&mut self, neighbor: u32) {
         while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
-            self.connections[number].waits_for_neighbor = false;
+            self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
             self.owing.push_back(&mut self.connections, number);
         }
     }
@@ -341,7 +350,7 @@ impl Core {
         match connection.tcb.state {
             State::Closed => {
                 connection.tcb.owed = Owed::default();
-                if connection.tell.told_closed {
+                if connection.tell.has(Tell::TOLD_CLOSED) {
                     self.let_go(number);
                 }
             }
@@ -467,6 +476,14 @@ impl Core {
             tcbs[connection.tcb.state as usize] += 1;
         }
         StateCounts { tcbs, listeners: self.listeners.len(), time_wait: self.time_wait_len() }
+    }
+
+    /// Whether one more answer for no connection may leave now (T02).
+    pub(super) fn may_answer(&mut self, now: Now) -> bool {
+        let random = self.random.random();
+        let may = self.answer_bucket.take(&self.settings, now, random);
+        self.counters.rst_suppressed += u64::from(!may);
+        may
     }
 
     pub(super) fn count(&mut self, note: Note) {

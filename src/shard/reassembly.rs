@@ -4,7 +4,6 @@
 use super::core::Core;
 use crate::flow::chunks::{Chain, Chunks};
 use crate::flow::slab::Record;
-use crate::ids::NONE;
 use crate::limits::{PIECES_MAX, REASSEMBLY_BYTES_MAX};
 use crate::tcp::reassembly::Reassembly;
 use crate::tcp::{Context, Outcome, synchronized};
@@ -37,16 +36,22 @@ pub(super) fn keep(core: &mut Core, receiving: &mut Chunks, number: u32, seg: &S
         return;
     }
     let connection = &mut core.connections[number];
-    if connection.pieces == NONE {
-        let Some(pieces) = core.pieces.insert() else {
-            core.counters.out_of_order_refused += 1;
-            return;
-        };
-        let reserved = receiving.reserve(1);
-        debug_assert!(reserved, "the pool was looked at before");
-        connection.pieces = pieces;
-    }
-    let pieces = &mut core.pieces[connection.pieces];
+    let attached = match connection.pieces() {
+        Some(attached) => attached,
+        None => {
+            // The segment that completes the handshake: the former incarnation's record has the place until it is settled.
+            let place_is_free = connection.former().is_none();
+            let Some(attached) = place_is_free.then(|| core.pieces.insert()).flatten() else {
+                core.counters.out_of_order_refused += 1;
+                return;
+            };
+            let reserved = receiving.reserve(1);
+            debug_assert!(reserved, "the pool was looked at before");
+            connection.set_pieces(attached);
+            attached
+        }
+    };
+    let pieces = &mut core.pieces[attached];
     match pieces.ranges.keep(&connection.tcb, seg, REASSEMBLY_BYTES_MAX) {
         Some(kept) => {
             if kept.new {
@@ -65,11 +70,9 @@ pub(super) fn keep(core: &mut Core, receiving: &mut Chunks, number: u32, seg: &S
 /// the application is to be given after the text.
 pub(super) fn deliver(core: &mut Core, number: u32, out: &mut Outcome, now: Now) -> u8 {
     let connection = &mut core.connections[number];
-    if connection.pieces == NONE || out.end.is_some() {
-        return 0;
-    }
+    let Some(attached) = connection.pieces().filter(|_| out.end.is_none()) else { return 0 };
     let cx = Context { now, settings: &core.settings, receive_room: false };
-    let ranges = &mut core.pieces[connection.pieces].ranges;
+    let ranges = &mut core.pieces[attached].ranges;
     let ready = ranges.deliver(&mut connection.tcb);
     if ranges.fin_is_next(&connection.tcb) {
         synchronized::take_early_fin(&mut connection.tcb, &cx, out);
@@ -80,10 +83,8 @@ pub(super) fn deliver(core: &mut Core, number: u32, out: &mut Outcome, now: Now)
 /// Moves `count` pieces behind the unread bytes of the connection.
 pub(super) fn take(core: &mut Core, receiving: &mut Chunks, number: u32, count: u8) {
     let connection = &mut core.connections[number];
-    if connection.pieces == NONE {
-        return;
-    }
-    let pieces = &mut core.pieces[connection.pieces];
+    let Some(attached) = connection.pieces() else { return };
+    let pieces = &mut core.pieces[attached];
     for _ in 0..count {
         let Some(overtaken) = pieces.ranges.take() else { break };
         pieces.chains.rotate_left(1);
@@ -100,11 +101,7 @@ pub(super) fn take(core: &mut Core, receiving: &mut Chunks, number: u32, count: 
 
 /// Gives back what the connection has kept, whatever it is.
 pub(super) fn release(core: &mut Core, receiving: &mut Chunks, number: u32) {
-    let connection = &mut core.connections[number];
-    let attached = core::mem::replace(&mut connection.pieces, NONE);
-    if attached == NONE {
-        return;
-    }
+    let Some(attached) = core.connections[number].take_pieces() else { return };
     for chain in &mut core.pieces[attached].chains {
         receiving.clear(chain);
     }
@@ -113,8 +110,8 @@ pub(super) fn release(core: &mut Core, receiving: &mut Chunks, number: u32) {
 }
 
 fn detach_if_empty(core: &mut Core, receiving: &mut Chunks, number: u32) {
-    let connection = &core.connections[number];
-    if connection.pieces != NONE && core.pieces[connection.pieces].ranges.is_empty() {
+    let attached = core.connections[number].pieces();
+    if attached.is_some_and(|attached| core.pieces[attached].ranges.is_empty()) {
         release(core, receiving, number);
     }
 }

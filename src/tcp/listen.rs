@@ -50,7 +50,6 @@ impl Tcb {
             snd_nxt: iss,
             snd_resume: iss,
             iss,
-            irs: syn.seq,
             rcv_nxt: syn.seq + 1,
             rcv_edge: syn.seq + 1,
             snd_wnd: u32::from(syn.wnd),

@@ -4,7 +4,7 @@
 
 use super::options;
 use super::state::State;
-use super::tcb::{Owed, Tcb};
+use super::tcb::{Owed, Tcb, Timed};
 use super::{Answer, Context};
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
@@ -81,7 +81,8 @@ pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
         tcb.snd_resume = tcb.snd_una;
     }
     if tcb.snd_wnd != window_before {
-        tcb.owed.add_if(Owed::DATA, has_unsent(tcb));
+        let unsent = has_unsent(tcb);
+        tcb.owed.add_if(Owed::DATA, unsent);
     }
 }
 
@@ -125,7 +126,7 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
     };
     tcb.snd_nxt = tcb.iss + 1;
     tcb.snd_resume = tcb.snd_nxt;
-    tcb.timed = (!again).then(|| (tcb.snd_nxt, cx.now.tick()));
+    tcb.timed = if again { Timed::NONE } else { Timed::segment(tcb.snd_nxt, cx.now.tick()) };
     tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
     Some(plan)
 }
@@ -226,9 +227,9 @@ fn segment(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
     let plan = Plan { again, ..plan_from(tcb, cx, seq, seq - tcb.send_start(), len, flags) };
     let end = end + u32::from(with_fin);
     if again {
-        tcb.timed = None;
-    } else if tcb.timed.is_none() {
-        tcb.timed = Some((end, cx.now.tick()));
+        tcb.timed = Timed::NONE;
+    } else if !tcb.timed.is_on() {
+        tcb.timed = Timed::segment(end, cx.now.tick());
     }
     if seq.le(tcb.snd_resume) {
         tcb.snd_resume = tcb.snd_resume.max(end);
@@ -237,7 +238,8 @@ fn segment(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
     if !tcb.retransmit_at.is_set() {
         tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
     }
-    tcb.owed.set(Owed::DATA, has_unsent(tcb));
+    let unsent = has_unsent(tcb);
+    tcb.owed.set(Owed::DATA, unsent);
     plan
 }
 
@@ -270,7 +272,7 @@ fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
     if edge.gt(tcb.rcv_edge) && edge - tcb.rcv_edge >= window_step(tcb, cx) {
         tcb.rcv_edge = edge;
     }
-    let shift = tcb.agreed.rcv_shift;
+    let shift = tcb.agreed.rcv_shift();
     let field = (tcb.rcv_wnd() >> shift).min(65_535);
     // Without enough scale the field bounds the edge: what was never offered is not in the window.
     field as u16

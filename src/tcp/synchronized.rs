@@ -6,7 +6,7 @@
 use super::closed::reset_of;
 use super::congestion::Congestion;
 use super::state::{CloseReason, State};
-use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Owed, Tcb};
+use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Owed, Tcb, Timed};
 use super::{Answer, Context, End, Note, Outcome, options, output};
 use crate::limits::FIN_WAIT_2_MS;
 use crate::seq::Seq;
@@ -24,9 +24,9 @@ pub fn arrives(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> Outcome {
 
 fn eight_checks(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     first_check_sequence(tcb, seg, cx, out)?;
-    second_check_rst(tcb, seg, out)?;
+    second_check_rst(tcb, seg, cx, out)?;
     third_check_security();
-    fourth_check_syn(tcb, seg, out)?;
+    fourth_check_syn(tcb, seg, cx, out)?;
     fifth_check_ack(tcb, seg, cx, out)?;
     sixth_check_urg();
     seventh_process_text(tcb, seg, cx, out)?;
@@ -38,7 +38,9 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     let now = cx.now.tick();
     if options::paws_refuses(tcb, seg, now) {
         out.note = Some(Note::Paws);
-        tcb.owed.add_if(Owed::ACK_NOW, seg.options.timestamps.is_some());
+        if seg.options.timestamps.is_some() {
+            answer_unacceptable(tcb, seg, cx, out);
+        }
         return Break(());
     }
     if is_acceptable(tcb, seg) || is_crossed_syn_ack(tcb, seg) {
@@ -49,15 +51,37 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     if seg.flags.rst() {
         return Break(());
     }
-    if tcb.state == State::SynReceived && seg.flags.syn() && seg.seq == tcb.irs {
+    if tcb.state == State::SynReceived && seg.flags.syn() && seg.seq == tcb.irs() {
         // The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
-        tcb.owed.add(Owed::SYN);
+        let may = tcb.owed.has(Owed::SYN) || tcb.may_challenge(cx);
+        tcb.owed.add_if(Owed::SYN, may);
+        out.challenge_suppressed = !may;
     } else if !tcb.is_half_open_passively() {
-        // T25: one that an old SYN made and the peer's TIME-WAIT would acknowledge each other for ever; the SYN-ACK that the
-        // timer repeats says all there is to say.
-        tcb.owed.add(Owed::ACK_NOW);
+        // T25: one that an old SYN made and the peer's TIME-WAIT would acknowledge each other until it times out; the SYN-ACK
+        // that the timer repeats says all there is to say.
+        answer_unacceptable(tcb, seg, cx, out);
     }
     Break(())
+}
+
+/// An ACK for a segment that is unacceptable by its numbers. Text and FIN are always answered: their sender waits for an
+/// acknowledgment that may have been lost, and an answer without text cannot bring the next. What is empty, or a SYN, has a
+/// limit, so that two stacks never duel (T25).
+fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
+    let acknowledges_text = !seg.is_empty() && !seg.flags.syn();
+    let may = acknowledges_text || tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx);
+    tcb.owed.add_if(Owed::ACK_NOW, may);
+    out.challenge_suppressed = !may;
+}
+
+/// RFC 5961's challenge ACK, as often as this connection may send one (T08).
+fn challenge(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
+    if tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx) {
+        out.note = Some(Note::ChallengeAck);
+        tcb.owed.add(Owed::ACK_NOW);
+    } else {
+        out.challenge_suppressed = true;
+    }
 }
 
 /// RFC 9293 3.4 table 6. With a closed window a segment at RCV.NXT still counts for its ACK and RST (MUST-66).
@@ -75,17 +99,16 @@ fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
 /// ACK is new.
 fn is_crossed_syn_ack(tcb: &Tcb, seg: &Segment) -> bool {
     let crossed = tcb.state == State::SynReceived && tcb.opened == Opened::Actively;
-    crossed && seg.flags.has(Flags::SYN | Flags::ACK) && seg.seq == tcb.irs
+    crossed && seg.flags.has(Flags::SYN | Flags::ACK) && seg.seq == tcb.irs()
 }
 
 /// RFC 5961 3.2 (T05): only a RST at exactly RCV.NXT counts; in the window it gets a challenge ACK.
-fn second_check_rst(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
+fn second_check_rst(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if !seg.flags.rst() {
         return Continue(());
     }
     if seg.seq != tcb.rcv_nxt {
-        out.note = Some(Note::ChallengeAck);
-        tcb.owed.add(Owed::ACK_NOW);
+        challenge(tcb, cx, out);
         return Break(());
     }
     out.note = Some(Note::RstAccepted);
@@ -106,7 +129,7 @@ fn second_check_rst(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlF
 fn third_check_security() {}
 
 /// RFC 5961 4.2 (T06): a SYN in a synchronized state gets a challenge ACK; a half-open passive one returns to LISTEN.
-fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
+fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if !seg.flags.syn() {
         return Continue(());
     }
@@ -115,8 +138,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlF
     } else if is_crossed_syn_ack(tcb, seg) {
         return Continue(());
     } else {
-        out.note = Some(Note::ChallengeAck);
-        tcb.owed.add(Owed::ACK_NOW);
+        challenge(tcb, cx, out);
     }
     Break(())
 }
@@ -182,7 +204,7 @@ fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
     let oldest = tcb.snd_una.back(tcb.snd_wnd_max);
     if seg.ack.gt(tcb.snd_nxt) || seg.ack.lt(oldest) {
         out.note = Some(Note::BadAck);
-        tcb.owed.add(Owed::ACK_NOW);
+        answer_unacceptable(tcb, seg, cx, out);
         return Break(());
     }
     let window_before = tcb.snd_wnd;
@@ -225,11 +247,12 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     tcb.congestion.forget_recovery(tcb.snd_una);
     // RFC 6298 5.2, 5.3: off when all is acknowledged, otherwise from now.
     tcb.retransmit_at = Deadline::at_if(flight > 0, cx.now.tick().plus(tcb.rto.current_ms()));
-    tcb.owed.set(Owed::DATA, output::has_unsent(tcb));
+    let unsent = output::has_unsent(tcb);
+    tcb.owed.set(Owed::DATA, unsent);
 }
 
 fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
-    tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift;
+    tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift();
     tcb.snd_wnd_max = tcb.snd_wnd_max.max(tcb.snd_wnd);
     tcb.snd_wl1 = seg.seq;
     tcb.snd_wl2 = seg.ack;
@@ -243,11 +266,9 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
         if rtt_ms < 1 << 20 {
             tcb.rto.measured(rtt_ms * 1000);
         }
-    } else if let Some((end, sent_at)) = tcb.timed
-        && seg.ack.ge(end)
-    {
+    } else if let Some(sent_at) = tcb.timed.acknowledged(seg.ack) {
         tcb.rto.measured(cx.now.tick().since(sent_at).saturating_mul(1000));
-        tcb.timed = None;
+        tcb.timed = Timed::NONE;
     }
 }
 

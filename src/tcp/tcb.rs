@@ -1,14 +1,16 @@
 //! The TCB: RFC 9293 3.3.1's variables under their names, and what the RFCs beside it add.
 
 use super::congestion::Congestion;
+use super::rate::AckBudget;
 use super::rto::Rto;
 use super::state::{CloseReason, State};
 use super::time_wait::Numbers;
 use super::{Context, isn};
+use crate::bits::Bits;
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
-use crate::tick::{Deadline, Now, Tick};
-use core::ops::BitOr;
+use crate::tick::{CoarseTick, Deadline, Now, Tick};
+use core::ops::{Deref, DerefMut};
 
 /// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +43,6 @@ pub struct Tcb {
     pub rcv_nxt: Seq,
     /// Right edge of the window last offered; the receive window is `rcv_edge - rcv_nxt` and never shrinks (SHLD-14).
     pub rcv_edge: Seq,
-    /// Initial receive sequence number.
-    pub irs: Seq,
 
     /// Octets in the send buffer: from `snd_una` (+ 1 before our SYN is acknowledged) on.
     pub send_queued_bytes: u32,
@@ -58,7 +58,7 @@ pub struct Tcb {
     /// TS.Recent (RFC 7323 4.3).
     pub ts_recent: u32,
     /// When TS.Recent was taken: PAWS forgets it after 24 days (RFC 7323 5.5).
-    pub ts_recent_at: Tick,
+    pub ts_recent_at: CoarseTick,
     /// TS.Recent came from the former incarnation: in SYN-SENT it refuses that one's segments (B45).
     pub inherits_ts_recent: bool,
     /// Last.ACK.sent (RFC 7323 4.3).
@@ -69,7 +69,7 @@ pub struct Tcb {
     /// Congestion control.
     pub congestion: Congestion,
     /// A segment that is being timed without timestamps: its end, and when it was sent. Karn: cleared on retransmission.
-    pub timed: Option<(Seq, Tick)>,
+    pub timed: Timed,
 
     /// Retransmission or persist deadline (RFC 9293 3.8.1, 3.8.6.1).
     pub retransmit_at: Deadline,
@@ -82,6 +82,8 @@ pub struct Tcb {
 
     /// Full-sized segments received since our last ACK (SHLD-19: at least one ACK per two).
     pub full_segments_unacked: u8,
+    /// ACKs that unacceptable segments may still bring (RFC 5961 7).
+    pub ack_budget: AckBudget,
     /// What is owed to the peer.
     pub owed: Owed,
     /// The application has closed both directions: it takes no more bytes.
@@ -94,6 +96,36 @@ pub struct Tcb {
     pub no_delay: bool,
     /// Why the connection ended; meaningful in CLOSED.
     pub reason: Option<CloseReason>,
+}
+
+/// A segment whose round trip is measured, or none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Timed {
+    end: Seq,
+    sent_at: Deadline,
+}
+
+impl Timed {
+    /// No segment is being timed.
+    pub const NONE: Timed = Timed { end: Seq(0), sent_at: Deadline::NONE };
+
+    /// The segment that ends before `end` and is sent at `now`.
+    #[inline]
+    pub const fn segment(end: Seq, now: Tick) -> Timed {
+        Timed { end, sent_at: Deadline::at(now) }
+    }
+
+    /// Whether a segment is being timed.
+    #[inline]
+    pub const fn is_on(self) -> bool {
+        self.sent_at.is_set()
+    }
+
+    /// When the segment was sent, if `ack` acknowledges all of it.
+    #[inline]
+    pub fn acknowledged(self, ack: Seq) -> Option<Tick> {
+        self.sent_at.tick().filter(|_| ack.ge(self.end))
+    }
 }
 
 /// How a connection was opened.
@@ -115,90 +147,72 @@ pub struct Agreed {
     pub sack: bool,
     /// Both sides offered window scaling.
     pub window_scale: bool,
+    /// Both shifts, each at most 14: that of windows that we receive in the low half, that of windows that we offer above.
+    shifts: u8,
+}
+
+impl Agreed {
+    /// With window scaling by these shifts, of windows that we receive and that we offer; each at most 14.
+    #[must_use]
+    pub const fn scaled(self, snd_shift: u8, rcv_shift: u8) -> Agreed {
+        Agreed { window_scale: true, shifts: snd_shift & 15 | rcv_shift << 4, ..self }
+    }
+
     /// Shift of windows that we receive.
-    pub snd_shift: u8,
+    #[inline]
+    pub const fn snd_shift(self) -> u8 {
+        self.shifts & 15
+    }
+
     /// Shift of windows that we offer.
-    pub rcv_shift: u8,
+    #[inline]
+    pub const fn rcv_shift(self) -> u8 {
+        self.shifts >> 4
+    }
 }
 
 /// What the next turn of transmission owes the peer. A small record, not a bit: how many, and how urgently.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C, align(2))]
 pub struct Owed {
-    bits: Owe,
+    /// What there is one of.
+    once: Bits<Owed>,
     /// Duplicate ACKs for segments out of order, one each up to a bound.
     pub duplicate_acks: u8,
 }
 
-/// One or more of the things that are owed or not, by their names in [`Owed`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Owe(u8);
-
 impl Owed {
     /// Our SYN (SYN-SENT) or SYN-ACK (SYN-RECEIVED).
-    pub const SYN: Owe = Owe(0x01);
+    pub const SYN: Bits<Owed> = Bits::bit(0);
     /// An ACK that must not be delayed.
-    pub const ACK_NOW: Owe = Owe(0x02);
+    pub const ACK_NOW: Bits<Owed> = Bits::bit(1);
     /// Text has been received: an ACK, which may be delayed.
-    pub const ACK: Owe = Owe(0x04);
+    pub const ACK: Bits<Owed> = Bits::bit(2);
     /// A RST: the connection was aborted. It is all that a TCB in CLOSED can owe.
-    pub const RESET: Owe = Owe(0x08);
+    pub const RESET: Bits<Owed> = Bits::bit(3);
     /// Octets or a FIN that windows may now allow.
-    pub const DATA: Owe = Owe(0x10);
+    pub const DATA: Bits<Owed> = Bits::bit(4);
     /// The first unacknowledged segment again.
-    pub const RESEND_FIRST: Owe = Owe(0x20);
+    pub const RESEND_FIRST: Bits<Owed> = Bits::bit(5);
     /// A window probe (RFC 9293 3.8.6.1).
-    pub const PROBE: Owe = Owe(0x40);
+    pub const PROBE: Bits<Owed> = Bits::bit(6);
     /// The peer should learn that the window has opened.
-    pub const WINDOW_UPDATE: Owe = Owe(0x80);
+    pub const WINDOW_UPDATE: Bits<Owed> = Bits::bit(7);
+}
 
-    /// Whether any of `what` is owed.
+/// Everything but duplicate ACKs is asked for and noted as in a set.
+impl Deref for Owed {
+    type Target = Bits<Owed>;
     #[inline]
-    pub const fn has(self, what: Owe) -> bool {
-        self.bits.0 & what.0 != 0
-    }
-
-    /// All of `what` is owed.
-    #[inline]
-    pub const fn add(&mut self, what: Owe) {
-        self.bits.0 |= what.0;
-    }
-
-    /// All of `what` is owed if `condition` holds, and else as much of it as before.
-    #[inline]
-    pub const fn add_if(&mut self, what: Owe, condition: bool) {
-        if condition {
-            self.add(what);
-        }
-    }
-
-    /// Nothing of `what` is owed.
-    #[inline]
-    pub const fn remove(&mut self, what: Owe) {
-        self.bits.0 &= !what.0;
-    }
-
-    /// `what` is owed or not.
-    #[inline]
-    pub const fn set(&mut self, what: Owe, owed: bool) {
-        self.remove(what);
-        self.add_if(what, owed);
-    }
-
-    /// Whether `what` was owed; now it is not.
-    #[inline]
-    pub const fn take(&mut self, what: Owe) -> bool {
-        let owed = self.has(what);
-        self.remove(what);
-        owed
+    fn deref(&self) -> &Bits<Owed> {
+        &self.once
     }
 }
 
-impl BitOr for Owe {
-    type Output = Owe;
+impl DerefMut for Owed {
     #[inline]
-    fn bitor(self, other: Owe) -> Owe {
-        Owe(self.0 | other.0)
+    fn deref_mut(&mut self) -> &mut Bits<Owed> {
+        &mut self.once
     }
 }
 
@@ -238,7 +252,7 @@ impl Tcb {
     pub fn inherit_ts_recent(&mut self, former: &Numbers, now: Now) {
         if former.has_timestamps() {
             self.ts_recent = former.ts_recent;
-            self.ts_recent_at = now.tick();
+            self.ts_recent_at = CoarseTick::of(now.tick());
             self.inherits_ts_recent = true;
         }
     }
@@ -253,6 +267,12 @@ impl Tcb {
     #[inline]
     pub fn rcv_wnd(&self) -> u32 {
         self.rcv_edge - self.rcv_nxt
+    }
+
+    /// IRS in SYN-RECEIVED, the only state whose rules need it: nothing but the SYN has been received.
+    #[inline]
+    pub fn irs(&self) -> Seq {
+        self.rcv_nxt.back(1)
     }
 
     /// The sequence number of the first octet of the send buffer.

@@ -123,7 +123,7 @@ impl Numbers {
             snd_nxt: tcb.snd_nxt,
             ts_recent: tcb.ts_recent,
             deadline: deadline(cx),
-            wnd: (tcb.rcv_wnd() >> tcb.agreed.rcv_shift).min(65_535) as u16,
+            wnd: (tcb.rcv_wnd() >> tcb.agreed.rcv_shift()).min(65_535) as u16,
             flags: LIVE | if tcb.agreed.timestamps { TIMESTAMPS } else { 0 },
         }
     }

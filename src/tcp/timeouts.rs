@@ -1,7 +1,7 @@
 //! RFC 9293 3.10.8: a deadline of a TCB has come.
 
 use super::state::{CloseReason, State};
-use super::tcb::{Opened, Owed, Tcb};
+use super::tcb::{Opened, Owed, Tcb, Timed};
 use super::{Context, End, Outcome, output};
 use crate::limits::{DATA_RETRIES, SYN_ACK_RETRIES, SYN_RETRIES};
 use crate::tick::Deadline;
@@ -40,7 +40,7 @@ fn retransmission(tcb: &mut Tcb, out: &mut Outcome) {
     }
     tcb.retries += 1;
     tcb.rto.back_off();
-    tcb.timed = None;
+    tcb.timed = Timed::NONE;
     if syn {
         tcb.owed.add(Owed::SYN);
         return;
