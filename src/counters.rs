@@ -132,6 +132,10 @@ counters! {
         segments_paws,
         /// Segments in the window but not next in order.
         segments_out_of_order,
+        /// Segments out of order whose text, or a part of it, was kept until the gap is filled.
+        out_of_order_kept,
+        /// Segments out of order whose text was not kept, for want of records or chunks.
+        out_of_order_refused,
         /// In-order segments refused because the receive pool had no chunk.
         receive_pool_exhausted,
         /// SEND calls that took less than asked because the send pool had no chunk.

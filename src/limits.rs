@@ -14,6 +14,8 @@ pub struct Limits {
     pub cookies_remembered_max: u32,
     /// Chunks of [`CHUNK_BYTES`] for unacknowledged and unread bytes of one shard.
     pub chunks_max: u32,
+    /// Connections of one shard that may hold text out of order at a time; others have it sent again (SHLD-31, T12).
+    pub reassemblies_max: u32,
     /// Destinations (remote address, remote port, local address) that own a port, of one shard.
     pub destinations_max: u32,
     /// Neighbours of one shard.
@@ -35,6 +37,7 @@ impl Default for Limits {
             half_open_max: 16 * 1024,
             cookies_remembered_max: 64 * 1024,
             chunks_max: 16 * 1024,
+            reassemblies_max: 1024,
             destinations_max: 4096,
             neighbors_max: 1024,
             listeners_max: 256,
@@ -49,6 +52,14 @@ pub const BURST_MAX: u32 = 256;
 
 /// Payload of one chunk, bytes. Origin: one full-sized Ethernet segment and a cache-line multiple; smaller splits every segment, larger wastes memory on small sends.
 pub const CHUNK_BYTES: usize = 2048;
+
+/// Stretches of text out of order that one connection holds. Origin: T12; each takes a chunk at least. Smaller has more sent
+/// again when losses are scattered, larger makes each segment out of order dearer.
+pub const PIECES_MAX: usize = 8;
+
+/// Octets out of order that one connection holds at most. Origin: the default receive buffer; smaller has more sent again after
+/// one loss, larger lets one peer take more of the receive pool (T12).
+pub const REASSEMBLY_BYTES_MAX: u32 = 256 * 1024;
 
 /// Smallest segment size accepted from a peer's MSS option, bytes. Origin: CVE-2019-11479; smaller lets a peer multiply our packets.
 pub const MSS_MIN: u16 = 48;

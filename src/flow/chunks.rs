@@ -117,6 +117,31 @@ impl Chunks {
         self.append(chain, bytes);
     }
 
+    /// Moves all bytes of `from` behind those of `chain`: in O(1) if that is empty, otherwise chunk by chunk. One chunk must
+    /// be free, or the tail have room for the first of `from`; what cannot be moved is lost and counts as a mistake.
+    pub fn move_behind(&mut self, chain: &mut Chain, from: &mut Chain) {
+        if chain.is_empty() {
+            *chain = core::mem::take(from);
+            return;
+        }
+        while !from.is_empty() {
+            let (head, first) = (from.head, self.nodes[from.head as usize].first as usize);
+            let len = (CHUNK_BYTES - first).min(from.len as usize);
+            let mut done = 0;
+            while done < len && (self.room(chain) > 0 || self.free() > 0) {
+                let filled = self.fill_of_tail(chain);
+                let count = (CHUNK_BYTES - filled).min(len - done);
+                let to = self.nodes[chain.head as usize].tail as usize * CHUNK_BYTES + filled;
+                let at = head as usize * CHUNK_BYTES + first + done;
+                self.bytes.copy_within(at..at + count, to);
+                chain.len += count as u32;
+                done += count;
+            }
+            debug_assert!(done == len, "no chunk is free to move bytes");
+            self.consume(from, len as u32);
+        }
+    }
+
     /// The first bytes of the chain, as many as lie together; empty only if the chain is.
     #[inline]
     pub fn front(&self, chain: &Chain) -> &[u8] {
@@ -176,18 +201,23 @@ impl Chunks {
 
     /// Appends what one chunk takes: the tail, or a free one if the tail is full. There must be one.
     fn append_to_one_chunk(&mut self, chain: &mut Chain, bytes: &[u8]) -> usize {
-        let from = match self.room(chain) as usize {
-            0 => {
-                self.grow(chain);
-                0
-            }
-            room => CHUNK_BYTES - room,
-        };
+        let from = self.fill_of_tail(chain);
         let count = bytes.len().min(CHUNK_BYTES - from);
         let at = self.nodes[chain.head as usize].tail as usize * CHUNK_BYTES + from;
         self.bytes[at..at + count].copy_from_slice(&bytes[..count]);
         chain.len += count as u32;
         count
+    }
+
+    /// How far the tail chunk is filled, bytes; a full one is followed by a free one, which there must be.
+    fn fill_of_tail(&mut self, chain: &mut Chain) -> usize {
+        match self.room(chain) as usize {
+            0 => {
+                self.grow(chain);
+                0
+            }
+            room => CHUNK_BYTES - room,
+        }
     }
 
     /// Makes a free chunk the tail of the chain. There must be one, and the tail must be full.
@@ -284,6 +314,7 @@ mod tests {
         Consume(usize, u32),
         Slices(usize, u32, u32),
         Clear(usize),
+        MoveBehind(usize),
         Reserve(u32),
         AppendReserved(usize, usize),
     }
@@ -296,6 +327,7 @@ mod tests {
             3 => (which.clone(), 0..5000u32).prop_map(|(c, n)| Op::Consume(c, n)),
             4 => (which.clone(), 0..20_000u32, 0..4000u32).prop_map(|(c, o, n)| Op::Slices(c, o, n)),
             1 => which.clone().prop_map(Op::Clear),
+            1 => which.clone().prop_map(Op::MoveBehind),
             1 => (0..4u32).prop_map(Op::Reserve),
             2 => (which, 0..=CHUNK_BYTES).prop_map(|(c, n)| Op::AppendReserved(c, n)),
         ]
@@ -332,6 +364,16 @@ mod tests {
                         let pieces = pool.slices(&chains[c], offset, len);
                         let expected: Vec<u8> = models[c].iter().skip(offset as usize).take(CHUNK_BYTES.min(len as usize)).copied().collect();
                         prop_assert_eq!(pieces.concat(), expected);
+                    }
+                    Op::MoveBehind(c) => {
+                        let [a, b] = &mut chains;
+                        let (chain, from) = if c == 0 { (a, b) } else { (b, a) };
+                        // Only with the free chunk that the contract asks for.
+                        if pool.free() > 0 || chain.is_empty() || from.is_empty() {
+                            pool.move_behind(chain, from);
+                            let moved = core::mem::take(&mut models[1 - c]);
+                            models[c].extend(moved);
+                        }
                     }
                     Op::Clear(c) => {
                         pool.clear(&mut chains[c]);

@@ -4,6 +4,7 @@ use super::burst::{Arrival, Burst, Control, Message, Reply, Text};
 use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
+use super::reassembly;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
 use crate::neighbor::Heard;
@@ -16,19 +17,20 @@ use crate::wire::arp::Operation;
 use crate::wire::ndp;
 use crate::wire::tcp::Flags;
 
-/// One segment, by the case that find has made of it.
+/// One segment, by the case that find has made of it; `payload` is its text, in its frame.
 pub(super) fn arrive(
     core: &mut Core,
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
+    payload: &[u8],
     found: Found,
     now: Now,
 ) {
     let answer = match found {
-        Found::Tcb(number) => connection(core, receiving, burst, arrival, number, now),
+        Found::Tcb(number) => connection(core, receiving, burst, arrival, payload, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
-        Found::Listener(listener) => listening(core, receiving, burst, arrival, listener, now),
+        Found::Listener(listener) => listening(core, receiving, burst, arrival, payload, listener, now),
         Found::Nobody => closed::arrives(&arrival.segment),
     };
     if let Some(answer) = answer {
@@ -55,13 +57,14 @@ fn connection(
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
+    payload: &[u8],
     number: u32,
     now: Now,
 ) -> Option<Answer> {
     let receive_room = receiving.free() > 0;
     let cx = Context { now, settings: &core.settings, receive_room };
     let tcb = &mut core.connections[number].tcb;
-    let outcome: Outcome = match tcb.state {
+    let mut outcome: Outcome = match tcb.state {
         State::SynSent => syn_sent::arrives(tcb, &arrival.segment, &cx),
         State::SynReceived
         | State::Established
@@ -77,7 +80,10 @@ fn connection(
         let reserved = receiving.reserve(1);
         debug_assert!(reserved, "text was taken without room for it");
         let offset = arrival.segment.payload_offset + skip;
-        burst.texts.push(Text { number, frame: arrival.frame, offset, len });
+        let pieces = reassembly::deliver(core, number, &mut outcome, now);
+        burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
+    } else if outcome.note == Some(Note::OutOfOrder) {
+        reassembly::keep(core, receiving, number, &arrival.segment, payload);
     }
     core.settle(number, &outcome, now);
     outcome.answer
@@ -133,6 +139,7 @@ fn listening(
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
+    payload: &[u8],
     listener: u32,
     now: Now,
 ) -> Option<Answer> {
@@ -140,7 +147,7 @@ fn listening(
         Listened::Ignored => None,
         Listened::Refused(answer) => match core.open_by_cookie(listener, arrival, now) {
             // With its text and FIN, as if its SYN had been kept.
-            Returned::Opens(number) => connection(core, receiving, burst, arrival, number, now),
+            Returned::Opens(number) => connection(core, receiving, burst, arrival, payload, number, now),
             Returned::NoRoom => None,
             Returned::Nothing => Some(answer),
         },

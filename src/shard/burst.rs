@@ -94,6 +94,8 @@ pub(super) struct Text {
     pub offset: u16,
     /// Its length, bytes.
     pub len: u16,
+    /// Pieces that came before and follow it.
+    pub pieces: u8,
 }
 
 /// A reply that is built in the received frame and goes back to the MAC that it came from.

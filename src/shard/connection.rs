@@ -6,7 +6,7 @@ use crate::flow::index::Hash;
 use crate::flow::list::{Link, Linked};
 use crate::flow::slab::Record;
 use crate::flow::time_wait::TimeWaitRecord;
-use crate::ids::{Handle, NONE};
+use crate::ids::{Handle, Kind, NONE, Value};
 use crate::neighbor::NeighborId;
 use crate::tcp::tcb::Tcb;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
@@ -32,9 +32,9 @@ pub(super) struct Connection {
     pub consumed_bytes: u32,
     /// Opened passively, the listener that it came to; actively, the destination that its port belongs to, or [`NONE`].
     pub origin: u32,
-    /// The TIME-WAIT record of the former incarnation, kept until the handshake has completed (B44), as bits of a
-    /// [`Value`](crate::ids::Value), or [`NONE`].
-    pub former: u32,
+    /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
+    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of text out of order.
+    aside: u32,
     /// Its next hop.
     pub neighbor: NeighborId,
     /// What the application has not been told.
@@ -86,7 +86,7 @@ impl Default for Connection {
             unread: Chain::default(),
             consumed_bytes: 0,
             origin: NONE,
-            former: NONE,
+            aside: NONE,
             neighbor: NeighborId(NONE),
             tell: Bits::NONE,
             wheel: WheelLink::default(),
@@ -100,6 +100,48 @@ impl Connection {
     /// The application's name for the connection in slot `number`.
     pub(super) fn handle(&self, number: u32) -> Handle {
         Handle { number, generation: self.generation }
+    }
+}
+
+impl Connection {
+    fn aside(&self) -> Option<Value> {
+        (self.aside != NONE).then(|| Value::from_bits(self.aside))
+    }
+
+    /// The TIME-WAIT record of the former incarnation.
+    pub(super) fn former(&self) -> Option<Value> {
+        self.aside().filter(|value| value.kind() != Kind::Tcb)
+    }
+
+    /// Keeps the former incarnation's record in mind.
+    pub(super) fn set_former(&mut self, former: Option<Value>) {
+        self.aside = former.map_or(NONE, Value::to_bits);
+    }
+
+    /// Forgets the former incarnation's record and returns it.
+    pub(super) fn take_former(&mut self) -> Option<Value> {
+        let former = self.former()?;
+        self.aside = NONE;
+        Some(former)
+    }
+
+    /// The record of text out of order.
+    #[inline]
+    pub(super) fn pieces(&self) -> Option<u32> {
+        self.aside().filter(|value| value.kind() == Kind::Tcb).map(Value::number)
+    }
+
+    /// Attaches a record of text out of order. There must be no former incarnation's.
+    pub(super) fn set_pieces(&mut self, pieces: u32) {
+        debug_assert!(self.aside == NONE);
+        self.aside = Value::new(Kind::Tcb, pieces).to_bits();
+    }
+
+    /// Detaches the record of text out of order and returns it.
+    pub(super) fn take_pieces(&mut self) -> Option<u32> {
+        let pieces = self.pieces()?;
+        self.aside = NONE;
+        Some(pieces)
     }
 }
 

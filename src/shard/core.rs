@@ -2,6 +2,7 @@
 
 use super::burst::expire_budget;
 use super::connection::{Connection, Owing, Tell, Telling};
+use super::reassembly::Pieces;
 use super::route::Routes;
 use super::{ConfigError, ShardConfig, StateCounts};
 use crate::counters::Counters;
@@ -40,6 +41,8 @@ pub(super) struct Core {
     pub vlan: Option<u16>,
     pub routes: Routes,
     pub connections: Slab<Connection>,
+    /// Text out of order, of the connections that have some.
+    pub pieces: Slab<Pieces>,
     pub index: Index,
     pub listeners: Listeners,
     pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
@@ -100,6 +103,7 @@ impl Core {
             vlan: config.vlan,
             routes,
             connections: Slab::new(limits.tcbs_max),
+            pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
             listeners: Listeners::new(limits.listeners_max),
             time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),
@@ -243,20 +247,18 @@ impl Core {
     pub(super) fn leave_index(&mut self, number: u32) {
         let connection = &mut self.connections[number];
         let (hash, own) = (connection.hash, Value::new(Kind::Tcb, number));
-        let former = core::mem::replace(&mut connection.former, NONE);
-        let left = match former {
-            NONE => self.index.remove(hash, own),
-            bits => self.index.replace(hash, own, Value::from_bits(bits)),
+        let left = match connection.take_former() {
+            None => self.index.remove(hash, own),
+            Some(former) => self.index.replace(hash, own, former),
         };
         debug_assert!(left, "a live TCB was not in the index");
     }
 
     /// The new incarnation is open: the TIME-WAIT record of the former one ends.
     fn forget_former(&mut self, number: u32) {
-        let former = core::mem::replace(&mut self.connections[number].former, NONE);
-        if former != NONE {
+        if let Some(former) = self.connections[number].take_former() {
             self.counters.time_wait_reused += 1;
-            self.release_time_wait(Value::from_bits(former));
+            self.release_time_wait(former);
         }
     }
 
@@ -278,7 +280,7 @@ impl Core {
         let holder = self.index.find(hash, |holder| self.is_record_of(holder, tuple));
         debug_assert!(holder.is_some_and(|holder| holder.kind() == Kind::Tcb), "a TIME-WAIT record was in no index");
         if let Some(holder) = holder.filter(|holder| holder.kind() == Kind::Tcb) {
-            self.connections[holder.number()].former = NONE;
+            self.connections[holder.number()].take_former();
         }
     }
 

@@ -14,6 +14,7 @@ mod expire;
 mod find;
 mod open;
 mod parse;
+mod reassembly;
 mod respond;
 mod route;
 mod tell;

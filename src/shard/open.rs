@@ -127,7 +127,7 @@ impl Core {
                 connection.tcb = tcb;
                 connection.hash = hash;
                 connection.neighbor = neighbor;
-                connection.former = former.map_or(NONE, Value::to_bits);
+                connection.set_former(former);
             }
             None => self.neighbors.release(neighbor),
         }

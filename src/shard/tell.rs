@@ -8,6 +8,7 @@ use super::burst::Text;
 use super::calls::{Calls, Lent};
 use super::connection::{Tell, Telling};
 use super::core::Core;
+use super::reassembly;
 use crate::api::{Application, Event};
 use crate::flow::chunks::Chunks;
 use crate::flow::list::List;
@@ -27,9 +28,18 @@ pub(super) struct Teller<'a, A> {
 }
 
 impl<A: Application> Teller<'_, A> {
-    /// In-order text of one segment: `bytes` lie in its frame.
+    /// In-order text of one segment, and what came before it and follows it: `bytes` lie in its frame.
     pub(super) fn text(&mut self, text: &Text, bytes: &[u8]) {
-        let number = text.number;
+        self.lend(text.number, bytes);
+        if text.pieces > 0 {
+            reassembly::take(self.core, self.receiving, text.number, text.pieces);
+            self.core.connections[text.number].tell.add(Tell::READABLE);
+            self.core.tell(text.number);
+        }
+    }
+
+    /// Lends bytes that lie in a frame; what the application leaves is buffered.
+    fn lend(&mut self, number: u32, bytes: &[u8]) {
         self.opened(number);
         let connection = &mut self.core.connections[number];
         if connection.tcb.state == State::Closed && connection.tcb.reason == Some(CloseReason::Aborted) {
@@ -154,6 +164,7 @@ impl<A: Application> Teller<'_, A> {
 
     /// The application has heard the last of the connection: it goes, unless it still owes the peer a RST.
     fn told_closed(&mut self, number: u32) {
+        reassembly::release(self.core, self.receiving, number);
         let connection = &mut self.core.connections[number];
         self.receiving.clear(&mut connection.unread);
         connection.consumed_bytes = 0;

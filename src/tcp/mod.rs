@@ -17,6 +17,7 @@
 //! | 3.10.7.2 segment arrives, LISTEN | [`listen`] |
 //! | 3.10.7.3 segment arrives, SYN-SENT | [`syn_sent`] |
 //! | 3.10.7.4 segment arrives, other states | [`synchronized`] |
+//! | 3.10.7.4, SHLD-31 text and FIN out of order | [`reassembly`] |
 //! | 3.10.8 timeouts | [`timeouts`] |
 //!
 //! A function changes its record, notes what is owed in it, and says the rest in an [`Outcome`]. It sends nothing,
@@ -31,6 +32,7 @@ pub mod listen;
 pub mod options;
 pub mod output;
 pub mod rate;
+pub mod reassembly;
 pub mod rto;
 pub mod state;
 pub mod syn_sent;

@@ -39,7 +39,8 @@ pub fn next(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
         State::SynSent => syn(tcb, cx, Flags::SYN),
         State::SynReceived => syn(tcb, cx, Flags::SYN | Flags::ACK).or_else(|| pure_ack(tcb, cx)),
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
-            resend_first(tcb, cx)
+            duplicate_ack(tcb, cx)
+                .or_else(|| resend_first(tcb, cx))
                 .or_else(|| probe(tcb, cx))
                 .or_else(|| text_or_fin(tcb, cx))
                 .or_else(|| pure_ack(tcb, cx))
@@ -186,6 +187,12 @@ fn may_send(tcb: &Tcb, unsent: u32, len: u32, in_flight: u32) -> bool {
             || (len == unsent && (in_flight == 0 || tcb.fin_queued || tcb.no_delay || again))
             || len >= tcb.snd_wnd_max / 2
             || (again && in_flight == 0))
+}
+
+/// A duplicate ACK for a segment out of order. It goes before text, for one that carries text starts no fast retransmit
+/// (RFC 5681 2).
+fn duplicate_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
+    if tcb.owed.duplicate_acks > 0 { pure_ack(tcb, cx) } else { None }
 }
 
 /// An ACK that nothing else carries (SHLD-18, SHLD-19, MUST-58).

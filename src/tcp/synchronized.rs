@@ -334,9 +334,19 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
 
 /// A FIN counts once everything before it has been taken.
 fn eighth_check_fin(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
-    if !seg.flags.fin() || seg.end() != tcb.rcv_nxt + 1 {
-        return Break(());
+    if seg.flags.fin() && seg.end() == tcb.rcv_nxt + 1 {
+        take_fin_in_state(tcb, cx, out);
     }
+    Break(())
+}
+
+/// A FIN that came before its turn (SHLD-31) is next in order now.
+pub fn take_early_fin(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
+    take_fin_in_state(tcb, cx, out);
+    tcb.invariants();
+}
+
+fn take_fin_in_state(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     match tcb.state {
         State::Established => tcb.state = State::CloseWait,
         State::FinWait1 => tcb.state = State::Closing,
@@ -344,14 +354,12 @@ fn eighth_check_fin(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
             take_fin(tcb, out);
             tcb.owed.remove(Owed::ACK_NOW);
             out.answer = Some(output::acknowledgment(tcb, cx));
-            finish(tcb, out, End::TimeWait);
-            return Break(());
+            return finish(tcb, out, End::TimeWait);
         }
-        State::CloseWait | State::Closing | State::LastAck => return Break(()),
-        State::Closed | State::SynSent | State::SynReceived => return Break(()),
+        State::CloseWait | State::Closing | State::LastAck => return,
+        State::Closed | State::SynSent | State::SynReceived => return,
     }
     take_fin(tcb, out);
-    Break(())
 }
 
 fn take_fin(tcb: &mut Tcb, out: &mut Outcome) {

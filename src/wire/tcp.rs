@@ -153,6 +153,13 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// The text, in the frame that the segment was read from; nothing of any other.
+    #[inline]
+    pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        let from = usize::from(self.payload_offset);
+        frame.get(from..from + usize::from(self.payload_len)).unwrap_or_default()
+    }
+
     /// SEG.LEN: octets of sequence space, SYN and FIN counted.
     #[inline]
     pub const fn len(&self) -> u32 {

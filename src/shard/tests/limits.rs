@@ -81,6 +81,7 @@ const NOTHING: Limits = Limits {
     half_open_max: 0,
     cookies_remembered_max: 0,
     chunks_max: 0,
+    reassemblies_max: 0,
     destinations_max: 0,
     neighbors_max: 0,
     listeners_max: 0,

@@ -57,6 +57,16 @@ fn b20_three_duplicate_acks_resend_the_first_segment_at_once() {
 }
 
 #[test]
+fn b20_duplicate_acks_go_before_text_so_that_they_count() {
+    let (mut client, _) = established_with(plain());
+    client.queue(100);
+    for off in [1000, 2000] {
+        client.arrives(Segment { seq: client.tcb.rcv_nxt + off, payload_len: 10, ..client.next(ACK) });
+    }
+    assert_eq!(client.sends().iter().map(|plan| plan.text_len).collect::<Vec<_>>(), [0, 0, 100]);
+}
+
+#[test]
 fn data_times_out_after_the_retransmission_limit() {
     let (mut client, _) = established();
     client.queue(1);

@@ -7,6 +7,7 @@ mod cookie;
 mod data;
 mod opening;
 mod rate;
+mod reassembly;
 mod synchronized;
 mod time_wait;
 

@@ -70,6 +70,7 @@ impl Plan {
             tcbs_max: 96,
             time_wait_max: 512,
             chunks_max: if lossless { 1024 } else { 1 << random.random_range(6..=10) },
+            reassemblies_max: if random.random_bool(0.8) { 8 } else { random.random_range(0..2) },
             destinations_max: 16,
             neighbors_max: 4,
             listeners_max: 4,
