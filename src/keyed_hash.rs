@@ -31,6 +31,21 @@ impl<const C: usize, const D: usize> KeyedHash<C, D> {
         }
     }
 
+    /// The hash of a 4-tuple with two words: each part filled up to words, 32 bytes over IPv4, 56 over IPv6.
+    #[inline]
+    pub const fn tuple_with(&self, tuple: &FourTuple, x: u64, y: u64) -> u64 {
+        match tuple.key_words() {
+            KeyWords::V4([addresses, ports]) => self.words([addresses, ports, x, y, 32 << 56]),
+            KeyWords::V6([a, b, c, d, ports]) => self.words([a, b, c, d, ports, x, y, 56 << 56]),
+        }
+    }
+
+    /// The hash of a number: 8 bytes.
+    #[inline]
+    pub const fn number(&self, number: u64) -> u64 {
+        self.words([number, 8 << 56])
+    }
+
     /// The hash of an address: 4 bytes for IPv4, 16 for IPv6.
     #[inline]
     pub const fn address(&self, address: IpAddr) -> u64 {
@@ -108,6 +123,7 @@ mod tests {
             v4 in any::<([u8; 4], [u8; 4])>(),
             v6 in any::<([u8; 16], [u8; 16])>(),
             ports in any::<(u16, u16)>(),
+            words in any::<(u64, u64)>(),
         ) {
             let (table, wire) = (TableHash::new(key), WireHash::new(key));
             let oracle = |bytes: &[u8]| {
@@ -124,7 +140,11 @@ mod tests {
             ] {
                 let bytes = [bytes, ports_bytes.clone()].concat();
                 prop_assert_eq!((table.tuple(&tuple), wire.tuple(&tuple)), oracle(&bytes));
+                let bytes = [bytes, vec![0; 4], words.0.to_le_bytes().into(), words.1.to_le_bytes().into()].concat();
+                let with = (table.tuple_with(&tuple, words.0, words.1), wire.tuple_with(&tuple, words.0, words.1));
+                prop_assert_eq!(with, oracle(&bytes));
             }
+            prop_assert_eq!((table.number(words.0), wire.number(words.0)), oracle(&words.0.to_le_bytes()));
             prop_assert_eq!((table.address(v4.0.into()), wire.address(v4.0.into())), oracle(&v4.0));
             prop_assert_eq!((table.address(v6.0.into()), wire.address(v6.0.into())), oracle(&v6.0));
         }

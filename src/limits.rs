@@ -9,6 +9,9 @@ pub struct Limits {
     pub time_wait_max: u32,
     /// Half-open connections over all listeners of one shard (B10).
     pub half_open_max: u32,
+    /// Accepted SYN cookies that a shard remembers, so that a replayed ACK opens nothing (B13), 8 B each. Origin: two minutes of
+    /// 500 a second. Fewer, and an old ACK may open a connection that its peer's RST then ends.
+    pub cookies_remembered_max: u32,
     /// Chunks of [`CHUNK_BYTES`] for unacknowledged and unread bytes of one shard.
     pub chunks_max: u32,
     /// Destinations (remote address, remote port, local address) that own a port, of one shard.
@@ -30,6 +33,7 @@ impl Default for Limits {
             tcbs_max: 128 * 1024,
             time_wait_max: 1024 * 1024,
             half_open_max: 16 * 1024,
+            cookies_remembered_max: 64 * 1024,
             chunks_max: 16 * 1024,
             destinations_max: 4096,
             neighbors_max: 1024,
@@ -82,6 +86,24 @@ pub const TIME_WAIT_DELAY_MS: u32 = 1000;
 
 /// How long FIN-WAIT-2 may last once the application has gone, ms (B37). Origin: Linux's tcp_fin_timeout.
 pub const FIN_WAIT_2_MS: u32 = 60_000;
+
+/// How long one secret makes SYN cookies, ms (B13). A cookie is valid in its period and the next, hence for at most two
+/// minutes. Smaller refuses peers with a long round trip; larger gives a guess or a replay more time.
+pub const COOKIE_PERIOD_MS: u32 = 60_000;
+
+/// RSTs and TIME-WAIT ACKs of one shard that belong to no connection, per second and at once (T02). Smaller leaves peers
+/// waiting for a refusal; larger makes the stack answer floods from forged sources.
+pub const ANSWERS_PER_SECOND: u32 = 10_000;
+
+/// See [`ANSWERS_PER_SECOND`].
+pub const ANSWERS_BURST: u32 = 1_000;
+
+/// Most ACKs of one connection that unacceptable segments bring in a window of [`CHALLENGE_WINDOW_MS`]; half of it at
+/// least. Origin: RFC 5961 7 names 10. Smaller delays a peer that is out of step; larger feeds two stacks that duel (T25).
+pub const CHALLENGES_MAX: u8 = 10;
+
+/// The shortest window of [`CHALLENGES_MAX`], ms; up to half as much again is added at random (CVE-2016-5696).
+pub const CHALLENGE_WINDOW_MS: u32 = 1000;
 
 /// Range of local ports for active opens. Origin: Linux's ip_local_port_range (RFC 6056 would take 1024 to 65535; both ends are settings).
 pub const PORTS: (u16, u16) = (32_768, 60_999);

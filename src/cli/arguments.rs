@@ -3,6 +3,7 @@
 use crate::limits::TIME_WAIT_DELAY_MS;
 use crate::link::xdp::Mode;
 use crate::shard::LocalAddress;
+use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::{Full, Policy};
 use clap::{Args, Parser, Subcommand};
 use std::net::{IpAddr, SocketAddr};
@@ -33,6 +34,9 @@ pub(super) struct Serve {
     pub(super) services: Vec<ServiceAt>,
     #[command(flatten)]
     pub(super) common: Common,
+    /// When SYNs are answered by cookies: auto (past half of the half-open limit), always or off.
+    #[arg(long, value_name = "WHEN", default_value = SynCookies::default().name(), value_parser = parse_syn_cookies)]
+    pub(super) syn_cookies: SynCookies,
     /// How long a drain may take after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(super) drain: u32,
@@ -187,6 +191,11 @@ fn parse_policy(text: &str) -> Result<Policy, String> {
     Policy::from_name(text).ok_or_else(|| format!("no TIME-WAIT policy {text:?}: there are {names}"))
 }
 
+fn parse_syn_cookies(text: &str) -> Result<SynCookies, String> {
+    let names = SynCookies::ALL.map(SynCookies::name).join(", ");
+    SynCookies::from_name(text).ok_or_else(|| format!("no {text:?} for SYN cookies: there are {names}"))
+}
+
 fn parse_full(text: &str) -> Result<Full, String> {
     let names = Full::ALL.map(Full::name).join(", ");
     Full::from_name(text).ok_or_else(|| format!("no policy {text:?} for a full store: there are {names}"))
@@ -239,6 +248,7 @@ mod tests {
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --cpus 3-1",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --cpus 0-9999999999",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --mode fast",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --syn-cookies sometimes",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait sometimes",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-full grow",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --rfc1337 maybe",

@@ -1,6 +1,7 @@
 //! Stage 4: the segment meets its record.
 
 use super::burst::{Arrival, Burst, Control, Message, Reply, Text};
+use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
 use crate::flow::chunks::Chunks;
@@ -27,12 +28,24 @@ pub(super) fn arrive(
     let answer = match found {
         Found::Tcb(number) => connection(core, receiving, burst, arrival, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
-        Found::Listener(listener) => listening(core, arrival, listener, now),
+        Found::Listener(listener) => listening(core, receiving, burst, arrival, listener, now),
         Found::Nobody => closed::arrives(&arrival.segment),
     };
     if let Some(answer) = answer {
+        if is_limited(found, &answer) && !core.may_answer(now) {
+            return;
+        }
         core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
         burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer });
+    }
+}
+
+/// Whether the shard's limit applies (T02): to what no connection has agreed to. A connection's own last ACK or RST, with
+/// its numbers, is no stranger's doing.
+fn is_limited(found: Found, answer: &Answer) -> bool {
+    match found {
+        Found::Tcb(_) => answer.flags == Flags::RST,
+        Found::TimeWait(_) | Found::Listener(_) | Found::Nobody => true,
     }
 }
 
@@ -115,10 +128,26 @@ fn reopen(core: &mut Core, arrival: &Arrival, value: Value, numbers: &Numbers, n
 }
 
 /// RFC 9293 3.10.7.2.
-fn listening(core: &mut Core, arrival: &Arrival, listener: u32, now: Now) -> Option<Answer> {
+fn listening(
+    core: &mut Core,
+    receiving: &mut Chunks,
+    burst: &mut Burst,
+    arrival: &Arrival,
+    listener: u32,
+    now: Now,
+) -> Option<Answer> {
     match listen::arrives(&arrival.segment) {
         Listened::Ignored => None,
-        Listened::Refused(answer) => Some(answer),
+        Listened::Refused(answer) => match core.open_by_cookie(listener, arrival, now) {
+            // With its text and FIN, as if its SYN had been kept.
+            Returned::Opens(number) => connection(core, receiving, burst, arrival, number, now),
+            Returned::NoRoom => None,
+            Returned::Nothing => Some(answer),
+        },
+        Listened::Opens if core.answers_by_cookie() => {
+            core.answer_by_cookie(burst, arrival, now);
+            None
+        }
         Listened::Opens => {
             core.open_passively(listener, arrival, None, now);
             None

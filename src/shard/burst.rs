@@ -8,6 +8,7 @@ use crate::limits::Limits;
 use crate::link::Frame;
 use crate::neighbor::NeighborId;
 use crate::tcp::Answer;
+use crate::tcp::cookie::SynAck;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::wire::ethernet::MacAddress;
 use crate::wire::tcp::Segment;
@@ -100,6 +101,8 @@ pub(super) struct Text {
 pub(super) enum Reply {
     /// A segment without a TCB.
     Segment { frame: u16, tuple: FourTuple, answer: Answer },
+    /// A SYN-ACK that carries a cookie.
+    SynAck { frame: u16, tuple: FourTuple, syn_ack: SynAck },
     /// An ARP reply.
     Arp { frame: u16, request: arp::Packet },
     /// A neighbour advertisement.

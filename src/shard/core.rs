@@ -10,12 +10,15 @@ use crate::flow::index::{Hash, Index};
 use crate::flow::list::List;
 use crate::flow::listeners::Listeners;
 use crate::flow::ports::{DestinationLimits, Destinations};
+use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, NONE, Value};
 use crate::limits::{BURST_MAX, Limits};
 use crate::neighbor::{Heard, NeighborId, Neighbors};
+use crate::tcp::cookie::Cookies;
+use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::{Opened, Owed};
 use crate::tcp::time_wait::{Full, Numbers, Policy, TimeWait, TimeWaitV4, TimeWaitV6};
@@ -26,8 +29,8 @@ use crate::wire::ethernet::MacAddress;
 use ::core::net::IpAddr;
 use ::core::ops::Range;
 use alloc::vec::Vec;
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 /// Everything of a shard but its link, its application and the bytes lent to it.
 pub(super) struct Core {
@@ -54,6 +57,12 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections in SYN-RECEIVED by passive open.
     pub half_open: u32,
+    /// The secrets of SYN cookies.
+    pub cookies: Cookies,
+    /// Cookies that have made a connection.
+    pub cookies_seen: Recent,
+    /// What may still be answered for no connection.
+    pub answer_bucket: AnswerBucket,
     /// For what must not be guessed from outside but need not be secret for ever.
     pub random: SmallRng,
     pub counters: Counters,
@@ -111,6 +120,9 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             half_open: 0,
+            cookies: Cookies::new(config.secrets.cookies, now),
+            cookies_seen: Recent::new(limits.cookies_remembered_max),
+            answer_bucket: AnswerBucket::new(&settings, now),
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
@@ -128,6 +140,7 @@ impl Core {
         if let Some(note) = outcome.note {
             self.count(note);
         }
+        self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
         if outcome.established {
             self.counters.established += 1;
             self.forget_former(number);
@@ -229,7 +242,7 @@ impl Core {
     /// not complete its handshake to replace (RFC 9293 3.6.1).
     pub(super) fn leave_index(&mut self, number: u32) {
         let connection = &mut self.connections[number];
-        let (hash, own) = (connection.hash, Value::new(Kind::Tcb, number));
+        let (hash, own) = (self.index.hash(&connection.tcb.tuple), Value::new(Kind::Tcb, number));
         let former = core::mem::replace(&mut connection.former, NONE);
         let left = match former {
             NONE => self.index.remove(hash, own),
@@ -365,7 +378,8 @@ impl Core {
         let connection = &self.connections[number];
         match inserted {
             Some(value) => {
-                let replaced = self.index.replace(connection.hash, Value::new(Kind::Tcb, number), value);
+                let replaced =
+                    self.index.replace(self.index.hash(&connection.tcb.tuple), Value::new(Kind::Tcb, number), value);
                 debug_assert!(replaced, "a live TCB was not in the index");
                 self.counters.time_wait_created += 1;
             }
@@ -461,6 +475,14 @@ impl Core {
             tcbs[connection.tcb.state as usize] += 1;
         }
         StateCounts { tcbs, listeners: self.listeners.len(), time_wait: self.time_wait_len() }
+    }
+
+    /// Whether one more answer for no connection may leave now (T02).
+    pub(super) fn may_answer(&mut self, now: Now) -> bool {
+        let random = self.random.random();
+        let may = self.answer_bucket.take(&self.settings, now, random);
+        self.counters.rst_suppressed += u64::from(!may);
+        may
     }
 
     pub(super) fn count(&mut self, note: Note) {

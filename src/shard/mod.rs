@@ -8,6 +8,7 @@ pub mod bill;
 mod burst;
 mod calls;
 mod connection;
+mod cookie;
 mod core;
 mod expire;
 mod find;
@@ -95,6 +96,8 @@ pub struct Secrets {
     pub random: u64,
     /// Key of the ports' random starts (RFC 6056).
     pub ports: (u64, u64),
+    /// Key of SYN cookies (B13).
+    pub cookies: (u64, u64),
 }
 
 impl Secrets {
@@ -109,6 +112,7 @@ impl Secrets {
             neighbors: random.random(),
             random: random.random(),
             ports: random.random(),
+            cookies: random.random(),
         }
     }
 }

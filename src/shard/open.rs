@@ -108,7 +108,7 @@ impl Core {
 
     /// A slot and an index entry for a new TCB, in the place of the former incarnation's record where there is one. Without
     /// room the neighbour is given back.
-    fn admit(&mut self, tcb: Tcb, hash: Hash, neighbor: NeighborId, former: Option<Value>) -> Option<u32> {
+    pub(super) fn admit(&mut self, tcb: Tcb, hash: Hash, neighbor: NeighborId, former: Option<Value>) -> Option<u32> {
         let number = self.connections.insert();
         let admitted = number.filter(|&number| {
             let own = Value::new(Kind::Tcb, number);
@@ -125,7 +125,6 @@ impl Core {
             Some(number) => {
                 let connection = &mut self.connections[number];
                 connection.tcb = tcb;
-                connection.hash = hash;
                 connection.neighbor = neighbor;
                 connection.former = former.map_or(NONE, Value::to_bits);
             }
@@ -136,7 +135,12 @@ impl Core {
 
     /// The next hop towards `remote`. One that is not known yet is where `heard_from` says, as an ARP request would: every
     /// shard so learns the neighbours of its own queue, whichever queue their answers arrive on.
-    fn neighbor_towards(&mut self, remote: IpAddr, heard_from: Option<MacAddress>, now: Now) -> Option<NeighborId> {
+    pub(super) fn neighbor_towards(
+        &mut self,
+        remote: IpAddr,
+        heard_from: Option<MacAddress>,
+        now: Now,
+    ) -> Option<NeighborId> {
         let hop = self.routes.next_hop(remote)?;
         let neighbor = self.neighbors.resolve(hop, now.tick()).ok()?;
         if let Some(mac) = heard_from.filter(|_| self.neighbors.mac(neighbor).is_none()) {

@@ -7,6 +7,7 @@ use super::tell::settle_consumed;
 use crate::flow::chunks::Chunks;
 use crate::four_tuple::FourTuple;
 use crate::link::{Frame, Link};
+use crate::tcp::cookie::SynAck;
 use crate::tcp::output::{self, Plan};
 use crate::tcp::{Answer, Context};
 use crate::tick::Now;
@@ -19,6 +20,7 @@ use ::core::net::IpAddr;
 pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, expect: &Expect, reply: &Reply) {
     let place = match reply {
         Reply::Segment { frame, .. }
+        | Reply::SynAck { frame, .. }
         | Reply::Arp { frame, .. }
         | Reply::Advertisement { frame, .. }
         | Reply::Echo { frame, .. } => usize::from(*frame),
@@ -27,6 +29,7 @@ pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, 
     let bytes = link.bytes_mut(&mut frame);
     let len = match reply {
         Reply::Segment { tuple, answer, .. } => emit_answer(core, bytes, tuple, answer),
+        Reply::SynAck { tuple, syn_ack, .. } => emit_syn_ack(core, bytes, tuple, syn_ack),
         Reply::Arp { request, .. } => arp::emit_reply(bytes, request, core.mac, core.vlan),
         Reply::Advertisement { solicitation, .. } => ndp::emit_advertisement(bytes, solicitation, core.mac, core.vlan),
         Reply::Echo { request, .. } => icmp::emit_reply(bytes, request, expect, TTL),
@@ -151,6 +154,29 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer
         wnd: answer.wnd,
         up: 0,
         flags: Flags(answer.flags.0),
+        options: &options,
+    };
+    wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, [&[], &[]])
+}
+
+/// A SYN-ACK that leaves no state, to whoever sent the SYN in whose frame it is built.
+fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynAck) -> usize {
+    let dst_mac = ethernet::source(bytes);
+    let options = Options {
+        mss: syn_ack.mss,
+        window_scale: syn_ack.window_scale,
+        sack_permitted: syn_ack.sack_permitted,
+        timestamps: syn_ack.timestamps,
+        ..Options::default()
+    };
+    let segment = SegmentOut {
+        src_port: tuple.local_port,
+        dst_port: tuple.remote_port,
+        seq: syn_ack.iss,
+        ack: syn_ack.ack,
+        wnd: syn_ack.wnd,
+        up: 0,
+        flags: Flags::SYN | Flags::ACK,
         options: &options,
     };
     wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, [&[], &[]])

@@ -24,9 +24,9 @@ pub fn arrives(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> Outcome {
 
 fn eight_checks(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     first_check_sequence(tcb, seg, cx, out)?;
-    second_check_rst(tcb, seg, out)?;
+    second_check_rst(tcb, seg, cx, out)?;
     third_check_security();
-    fourth_check_syn(tcb, seg, out)?;
+    fourth_check_syn(tcb, seg, cx, out)?;
     fifth_check_ack(tcb, seg, cx, out)?;
     sixth_check_urg();
     seventh_process_text(tcb, seg, cx, out)?;
@@ -38,7 +38,9 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     let now = cx.now.tick();
     if options::paws_refuses(tcb, seg, now) {
         out.note = Some(Note::Paws);
-        tcb.owed.add_if(Owed::ACK_NOW, seg.options.timestamps.is_some());
+        if seg.options.timestamps.is_some() {
+            answer_unacceptable(tcb, seg, cx, out);
+        }
         return Break(());
     }
     if is_acceptable(tcb, seg) || is_crossed_syn_ack(tcb, seg) {
@@ -51,11 +53,33 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     }
     if tcb.state == State::SynReceived && seg.flags.syn() && seg.seq == tcb.irs() {
         // The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
-        tcb.owed.add(Owed::SYN);
+        let may = tcb.owed.has(Owed::SYN) || tcb.may_challenge(cx);
+        tcb.owed.add_if(Owed::SYN, may);
+        out.challenge_suppressed = !may;
     } else {
-        tcb.owed.add(Owed::ACK_NOW);
+        answer_unacceptable(tcb, seg, cx, out);
     }
     Break(())
+}
+
+/// An ACK for a segment that is unacceptable by its numbers. Text and FIN are always answered: their sender waits for an
+/// acknowledgment that may have been lost, and an answer without text cannot bring the next. What is empty, or a SYN, has a
+/// limit, so that two stacks never duel (T25).
+fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
+    let acknowledges_text = !seg.is_empty() && !seg.flags.syn();
+    let may = acknowledges_text || tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx);
+    tcb.owed.add_if(Owed::ACK_NOW, may);
+    out.challenge_suppressed = !may;
+}
+
+/// RFC 5961's challenge ACK, as often as this connection may send one (T08).
+fn challenge(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
+    if tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx) {
+        out.note = Some(Note::ChallengeAck);
+        tcb.owed.add(Owed::ACK_NOW);
+    } else {
+        out.challenge_suppressed = true;
+    }
 }
 
 /// RFC 9293 3.4 table 6. With a closed window a segment at RCV.NXT still counts for its ACK and RST (MUST-66).
@@ -77,13 +101,12 @@ fn is_crossed_syn_ack(tcb: &Tcb, seg: &Segment) -> bool {
 }
 
 /// RFC 5961 3.2 (T05): only a RST at exactly RCV.NXT counts; in the window it gets a challenge ACK.
-fn second_check_rst(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
+fn second_check_rst(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if !seg.flags.rst() {
         return Continue(());
     }
     if seg.seq != tcb.rcv_nxt {
-        out.note = Some(Note::ChallengeAck);
-        tcb.owed.add(Owed::ACK_NOW);
+        challenge(tcb, cx, out);
         return Break(());
     }
     out.note = Some(Note::RstAccepted);
@@ -104,7 +127,7 @@ fn second_check_rst(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlF
 fn third_check_security() {}
 
 /// RFC 5961 4.2 (T06): a SYN in a synchronized state gets a challenge ACK; a half-open passive one returns to LISTEN.
-fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
+fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if !seg.flags.syn() {
         return Continue(());
     }
@@ -113,8 +136,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlF
     } else if is_crossed_syn_ack(tcb, seg) {
         return Continue(());
     } else {
-        out.note = Some(Note::ChallengeAck);
-        tcb.owed.add(Owed::ACK_NOW);
+        challenge(tcb, cx, out);
     }
     Break(())
 }
@@ -180,7 +202,7 @@ fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
     let oldest = tcb.snd_una.back(tcb.snd_wnd_max);
     if seg.ack.gt(tcb.snd_nxt) || seg.ack.lt(oldest) {
         out.note = Some(Note::BadAck);
-        tcb.owed.add(Owed::ACK_NOW);
+        answer_unacceptable(tcb, seg, cx, out);
         return Break(());
     }
     let window_before = tcb.snd_wnd;

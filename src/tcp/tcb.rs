@@ -1,6 +1,7 @@
 //! The TCB: RFC 9293 3.3.1's variables under their names, and what the RFCs beside it add.
 
 use super::congestion::Congestion;
+use super::rate::AckBudget;
 use super::rto::Rto;
 use super::state::{CloseReason, State};
 use super::time_wait::Numbers;
@@ -81,6 +82,8 @@ pub struct Tcb {
 
     /// Full-sized segments received since our last ACK (SHLD-19: at least one ACK per two).
     pub full_segments_unacked: u8,
+    /// ACKs that unacceptable segments may still bring (RFC 5961 7).
+    pub ack_budget: AckBudget,
     /// What is owed to the peer.
     pub owed: Owed,
     /// The application has closed both directions: it takes no more bytes.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::four_tuple::{Addresses, FourTuple};
 use crate::seq::Seq;
+use crate::tcp::cookie::SynCookies;
 use crate::wire::tcp::{Flags, Options, Segment, SegmentOut, Timestamps, emit};
 use crate::wire::{Expect, Parsed, Path, parse};
 use proptest::prelude::*;
@@ -77,11 +78,16 @@ const STACK_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
 
 impl Hostile {
     fn new() -> Hostile {
+        Hostile::with_cookies(SynCookies::default())
+    }
+
+    fn with_cookies(syn_cookies: SynCookies) -> Hostile {
+        let settings = Settings { syn_cookies, ..Settings::default() };
         let (wire, link) = pair(MemoryConfig::default(), [PEER_MAC, STACK_MAC]);
         let now = Now::from_ms(9_000);
         let limits = Limits { tcbs_max: 16, time_wait_max: 64, chunks_max: 64, neighbors_max: 4, ..Limits::default() };
         let addresses = vec![LocalAddress { address: "10.0.0.2".parse().expect("an address"), prefix_len: 24 }];
-        let config = ShardConfig { limits, addresses, ..ShardConfig::default() };
+        let config = ShardConfig { limits, addresses, settings, ..ShardConfig::default() };
         let mut stack = Shard::new(link, Tolerant::default(), config, now).expect("a shard");
         stack.calls(now).listen("10.0.0.2".parse().expect("an address"), 80).expect("a listener");
         Hostile { wire, stack, now, heard: [Segment::default(); 4], last: Vec::new() }
@@ -174,8 +180,11 @@ proptest! {
 
     /// No panic, no invalid frame, no growth; when the peer has gone, time ends everything.
     #[test]
-    fn whatever_a_peer_sends_the_stack_stays_whole(acts in proptest::collection::vec(act(), 1..120)) {
-        let mut world = Hostile::new();
+    fn whatever_a_peer_sends_the_stack_stays_whole(
+        acts in proptest::collection::vec(act(), 1..120),
+        always in any::<bool>(),
+    ) {
+        let mut world = Hostile::with_cookies(if always { SynCookies::Always } else { SynCookies::Auto });
         for act in &acts {
             world.act(act);
             let core = &world.stack.core;

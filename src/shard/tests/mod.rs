@@ -1,6 +1,7 @@
 //! Two shards joined in memory, virtual time: the whole turn from frames to events and back.
 
 mod capacity;
+mod flood;
 mod hostile;
 mod lifecycle;
 mod limits;
@@ -200,6 +201,8 @@ impl World {
             addresses: vec![LocalAddress { address: address(text), prefix_len: 24 }],
             secrets: Secrets::from_seed(seed),
             ports: setup.ports,
+            // The server answers what comes from elsewhere, too.
+            gateways: if seed == 2 { vec![address(client_ip)] } else { Vec::new() },
             settings,
             ..ShardConfig::default()
         };
