@@ -152,6 +152,25 @@ impl fmt::Debug for Tick {
     }
 }
 
+/// A point in time to 65.5 s, in two bytes: what only days matter to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CoarseTick(u16);
+
+impl CoarseTick {
+    /// The coarse tick that `tick` lies in.
+    #[inline]
+    pub const fn of(tick: Tick) -> CoarseTick {
+        CoarseTick((tick.0 >> 16) as u16)
+    }
+
+    /// Days from `self` to `now`, rounded down; wrong after 49.7 days, as ticks are.
+    #[inline]
+    pub const fn days_until(self, now: Tick) -> u32 {
+        let coarse = CoarseTick::of(now).0.wrapping_sub(self.0);
+        ((coarse as u64) * 65_536 / 86_400_000) as u32
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +195,15 @@ mod tests {
         }
         assert_eq!([none, soon, late].map(|deadline| deadline.is_due(Tick(0))), [false, true, false]);
         assert_eq!(Deadline::at_if(false, Tick(5)), none);
+    }
+
+    #[test]
+    fn coarse_ticks_count_days_across_the_wrap() {
+        let day = 86_400_000;
+        let at = Tick(u32::MAX - day);
+        for (later, days) in [(0, 0), (day - 70_000, 0), (day + 70_000, 1), (24 * day + 70_000, 24)] {
+            assert_eq!(CoarseTick::of(at).days_until(at.plus(later)), days);
+        }
     }
 
     #[test]

@@ -36,8 +36,6 @@ pub(super) struct Connection {
     pub neighbor: NeighborId,
     /// What the application has not been told.
     pub tell: Bits<Tell>,
-    /// The connection is in its neighbour's list, not in that of what is owed.
-    pub waits_for_neighbor: bool,
     wheel: WheelLink,
     owing: Link,
     telling: Link,
@@ -62,6 +60,8 @@ impl Tell {
     pub(super) const WANTS_WRITABLE: Bits<Tell> = Bits::bit(5);
     /// The end was told; only what is owed to the peer keeps the record.
     pub(super) const TOLD_CLOSED: Bits<Tell> = Bits::bit(6);
+    /// Nothing to tell: the connection is in its neighbour's list, not in that of what is owed.
+    pub(super) const WAITS_FOR_NEIGHBOR: Bits<Tell> = Bits::bit(7);
 }
 
 /// The list of connections that owe the peer something, or wait for one neighbour.
@@ -85,7 +85,6 @@ impl Default for Connection {
             former: NONE,
             neighbor: NeighborId(NONE),
             tell: Bits::NONE,
-            waits_for_neighbor: false,
             wheel: WheelLink::default(),
             owing: Link::default(),
             telling: Link::default(),

@@ -297,14 +297,14 @@ impl Core {
     pub(super) fn owing_remove(&mut self, number: u32) {
         if List::<Owing>::is_linked(&self.connections, number) {
             let neighbor = self.connections[number].neighbor;
-            let list = if self.connections[number].waits_for_neighbor {
+            let list = if self.connections[number].tell.has(Tell::WAITS_FOR_NEIGHBOR) {
                 &mut self.waiting[neighbor.0 as usize]
             } else {
                 &mut self.owing
             };
             list.remove(&mut self.connections, number);
         }
-        self.connections[number].waits_for_neighbor = false;
+        self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
     }
 
     /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
@@ -317,7 +317,7 @@ impl Core {
     pub(super) fn wait_for_neighbor(&mut self, number: u32, now: Now) {
         self.owing.remove(&mut self.connections, number);
         let connection = &mut self.connections[number];
-        connection.waits_for_neighbor = true;
+        connection.tell.add(Tell::WAITS_FOR_NEIGHBOR);
         let neighbor = connection.neighbor;
         self.waiting[neighbor.0 as usize].push_back(&mut self.connections, number);
         self.neighbors.wanted(neighbor, now.tick());
@@ -334,7 +334,7 @@ impl Core {
     /// The neighbour is known: whoever waited for it may send.
     fn wake_waiting(&mut self, neighbor: u32) {
         while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
-            self.connections[number].waits_for_neighbor = false;
+            self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
             self.owing.push_back(&mut self.connections, number);
         }
     }

@@ -157,7 +157,9 @@ impl<A: Application> Teller<'_, A> {
         let connection = &mut self.core.connections[number];
         self.receiving.clear(&mut connection.unread);
         connection.consumed_bytes = 0;
+        let waits = connection.tell.has(Tell::WAITS_FOR_NEIGHBOR);
         connection.tell = Tell::TOLD_CLOSED;
+        connection.tell.add_if(Tell::WAITS_FOR_NEIGHBOR, waits);
         let told_again = List::<Telling>::is_linked(&self.core.connections, number);
         if told_again {
             self.core.telling.remove(&mut self.core.connections, number);

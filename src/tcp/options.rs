@@ -5,7 +5,7 @@ use super::tcb::{Agreed, Tcb};
 use super::{Context, Settings};
 use crate::limits::{MSS_DEFAULT_V4, MSS_DEFAULT_V6, MSS_MIN};
 use crate::seq::Seq;
-use crate::tick::Tick;
+use crate::tick::{CoarseTick, Tick};
 use crate::wire::tcp::{Options, Segment, Timestamps};
 
 /// The options of our SYN or SYN-ACK. A SYN-ACK repeats only what the SYN offered (RFC 7323 2.5, 3.2).
@@ -51,7 +51,7 @@ pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
     }
     if let (true, Some(timestamps)) = (tcb.agreed.timestamps, offered.timestamps) {
         tcb.ts_recent = timestamps.val;
-        tcb.ts_recent_at = cx.now.tick();
+        tcb.ts_recent_at = CoarseTick::of(cx.now.tick());
     }
 }
 
@@ -79,7 +79,7 @@ pub fn paws_refuses(tcb: &Tcb, seg: &Segment, now: Tick) -> bool {
     match seg.options.timestamps {
         None => true,
         Some(timestamps) => {
-            Seq(timestamps.val).lt(Seq(tcb.ts_recent)) && now.since(tcb.ts_recent_at) < TS_RECENT_VALID_TICKS
+            Seq(timestamps.val).lt(Seq(tcb.ts_recent)) && tcb.ts_recent_at.days_until(now) < TS_RECENT_VALID_DAYS
         }
     }
 }
@@ -90,15 +90,15 @@ pub fn update_ts_recent(tcb: &mut Tcb, seg: &Segment, now: Tick) {
     let Some(timestamps) = seg.options.timestamps.filter(|_| tcb.agreed.timestamps) else { return };
     if Seq(timestamps.val).ge(Seq(tcb.ts_recent)) && seg.seq.le(tcb.last_ack_sent) {
         tcb.ts_recent = timestamps.val;
-        tcb.ts_recent_at = now;
+        tcb.ts_recent_at = CoarseTick::of(now);
     }
 }
 
 /// Largest window shift. Origin: RFC 7323 2.3; beyond it the window could not be told from the sequence space.
 const WINDOW_SHIFT_MAX: u8 = 14;
 
-/// How long TS.Recent stays valid, ticks. Origin: RFC 7323 5.5, 24 days.
-const TS_RECENT_VALID_TICKS: u32 = 24 * 24 * 3600 * Tick::PER_SECOND;
+/// How long TS.Recent stays valid, days. Origin: RFC 7323 5.5.
+const TS_RECENT_VALID_DAYS: u32 = 24;
 
 #[cfg(test)]
 mod tests {

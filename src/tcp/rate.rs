@@ -41,33 +41,32 @@ fn capacity(settings: &Settings) -> u64 {
     u64::from(settings.answers_burst) * ANSWER + ANSWER / 2
 }
 
-/// What a connection may still answer with ACKs that nothing but unacceptable segments asks for.
+/// What a connection may still answer with ACKs that nothing but unacceptable segments asks for. One byte of every TCB: in the
+/// high half the window, modulo 16, in the low half how many are left in it. After a silence of 16 windows, or a multiple of
+/// that, what was left is taken for what is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AckBudget {
-    until: Tick,
-    left: u8,
-}
+pub struct AckBudget(u8);
 
 impl Default for AckBudget {
     /// A connection that has answered nothing: enough for a window, should it seem to be within one already.
     fn default() -> AckBudget {
-        AckBudget { until: Tick(0), left: CHALLENGES_MAX / 2 }
+        AckBudget(CHALLENGES_MAX / 2)
     }
 }
 
 impl AckBudget {
-    /// Whether the connection may send one more such ACK now. Number and time of a window come from `seed`, which a
-    /// third party does not know.
+    /// Whether the connection may send one more such ACK now. When windows begin and what they hold comes from `seed`, which
+    /// a third party does not know.
     pub fn take(&mut self, now: Tick, seed: u32) -> bool {
-        // A window that is over, or so old that the comparison has wrapped.
-        if !(1..=WINDOW_MAX_MS).contains(&now.until(self.until)) {
-            let drawn = (seed ^ now.0).wrapping_mul(0x9e37_79b1);
-            self.until = now.plus(CHALLENGE_WINDOW_MS + (drawn >> 8) % (CHALLENGE_WINDOW_MS / 2));
-            self.left = CHALLENGES_MAX / 2 + (drawn >> 24) as u8 % (CHALLENGES_MAX / 2 + 1);
+        let window = now.0.wrapping_add(seed) / CHALLENGE_WINDOW_MS;
+        let high = (window as u8) << 4;
+        let mut left = self.0 & 0x0f;
+        if self.0 & 0xf0 != high {
+            let drawn = (window ^ seed).wrapping_mul(0x9e37_79b1) >> 24;
+            left = CHALLENGES_MAX / 2 + drawn as u8 % (CHALLENGES_MAX / 2 + 1);
         }
-        let may = self.left > 0;
-        self.left -= u8::from(may);
-        may
+        self.0 = high | left.saturating_sub(1);
+        left > 0
     }
 }
 
@@ -81,5 +80,5 @@ impl Tcb {
 /// One answer in the bucket's units.
 const ANSWER: u64 = 1_000_000;
 
-/// The longest window, ms.
-const WINDOW_MAX_MS: u32 = CHALLENGE_WINDOW_MS + CHALLENGE_WINDOW_MS / 2;
+const _: () = assert!(CHALLENGES_MAX < 16, "what is left fits into half a byte");
+const _: () = assert!(CHALLENGE_WINDOW_MS.is_power_of_two(), "windows go on when ticks wrap");

@@ -56,7 +56,9 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
         let may = tcb.owed.has(Owed::SYN) || tcb.may_challenge(cx);
         tcb.owed.add_if(Owed::SYN, may);
         out.challenge_suppressed = !may;
-    } else {
+    } else if !tcb.is_half_open_passively() {
+        // T25: one that an old SYN made and the peer's TIME-WAIT would acknowledge each other until it times out; the SYN-ACK
+        // that the timer repeats says all there is to say.
         answer_unacceptable(tcb, seg, cx, out);
     }
     Break(())

@@ -9,7 +9,7 @@ use super::{Context, isn};
 use crate::bits::Bits;
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
-use crate::tick::{Deadline, Now, Tick};
+use crate::tick::{CoarseTick, Deadline, Now, Tick};
 use core::ops::{Deref, DerefMut};
 
 /// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard.
@@ -58,9 +58,7 @@ pub struct Tcb {
     /// TS.Recent (RFC 7323 4.3).
     pub ts_recent: u32,
     /// When TS.Recent was taken: PAWS forgets it after 24 days (RFC 7323 5.5).
-    pub ts_recent_at: Tick,
-    /// TS.Recent came from the former incarnation: in SYN-SENT it refuses that one's segments (B45).
-    pub inherits_ts_recent: bool,
+    pub ts_recent_at: CoarseTick,
     /// Last.ACK.sent (RFC 7323 4.3).
     pub last_ack_sent: Seq,
 
@@ -141,7 +139,7 @@ pub enum Opened {
 /// What both SYNs agreed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Agreed {
-    /// Both sides offered timestamps.
+    /// Both sides offered timestamps; in SYN-SENT, those of the former incarnation did.
     pub timestamps: bool,
     /// Both sides offered SACK.
     pub sack: bool,
@@ -252,9 +250,15 @@ impl Tcb {
     pub fn inherit_ts_recent(&mut self, former: &Numbers, now: Now) {
         if former.has_timestamps() {
             self.ts_recent = former.ts_recent;
-            self.ts_recent_at = now.tick();
-            self.inherits_ts_recent = true;
+            self.ts_recent_at = CoarseTick::of(now.tick());
+            self.agreed.timestamps = true;
         }
+    }
+
+    /// TS.Recent came from the former incarnation: in SYN-SENT it refuses that one's segments (B45). Nothing else can have
+    /// agreed on timestamps there.
+    pub fn inherits_ts_recent(&self) -> bool {
+        self.state == State::SynSent && self.agreed.timestamps
     }
 
     /// Octets sent and not acknowledged, SYN and FIN counted.
