@@ -2,6 +2,7 @@
 
 use crate::bits::Bits;
 use crate::flow::chunks::Chain;
+use crate::flow::index::Hash;
 use crate::flow::list::{Link, Linked};
 use crate::flow::slab::Record;
 use crate::flow::time_wait::TimeWaitRecord;
@@ -19,6 +20,8 @@ pub(super) struct Connection {
     /// The protocol's state.
     pub tcb: Tcb,
     generation: u32,
+    /// Hash of the 4-tuple: leaving the index needs no second one.
+    pub hash: Hash,
     /// The application's own number.
     pub user: u64,
     /// Octets that the peer has not acknowledged.
@@ -77,6 +80,7 @@ impl Default for Connection {
         Connection {
             tcb: Tcb::default(),
             generation: 0,
+            hash: Hash::default(),
             user: 0,
             to_send: Chain::default(),
             unread: Chain::default(),

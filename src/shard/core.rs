@@ -242,7 +242,7 @@ impl Core {
     /// not complete its handshake to replace (RFC 9293 3.6.1).
     pub(super) fn leave_index(&mut self, number: u32) {
         let connection = &mut self.connections[number];
-        let (hash, own) = (self.index.hash(&connection.tcb.tuple), Value::new(Kind::Tcb, number));
+        let (hash, own) = (connection.hash, Value::new(Kind::Tcb, number));
         let former = core::mem::replace(&mut connection.former, NONE);
         let left = match former {
             NONE => self.index.remove(hash, own),
@@ -378,8 +378,7 @@ impl Core {
         let connection = &self.connections[number];
         match inserted {
             Some(value) => {
-                let replaced =
-                    self.index.replace(self.index.hash(&connection.tcb.tuple), Value::new(Kind::Tcb, number), value);
+                let replaced = self.index.replace(connection.hash, Value::new(Kind::Tcb, number), value);
                 debug_assert!(replaced, "a live TCB was not in the index");
                 self.counters.time_wait_created += 1;
             }

@@ -125,6 +125,7 @@ impl Core {
             Some(number) => {
                 let connection = &mut self.connections[number];
                 connection.tcb = tcb;
+                connection.hash = hash;
                 connection.neighbor = neighbor;
                 connection.former = former.map_or(NONE, Value::to_bits);
             }
