@@ -113,8 +113,8 @@ pub const ANSWERS_BURST: u32 = 1_000;
 /// least. Origin: RFC 5961 7 names 10. Smaller delays a peer that is out of step; larger feeds two stacks that duel (T25).
 pub const CHALLENGES_MAX: u8 = 10;
 
-/// The shortest window of [`CHALLENGES_MAX`], ms; up to half as much again is added at random (CVE-2016-5696).
-pub const CHALLENGE_WINDOW_MS: u32 = 1000;
+/// The window of [`CHALLENGES_MAX`], ms; each connection's begin at a time of its own (CVE-2016-5696). A power of two.
+pub const CHALLENGE_WINDOW_MS: u32 = 1024;
 
 /// Range of local ports for active opens. Origin: Linux's ip_local_port_range (RFC 6056 would take 1024 to 65535; both ends are settings).
 pub const PORTS: (u16, u16) = (32_768, 60_999);

@@ -13,6 +13,7 @@ fn main() {
     let trials = vec![
         privileged_trial("curl_gets_the_page_over_ipv4_and_ipv6", curl_gets_the_page),
         privileged_trial("ten_thousand_kernel_connections_echo_without_error", ten_thousand_connections),
+        privileged_trial("b13_kernel_connects_by_syn_cookies", kernel_connects_by_cookies),
         privileged_trial("large_transfers_return_byte_for_byte", large_transfers),
         privileged_trial("connect_reaches_a_kernel_server", connect_reaches_a_kernel_server),
         privileged_trial("capture_reads_in_tshark_without_malformed_frames", capture_reads_in_tshark),
@@ -46,6 +47,18 @@ fn ten_thousand_connections() {
     assert_eq!(output, "10000 connections, 0 errors\n");
     let state = server.end();
     assert!(state.contains("established 10000") && state.contains("closed_graceful 10000"), "{state}");
+}
+
+fn kernel_connects_by_cookies() {
+    let pair = VethPair::new(1);
+    let server = Server::start(&pair.right, &["echo:7"], &["--syn-cookies", "always"]);
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["1000", "64"]), "1000 connections, 0 errors\n");
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["4", "1000000"]), "4 connections, 0 errors\n");
+    let state = server.end();
+    for line in ["syn_cookies_sent 1004", "syn_cookies_accepted 1004", "closed_graceful 1004"] {
+        assert!(state.contains(line), "{line}: {state}");
+    }
+    assert!(!state.contains("syn_cookies_invalid") || state.contains("syn_cookies_invalid 0"), "{state}");
 }
 
 fn large_transfers() {

@@ -69,8 +69,7 @@ impl<'a> Calls<'a> {
 
     /// Queues bytes to be sent (RFC 9293 3.9.1.2); returns how many were taken. After fewer than asked, Writable follows.
     pub fn send(&mut self, handle: Handle, bytes: &[u8]) -> Result<usize, CallError> {
-        let (settings, now) = (self.core.settings, self.now);
-        let cx = Context { now, settings: &settings, receive_room: false };
+        let cx = Context { now: self.now, settings: &self.core.settings, receive_room: false };
         let connection = live(&mut self.core.connections, handle)?;
         let room = calls::send_room(&connection.tcb, bytes.len(), &cx).map_err(refused)?;
         let taken = self.core.sending.append(&mut connection.to_send, &bytes[..room]);
@@ -92,8 +91,7 @@ impl<'a> Calls<'a> {
 
     /// Takes `count` of the lent or buffered bytes (RFC 9293 3.9.1.3); the window opens by as much.
     pub fn consume(&mut self, handle: Handle, count: usize) -> Result<(), CallError> {
-        let (settings, now) = (self.core.settings, self.now);
-        let cx = Context { now, settings: &settings, receive_room: false };
+        let cx = Context { now: self.now, settings: &self.core.settings, receive_room: false };
         let connection = live(&mut self.core.connections, handle)?;
         let lent = self.lent.as_mut().filter(|lent| lent.handle == handle);
         let unread = match &lent {
@@ -180,8 +178,7 @@ impl<'a> Calls<'a> {
     }
 
     fn close_direction(&mut self, handle: Handle, both: bool) -> Result<(), CallError> {
-        let (settings, now) = (self.core.settings, self.now);
-        let cx = Context { now, settings: &settings, receive_room: false };
+        let cx = Context { now: self.now, settings: &self.core.settings, receive_room: false };
         let connection = live(&mut self.core.connections, handle)?;
         match calls::close(&mut connection.tcb, both, &cx).map_err(refused)? {
             Closed::FinFollows => {
@@ -191,7 +188,7 @@ impl<'a> Calls<'a> {
             Closed::Gone => {
                 connection.tcb.end(CloseReason::Aborted);
                 self.core.leave_index(handle.number);
-                self.core.close(handle.number, CloseReason::Aborted, now);
+                self.core.close(handle.number, CloseReason::Aborted, self.now);
                 Ok(())
             }
             Closed::Aborts => self.abort(handle),

@@ -185,12 +185,16 @@ impl<A: Application> Teller<'_, A> {
 
 /// Takes out of the chain what the application consumed during an event that lent something else, and tells the end that
 /// waited for it.
+#[inline]
 pub(super) fn settle_consumed(core: &mut Core, receiving: &mut Chunks, number: u32) {
+    if core.connections[number].consumed_bytes > 0 {
+        take_out_consumed(core, receiving, number);
+    }
+}
+
+fn take_out_consumed(core: &mut Core, receiving: &mut Chunks, number: u32) {
     let connection = &mut core.connections[number];
     let consumed = core::mem::take(&mut connection.consumed_bytes);
-    if consumed == 0 {
-        return;
-    }
     receiving.consume(&mut connection.unread, consumed);
     if !connection.unread.is_empty() {
         // Only one chunk at a time can be seen from outside of Readable; the next is offered.

@@ -41,33 +41,32 @@ fn capacity(settings: &Settings) -> u64 {
     u64::from(settings.answers_burst) * ANSWER + ANSWER / 2
 }
 
-/// What a connection may still answer with ACKs that nothing but unacceptable segments asks for: in two bytes, the granule in
-/// which its window ends (modulo 65 s) and, in the low four bits, the answers left. A connection that was quiet for just so long
-/// may find an old window open; it has fewer answers then, never more.
+/// What a connection may still answer with ACKs that nothing but unacceptable segments asks for. One byte of every TCB: in the
+/// high half the window, modulo 16, in the low half how many are left in it. After a silence of 16 windows, or a multiple of
+/// that, what was left is taken for what is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AckBudget(u16);
+pub struct AckBudget(u8);
 
 impl Default for AckBudget {
     /// A connection that has answered nothing: enough for a window, should it seem to be within one already.
     fn default() -> AckBudget {
-        AckBudget(CHALLENGES_MAX as u16 / 2)
+        AckBudget(CHALLENGES_MAX / 2)
     }
 }
 
 impl AckBudget {
-    /// Whether the connection may send one more such ACK now. Number and time of a window come from `seed`, which a
-    /// third party does not know.
+    /// Whether the connection may send one more such ACK now. When windows begin and what they hold comes from `seed`, which
+    /// a third party does not know.
     pub fn take(&mut self, now: Tick, seed: u32) -> bool {
-        let granule = (now.0 / GRANULE_MS) as u16;
-        let (mut until, mut left) = (self.0 >> LEFT_BITS, self.0 & LEFT_MAX);
-        if !(1..=WINDOW_MAX).contains(&(until.wrapping_sub(granule) & UNTIL_MAX)) {
-            let drawn = (seed ^ now.0).wrapping_mul(0x9e37_79b1);
-            until = granule.wrapping_add(WINDOW_MIN + (drawn >> 8) as u16 % (WINDOW_MAX - WINDOW_MIN)) & UNTIL_MAX;
-            left = u16::from(CHALLENGES_MAX / 2) + (drawn >> 24) as u16 % u16::from(CHALLENGES_MAX / 2 + 1);
+        let window = now.0.wrapping_add(seed) / CHALLENGE_WINDOW_MS;
+        let high = (window as u8) << 4;
+        let mut left = self.0 & 0x0f;
+        if self.0 & 0xf0 != high {
+            let drawn = (window ^ seed).wrapping_mul(0x9e37_79b1) >> 24;
+            left = CHALLENGES_MAX / 2 + drawn as u8 % (CHALLENGES_MAX / 2 + 1);
         }
-        let may = left > 0;
-        *self = AckBudget(until << LEFT_BITS | (left - u16::from(may)));
-        may
+        self.0 = high | left.saturating_sub(1);
+        left > 0
     }
 }
 
@@ -81,16 +80,5 @@ impl Tcb {
 /// One answer in the bucket's units.
 const ANSWER: u64 = 1_000_000;
 
-/// How an [`AckBudget`]'s bits are shared.
-const LEFT_BITS: u32 = 4;
-const LEFT_MAX: u16 = (1 << LEFT_BITS) - 1;
-const UNTIL_MAX: u16 = u16::MAX >> LEFT_BITS;
-
-/// A granule of the window's end, ms.
-const GRANULE_MS: u32 = 16;
-
-/// The shortest and the longest window, granules.
-const WINDOW_MIN: u16 = CHALLENGE_WINDOW_MS.div_ceil(GRANULE_MS) as u16;
-const WINDOW_MAX: u16 = WINDOW_MIN + WINDOW_MIN / 2;
-
-const _: () = assert!(CHALLENGES_MAX as u16 <= LEFT_MAX && WINDOW_MAX < UNTIL_MAX / 2);
+const _: () = assert!(CHALLENGES_MAX < 16, "what is left fits into half a byte");
+const _: () = assert!(CHALLENGE_WINDOW_MS.is_power_of_two(), "windows go on when ticks wrap");

@@ -42,7 +42,7 @@ fn first_check_ack(tcb: &Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<(
 /// B45: an answer that the former incarnation's timestamps prove old is dropped; the SYN is sent again.
 fn check_inherited_timestamp(tcb: &Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
     let older = |timestamps: Timestamps| Seq(timestamps.val).lt(Seq(tcb.ts_recent));
-    if tcb.inherits_ts_recent && !seg.flags.rst() && seg.options.timestamps.is_none_or(older) {
+    if tcb.inherits_ts_recent() && !seg.flags.rst() && seg.options.timestamps.is_none_or(older) {
         out.note = Some(Note::Paws);
         return Break(());
     }

@@ -59,8 +59,6 @@ pub struct Tcb {
     pub ts_recent: u32,
     /// When TS.Recent was taken: PAWS forgets it after 24 days (RFC 7323 5.5).
     pub ts_recent_at: CoarseTick,
-    /// TS.Recent came from the former incarnation: in SYN-SENT it refuses that one's segments (B45).
-    pub inherits_ts_recent: bool,
     /// Last.ACK.sent (RFC 7323 4.3).
     pub last_ack_sent: Seq,
 
@@ -141,7 +139,7 @@ pub enum Opened {
 /// What both SYNs agreed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Agreed {
-    /// Both sides offered timestamps.
+    /// Both sides offered timestamps; in SYN-SENT, those of the former incarnation did.
     pub timestamps: bool,
     /// Both sides offered SACK.
     pub sack: bool,
@@ -253,8 +251,14 @@ impl Tcb {
         if former.has_timestamps() {
             self.ts_recent = former.ts_recent;
             self.ts_recent_at = CoarseTick::of(now.tick());
-            self.inherits_ts_recent = true;
+            self.agreed.timestamps = true;
         }
+    }
+
+    /// TS.Recent came from the former incarnation: in SYN-SENT it refuses that one's segments (B45). Nothing else can have
+    /// agreed on timestamps there.
+    pub fn inherits_ts_recent(&self) -> bool {
+        self.state == State::SynSent && self.agreed.timestamps
     }
 
     /// Octets sent and not acknowledged, SYN and FIN counted.
