@@ -3,7 +3,7 @@
 use super::state::State;
 use super::tcb::{Agreed, Tcb};
 use super::{Context, Settings};
-use crate::limits::{MSS_DEFAULT_V4, MSS_DEFAULT_V6, MSS_MIN};
+use crate::limits::{CHUNK_BYTES, MSS_DEFAULT_V4, MSS_DEFAULT_V6, MSS_MIN};
 use crate::seq::Seq;
 use crate::tick::{CoarseTick, Tick};
 use crate::wire::tcp::{Options, Segment, Timestamps};
@@ -59,6 +59,8 @@ pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
 pub const fn own_mss(settings: &Settings, v4: bool) -> u16 {
     let headers = if v4 { 40 } else { 60 };
     let mss = settings.mtu.saturating_sub(headers);
+    // More than a chunk would not be taken from one segment.
+    let mss = if mss as usize > CHUNK_BYTES { CHUNK_BYTES as u16 } else { mss };
     if mss < MSS_MIN { MSS_MIN } else { mss }
 }
 
@@ -114,6 +116,7 @@ mod tests {
     fn must_67_mss_follows_the_mtu() {
         let settings = Settings { mtu: 1500, ..Settings::default() };
         assert_eq!((own_mss(&settings, true), own_mss(&settings, false)), (1460, 1440));
+        assert_eq!(own_mss(&Settings { mtu: 9000, ..settings }, true), 2048);
         assert_eq!(own_mss(&Settings { mtu: 0, ..settings }, true), MSS_MIN);
     }
 }

@@ -8,7 +8,7 @@ use super::congestion::Congestion;
 use super::state::{CloseReason, State};
 use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Owed, Tcb, Timed};
 use super::{Answer, Context, End, Note, Outcome, options, output};
-use crate::limits::FIN_WAIT_2_MS;
+use crate::limits::{CHUNK_BYTES, FIN_WAIT_2_MS};
 use crate::seq::Seq;
 use crate::tick::Deadline;
 use crate::wire::tcp::{Flags, Segment};
@@ -300,7 +300,8 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     // A SYN's octet precedes the text (only a SYN-ACK of a simultaneous open comes so far with one).
     let text_seq = seg.seq + u32::from(seg.flags.syn());
     let skip = (tcb.rcv_nxt - text_seq).min(u32::from(seg.payload_len));
-    let taken = (u32::from(seg.payload_len) - skip).min(tcb.rcv_wnd());
+    // One chunk is reserved per segment: what a peer sends beyond it and our MSS, it sends again.
+    let taken = (u32::from(seg.payload_len) - skip).min(tcb.rcv_wnd()).min(CHUNK_BYTES as u32);
     if taken == 0 {
         tcb.owed.add(Owed::ACK_NOW);
         return Continue(());

@@ -170,6 +170,17 @@ fn b22_must_37_probes_of_a_closed_window_go_on_while_they_are_acknowledged() {
 }
 
 #[test]
+fn text_beyond_a_chunk_and_our_mss_is_left_for_the_peer_to_send_again() {
+    let (mut client, _) = established_with(Settings { mtu: 9000, ..plain() });
+    let out = client.arrives(Segment { payload_len: 5000, ..client.next(ACK) });
+    assert_eq!(out.text, Some((0, 2048)));
+    assert_eq!(
+        client.arrives(Segment { seq: client.tcb.rcv_nxt, payload_len: 100, ..client.next(ACK) }).text,
+        Some((0, 100))
+    );
+}
+
+#[test]
 fn no_receive_room_text_is_left_for_the_peer_to_send_again() {
     let (mut client, _) = established_with(plain());
     let settings = client.settings;
