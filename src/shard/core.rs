@@ -7,7 +7,7 @@ use super::route::Routes;
 use super::{ConfigError, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
-use crate::flow::index::{Hash, Index};
+use crate::flow::index::Index;
 use crate::flow::list::List;
 use crate::flow::listeners::Listeners;
 use crate::flow::ports::{DestinationLimits, Destinations};
@@ -17,17 +17,16 @@ use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, NONE, Value};
 use crate::limits::{BURST_MAX, Limits};
-use crate::neighbor::{Heard, NeighborId, Neighbors};
+use crate::neighbor::Neighbors;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
-use crate::tcp::tcb::{Opened, Owed};
-use crate::tcp::time_wait::{Full, Numbers, Policy, TimeWait, TimeWaitV4, TimeWaitV6};
-use crate::tcp::{Context, End, Note, Outcome, Settings, timeouts};
+use crate::tcp::tcb::Opened;
+use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
+use crate::tcp::{End, Note, Outcome, Settings};
 use crate::tick::{Now, Tick};
 use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
-use ::core::net::IpAddr;
 use ::core::ops::Range;
 use alloc::vec::Vec;
 use rand::rngs::SmallRng;
@@ -254,36 +253,6 @@ impl Core {
         debug_assert!(left, "a live TCB was not in the index");
     }
 
-    /// The new incarnation is open: the TIME-WAIT record of the former one ends.
-    fn forget_former(&mut self, number: u32) {
-        if let Some(former) = self.connections[number].take_former() {
-            self.counters.time_wait_reused += 1;
-            self.release_time_wait(former);
-        }
-    }
-
-    /// Gives a TIME-WAIT record back to its store.
-    pub(super) fn release_time_wait(&mut self, value: Value) {
-        match value.kind() {
-            Kind::TimeWaitV4 => self.time_wait_v4.release(value.number()),
-            Kind::TimeWaitV6 => self.time_wait_v6.release(value.number()),
-            Kind::Tcb => debug_assert!(false, "a TCB is no TIME-WAIT record"),
-        }
-    }
-
-    /// A TIME-WAIT record is gone from its store, expired or evicted: the index forgets it, or the new incarnation that
-    /// kept it.
-    pub(super) fn unindex_time_wait(&mut self, hash: Hash, value: Value, tuple: &FourTuple) {
-        if self.index.remove(hash, value) {
-            return;
-        }
-        let holder = self.index.find(hash, |holder| self.is_record_of(holder, tuple));
-        debug_assert!(holder.is_some_and(|holder| holder.kind() == Kind::Tcb), "a TIME-WAIT record was in no index");
-        if let Some(holder) = holder.filter(|holder| holder.kind() == Kind::Tcb) {
-            self.connections[holder.number()].take_former();
-        }
-    }
-
     /// Gives back what only a live TCB needs: its timer, its port, its unacknowledged octets.
     fn retire(&mut self, number: u32, now: Now) {
         self.wheel.stop(&mut self.connections, number);
@@ -295,138 +264,10 @@ impl Core {
         }
     }
 
-    /// Removes the connection from the list that it owes or waits in.
-    pub(super) fn owing_remove(&mut self, number: u32) {
-        if List::<Owing>::is_linked(&self.connections, number) {
-            let neighbor = self.connections[number].neighbor;
-            let list = if self.connections[number].tell.has(Tell::WAITS_FOR_NEIGHBOR) {
-                &mut self.waiting[neighbor.0 as usize]
-            } else {
-                &mut self.owing
-            };
-            list.remove(&mut self.connections, number);
-        }
-        self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
-    }
-
     /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
     pub(super) fn let_go(&mut self, number: u32) {
         self.neighbors.release(self.connections[number].neighbor);
         self.connections.remove(number);
-    }
-
-    /// The first connection on the list of what is owed goes to the list of its neighbour.
-    pub(super) fn wait_for_neighbor(&mut self, number: u32, now: Now) {
-        self.owing.remove(&mut self.connections, number);
-        let connection = &mut self.connections[number];
-        connection.tell.add(Tell::WAITS_FOR_NEIGHBOR);
-        let neighbor = connection.neighbor;
-        self.waiting[neighbor.0 as usize].push_back(&mut self.connections, number);
-        self.neighbors.wanted(neighbor, now.tick());
-        self.counters.neighbor_waits += 1;
-    }
-
-    /// What was heard of a neighbour; connections that waited for it go on.
-    pub(super) fn learn(&mut self, ip: IpAddr, mac: MacAddress, heard: Heard, now: Now) {
-        if let Some(NeighborId(id)) = self.neighbors.learn(ip, mac, heard, now.tick()) {
-            self.wake_waiting(id);
-        }
-    }
-
-    /// The neighbour is known: whoever waited for it may send.
-    fn wake_waiting(&mut self, neighbor: u32) {
-        while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
-            self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
-            self.owing.push_back(&mut self.connections, number);
-        }
-    }
-
-    /// The neighbour does not answer. An open that has not completed ends, a passive one without a word; for an open
-    /// connection it is a soft error (RFC 9293 3.9.2.2): what it owes is tried again when its time-out comes.
-    pub(super) fn fail_waiting(&mut self, number: u32, now: Now) {
-        self.owing_remove(number);
-        let cx = Context { now, settings: &self.settings, receive_room: false };
-        let connection = &mut self.connections[number];
-        match connection.tcb.state {
-            State::Closed => {
-                connection.tcb.owed = Owed::default();
-                if connection.tell.has(Tell::TOLD_CLOSED) {
-                    self.let_go(number);
-                }
-            }
-            State::SynSent | State::SynReceived => {
-                let half_open = connection.tcb.is_half_open_passively();
-                connection.tcb.end(CloseReason::Unreachable);
-                let end = if half_open { End::Listen } else { End::Closed(CloseReason::Unreachable) };
-                self.settle(number, &Outcome { end: Some(end), ..Outcome::default() }, now);
-            }
-            _ => {
-                timeouts::could_not_send(&mut connection.tcb, &cx);
-                self.arm(number);
-            }
-        }
-    }
-
-    /// A compact record takes the TCB's place in the index, in place. Without room the connection is CLOSED at once.
-    fn enter_time_wait(&mut self, number: u32, now: Now) {
-        let cx = Context { now, settings: &self.settings, receive_room: false };
-        let record = TimeWait::of(&self.connections[number].tcb, &cx);
-        let keeps = self.settings.time_wait_policy != Policy::None;
-        let mut inserted = if keeps { self.insert_time_wait(&record, now) } else { None };
-        if keeps && inserted.is_none() && self.settings.time_wait_full == Full::EvictOldest {
-            self.evict_time_wait(&record);
-            inserted = self.insert_time_wait(&record, now);
-        }
-        let connection = &self.connections[number];
-        match inserted {
-            Some(value) => {
-                let replaced = self.index.replace(connection.hash, Value::new(Kind::Tcb, number), value);
-                debug_assert!(replaced, "a live TCB was not in the index");
-                self.counters.time_wait_created += 1;
-            }
-            None => {
-                self.leave_index(number);
-                self.counters.time_wait_skipped += 1;
-            }
-        }
-    }
-
-    fn insert_time_wait(&mut self, record: &TimeWait, now: Now) -> Option<Value> {
-        match record {
-            TimeWait::V4(record) => {
-                self.time_wait_v4.insert(*record, now.tick()).map(|number| Value::new(Kind::TimeWaitV4, number))
-            }
-            TimeWait::V6(record) => {
-                self.time_wait_v6.insert(*record, now.tick()).map(|number| Value::new(Kind::TimeWaitV6, number))
-            }
-        }
-    }
-
-    /// The oldest record of the same family makes room.
-    fn evict_time_wait(&mut self, newcomer: &TimeWait) {
-        let evicted = match newcomer {
-            TimeWait::V4(_) => self
-                .time_wait_v4
-                .evict_oldest()
-                .map(|(number, record)| (Value::new(Kind::TimeWaitV4, number), record.tuple())),
-            TimeWait::V6(_) => self
-                .time_wait_v6
-                .evict_oldest()
-                .map(|(number, record)| (Value::new(Kind::TimeWaitV6, number), record.tuple())),
-        };
-        if let Some((value, tuple)) = evicted {
-            self.counters.time_wait_evicted += 1;
-            self.unindex_time_wait(self.index.hash(&tuple), value, &tuple);
-        }
-    }
-
-    /// The numbers of a TIME-WAIT record.
-    pub(super) fn time_wait_numbers(&self, value: Value) -> Option<&Numbers> {
-        match value.kind() {
-            Kind::Tcb => None,
-            Kind::TimeWaitV4 => Some(&self.time_wait_v4[value.number()].numbers),
-            Kind::TimeWaitV6 => Some(&self.time_wait_v6[value.number()].numbers),
-        }
     }
 
     /// Whether the index entry `value` is the record of `tuple`.
@@ -437,20 +278,6 @@ impl Core {
             Kind::TimeWaitV4 => self.time_wait_v4[value.number()].tuple() == *tuple,
             Kind::TimeWaitV6 => self.time_wait_v6[value.number()].tuple() == *tuple,
         }
-    }
-
-    /// TIME-WAIT records of both families.
-    pub(super) fn time_wait_len(&self) -> u32 {
-        self.time_wait_v4.len() + self.time_wait_v6.len()
-    }
-
-    /// Whether one more connection could not be sure of its TIME-WAIT place (policy `refuse-open`).
-    pub(super) fn time_wait_is_full(&self, v4: bool) -> bool {
-        if self.settings.time_wait_full != Full::RefuseOpen || self.settings.time_wait_policy == Policy::None {
-            return false;
-        }
-        let used = if v4 { self.time_wait_v4.len() } else { self.time_wait_v6.len() };
-        used.saturating_add(self.connections.len()) >= self.limits.time_wait_max
     }
 
     /// The earliest deadline of any kind; a lower bound.

@@ -18,7 +18,9 @@ mod reassembly;
 mod respond;
 mod route;
 mod tell;
+mod time_wait;
 pub mod turn;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
