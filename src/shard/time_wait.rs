@@ -33,7 +33,7 @@ impl Core {
         }
     }
 
-    pub(super) fn insert_time_wait(&mut self, record: &TimeWait, now: Now) -> Option<Value> {
+    fn insert_time_wait(&mut self, record: &TimeWait, now: Now) -> Option<Value> {
         match record {
             TimeWait::V4(record) => {
                 self.time_wait_v4.insert(*record, now.tick()).map(|number| Value::new(Kind::TimeWaitV4, number))
@@ -45,7 +45,7 @@ impl Core {
     }
 
     /// The oldest record of the same family makes room.
-    pub(super) fn evict_time_wait(&mut self, newcomer: &TimeWait) {
+    fn evict_time_wait(&mut self, newcomer: &TimeWait) {
         let evicted = match newcomer {
             TimeWait::V4(_) => self
                 .time_wait_v4
