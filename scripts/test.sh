@@ -8,6 +8,9 @@ step() {
     printf '== %s\n' "$*"
 }
 
+step set-up
+scripts/setup.sh
+
 step format
 cargo fmt --check
 

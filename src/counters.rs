@@ -66,7 +66,7 @@ counters! {
         respond_without_frame,
         /// Active opens (OPEN calls that made a TCB).
         opens_active,
-        /// Passive opens (SYNs that made a TCB).
+        /// Passive opens (SYNs and cookies that made a TCB).
         opens_passive,
         /// Connections that reached ESTABLISHED.
         established,
@@ -82,6 +82,14 @@ counters! {
         closed_refused,
         /// SYNs that found the half-open limit or the TCB slab full.
         syn_dropped_full,
+        /// SYNs answered by a cookie (B13).
+        syn_cookies_sent,
+        /// Cookies that came back and made a connection.
+        syn_cookies_accepted,
+        /// ACKs at a listener that brought no valid cookie while cookies were out.
+        syn_cookies_invalid,
+        /// ACKs that brought a cookie that had made a connection before.
+        syn_cookies_replayed,
         /// TIME-WAIT records made.
         time_wait_created,
         /// TIME-WAIT records that ended after 2MSL.
@@ -106,12 +114,16 @@ counters! {
         retransmitted_fin,
         /// RSTs sent.
         rst_sent,
+        /// RSTs and TIME-WAIT ACKs that the shard's limit held back (T02).
+        rst_suppressed,
         /// RSTs that ended a connection.
         rst_accepted,
         /// RSTs outside the window or not exact.
         rst_ignored,
-        /// Challenge ACKs (RFC 5961) sent.
+        /// Challenge ACKs (RFC 5961) owed.
         challenge_acks,
+        /// Challenge ACKs and ACKs for unacceptable segments that the connection's limit held back (T08, T25).
+        challenge_acks_suppressed,
         /// Segments with an unacceptable sequence number.
         segments_out_of_window,
         /// Segments with an unacceptable acknowledgment number.
@@ -120,6 +132,10 @@ counters! {
         segments_paws,
         /// Segments in the window but not next in order.
         segments_out_of_order,
+        /// Segments out of order whose text, or a part of it, was kept until the gap is filled.
+        out_of_order_kept,
+        /// Segments out of order whose text was not kept, for want of records or chunks.
+        out_of_order_refused,
         /// In-order segments refused because the receive pool had no chunk.
         receive_pool_exhausted,
         /// SEND calls that took less than asked because the send pool had no chunk.

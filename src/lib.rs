@@ -9,17 +9,19 @@
 //! | 3 | [`shard`] (one turn: `shard/turn.rs`), [`api`] |
 //! | 2 | [`tcp`], [`flow`], [`timer`], [`neighbor`] |
 //! | 1 | [`wire`], [`link`] |
-//! | 0 | [`limits`], [`seq`], [`tick`], [`four_tuple`], [`ids`], [`counters`], [`prefetch`] |
+//! | 0 | [`limits`], [`bits`], [`seq`], [`tick`], [`four_tuple`], [`keyed_hash`], [`ids`], [`counters`], [`prefetch`] |
 //!
 //! Without features the library is `no_std` + alloc: floors 0 to 3 without AF_XDP.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 extern crate alloc;
 
+pub mod bits;
 #[macro_use]
 pub mod counters;
 pub mod four_tuple;
 pub mod ids;
+pub mod keyed_hash;
 pub mod limits;
 pub mod prefetch;
 pub mod seq;
@@ -44,3 +46,8 @@ pub mod memory;
 pub mod observe;
 #[cfg(feature = "std")]
 pub mod stack;
+
+/// The README's code compiles as it stands.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -9,8 +9,13 @@ pub struct Limits {
     pub time_wait_max: u32,
     /// Half-open connections over all listeners of one shard (B10).
     pub half_open_max: u32,
+    /// Accepted SYN cookies that a shard remembers, so that a replayed ACK opens nothing (B13), 8 B each. Origin: two minutes of
+    /// 500 a second. Fewer, and an old ACK may open a connection that its peer's RST then ends.
+    pub cookies_remembered_max: u32,
     /// Chunks of [`CHUNK_BYTES`] for unacknowledged and unread bytes of one shard.
     pub chunks_max: u32,
+    /// Connections of one shard that may hold text out of order at a time; others have it sent again (SHLD-31, T12).
+    pub reassemblies_max: u32,
     /// Destinations (remote address, remote port, local address) that own a port, of one shard.
     pub destinations_max: u32,
     /// Neighbours of one shard.
@@ -30,7 +35,9 @@ impl Default for Limits {
             tcbs_max: 128 * 1024,
             time_wait_max: 1024 * 1024,
             half_open_max: 16 * 1024,
+            cookies_remembered_max: 64 * 1024,
             chunks_max: 16 * 1024,
+            reassemblies_max: 1024,
             destinations_max: 4096,
             neighbors_max: 1024,
             listeners_max: 256,
@@ -45,6 +52,14 @@ pub const BURST_MAX: u32 = 256;
 
 /// Payload of one chunk, bytes. Origin: one full-sized Ethernet segment and a cache-line multiple; smaller splits every segment, larger wastes memory on small sends.
 pub const CHUNK_BYTES: usize = 2048;
+
+/// Stretches of text out of order that one connection holds. Origin: T12; each takes a chunk at least. Smaller has more sent
+/// again when losses are scattered, larger makes each segment out of order dearer.
+pub const PIECES_MAX: usize = 8;
+
+/// Octets out of order that one connection holds at most. Origin: the default receive buffer; smaller has more sent again after
+/// one loss, larger lets one peer take more of the receive pool (T12).
+pub const REASSEMBLY_BYTES_MAX: u32 = 256 * 1024;
 
 /// Smallest segment size accepted from a peer's MSS option, bytes. Origin: CVE-2019-11479; smaller lets a peer multiply our packets.
 pub const MSS_MIN: u16 = 48;
@@ -82,6 +97,24 @@ pub const TIME_WAIT_DELAY_MS: u32 = 1000;
 
 /// How long FIN-WAIT-2 may last once the application has gone, ms (B37). Origin: Linux's tcp_fin_timeout.
 pub const FIN_WAIT_2_MS: u32 = 60_000;
+
+/// How long one secret makes SYN cookies, ms (B13). A cookie is valid in its period and the next, hence for at most two
+/// minutes. Smaller refuses peers with a long round trip; larger gives a guess or a replay more time.
+pub const COOKIE_PERIOD_MS: u32 = 60_000;
+
+/// RSTs and TIME-WAIT ACKs of one shard that belong to no connection, per second and at once (T02). Smaller leaves peers
+/// waiting for a refusal; larger makes the stack answer floods from forged sources.
+pub const ANSWERS_PER_SECOND: u32 = 10_000;
+
+/// See [`ANSWERS_PER_SECOND`].
+pub const ANSWERS_BURST: u32 = 1_000;
+
+/// Most ACKs of one connection that unacceptable segments bring in a window of [`CHALLENGE_WINDOW_MS`]; half of it at
+/// least. Origin: RFC 5961 7 names 10. Smaller delays a peer that is out of step; larger feeds two stacks that duel (T25).
+pub const CHALLENGES_MAX: u8 = 10;
+
+/// The window of [`CHALLENGES_MAX`], ms; each connection's begin at a time of its own (CVE-2016-5696). A power of two.
+pub const CHALLENGE_WINDOW_MS: u32 = 1024;
 
 /// Range of local ports for active opens. Origin: Linux's ip_local_port_range (RFC 6056 would take 1024 to 65535; both ends are settings).
 pub const PORTS: (u16, u16) = (32_768, 60_999);

@@ -17,15 +17,31 @@ pub fn prefetch<T>(target: &T) {
     }
 }
 
-/// Asks the processor to load the first two cache lines of `target`. For records of more than 64 bytes.
+/// Asks the processor to load every cache line that `target` lies on. For records: a segment touches all of its record.
 #[inline(always)]
-pub fn prefetch_two_lines<T>(target: &T) {
-    prefetch(target);
+pub fn prefetch_record<T>(target: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let second = core::ptr::from_ref(target).cast::<i8>().wrapping_add(64);
-        // SAFETY: invariant 1; SSE is part of x86_64's baseline.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(second) }
+        let begin = core::ptr::from_ref(target).cast::<i8>();
+        let mut offset = 0;
+        while offset < size_of::<T>() {
+            // SAFETY: invariant 1; SSE is part of x86_64's baseline.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(begin.wrapping_add(offset)) }
+            offset += LINE_BYTES;
+        }
+        if align_of::<T>() < LINE_BYTES {
+            // A record that begins within a line may end on one more.
+            // SAFETY: invariant 1; SSE is part of x86_64's baseline.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(begin.wrapping_add(size_of::<T>())) }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = target;
     }
 }
+
+/// Bytes of a cache line. Where lines are longer some are asked for twice, which costs little.
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: usize = 64;

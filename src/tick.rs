@@ -1,6 +1,7 @@
 //! Time as a value. Nothing below floor 4 reads a clock: `Now` enters a turn once and is handed down.
 
 use core::fmt;
+use core::num::NonZeroU32;
 
 /// One instant: microseconds since an origin that the stack chose. 64 bits never wrap in practice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -85,9 +86,88 @@ impl Tick {
     }
 }
 
+/// A moment at which something is due, or none: 4 bytes, where an `Option<Tick>` takes 8. The one tick in 49.7 days that is 0
+/// is taken as the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Deadline(Option<NonZeroU32>);
+
+impl Deadline {
+    /// Nothing is due.
+    pub const NONE: Deadline = Deadline(None);
+
+    /// Due at `tick`.
+    #[inline]
+    pub const fn at(tick: Tick) -> Deadline {
+        match NonZeroU32::new(tick.0) {
+            None => Deadline(Some(NonZeroU32::MIN)),
+            some => Deadline(some),
+        }
+    }
+
+    /// Due at `tick` if `condition` holds, else never.
+    #[inline]
+    pub const fn at_if(condition: bool, tick: Tick) -> Deadline {
+        if condition { Deadline::at(tick) } else { Deadline::NONE }
+    }
+
+    /// When something is due.
+    #[inline]
+    pub const fn tick(self) -> Option<Tick> {
+        match self.0 {
+            Some(tick) => Some(Tick(tick.get())),
+            None => None,
+        }
+    }
+
+    /// Whether anything will be due.
+    #[inline]
+    pub const fn is_set(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether it is due at `now`.
+    #[inline]
+    pub const fn is_due(self, now: Tick) -> bool {
+        match self.tick() {
+            Some(tick) => tick.is_at_or_before(now),
+            None => false,
+        }
+    }
+
+    /// The earlier of two deadlines.
+    #[inline]
+    #[must_use]
+    pub const fn earlier(self, other: Deadline) -> Deadline {
+        match (self.tick(), other.tick()) {
+            (Some(one), Some(two)) if two.is_before(one) => other,
+            (Some(_), _) => self,
+            (None, _) => other,
+        }
+    }
+}
+
 impl fmt::Debug for Tick {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ms", self.0)
+    }
+}
+
+/// A point in time to 65.5 s, in two bytes: what only days matter to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CoarseTick(u16);
+
+impl CoarseTick {
+    /// The coarse tick that `tick` lies in.
+    #[inline]
+    pub const fn of(tick: Tick) -> CoarseTick {
+        CoarseTick((tick.0 >> 16) as u16)
+    }
+
+    /// Days from `self` to `now`, rounded down; wrong after 49.7 days, as ticks are.
+    #[inline]
+    pub const fn days_until(self, now: Tick) -> u32 {
+        let coarse = CoarseTick::of(now).0.wrapping_sub(self.0);
+        ((coarse as u64) * 65_536 / 86_400_000) as u32
     }
 }
 
@@ -104,6 +184,26 @@ mod tests {
         assert_eq!((b.since(a), a.until(b), b.until(a)), (5, 5, 0));
         assert_eq!(a.min(b), a);
         assert_eq!(b.min(a), a);
+    }
+
+    #[test]
+    fn deadlines_compare_and_tick_0_is_taken_as_the_next() {
+        let (none, soon, late) = (Deadline::NONE, Deadline::at(Tick(u32::MAX)), Deadline::at(Tick(0)));
+        assert_eq!((none.tick(), soon.tick(), late.tick()), (None, Some(Tick(u32::MAX)), Some(Tick(1))));
+        for (one, two, earlier) in [(none, none, none), (none, soon, soon), (late, none, late), (late, soon, soon)] {
+            assert_eq!((one.earlier(two), two.earlier(one)), (earlier, earlier));
+        }
+        assert_eq!([none, soon, late].map(|deadline| deadline.is_due(Tick(0))), [false, true, false]);
+        assert_eq!(Deadline::at_if(false, Tick(5)), none);
+    }
+
+    #[test]
+    fn coarse_ticks_count_days_across_the_wrap() {
+        let day = 86_400_000;
+        let at = Tick(u32::MAX - day);
+        for (later, days) in [(0, 0), (day - 70_000, 0), (day + 70_000, 1), (24 * day + 70_000, 24)] {
+            assert_eq!(CoarseTick::of(at).days_until(at.plus(later)), days);
+        }
     }
 
     #[test]

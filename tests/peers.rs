@@ -13,6 +13,7 @@ fn main() {
     let trials = vec![
         privileged_trial("curl_gets_the_page_over_ipv4_and_ipv6", curl_gets_the_page),
         privileged_trial("ten_thousand_kernel_connections_echo_without_error", ten_thousand_connections),
+        privileged_trial("b13_kernel_connects_by_syn_cookies", kernel_connects_by_cookies),
         privileged_trial("large_transfers_return_byte_for_byte", large_transfers),
         privileged_trial("connect_reaches_a_kernel_server", connect_reaches_a_kernel_server),
         privileged_trial("capture_reads_in_tshark_without_malformed_frames", capture_reads_in_tshark),
@@ -20,6 +21,8 @@ fn main() {
         privileged_trial("sigusr1_prints_state_and_sigterm_ends_with_0", signals_print_and_end),
         privileged_trial("sigkill_leaves_nothing_attached", sigkill_leaves_nothing),
         privileged_trial("bad_input_is_one_line_and_leaves_nothing", bad_input),
+        privileged_trial("offloading_peer_is_named_with_the_command_that_mends_it", offloading_peer),
+        privileged_trial("two_queues_two_shards_serve_kernel_clients", two_queues),
         privileged_trial("more_queues_than_shards_is_refused_with_advice", queues_left_over),
     ];
     common::run(trials).exit();
@@ -44,6 +47,18 @@ fn ten_thousand_connections() {
     assert_eq!(output, "10000 connections, 0 errors\n");
     let state = server.end();
     assert!(state.contains("established 10000") && state.contains("closed_graceful 10000"), "{state}");
+}
+
+fn kernel_connects_by_cookies() {
+    let pair = VethPair::new(1);
+    let server = Server::start(&pair.right, &["echo:7"], &["--syn-cookies", "always"]);
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["1000", "64"]), "1000 connections, 0 errors\n");
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["4", "1000000"]), "4 connections, 0 errors\n");
+    let state = server.end();
+    for line in ["syn_cookies_sent 1004", "syn_cookies_accepted 1004", "closed_graceful 1004"] {
+        assert!(state.contains(line), "{line}: {state}");
+    }
+    assert!(!state.contains("syn_cookies_invalid") || state.contains("syn_cookies_invalid 0"), "{state}");
 }
 
 fn large_transfers() {
@@ -162,6 +177,44 @@ fn bad_input() {
     assert!(!program_attached(&pair.right));
 }
 
+/// The first hour: a kernel peer on veth leaves checksums, and with them segments of any size, to hardware that is not there.
+fn offloading_peer() {
+    let pair = VethPair::new(1);
+    let ethtool = |settings: &[&str]| {
+        let output = run(pair.left.command("ethtool").args(["-K", INTERFACE]).args(settings));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let mut server = Server::start_with(&pair.right, &["discard:9"], &[], Stdio::piped());
+    // A SYN by hand with the checksum that an offloading kernel leaves: the pseudo-header sum alone.
+    ethtool(&["tx", "on"]);
+    python(&pair.left, PARTIAL_SYN, &[]);
+    ethtool(&["tx", "on", "tso", "on", "gso", "on"]);
+    python(&pair.left, SUPER_FRAMES, &[]);
+    thread::sleep(Duration::from_millis(300));
+    let mut errors = server.child.0.stderr.take().expect("is piped");
+    let state = server.end();
+    let mut said = String::new();
+    errors.read_to_string(&mut said).expect("output is text");
+    assert!(state.contains("tcp_checksum_partial 1") && state.contains("too_long 1"), "{state}");
+    assert_eq!(said.matches("ethtool -K PEER tx off").count(), 1, "{said}");
+    assert_eq!(said.matches("ethtool -K PEER tso off gso off gro off").count(), 2, "{said}");
+    assert!(said.contains("larger than the MTU") && said.contains("larger than a UMEM frame"), "{said}");
+}
+
+fn two_queues() {
+    let pair = VethPair::new(2);
+    let server = Server::start(&pair.right, &["echo:7"], &["--queues", "2", "--mode", "drv", "--json"]);
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["1000", "64"]), "1000 connections, 0 errors\n");
+    let state = server.end();
+    let accepted: Vec<u64> = state
+        .match_indices("\"opens_passive\":")
+        .map(|(at, key)| state[at + key.len()..].chars().take_while(char::is_ascii_digit).collect::<String>())
+        .map(|digits| digits.parse().expect("a count"))
+        .collect();
+    assert!(accepted.len() >= 2 && accepted[..2].iter().all(|count| *count > 0), "both shards serve: {state}");
+    assert_eq!(accepted[..2].iter().sum::<u64>(), 1000, "{state}");
+}
+
 fn queues_left_over() {
     let pair = VethPair::new(2);
     let arguments = [&["serve", "echo:7", "--queues", "1"], &OPTIONS[..]].concat();
@@ -179,9 +232,13 @@ struct Server {
 impl Server {
     /// Starts the services and waits until they are announced.
     fn start(netns: &Netns, services: &[&str], more: &[&str]) -> Server {
+        Server::start_with(netns, services, more, Stdio::inherit())
+    }
+
+    fn start_with(netns: &Netns, services: &[&str], more: &[&str], errors: Stdio) -> Server {
         let mut command = synfin(netns);
         command.arg("serve").args(services).args(OPTIONS).args(more);
-        let child = command.stdout(Stdio::piped()).spawn().expect("synfin starts");
+        let child = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("synfin starts");
         let mut server = Server { child: Guard(child) };
         let line = server.line();
         assert!(line.starts_with("serving "), "{line}");
@@ -313,6 +370,51 @@ threads = [threading.Thread(target=work, args=(first,)) for first in range(worke
 [thread.join() for thread in threads]
 print(f"{count} connections, {len(errors)} errors")
 [print(error) for error in errors[:10]]
+"#;
+
+/// One SYN whose checksum holds only the sum of the pseudo-header.
+const PARTIAL_SYN: &str = r#"
+import socket, struct
+source, target = socket.inet_aton("10.77.0.1"), socket.inet_aton("10.77.0.9")
+words = struct.unpack("!4H", source + target)
+total = sum(words) + 6 + 20
+total = (total & 0xffff) + (total >> 16)
+total = (total & 0xffff) + (total >> 16)
+segment = struct.pack("!HHIIBBHHH", 40000, 9, 1, 0, 5 << 4, 2, 1000, total, 0)
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as s:
+    s.sendto(segment, ("10.77.0.9", 0))
+"#;
+
+/// A segment larger than the MTU, as segmentation offload leaves it to the device: one of 1,700 bytes, and one that no UMEM
+/// frame holds.
+const SUPER_FRAMES: &str = r#"
+import socket, struct, time
+def mac_of(path):
+    return bytes.fromhex(open(path).read().strip().replace(":", ""))
+mac = mac_of("/sys/class/net/veth0/address")
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.sendto(b"x", ("10.77.0.9", 9))
+neighbor = "00:00:00:00:00:00"
+for _ in range(250):
+    known = [line.split()[3] for line in open("/proc/net/arp") if line.startswith("10.77.0.9 ")]
+    neighbor = known[0] if known else neighbor
+    if neighbor != "00:00:00:00:00:00":
+        break
+    time.sleep(0.02)
+def frame(length):
+    ends = socket.inet_aton("10.77.0.1") + socket.inet_aton("10.77.0.9")
+    header = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0, 64, 6, 0) + ends
+    total = sum(struct.unpack("!10H", header))
+    total = (total & 0xffff) + (total >> 16)
+    header = header[:10] + struct.pack("!H", ~total & 0xffff) + header[12:]
+    segment = struct.pack("!HHIIBBHHH", 40000, 9, 1, 1, 5 << 4, 16, 1000, 0, 0) + bytes(length - 40)
+    offload = struct.pack("=BBHHHH", 1, 1, 54, 1000, 34, 16)
+    return offload + bytes.fromhex(neighbor.replace(":", "")) + mac + b"\x08\x00" + header + segment
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+    s.setsockopt(263, 15, 1)
+    s.bind(("veth0", 0x0800))
+    s.send(frame(1700))
+    s.send(frame(30000))
 "#;
 
 /// Answers each connection's first bytes in upper case and closes.

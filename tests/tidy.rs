@@ -90,6 +90,8 @@ fn may_use(from: &str, to: &str, path: &str) -> bool {
         _ if from == "api" && to == "shard" => path.starts_with("shard::Calls"),
         // What runs shards and what shows them are joined by the types of reports.
         _ if from == "observe" && to == "stack" => true,
+        // What the machine has of memory: the rest of floor 4 stands on it.
+        _ if from == "stack" && to == "memory" => true,
         (Some(0), Some(0)) => true,
         (Some(mine), Some(theirs)) => theirs < mine,
     }
@@ -97,7 +99,7 @@ fn may_use(from: &str, to: &str, path: &str) -> bool {
 
 fn floor(module: &str) -> Option<u8> {
     Some(match module {
-        "limits" | "seq" | "tick" | "four_tuple" | "ids" | "counters" | "prefetch" => 0,
+        "limits" | "seq" | "tick" | "four_tuple" | "ids" | "counters" | "prefetch" | "bits" | "keyed_hash" => 0,
         "wire" | "link" => 1,
         "tcp" | "flow" | "timer" | "neighbor" => 2,
         "api" | "shard" => 3,

@@ -1,7 +1,10 @@
 //! The command line.
 
+use crate::limits::TIME_WAIT_DELAY_MS;
 use crate::link::xdp::Mode;
 use crate::shard::LocalAddress;
+use crate::tcp::cookie::SynCookies;
+use crate::tcp::time_wait::{Full, Policy};
 use clap::{Args, Parser, Subcommand};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -31,6 +34,9 @@ pub(super) struct Serve {
     pub(super) services: Vec<ServiceAt>,
     #[command(flatten)]
     pub(super) common: Common,
+    /// When SYNs are answered by cookies: auto (past half of the half-open limit), always or off.
+    #[arg(long, value_name = "WHEN", default_value = SynCookies::default().name(), value_parser = parse_syn_cookies)]
+    pub(super) syn_cookies: SynCookies,
     /// How long a drain may take after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(super) drain: u32,
@@ -80,6 +86,18 @@ pub(super) struct Common {
     /// Maximum segment lifetime; TIME-WAIT lasts twice as long.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub(super) msl: u32,
+    /// When a 4-tuple in TIME-WAIT may be used again: strict, timestamp, timestamp-or-sequence, or none (laboratory only).
+    #[arg(long, value_name = "POLICY", default_value = Policy::default().name(), value_parser = parse_policy)]
+    pub(super) time_wait: Policy,
+    /// How long it stays in TIME-WAIT at least before an active open may take it.
+    #[arg(long, value_name = "MS", default_value_t = TIME_WAIT_DELAY_MS)]
+    pub(super) time_wait_delay: u32,
+    /// What happens when the TIME-WAIT store is full: refuse-open, evict-oldest or skip.
+    #[arg(long, value_name = "POLICY", default_value = Full::default().name(), value_parser = parse_full)]
+    pub(super) time_wait_full: Full,
+    /// What a RST does in TIME-WAIT: ignore (RFC 1337) or close (RFC 9293).
+    #[arg(long, value_name = "WHAT", default_value = "ignore", value_parser = ["ignore", "close"])]
+    pub(super) rfc1337: String,
     /// Write every frame to a pcapng file.
     #[arg(long, value_name = "FILE")]
     pub(super) capture: Option<PathBuf>,
@@ -168,6 +186,21 @@ fn parse_cpus(text: &str) -> Result<Cpus, String> {
     Ok(Cpus(cores))
 }
 
+fn parse_policy(text: &str) -> Result<Policy, String> {
+    let names = Policy::ALL.map(Policy::name).join(", ");
+    Policy::from_name(text).ok_or_else(|| format!("no TIME-WAIT policy {text:?}: there are {names}"))
+}
+
+fn parse_syn_cookies(text: &str) -> Result<SynCookies, String> {
+    let names = SynCookies::ALL.map(SynCookies::name).join(", ");
+    SynCookies::from_name(text).ok_or_else(|| format!("no {text:?} for SYN cookies: there are {names}"))
+}
+
+fn parse_full(text: &str) -> Result<Full, String> {
+    let names = Full::ALL.map(Full::name).join(", ");
+    Full::from_name(text).ok_or_else(|| format!("no policy {text:?} for a full store: there are {names}"))
+}
+
 fn parse_mode(text: &str) -> Result<Mode, String> {
     text.parse().map_err(|error: crate::link::xdp::XdpError| error.to_string())
 }
@@ -215,6 +248,10 @@ mod tests {
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --cpus 3-1",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --cpus 0-9999999999",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --mode fast",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --syn-cookies sometimes",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait sometimes",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-full grow",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --rfc1337 maybe",
             "synfin connect 10.0.0.1:0 --interface v --address 10.0.0.2/24",
             "synfin connect 10.0.0.1:99999 --interface v --address 10.0.0.2/24",
             "synfin connect 10.0.0.1:7 --interface v --address 10.0.0.2/24 --count 0",

@@ -7,6 +7,7 @@ use crate::api::{Application, CloseReason, ConnectError, ConnectOptions, Event, 
 use crate::ids::Handle;
 use crate::shard::Calls;
 use crate::stack::Service;
+use crate::tcp::cookie::SynCookies;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -20,7 +21,7 @@ pub(super) fn run(connect: &Connect) -> Result<(), Failure> {
     }
     let (ended, ends) = channel();
     let client = Client::new(connect, ended);
-    let session = Session::start(&connect.common, move |_shard| client.clone())?;
+    let session = Session::start(&connect.common, SynCookies::default(), move |_shard| client.clone())?;
     let mut totals = Totals::default();
     let json = connect.common.json;
     let finished = session.wait(Some(Duration::from_secs(connect.timeout.into())), || totals.print(&ends, json));

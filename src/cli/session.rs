@@ -3,10 +3,14 @@
 use super::arguments::Common;
 use super::{Exit, Failure};
 use crate::link::capture::CaptureConfig;
+use crate::link::xdp::Interface;
 use crate::observe::capture::{CaptureFile, CaptureWriter};
 use crate::observe::print;
 use crate::shard::ShardConfig;
-use crate::stack::{Idle, Service, Stack, StackConfig, StackReport, random_secrets};
+use crate::stack::{Idle, Service, Stack, StackConfig, StackError, StackReport, random_secrets};
+use crate::tcp::Settings;
+use crate::tcp::cookie::SynCookies;
+use crate::tcp::time_wait::Policy;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::io::Write;
 use std::sync::Arc;
@@ -31,10 +35,11 @@ impl<S: Service> Session<S> {
     /// Starts the stack that the options describe.
     pub(super) fn start(
         common: &Common,
+        syn_cookies: SynCookies,
         make: impl Fn(usize) -> S + Send + Sync + 'static,
     ) -> Result<Session<S>, Failure> {
         let signals = Signals::register()?;
-        let mut stack = Stack::start(&config(common)?, make)?;
+        let mut stack = Stack::start(&config(common, syn_cookies)?, make)?;
         let readers = stack.take_capture_readers();
         let capture = match &common.capture {
             Some(path) => Some(CaptureFile::create(path)?.write(&common.interface, readers, stack.running().now())?),
@@ -109,15 +114,26 @@ fn print_report(report: &StackReport, json: bool) {
     if json { say(&print::json(report).to_string()) } else { say(print::text(report).trim_end()) }
 }
 
-fn config(common: &Common) -> Result<StackConfig, Failure> {
+fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failure> {
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
     let mut shard = ShardConfig {
         addresses: common.address.clone(),
         gateways: common.gateway.clone(),
         msl_ms: common.msl * 1000,
         secrets: random_secrets()?,
+        settings: Settings {
+            time_wait_policy: common.time_wait,
+            time_wait_delay_ms: common.time_wait_delay,
+            time_wait_full: common.time_wait_full,
+            rst_ends_time_wait: common.rfc1337 == "close",
+            syn_cookies,
+            ..Settings::default()
+        },
         ..ShardConfig::default()
     };
+    if common.time_wait == Policy::None {
+        eprintln!("WARNING: --time-wait none: old duplicates reach new connections; for the laboratory only");
+    }
     for gateway in &common.gateway {
         if common.gateway.iter().filter(|other| other.is_ipv4() == gateway.is_ipv4()).count() > 1 {
             let message = format!("--gateway {gateway}: at most one gateway per IP version");
@@ -125,11 +141,15 @@ fn config(common: &Common) -> Result<StackConfig, Failure> {
         }
     }
     // The whole process keeps to the memory of one shard's defaults.
-    let shards = common.queues.unwrap_or_else(|| cores.len().max(1) as u32);
+    let shards = match common.queues {
+        Some(queues) => queues,
+        None => Interface::query(&common.interface).map_err(StackError::from)?.queues,
+    };
     let limits = &mut shard.limits;
     limits.tcbs_max = (limits.tcbs_max / shards).max(1024);
     limits.time_wait_max = (limits.time_wait_max / shards).max(1024);
     limits.half_open_max = (limits.half_open_max / shards).max(256);
+    limits.cookies_remembered_max = (limits.cookies_remembered_max / shards).max(1024);
     limits.chunks_max = (limits.chunks_max / shards).max(1024);
     Ok(StackConfig {
         queues: common.queues.map(|queues| queues as usize),

@@ -11,18 +11,13 @@ use core::mem::size_of;
 use core::ops::Range;
 
 /// A queue of bytes in a pool. It ends with [`Chunks::clear`]: a chain that is just dropped loses its chunks to the pool.
+///
+/// It is small because every connection has two, mostly empty: what else belongs to a chain is kept with its head chunk.
 #[derive(Debug)]
 pub struct Chain {
     head: u32,
-    tail: u32,
     /// Bytes in the chain.
     len: u32,
-    /// The chunk that the last call of `slices` began in, or the head.
-    cursor: u32,
-    /// Chunks of the chain before that one.
-    cursor_index: u32,
-    /// Where the first byte lies in the head chunk.
-    first: u16,
 }
 
 impl Chain {
@@ -37,31 +32,19 @@ impl Chain {
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
-
-    /// Chunks that the chain owns.
-    #[inline]
-    pub const fn chunks(&self) -> u32 {
-        (self.first as u32 + self.len).div_ceil(CHUNK)
-    }
-
-    /// Bytes that fit into the tail chunk without another one.
-    #[inline]
-    pub const fn room(&self) -> u32 {
-        self.chunks() * CHUNK - self.first as u32 - self.len
-    }
 }
 
 impl Default for Chain {
     fn default() -> Chain {
-        Chain { head: NONE, tail: NONE, len: 0, cursor: NONE, cursor_index: 0, first: 0 }
+        Chain { head: NONE, len: 0 }
     }
 }
 
 /// A pool of chunks of [`CHUNK_BYTES`].
 pub struct Chunks {
     bytes: Vec<u8>,
-    /// The chunk after each: in its chain, or in the free list.
-    next: Vec<u32>,
+    /// One for each chunk.
+    nodes: Vec<Node>,
     free_head: u32,
     free_count: u32,
     reserved: u32,
@@ -70,11 +53,12 @@ pub struct Chunks {
 impl Chunks {
     /// A pool of `count` chunks, all of them free and all memory touched.
     pub fn new(count: u32) -> Chunks {
-        let next = (1..count).chain([NONE]).take(count as usize).collect();
+        let nodes =
+            (1..count).chain([NONE]).take(count as usize).map(|next| Node { next, ..Node::default() }).collect();
         Chunks {
             // Not zero: zeroed memory would come from the system untouched.
             bytes: vec![UNUSED; count as usize * CHUNK_BYTES],
-            next,
+            nodes,
             free_head: if count == 0 { NONE } else { 0 },
             free_count: count,
             reserved: 0,
@@ -83,7 +67,7 @@ impl Chunks {
 
     /// Bytes that a pool of `count` chunks takes.
     pub const fn bill(count: u32) -> u64 {
-        count as u64 * (CHUNK_BYTES + size_of::<u32>()) as u64
+        count as u64 * (CHUNK_BYTES + size_of::<Node>()) as u64
     }
 
     /// The addresses of the chunks.
@@ -119,7 +103,7 @@ impl Chunks {
     /// Appends as much of `bytes` as the tail chunk and the free chunks take, and says how much that is, bytes.
     pub fn append(&mut self, chain: &mut Chain, bytes: &[u8]) -> usize {
         let mut done = 0;
-        while done < bytes.len() && (chain.room() > 0 || self.free() > 0) {
+        while done < bytes.len() && (self.room(chain) > 0 || self.free() > 0) {
             done += self.append_to_one_chunk(chain, &bytes[done..]);
         }
         done
@@ -133,13 +117,38 @@ impl Chunks {
         self.append(chain, bytes);
     }
 
+    /// Moves all bytes of `from` behind those of `chain`: in O(1) if that is empty, otherwise chunk by chunk. One chunk must
+    /// be free, or the tail have room for the first of `from`; what cannot be moved is lost and counts as a mistake.
+    pub fn move_behind(&mut self, chain: &mut Chain, from: &mut Chain) {
+        if chain.is_empty() {
+            *chain = core::mem::take(from);
+            return;
+        }
+        while !from.is_empty() {
+            let (head, first) = (from.head, self.nodes[from.head as usize].first as usize);
+            let len = (CHUNK_BYTES - first).min(from.len as usize);
+            let mut done = 0;
+            while done < len && (self.room(chain) > 0 || self.free() > 0) {
+                let filled = self.fill_of_tail(chain);
+                let count = (CHUNK_BYTES - filled).min(len - done);
+                let to = self.nodes[chain.head as usize].tail as usize * CHUNK_BYTES + filled;
+                let at = head as usize * CHUNK_BYTES + first + done;
+                self.bytes.copy_within(at..at + count, to);
+                chain.len += count as u32;
+                done += count;
+            }
+            debug_assert!(done == len, "no chunk is free to move bytes");
+            self.consume(from, len as u32);
+        }
+    }
+
     /// The first bytes of the chain, as many as lie together; empty only if the chain is.
     #[inline]
     pub fn front(&self, chain: &Chain) -> &[u8] {
         if chain.is_empty() {
             return &[];
         }
-        let from = usize::from(chain.first);
+        let from = self.nodes[chain.head as usize].first as usize;
         self.piece(chain.head, from, (CHUNK_BYTES - from).min(chain.len as usize))
     }
 
@@ -148,91 +157,117 @@ impl Chunks {
         if count >= chain.len {
             return self.clear(chain);
         }
-        let mut first = u32::from(chain.first) + count;
-        while first >= CHUNK {
+        let mut head = self.nodes[chain.head as usize];
+        head.first += count;
+        while head.first >= CHUNK {
             let emptied = chain.head;
-            chain.head = self.next[emptied as usize];
+            chain.head = head.next;
             self.put_free(emptied, emptied, 1);
-            first -= CHUNK;
-            if chain.cursor_index == 0 {
-                chain.cursor = chain.head;
+            head.next = self.nodes[chain.head as usize].next;
+            head.first -= CHUNK;
+            if head.cursor_index == 0 {
+                head.cursor = chain.head;
             } else {
-                chain.cursor_index -= 1;
+                head.cursor_index -= 1;
             }
         }
-        chain.first = first as u16;
+        self.nodes[chain.head as usize] = head;
         chain.len -= count;
     }
 
     /// The `len` bytes at `offset` of the chain, in at most two pieces; the second is empty if they lie together.
     ///
     /// What lies past the end of the chain or past [`CHUNK_BYTES`] is left out. Increasing offsets cost O(1) each.
-    pub fn slices(&self, chain: &mut Chain, offset: u32, len: u32) -> [&[u8]; 2] {
+    pub fn slices(&mut self, chain: &Chain, offset: u32, len: u32) -> [&[u8]; 2] {
         let len = len.min(CHUNK).min(chain.len.saturating_sub(offset));
         if len == 0 {
             return [&[], &[]];
         }
-        let position = u32::from(chain.first) + offset;
+        let position = self.nodes[chain.head as usize].first + offset;
         let (chunk, from) = (self.seek(chain, position / CHUNK), (position % CHUNK) as usize);
         let in_first = (CHUNK_BYTES - from).min(len as usize);
         let in_second = len as usize - in_first;
-        let second = if in_second == 0 { &[] } else { self.piece(self.next[chunk as usize], 0, in_second) };
+        let second = if in_second == 0 { &[] } else { self.piece(self.nodes[chunk as usize].next, 0, in_second) };
         [self.piece(chunk, from, in_first), second]
     }
 
     /// Drops all bytes of the chain and gives its chunks back, in O(1).
     pub fn clear(&mut self, chain: &mut Chain) {
         if !chain.is_empty() {
-            self.put_free(chain.head, chain.tail, chain.chunks());
+            self.put_free(chain.head, self.nodes[chain.head as usize].tail, self.chunks(chain));
         }
         *chain = Chain::default();
     }
 
     /// Appends what one chunk takes: the tail, or a free one if the tail is full. There must be one.
     fn append_to_one_chunk(&mut self, chain: &mut Chain, bytes: &[u8]) -> usize {
-        let from = match chain.room() as usize {
-            0 => {
-                self.grow(chain);
-                0
-            }
-            room => CHUNK_BYTES - room,
-        };
-        let count = (CHUNK_BYTES - from).min(bytes.len());
-        let at = chain.tail as usize * CHUNK_BYTES + from;
+        let from = self.fill_of_tail(chain);
+        let count = bytes.len().min(CHUNK_BYTES - from);
+        let at = self.nodes[chain.head as usize].tail as usize * CHUNK_BYTES + from;
         self.bytes[at..at + count].copy_from_slice(&bytes[..count]);
         chain.len += count as u32;
         count
     }
 
+    /// How far the tail chunk is filled, bytes; a full one is followed by a free one, which there must be.
+    fn fill_of_tail(&mut self, chain: &mut Chain) -> usize {
+        match self.room(chain) as usize {
+            0 => {
+                self.grow(chain);
+                0
+            }
+            room => CHUNK_BYTES - room,
+        }
+    }
+
     /// Makes a free chunk the tail of the chain. There must be one, and the tail must be full.
     fn grow(&mut self, chain: &mut Chain) {
         let chunk = self.free_head;
-        self.free_head = self.next[chunk as usize];
+        self.free_head = self.nodes[chunk as usize].next;
         self.free_count -= 1;
-        self.next[chunk as usize] = NONE;
+        self.nodes[chunk as usize] = Node { next: NONE, tail: chunk, cursor: chunk, cursor_index: 0, first: 0 };
         if chain.is_empty() {
-            (chain.head, chain.cursor) = (chunk, chunk);
+            chain.head = chunk;
         } else {
-            self.next[chain.tail as usize] = chunk;
+            let tail = core::mem::replace(&mut self.nodes[chain.head as usize].tail, chunk);
+            self.nodes[tail as usize].next = chunk;
         }
-        chain.tail = chunk;
     }
 
     /// Moves the chain's cursor to its chunk number `index` and returns that chunk.
-    fn seek(&self, chain: &mut Chain, index: u32) -> u32 {
-        if index < chain.cursor_index {
-            (chain.cursor, chain.cursor_index) = (chain.head, 0);
+    fn seek(&mut self, chain: &Chain, index: u32) -> u32 {
+        let Node { mut cursor, mut cursor_index, .. } = self.nodes[chain.head as usize];
+        if index < cursor_index {
+            (cursor, cursor_index) = (chain.head, 0);
         }
-        while chain.cursor_index < index {
-            chain.cursor = self.next[chain.cursor as usize];
-            chain.cursor_index += 1;
+        while cursor_index < index {
+            cursor = self.nodes[cursor as usize].next;
+            cursor_index += 1;
         }
-        chain.cursor
+        let head = &mut self.nodes[chain.head as usize];
+        (head.cursor, head.cursor_index) = (cursor, cursor_index);
+        cursor
+    }
+
+    /// Chunks that the chain owns.
+    #[inline]
+    fn chunks(&self, chain: &Chain) -> u32 {
+        if chain.is_empty() { 0 } else { (self.nodes[chain.head as usize].first + chain.len).div_ceil(CHUNK) }
+    }
+
+    /// Bytes that fit into the tail chunk without another one.
+    #[inline]
+    fn room(&self, chain: &Chain) -> u32 {
+        if chain.is_empty() {
+            return 0;
+        }
+        let end = self.nodes[chain.head as usize].first + chain.len;
+        end.next_multiple_of(CHUNK) - end
     }
 
     /// Puts `count` chunks that hang together from `head` to `tail` into the free list.
     fn put_free(&mut self, head: u32, tail: u32, count: u32) {
-        self.next[tail as usize] = self.free_head;
+        self.nodes[tail as usize].next = self.free_head;
         self.free_head = head;
         self.free_count += count;
     }
@@ -243,13 +278,28 @@ impl Chunks {
     }
 }
 
+/// What is known of a chunk, and in that of a head of its chain.
+#[derive(Clone, Copy, Default)]
+struct Node {
+    /// The chunk after it: in its chain, or in the free list.
+    next: u32,
+    /// The last chunk of the chain.
+    tail: u32,
+    /// The chunk that the last call of `slices` began in, or the head.
+    cursor: u32,
+    /// Chunks of the chain before that one.
+    cursor_index: u32,
+    /// Where the first byte of the chain lies in the head.
+    first: u32,
+}
+
 /// [`CHUNK_BYTES`] in the unit of a chain's offsets.
 const CHUNK: u32 = CHUNK_BYTES as u32;
 
 /// What fills a chunk that was never used; anything but 0.
 const UNUSED: u8 = 0xc5;
 
-const _: () = assert!(size_of::<Chain>() <= 24);
+const _: () = assert!(size_of::<Chain>() == 8);
 const _: () = assert!(CHUNK_BYTES <= u16::MAX as usize);
 
 #[cfg(test)]
@@ -264,6 +314,7 @@ mod tests {
         Consume(usize, u32),
         Slices(usize, u32, u32),
         Clear(usize),
+        MoveBehind(usize),
         Reserve(u32),
         AppendReserved(usize, usize),
     }
@@ -276,6 +327,7 @@ mod tests {
             3 => (which.clone(), 0..5000u32).prop_map(|(c, n)| Op::Consume(c, n)),
             4 => (which.clone(), 0..20_000u32, 0..4000u32).prop_map(|(c, o, n)| Op::Slices(c, o, n)),
             1 => which.clone().prop_map(Op::Clear),
+            1 => which.clone().prop_map(Op::MoveBehind),
             1 => (0..4u32).prop_map(Op::Reserve),
             2 => (which, 0..=CHUNK_BYTES).prop_map(|(c, n)| Op::AppendReserved(c, n)),
         ]
@@ -292,7 +344,7 @@ mod tests {
                 match op {
                     Op::Append(c, length) => {
                         let bytes = fresh_bytes(&mut byte, length);
-                        let fits = (chains[c].room() + pool.free() * CHUNK).min(length as u32);
+                        let fits = (pool.room(&chains[c]) + pool.free() * CHUNK).min(length as u32);
                         prop_assert_eq!(pool.append(&mut chains[c], &bytes), fits as usize);
                         models[c].extend(&bytes[..fits as usize]);
                     }
@@ -309,9 +361,19 @@ mod tests {
                         models[c].drain(..n);
                     }
                     Op::Slices(c, offset, len) => {
-                        let pieces = pool.slices(&mut chains[c], offset, len);
+                        let pieces = pool.slices(&chains[c], offset, len);
                         let expected: Vec<u8> = models[c].iter().skip(offset as usize).take(CHUNK_BYTES.min(len as usize)).copied().collect();
                         prop_assert_eq!(pieces.concat(), expected);
+                    }
+                    Op::MoveBehind(c) => {
+                        let [a, b] = &mut chains;
+                        let (chain, from) = if c == 0 { (a, b) } else { (b, a) };
+                        // Only with the free chunk that the contract asks for.
+                        if pool.free() > 0 || chain.is_empty() || from.is_empty() {
+                            pool.move_behind(chain, from);
+                            let moved = core::mem::take(&mut models[1 - c]);
+                            models[c].extend(moved);
+                        }
                     }
                     Op::Clear(c) => {
                         pool.clear(&mut chains[c]);
@@ -328,7 +390,7 @@ mod tests {
                     prop_assert_eq!((chain.len() as usize, chain.is_empty(), front.is_empty()), (model.len(), model.is_empty(), model.is_empty()));
                     prop_assert!(front.iter().eq(model.iter().take(front.len())));
                 }
-                prop_assert_eq!(pool.free() + reserved + chains[0].chunks() + chains[1].chunks(), count);
+                prop_assert_eq!(pool.free() + reserved + pool.chunks(&chains[0]) + pool.chunks(&chains[1]), count);
             }
         }
     }

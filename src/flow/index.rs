@@ -11,9 +11,9 @@
 //! Chosen 4-tuples (T30): the hash is SipHash-1-3 with a secret key, so that a peer cannot know which of its 4-tuples
 //! share a bucket. A flood of n of them probes like n random ones.
 
-use super::keyed_hash::KeyedHash;
 use crate::four_tuple::FourTuple;
 use crate::ids::Value;
+use crate::keyed_hash::TableHash;
 use crate::prefetch::prefetch;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -32,7 +32,7 @@ pub struct Full;
 /// The map from 4-tuples to records. It never grows, moves or rehashes an entry.
 pub struct Index {
     buckets: Vec<Bucket>,
-    key: KeyedHash,
+    key: TableHash,
     len: u32,
     entries_max: u32,
 }
@@ -40,7 +40,7 @@ pub struct Index {
 impl Index {
     /// An index for `entries_max` entries, four fifths of its places. `key` must be secret and random.
     pub fn new(entries_max: u32, key: (u64, u64)) -> Index {
-        Index { buckets: vec![Bucket::EMPTY; bucket_count(entries_max)], key: KeyedHash::new(key), len: 0, entries_max }
+        Index { buckets: vec![Bucket::EMPTY; bucket_count(entries_max)], key: TableHash::new(key), len: 0, entries_max }
     }
 
     /// Bytes that an index for `entries_max` entries takes.
@@ -57,7 +57,7 @@ impl Index {
     /// The keyed hash of a 4-tuple.
     #[inline]
     pub fn hash(&self, tuple: &FourTuple) -> Hash {
-        Hash(self.key.hash(tuple))
+        Hash(self.key.tuple(tuple))
     }
 
     /// Asks the processor to load the home bucket of `hash`.
@@ -189,7 +189,9 @@ impl Index {
     /// The bucket that an entry goes on to. The number of buckets is odd, so a power of two leads through all of them.
     #[inline]
     fn after(&self, at: usize, hash: Hash) -> usize {
-        (at + hash.step()) % self.buckets.len()
+        let next = at + hash.step();
+        // Spelled out: a division takes longer than the rest of a look-up.
+        if next < self.buckets.len() { next } else { next % self.buckets.len() }
     }
 }
 
@@ -230,14 +232,13 @@ impl Bucket {
     const EMPTY: Bucket =
         Bucket { tags: [EMPTY; PLACES], change_count: 0, away: 0, reach: 0, values: [Value::from_bits(0); PLACES] };
 
-    /// A bit (the top one of each byte) for every place whose tag is `tag`.
+    /// A bit for every place whose tag is `tag`, as [`places`] reads them.
     #[inline]
-    fn matches(&self, tag: u8) -> u128 {
-        let mut tags = [!tag; 16];
-        tags[..PLACES].copy_from_slice(&self.tags);
-        let differ = u128::from_le_bytes(tags) ^ (EACH_BYTE * u128::from(tag));
-        // A byte of `differ` is zero exactly if neither its low bits carry into the top one nor that is set.
-        !((differ & LOW_BITS).wrapping_add(LOW_BITS) | differ | LOW_BITS)
+    fn matches(&self, tag: u8) -> u64 {
+        let [a, b, c, d, e, f, g, h, last @ ..] = self.tags;
+        let (first, last) = (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from(u32::from_le_bytes(last)));
+        let each = EACH_BYTE * u64::from(tag);
+        zero_bytes(first ^ each) >> 7 | (zero_bytes(last ^ each) & TOP_BITS_OF_LAST) >> 6
     }
 
     #[inline]
@@ -266,16 +267,23 @@ impl Bucket {
     }
 }
 
-/// The places of the bits of [`Bucket::matches`].
+/// The top bit of every byte that is zero.
 #[inline]
-fn places(mut matches: u128) -> impl Iterator<Item = usize> {
+const fn zero_bytes(bytes: u64) -> u64 {
+    // A byte is zero exactly if neither its low bits carry into the top one nor that is set.
+    !((bytes & LOW_BITS).wrapping_add(LOW_BITS) | bytes | LOW_BITS)
+}
+
+/// The places of the bits of [`Bucket::matches`]: the first eight have the lowest bit of their byte, the others the second.
+#[inline]
+fn places(mut matches: u64) -> impl Iterator<Item = usize> {
     core::iter::from_fn(move || {
         if matches == 0 {
             return None;
         }
-        let place = matches.trailing_zeros() as usize / 8;
+        let bit = matches.trailing_zeros() as usize;
         matches &= matches - 1;
-        Some(place)
+        Some(bit >> 3 | (bit & 1) << 3)
     })
 }
 
@@ -296,8 +304,11 @@ const STEPS: u64 = 8;
 const EMPTY: u8 = 0;
 
 /// Each byte 0x01, and each byte 0x7f.
-const EACH_BYTE: u128 = u128::from_le_bytes([0x01; 16]);
-const LOW_BITS: u128 = EACH_BYTE * 0x7f;
+const EACH_BYTE: u64 = u64::from_le_bytes([0x01; 8]);
+const LOW_BITS: u64 = EACH_BYTE * 0x7f;
+
+/// The top bits of the last four places' tags.
+const TOP_BITS_OF_LAST: u64 = 0x8080_8080;
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 

@@ -6,10 +6,11 @@
 //! | --- | --- | --- |
 //! | [`slab`] | records with generations | record + 4 B |
 //! | [`list`] | first-in first-out lists through records of a slab | 8 B in the record |
-//! | [`chunks`] | unacknowledged and unread bytes | chunk + 4 B |
+//! | [`chunks`] | unacknowledged and unread bytes | chunk + 20 B |
 //! | [`index`] | 4-tuple hash to kind and number | 6.7 B at its bound |
 //! | [`listeners`] | local address and port to listener | 40 B |
 //! | [`time_wait`] | TIME-WAIT records by deadline | record + 0.6 B, and one page per slot of the 2MSL |
+//! | [`recent`] | marks of accepted SYN cookies, two periods | 8 B |
 //! | [`ports`] | local ports per destination | 100 B per destination, 2.1 B per port given back |
 //!
 //! [`capacity`] says beforehand what a set of ports can carry.
@@ -19,10 +20,10 @@
 pub mod capacity;
 pub mod chunks;
 pub mod index;
-mod keyed_hash;
 pub mod list;
 pub mod listeners;
 pub mod port_queue;
 pub mod ports;
+pub mod recent;
 pub mod slab;
 pub mod time_wait;

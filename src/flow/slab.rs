@@ -3,7 +3,7 @@
 //! A slot's generation is odd while its record is live and even while it is free; it only ever counts up (modulo 2^32), so
 //! that a number kept beside the generation it was seen with never reaches a later record of the same slot.
 
-use crate::prefetch::prefetch_two_lines;
+use crate::prefetch::prefetch_record;
 use alloc::vec::Vec;
 use core::mem::size_of;
 use core::ops::{Index, IndexMut, Range};
@@ -84,11 +84,11 @@ impl<R: Record> Slab<R> {
         self.records.get(number as usize).is_some_and(|record| is_live(record.generation()))
     }
 
-    /// Asks the processor to load the first two cache lines of record `number`. Any number is harmless.
+    /// Asks the processor to load record `number`. Any number is harmless.
     #[inline]
     pub fn prefetch(&self, number: u32) {
         if let Some(record) = self.records.get(number as usize) {
-            prefetch_two_lines(record);
+            prefetch_record(record);
         }
     }
 

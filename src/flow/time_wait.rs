@@ -17,7 +17,7 @@
 
 use super::list::{Link, Linked, List};
 use super::slab::{Record, Slab};
-use crate::prefetch::prefetch_two_lines;
+use crate::prefetch::prefetch_record;
 use crate::tick::Tick;
 use alloc::vec::Vec;
 use core::mem::size_of;
@@ -123,7 +123,7 @@ impl<R: TimeWaitRecord> TimeWaitStore<R> {
     #[inline]
     pub fn prefetch(&self, number: u32) {
         if let Some(record) = self.records.get(number as usize) {
-            prefetch_two_lines(record);
+            prefetch_record(record);
         }
     }
 

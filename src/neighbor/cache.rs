@@ -154,6 +154,13 @@ impl Neighbors {
         }
     }
 
+    /// Somebody waits for `id`: one that has failed is asked for anew.
+    pub fn wanted(&mut self, id: NeighborId, now: Tick) {
+        if self.entries.get(id.0 as usize).is_some_and(|entry| entry.state == State::Failed) {
+            self.start_asking(id.0, State::Incomplete { asked: 0 }, now);
+        }
+    }
+
     /// The MAC address of `id`, or `None` while it is not known. One whose 30 s are over is still good while it is
     /// asked for.
     #[inline]

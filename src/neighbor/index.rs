@@ -1,18 +1,17 @@
 //! Address to entry number: open addressing with linear probing and a keyed hash (T30).
 
 use crate::ids::NONE;
+use crate::keyed_hash::TableHash;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::hash::Hasher;
 use core::mem::size_of;
 use core::net::IpAddr;
-use siphasher::sip::SipHasher13;
 
 /// The table. It is at most half full, so that a probe ends soon; the addresses themselves are in the entries.
 #[derive(Debug)]
 pub(super) struct Index {
     slots: Vec<Slot>,
-    key: (u64, u64),
+    key: TableHash,
 }
 
 /// The number of an entry, or [`NONE`], and the hash of its address.
@@ -25,7 +24,7 @@ struct Slot {
 impl Index {
     /// A table for `max` entries.
     pub(super) fn new(max: u32, key: (u64, u64)) -> Index {
-        Index { slots: vec![EMPTY; slot_count(max)], key }
+        Index { slots: vec![EMPTY; slot_count(max)], key: TableHash::new(key) }
     }
 
     /// Bytes that a table for `max` entries takes.
@@ -84,12 +83,7 @@ impl Index {
     }
 
     fn hash(&self, ip: IpAddr) -> u32 {
-        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
-        match ip {
-            IpAddr::V4(v4) => hasher.write(&v4.octets()),
-            IpAddr::V6(v6) => hasher.write(&v6.octets()),
-        }
-        hasher.finish() as u32
+        self.key.address(ip) as u32
     }
 
     fn home(&self, hash: u32) -> usize {

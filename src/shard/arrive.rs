@@ -1,41 +1,53 @@
 //! Stage 4: the segment meets its record.
 
 use super::burst::{Arrival, Burst, Control, Message, Reply, Text};
+use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
+use super::reassembly;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
-use crate::neighbor::{Heard, NeighborId};
+use crate::neighbor::Heard;
 use crate::tcp::listen::Listened;
 use crate::tcp::state::State;
 use crate::tcp::time_wait::Numbers;
 use crate::tcp::{Answer, Context, Note, Outcome, closed, listen, syn_sent, synchronized, time_wait};
 use crate::tick::Now;
 use crate::wire::arp::Operation;
-use crate::wire::ethernet::MacAddress;
 use crate::wire::ndp;
 use crate::wire::tcp::Flags;
-use ::core::net::IpAddr;
 
-/// One segment, by the case that find has made of it.
+/// One segment, by the case that find has made of it; `payload` is its text, in its frame.
 pub(super) fn arrive(
     core: &mut Core,
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
+    payload: &[u8],
     found: Found,
     now: Now,
 ) {
     let answer = match found {
-        Found::Tcb(number) => connection(core, receiving, burst, arrival, number, now),
+        Found::Tcb(number) => connection(core, receiving, burst, arrival, payload, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
-        Found::Listener(listener) => listening(core, arrival, listener, now),
+        Found::Listener(listener) => listening(core, receiving, burst, arrival, payload, listener, now),
         Found::Nobody => closed::arrives(&arrival.segment),
     };
     if let Some(answer) = answer {
+        if is_limited(found, &answer) && !core.may_answer(now) {
+            return;
+        }
         core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
-        let (frame, tuple, dst_mac) = (arrival.frame, arrival.tuple, arrival.src_mac);
-        burst.answers.push(Reply::Segment { frame, tuple, dst_mac, answer });
+        burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer });
+    }
+}
+
+/// Whether the shard's limit applies (T02): to what no connection has agreed to. A connection's own last ACK or RST, with
+/// its numbers, is no stranger's doing.
+fn is_limited(found: Found, answer: &Answer) -> bool {
+    match found {
+        Found::Tcb(_) => answer.flags == Flags::RST,
+        Found::TimeWait(_) | Found::Listener(_) | Found::Nobody => true,
     }
 }
 
@@ -45,13 +57,14 @@ fn connection(
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
+    payload: &[u8],
     number: u32,
     now: Now,
 ) -> Option<Answer> {
     let receive_room = receiving.free() > 0;
     let cx = Context { now, settings: &core.settings, receive_room };
     let tcb = &mut core.connections[number].tcb;
-    let outcome: Outcome = match tcb.state {
+    let mut outcome: Outcome = match tcb.state {
         State::SynSent => syn_sent::arrives(tcb, &arrival.segment, &cx),
         State::SynReceived
         | State::Established
@@ -67,7 +80,10 @@ fn connection(
         let reserved = receiving.reserve(1);
         debug_assert!(reserved, "text was taken without room for it");
         let offset = arrival.segment.payload_offset + skip;
-        burst.texts.push(Text { number, frame: arrival.frame, offset, len });
+        let pieces = reassembly::deliver(core, number, &mut outcome, now);
+        burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
+    } else if outcome.note == Some(Note::OutOfOrder) {
+        reassembly::keep(core, receiving, number, &arrival.segment, payload);
     }
     core.settle(number, &outcome, now);
     outcome.answer
@@ -108,9 +124,9 @@ fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) 
 
 /// B44: a SYN that the policy lets pass opens a new incarnation where somebody listens; the record stays until then.
 fn reopen(core: &mut Core, arrival: &Arrival, value: Value, numbers: &Numbers, now: Now) -> Option<Answer> {
-    match core.listeners.find(arrival.tuple.local, arrival.tuple.local_port) {
+    match core.listeners.find(arrival.tuple.local(), arrival.tuple.local_port) {
         Some(listener) => {
-            core.open_passively(listener, arrival.tuple, arrival.hash, &arrival.segment, Some((value, *numbers)), now);
+            core.open_passively(listener, arrival, Some((value, *numbers)), now);
             None
         }
         None => closed::arrives(&arrival.segment),
@@ -118,12 +134,29 @@ fn reopen(core: &mut Core, arrival: &Arrival, value: Value, numbers: &Numbers, n
 }
 
 /// RFC 9293 3.10.7.2.
-fn listening(core: &mut Core, arrival: &Arrival, listener: u32, now: Now) -> Option<Answer> {
+fn listening(
+    core: &mut Core,
+    receiving: &mut Chunks,
+    burst: &mut Burst,
+    arrival: &Arrival,
+    payload: &[u8],
+    listener: u32,
+    now: Now,
+) -> Option<Answer> {
     match listen::arrives(&arrival.segment) {
         Listened::Ignored => None,
-        Listened::Refused(answer) => Some(answer),
+        Listened::Refused(answer) => match core.open_by_cookie(listener, arrival, now) {
+            // With its text and FIN, as if its SYN had been kept.
+            Returned::Opens(number) => connection(core, receiving, burst, arrival, payload, number, now),
+            Returned::NoRoom => None,
+            Returned::Nothing => Some(answer),
+        },
+        Listened::Opens if core.answers_by_cookie() => {
+            core.answer_by_cookie(burst, arrival, now);
+            None
+        }
         Listened::Opens => {
-            core.open_passively(listener, arrival.tuple, arrival.hash, &arrival.segment, None, now);
+            core.open_passively(listener, arrival, None, now);
             None
         }
     }
@@ -137,7 +170,7 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
             core.counters.neighbor_packets += 1;
             let asks = packet.operation == Operation::Request;
             let heard = if asks { Heard::Request } else { Heard::Answer };
-            learn(core, packet.sender_ip.into(), packet.sender_mac, heard, now);
+            core.learn(packet.sender_ip.into(), packet.sender_mac, heard, now);
             if asks {
                 burst.answers.push(Reply::Arp { frame, request: packet });
             }
@@ -147,13 +180,13 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
             match packet {
                 ndp::Packet::Solicitation(solicitation) => {
                     if let Some(mac) = solicitation.source_link {
-                        learn(core, solicitation.src.into(), mac, Heard::Request, now);
+                        core.learn(solicitation.src.into(), mac, Heard::Request, now);
                     }
                     burst.answers.push(Reply::Advertisement { frame, solicitation });
                 }
                 ndp::Packet::Advertisement(advertisement) => {
                     if let Some(mac) = advertisement.target_link {
-                        learn(core, advertisement.target.into(), mac, Heard::Answer, now);
+                        core.learn(advertisement.target.into(), mac, Heard::Answer, now);
                     }
                 }
             }
@@ -163,10 +196,4 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
             burst.answers.push(Reply::Echo { frame, request });
         }
     }
-}
-
-/// What was heard of a neighbour; connections that waited for it go on.
-fn learn(core: &mut Core, ip: IpAddr, mac: MacAddress, heard: Heard, now: Now) {
-    let Some(NeighborId(id)) = core.neighbors.learn(ip, mac, heard, now.tick()) else { return };
-    core.wake_waiting(id);
 }

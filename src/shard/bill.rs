@@ -3,6 +3,7 @@
 use super::burst::Burst;
 use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
+use super::reassembly::Pieces;
 use super::{ConfigError, ShardConfig};
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -10,6 +11,7 @@ use crate::flow::list::List;
 use crate::flow::listeners::Listeners;
 use crate::flow::port_queue::PortPool;
 use crate::flow::ports::{DestinationLimits, Destinations};
+use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::limits::Limits;
@@ -81,7 +83,19 @@ impl Limits {
             line("index entries", "time_wait_max", entries, Index::bill(entries)),
             line("ports given back", "time_wait_max", self.time_wait_max, PortPool::bill(self.time_wait_max)),
             line("chunks", "chunks_max", self.chunks_max, Chunks::bill(self.chunks_max)),
+            line(
+                "text out of order",
+                "reassemblies_max",
+                self.reassemblies_max.min(self.tcbs_max),
+                Slab::<Pieces>::bill(self.reassemblies_max.min(self.tcbs_max)),
+            ),
             line("destinations", "destinations_max", self.destinations_max, Destinations::bill(&destinations)),
+            line(
+                "cookies seen",
+                "cookies_remembered_max",
+                self.cookies_remembered_max,
+                Recent::bill(self.cookies_remembered_max),
+            ),
             line("neighbours", "neighbors_max", self.neighbors_max, neighbors),
             line("listeners", "listeners_max", self.listeners_max, Listeners::bill(self.listeners_max)),
             line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS)),

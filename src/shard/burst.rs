@@ -6,7 +6,9 @@ use crate::four_tuple::FourTuple;
 use crate::ids::Value;
 use crate::limits::Limits;
 use crate::link::Frame;
+use crate::neighbor::NeighborId;
 use crate::tcp::Answer;
+use crate::tcp::cookie::SynAck;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::wire::ethernet::MacAddress;
 use crate::wire::tcp::Segment;
@@ -38,6 +40,8 @@ pub(super) struct Burst {
     pub expired_v6: Vec<(u32, TimeWaitV6)>,
     /// Neighbours to be asked for.
     pub asks: Vec<IpAddr>,
+    /// Neighbours that have not answered.
+    pub silent: Vec<NeighborId>,
     /// Frames dropped so far, by reason.
     pub drops: Drops,
     /// Reasons seen for the first time, for whoever warns.
@@ -53,7 +57,7 @@ pub(super) struct Arrival {
     pub segment: Segment,
     /// Its frame's place in the burst.
     pub frame: u16,
-    /// Where it came from.
+    /// Who put the frame on this wire.
     pub src_mac: MacAddress,
     /// The keyed hash of the 4-tuple.
     pub hash: Hash,
@@ -90,13 +94,17 @@ pub(super) struct Text {
     pub offset: u16,
     /// Its length, bytes.
     pub len: u16,
+    /// Pieces that came before and follow it.
+    pub pieces: u8,
 }
 
 /// A reply that is built in the received frame and goes back to the MAC that it came from.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reply {
     /// A segment without a TCB.
-    Segment { frame: u16, tuple: FourTuple, dst_mac: MacAddress, answer: Answer },
+    Segment { frame: u16, tuple: FourTuple, answer: Answer },
+    /// A SYN-ACK that carries a cookie.
+    SynAck { frame: u16, tuple: FourTuple, syn_ack: SynAck },
     /// An ARP reply.
     Arp { frame: u16, request: arp::Packet },
     /// A neighbour advertisement.
@@ -120,6 +128,7 @@ impl Burst {
             expired_v4: Vec::with_capacity(expiries),
             expired_v6: Vec::with_capacity(expiries),
             asks: Vec::with_capacity(burst),
+            silent: Vec::with_capacity(burst),
             drops: Drops::default(),
             first_drops: Vec::with_capacity(DropReason::ALL.len()),
         }

@@ -1,6 +1,6 @@
 //! What an application may do: the calls of RFC 9293 3.9.1 on one shard. They act at once; segments leave at the end of the turn.
 
-use super::connection::Connection;
+use super::connection::{Connection, Tell};
 use super::core::Core;
 use crate::api::{CallError, ConnectError, ConnectOptions, ListenError};
 use crate::flow::chunks::Chunks;
@@ -10,6 +10,7 @@ use crate::ids::{Handle, ListenerId};
 use crate::tcp::Context;
 use crate::tcp::calls::{self, Closed, Refused};
 use crate::tcp::state::{CloseReason, State};
+use crate::tcp::tcb::Owed;
 use crate::tick::Now;
 use ::core::net::{IpAddr, SocketAddr};
 
@@ -68,13 +69,12 @@ impl<'a> Calls<'a> {
 
     /// Queues bytes to be sent (RFC 9293 3.9.1.2); returns how many were taken. After fewer than asked, Writable follows.
     pub fn send(&mut self, handle: Handle, bytes: &[u8]) -> Result<usize, CallError> {
-        let (settings, now) = (self.core.settings, self.now);
-        let cx = Context { now, settings: &settings, receive_room: false };
+        let cx = Context { now: self.now, settings: &self.core.settings, receive_room: false };
         let connection = live(&mut self.core.connections, handle)?;
         let room = calls::send_room(&connection.tcb, bytes.len(), &cx).map_err(refused)?;
         let taken = self.core.sending.append(&mut connection.to_send, &bytes[..room]);
         if taken < bytes.len() {
-            connection.tell.wants_writable = true;
+            connection.tell.add(Tell::WANTS_WRITABLE);
             self.core.counters.send_pool_exhausted += u64::from(taken < room);
         }
         if taken > 0 {
@@ -82,8 +82,8 @@ impl<'a> Calls<'a> {
             self.core.owe(handle.number);
         } else if connection.to_send.is_empty() && !bytes.is_empty() {
             // The pool is empty and no acknowledgment of this connection's own will say when it is not: next turn.
-            connection.tell.wants_writable = false;
-            connection.tell.writable = true;
+            connection.tell.remove(Tell::WANTS_WRITABLE);
+            connection.tell.add(Tell::WRITABLE);
             self.core.tell(handle.number);
         }
         Ok(taken)
@@ -91,8 +91,7 @@ impl<'a> Calls<'a> {
 
     /// Takes `count` of the lent or buffered bytes (RFC 9293 3.9.1.3); the window opens by as much.
     pub fn consume(&mut self, handle: Handle, count: usize) -> Result<(), CallError> {
-        let (settings, now) = (self.core.settings, self.now);
-        let cx = Context { now, settings: &settings, receive_room: false };
+        let cx = Context { now: self.now, settings: &self.core.settings, receive_room: false };
         let connection = live(&mut self.core.connections, handle)?;
         let lent = self.lent.as_mut().filter(|lent| lent.handle == handle);
         let unread = match &lent {
@@ -145,7 +144,7 @@ impl<'a> Calls<'a> {
         }
         let owes_reset = calls::abort_owes_reset(&connection.tcb);
         connection.tcb.end(CloseReason::Aborted);
-        connection.tcb.owed.reset = owes_reset;
+        connection.tcb.owed.set(Owed::RESET, owes_reset);
         self.core.leave_index(handle.number);
         self.core.close(handle.number, CloseReason::Aborted, self.now);
         Ok(())
@@ -179,8 +178,7 @@ impl<'a> Calls<'a> {
     }
 
     fn close_direction(&mut self, handle: Handle, both: bool) -> Result<(), CallError> {
-        let (settings, now) = (self.core.settings, self.now);
-        let cx = Context { now, settings: &settings, receive_room: false };
+        let cx = Context { now: self.now, settings: &self.core.settings, receive_room: false };
         let connection = live(&mut self.core.connections, handle)?;
         match calls::close(&mut connection.tcb, both, &cx).map_err(refused)? {
             Closed::FinFollows => {
@@ -190,7 +188,7 @@ impl<'a> Calls<'a> {
             Closed::Gone => {
                 connection.tcb.end(CloseReason::Aborted);
                 self.core.leave_index(handle.number);
-                self.core.close(handle.number, CloseReason::Aborted, now);
+                self.core.close(handle.number, CloseReason::Aborted, self.now);
                 Ok(())
             }
             Closed::Aborts => self.abort(handle),
@@ -202,11 +200,12 @@ impl<'a> Calls<'a> {
     }
 }
 
-/// The record that the handle names; a handle whose end was told is stale.
+/// The record that the handle names. A handle whose end was told is stale, and so is one that was guessed of a connection that
+/// no application knows yet.
 fn live(connections: &mut crate::flow::slab::Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
     connections
         .get_mut(handle.number, handle.generation)
-        .filter(|connection| !connection.tell.told_closed)
+        .filter(|connection| !connection.tell.has(Tell::TOLD_CLOSED) && !connection.tcb.is_half_open_passively())
         .ok_or(CallError::Stale)
 }
 

@@ -1,11 +1,12 @@
 //! The record of one connection: the protocol's TCB, and the links and chains by which containers hold it.
 
+use crate::bits::Bits;
 use crate::flow::chunks::Chain;
 use crate::flow::index::Hash;
 use crate::flow::list::{Link, Linked};
 use crate::flow::slab::Record;
 use crate::flow::time_wait::TimeWaitRecord;
-use crate::ids::{Handle, NONE};
+use crate::ids::{Handle, Kind, NONE, Value};
 use crate::neighbor::NeighborId;
 use crate::tcp::tcb::Tcb;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
@@ -29,41 +30,41 @@ pub(super) struct Connection {
     pub unread: Chain,
     /// Octets at the front of `unread` that the application has taken during an event, not yet out of the chain.
     pub consumed_bytes: u32,
-    /// The listener that it came to.
-    pub listener: u32,
-    /// The destination that its port belongs to, or [`NONE`].
-    pub destination: u32,
-    /// The TIME-WAIT record of the former incarnation, kept until the handshake has completed (B44), as bits of a
-    /// [`Value`](crate::ids::Value), or [`NONE`].
-    pub former: u32,
+    /// Opened passively, the listener that it came to; actively, the destination that its port belongs to, or [`NONE`].
+    pub origin: u32,
+    /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
+    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of text out of order.
+    aside: u32,
     /// Its next hop.
     pub neighbor: NeighborId,
     /// What the application has not been told.
-    pub tell: Tell,
-    /// The connection is in its neighbour's list, not in that of what is owed.
-    pub waits_for_neighbor: bool,
+    pub tell: Bits<Tell>,
     wheel: WheelLink,
     owing: Link,
     telling: Link,
 }
 
-/// What the application has yet to be told, in the order in which it is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Tell {
+/// What the application has yet to be told, in the order in which it is told, and what that depends on.
+#[derive(Debug)]
+pub(super) enum Tell {}
+
+impl Tell {
     /// Accepted or Connected.
-    pub opened: bool,
+    pub(super) const OPENED: Bits<Tell> = Bits::bit(0);
     /// Bytes are buffered.
-    pub readable: bool,
+    pub(super) const READABLE: Bits<Tell> = Bits::bit(1);
     /// There is room to send again.
-    pub writable: bool,
+    pub(super) const WRITABLE: Bits<Tell> = Bits::bit(2);
     /// The peer's FIN.
-    pub peer_closed: bool,
+    pub(super) const PEER_CLOSED: Bits<Tell> = Bits::bit(3);
     /// The end.
-    pub closed: bool,
+    pub(super) const CLOSED: Bits<Tell> = Bits::bit(4);
     /// A SEND took less than asked: room is worth an event.
-    pub wants_writable: bool,
+    pub(super) const WANTS_WRITABLE: Bits<Tell> = Bits::bit(5);
     /// The end was told; only what is owed to the peer keeps the record.
-    pub told_closed: bool,
+    pub(super) const TOLD_CLOSED: Bits<Tell> = Bits::bit(6);
+    /// Nothing to tell: the connection is in its neighbour's list, not in that of what is owed.
+    pub(super) const WAITS_FOR_NEIGHBOR: Bits<Tell> = Bits::bit(7);
 }
 
 /// The list of connections that owe the peer something, or wait for one neighbour.
@@ -84,12 +85,10 @@ impl Default for Connection {
             to_send: Chain::default(),
             unread: Chain::default(),
             consumed_bytes: 0,
-            listener: NONE,
-            destination: NONE,
-            former: NONE,
+            origin: NONE,
+            aside: NONE,
             neighbor: NeighborId(NONE),
-            tell: Tell::default(),
-            waits_for_neighbor: false,
+            tell: Bits::NONE,
             wheel: WheelLink::default(),
             owing: Link::default(),
             telling: Link::default(),
@@ -101,6 +100,48 @@ impl Connection {
     /// The application's name for the connection in slot `number`.
     pub(super) fn handle(&self, number: u32) -> Handle {
         Handle { number, generation: self.generation }
+    }
+}
+
+impl Connection {
+    fn aside(&self) -> Option<Value> {
+        (self.aside != NONE).then(|| Value::from_bits(self.aside))
+    }
+
+    /// The TIME-WAIT record of the former incarnation.
+    pub(super) fn former(&self) -> Option<Value> {
+        self.aside().filter(|value| value.kind() != Kind::Tcb)
+    }
+
+    /// Keeps the former incarnation's record in mind.
+    pub(super) fn set_former(&mut self, former: Option<Value>) {
+        self.aside = former.map_or(NONE, Value::to_bits);
+    }
+
+    /// Forgets the former incarnation's record and returns it.
+    pub(super) fn take_former(&mut self) -> Option<Value> {
+        let former = self.former()?;
+        self.aside = NONE;
+        Some(former)
+    }
+
+    /// The record of text out of order.
+    #[inline]
+    pub(super) fn pieces(&self) -> Option<u32> {
+        self.aside().filter(|value| value.kind() == Kind::Tcb).map(Value::number)
+    }
+
+    /// Attaches a record of text out of order. There must be no former incarnation's.
+    pub(super) fn set_pieces(&mut self, pieces: u32) {
+        debug_assert!(self.aside == NONE);
+        self.aside = Value::new(Kind::Tcb, pieces).to_bits();
+    }
+
+    /// Detaches the record of text out of order and returns it.
+    pub(super) fn take_pieces(&mut self) -> Option<u32> {
+        let pieces = self.pieces()?;
+        self.aside = NONE;
+        Some(pieces)
     }
 }
 
@@ -147,6 +188,9 @@ impl Timed for Connection {
         self.tcb.deadline()
     }
 }
+
+/// An idle connection costs this much and its places in index and lists. Smaller would be better still.
+const _: () = assert!(size_of::<Connection>() <= 256);
 
 /// Gives a TIME-WAIT record to the store's rules.
 macro_rules! time_wait_record {

@@ -1,32 +1,36 @@
 //! The tables of a shard, and what moves a connection between them.
 
 use super::burst::expire_budget;
-use super::connection::{Connection, Owing, Telling};
+use super::connection::{Connection, Owing, Tell, Telling};
+use super::reassembly::Pieces;
 use super::route::Routes;
 use super::{ConfigError, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
-use crate::flow::index::{Hash, Index};
+use crate::flow::index::Index;
 use crate::flow::list::List;
 use crate::flow::listeners::Listeners;
 use crate::flow::ports::{DestinationLimits, Destinations};
+use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, NONE, Value};
 use crate::limits::{BURST_MAX, Limits};
 use crate::neighbor::Neighbors;
+use crate::tcp::cookie::Cookies;
+use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::Opened;
-use crate::tcp::time_wait::{Full, Numbers, Policy, TimeWait, TimeWaitV4, TimeWaitV6};
-use crate::tcp::{Context, End, Note, Outcome, Settings};
+use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
+use crate::tcp::{End, Note, Outcome, Settings};
 use crate::tick::{Now, Tick};
 use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
 use ::core::ops::Range;
 use alloc::vec::Vec;
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 /// Everything of a shard but its link, its application and the bytes lent to it.
 pub(super) struct Core {
@@ -36,6 +40,8 @@ pub(super) struct Core {
     pub vlan: Option<u16>,
     pub routes: Routes,
     pub connections: Slab<Connection>,
+    /// Text out of order, of the connections that have some.
+    pub pieces: Slab<Pieces>,
     pub index: Index,
     pub listeners: Listeners,
     pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
@@ -53,6 +59,12 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections in SYN-RECEIVED by passive open.
     pub half_open: u32,
+    /// The secrets of SYN cookies.
+    pub cookies: Cookies,
+    /// Cookies that have made a connection.
+    pub cookies_seen: Recent,
+    /// What may still be answered for no connection.
+    pub answer_bucket: AnswerBucket,
     /// For what must not be guessed from outside but need not be secret for ever.
     pub random: SmallRng,
     pub counters: Counters,
@@ -90,6 +102,7 @@ impl Core {
             vlan: config.vlan,
             routes,
             connections: Slab::new(limits.tcbs_max),
+            pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
             listeners: Listeners::new(limits.listeners_max),
             time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),
@@ -110,6 +123,9 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             half_open: 0,
+            cookies: Cookies::new(config.secrets.cookies, now),
+            cookies_seen: Recent::new(limits.cookies_remembered_max),
+            answer_bucket: AnswerBucket::new(&settings, now),
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
@@ -127,25 +143,25 @@ impl Core {
         if let Some(note) = outcome.note {
             self.count(note);
         }
+        self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
         if outcome.established {
             self.counters.established += 1;
             self.forget_former(number);
             let connection = &mut self.connections[number];
-            connection.tell.opened = true;
+            connection.tell.add(Tell::OPENED);
             self.half_open -= u32::from(connection.tcb.opened == Opened::Passively);
             self.tell(number);
         }
         if outcome.acked_bytes > 0 {
             let connection = &mut self.connections[number];
             self.sending.consume(&mut connection.to_send, outcome.acked_bytes);
-            if connection.tell.wants_writable {
-                connection.tell.wants_writable = false;
-                connection.tell.writable = true;
+            if connection.tell.take(Tell::WANTS_WRITABLE) {
+                connection.tell.add(Tell::WRITABLE);
                 self.tell(number);
             }
         }
         if outcome.peer_closed {
-            self.connections[number].tell.peer_closed = true;
+            self.connections[number].tell.add(Tell::PEER_CLOSED);
             self.tell(number);
         }
         match outcome.end {
@@ -220,9 +236,8 @@ impl Core {
             self.owing_remove(number);
         }
         let tell = &mut self.connections[number].tell;
-        tell.writable = false;
-        tell.wants_writable = false;
-        tell.closed = true;
+        tell.remove(Tell::WRITABLE | Tell::WANTS_WRITABLE);
+        tell.add(Tell::CLOSED);
         self.tell(number);
     }
 
@@ -231,43 +246,11 @@ impl Core {
     pub(super) fn leave_index(&mut self, number: u32) {
         let connection = &mut self.connections[number];
         let (hash, own) = (connection.hash, Value::new(Kind::Tcb, number));
-        let former = core::mem::replace(&mut connection.former, NONE);
-        let left = match former {
-            NONE => self.index.remove(hash, own),
-            bits => self.index.replace(hash, own, Value::from_bits(bits)),
+        let left = match connection.take_former() {
+            None => self.index.remove(hash, own),
+            Some(former) => self.index.replace(hash, own, former),
         };
         debug_assert!(left, "a live TCB was not in the index");
-    }
-
-    /// The new incarnation is open: the TIME-WAIT record of the former one ends.
-    fn forget_former(&mut self, number: u32) {
-        let former = core::mem::replace(&mut self.connections[number].former, NONE);
-        if former != NONE {
-            self.counters.time_wait_reused += 1;
-            self.release_time_wait(Value::from_bits(former));
-        }
-    }
-
-    /// Gives a TIME-WAIT record back to its store.
-    pub(super) fn release_time_wait(&mut self, value: Value) {
-        match value.kind() {
-            Kind::TimeWaitV4 => self.time_wait_v4.release(value.number()),
-            Kind::TimeWaitV6 => self.time_wait_v6.release(value.number()),
-            Kind::Tcb => debug_assert!(false, "a TCB is no TIME-WAIT record"),
-        }
-    }
-
-    /// A TIME-WAIT record is gone from its store, expired or evicted: the index forgets it, or the new incarnation that
-    /// kept it.
-    pub(super) fn unindex_time_wait(&mut self, hash: Hash, value: Value, tuple: &FourTuple) {
-        if self.index.remove(hash, value) {
-            return;
-        }
-        let holder = self.index.find(hash, |holder| self.is_record_of(holder, tuple));
-        debug_assert!(holder.is_some_and(|holder| holder.kind() == Kind::Tcb), "a TIME-WAIT record was in no index");
-        if let Some(holder) = holder.filter(|holder| holder.kind() == Kind::Tcb) {
-            self.connections[holder.number()].former = NONE;
-        }
     }
 
     /// Gives back what only a live TCB needs: its timer, its port, its unacknowledged octets.
@@ -275,129 +258,16 @@ impl Core {
         self.wheel.stop(&mut self.connections, number);
         let connection = &mut self.connections[number];
         self.sending.clear(&mut connection.to_send);
-        if connection.destination != NONE {
-            self.destinations.give_back(connection.destination, connection.tcb.tuple.local_port, now.tick());
-            connection.destination = NONE;
+        if connection.tcb.opened == Opened::Actively && connection.origin != NONE {
+            let destination = core::mem::replace(&mut connection.origin, NONE);
+            self.destinations.give_back(destination, connection.tcb.tuple.local_port, now.tick());
         }
-    }
-
-    /// Removes the connection from the list that it owes or waits in.
-    pub(super) fn owing_remove(&mut self, number: u32) {
-        if List::<Owing>::is_linked(&self.connections, number) {
-            let neighbor = self.connections[number].neighbor;
-            let list = if self.connections[number].waits_for_neighbor {
-                &mut self.waiting[neighbor.0 as usize]
-            } else {
-                &mut self.owing
-            };
-            list.remove(&mut self.connections, number);
-        }
-        self.connections[number].waits_for_neighbor = false;
     }
 
     /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
     pub(super) fn let_go(&mut self, number: u32) {
         self.neighbors.release(self.connections[number].neighbor);
         self.connections.remove(number);
-    }
-
-    /// The first connection on the list of what is owed goes to the list of its neighbour.
-    pub(super) fn wait_for_neighbor(&mut self, number: u32) {
-        self.owing.remove(&mut self.connections, number);
-        let connection = &mut self.connections[number];
-        connection.waits_for_neighbor = true;
-        let neighbor = connection.neighbor;
-        self.waiting[neighbor.0 as usize].push_back(&mut self.connections, number);
-        self.counters.neighbor_waits += 1;
-    }
-
-    /// The neighbour is known: whoever waited for it may send.
-    pub(super) fn wake_waiting(&mut self, neighbor: u32) {
-        while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
-            self.connections[number].waits_for_neighbor = false;
-            self.owing.push_back(&mut self.connections, number);
-        }
-    }
-
-    /// The neighbour does not answer: the connection ends; a half-open one without a word.
-    pub(super) fn fail_waiting(&mut self, number: u32, now: Now) {
-        let connection = &mut self.connections[number];
-        let half_open = connection.tcb.state == State::SynReceived && connection.tcb.opened == Opened::Passively;
-        let told_closed = connection.tell.told_closed;
-        let ended = connection.tcb.state == State::Closed;
-        connection.tcb.end(CloseReason::Unreachable);
-        if told_closed {
-            self.owing_remove(number);
-            self.let_go(number);
-        } else if ended {
-            // A remnant that owed a RST: only the application keeps it now.
-            self.owing_remove(number);
-        } else {
-            let end = if half_open { End::Listen } else { End::Closed(CloseReason::Unreachable) };
-            self.settle(number, &Outcome { end: Some(end), ..Outcome::default() }, now);
-        }
-    }
-
-    /// A compact record takes the TCB's place in the index, in place. Without room the connection is CLOSED at once.
-    fn enter_time_wait(&mut self, number: u32, now: Now) {
-        let cx = Context { now, settings: &self.settings, receive_room: false };
-        let record = TimeWait::of(&self.connections[number].tcb, &cx);
-        let keeps = self.settings.time_wait_policy != Policy::None;
-        let mut inserted = if keeps { self.insert_time_wait(&record, now) } else { None };
-        if keeps && inserted.is_none() && self.settings.time_wait_full == Full::EvictOldest {
-            self.evict_time_wait(&record);
-            inserted = self.insert_time_wait(&record, now);
-        }
-        let connection = &self.connections[number];
-        match inserted {
-            Some(value) => {
-                let replaced = self.index.replace(connection.hash, Value::new(Kind::Tcb, number), value);
-                debug_assert!(replaced, "a live TCB was not in the index");
-                self.counters.time_wait_created += 1;
-            }
-            None => {
-                self.leave_index(number);
-                self.counters.time_wait_skipped += 1;
-            }
-        }
-    }
-
-    fn insert_time_wait(&mut self, record: &TimeWait, now: Now) -> Option<Value> {
-        match record {
-            TimeWait::V4(record) => {
-                self.time_wait_v4.insert(*record, now.tick()).map(|number| Value::new(Kind::TimeWaitV4, number))
-            }
-            TimeWait::V6(record) => {
-                self.time_wait_v6.insert(*record, now.tick()).map(|number| Value::new(Kind::TimeWaitV6, number))
-            }
-        }
-    }
-
-    /// The oldest record of the same family makes room.
-    fn evict_time_wait(&mut self, newcomer: &TimeWait) {
-        let evicted = match newcomer {
-            TimeWait::V4(_) => self
-                .time_wait_v4
-                .evict_oldest()
-                .map(|(number, record)| (Value::new(Kind::TimeWaitV4, number), record.tuple())),
-            TimeWait::V6(_) => self
-                .time_wait_v6
-                .evict_oldest()
-                .map(|(number, record)| (Value::new(Kind::TimeWaitV6, number), record.tuple())),
-        };
-        if let Some((value, tuple)) = evicted {
-            self.counters.time_wait_evicted += 1;
-            self.unindex_time_wait(self.index.hash(&tuple), value, &tuple);
-        }
-    }
-
-    /// The numbers of a TIME-WAIT record.
-    pub(super) fn time_wait_numbers(&self, value: Value) -> Option<&Numbers> {
-        match value.kind() {
-            Kind::Tcb => None,
-            Kind::TimeWaitV4 => Some(&self.time_wait_v4[value.number()].numbers),
-            Kind::TimeWaitV6 => Some(&self.time_wait_v6[value.number()].numbers),
-        }
     }
 
     /// Whether the index entry `value` is the record of `tuple`.
@@ -408,20 +278,6 @@ impl Core {
             Kind::TimeWaitV4 => self.time_wait_v4[value.number()].tuple() == *tuple,
             Kind::TimeWaitV6 => self.time_wait_v6[value.number()].tuple() == *tuple,
         }
-    }
-
-    /// TIME-WAIT records of both families.
-    pub(super) fn time_wait_len(&self) -> u32 {
-        self.time_wait_v4.len() + self.time_wait_v6.len()
-    }
-
-    /// Whether one more connection could not be sure of its TIME-WAIT place (policy `refuse-open`).
-    pub(super) fn time_wait_is_full(&self, v4: bool) -> bool {
-        if self.settings.time_wait_full != Full::RefuseOpen || self.settings.time_wait_policy == Policy::None {
-            return false;
-        }
-        let used = if v4 { self.time_wait_v4.len() } else { self.time_wait_v6.len() };
-        used.saturating_add(self.connections.len()) >= self.limits.time_wait_max
     }
 
     /// The earliest deadline of any kind; a lower bound.
@@ -447,6 +303,14 @@ impl Core {
             tcbs[connection.tcb.state as usize] += 1;
         }
         StateCounts { tcbs, listeners: self.listeners.len(), time_wait: self.time_wait_len() }
+    }
+
+    /// Whether one more answer for no connection may leave now (T02).
+    pub(super) fn may_answer(&mut self, now: Now) -> bool {
+        let random = self.random.random();
+        let may = self.answer_bucket.take(&self.settings, now, random);
+        self.counters.rst_suppressed += u64::from(!may);
+        may
     }
 
     pub(super) fn count(&mut self, note: Note) {

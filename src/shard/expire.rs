@@ -43,18 +43,17 @@ fn unindex(core: &mut Core, value: Value, tuple: &FourTuple) {
     core.unindex_time_wait(core.index.hash(tuple), value, tuple);
 }
 
-/// Neighbours to ask for, and those that do not answer: whoever waits for one of them ends.
+/// Neighbours to ask for, and those that do not answer.
 pub(super) fn neighbors(core: &mut Core, burst: &mut Burst, now: Now) {
     let budget = burst.asks.capacity() - burst.asks.len();
-    let mut failed = None;
-    let asks = &mut burst.asks;
-    // One failure a turn: each may end many connections.
+    let Burst { asks, silent, .. } = burst;
     core.neighbors.poll(now.tick(), budget, |due| match due {
         Due::Ask { ip, .. } => asks.push(ip),
-        Due::Failed { id, .. } => failed = failed.or(Some(id)),
+        Due::Failed { id, .. } => silent.push(id),
     });
-    let Some(id) = failed else { return };
-    while let Some(number) = core.waiting[id.0 as usize].front() {
-        core.fail_waiting(number, now);
+    for id in silent.drain(..) {
+        while let Some(number) = core.waiting[id.0 as usize].front() {
+            core.fail_waiting(number, now);
+        }
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn find(core: &mut Core, arrival: &Arrival) -> Found {
     match value {
         Some(value) if value.kind() == Kind::Tcb => Found::Tcb(value.number()),
         Some(value) => Found::TimeWait(value),
-        None => match core.listeners.find(tuple.local, tuple.local_port) {
+        None => match core.listeners.find(tuple.local(), tuple.local_port) {
             Some(listener) => Found::Listener(listener),
             None => Found::Nobody,
         },

@@ -8,15 +8,19 @@ pub mod bill;
 mod burst;
 mod calls;
 mod connection;
+mod cookie;
 mod core;
 mod expire;
 mod find;
 mod open;
 mod parse;
+mod reassembly;
 mod respond;
 mod route;
 mod tell;
+mod time_wait;
 pub mod turn;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -28,19 +32,24 @@ pub use route::LocalAddress;
 use crate::api::Application;
 use crate::counters::{Counters, DropReason, Drops};
 use crate::flow::chunks::Chunks;
+use crate::four_tuple::FourTuple;
 use crate::limits::{self, BURST_MAX, Limits};
 use crate::link::Link;
 use crate::tcp::Settings;
 use crate::tcp::state::State;
+use crate::tcp::tcb::Opened;
 use crate::tick::{Now, Tick};
 use crate::wire;
 use crate::wire::ethernet::MacAddress;
+use ::core::cmp::Reverse;
 use ::core::fmt;
 use ::core::net::IpAddr;
 use ::core::ops::Range;
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use burst::Burst;
+use connection::Connection;
 use core::Core;
 
 /// What a shard is made from.
@@ -95,6 +104,8 @@ pub struct Secrets {
     pub random: u64,
     /// Key of the ports' random starts (RFC 6056).
     pub ports: (u64, u64),
+    /// Key of SYN cookies (B13).
+    pub cookies: (u64, u64),
 }
 
 impl Secrets {
@@ -109,6 +120,7 @@ impl Secrets {
             neighbors: random.random(),
             random: random.random(),
             ports: random.random(),
+            cookies: random.random(),
         }
     }
 }
@@ -181,6 +193,19 @@ pub struct StateCounts {
     pub time_wait: u32,
 }
 
+/// One connection in SYN-RECEIVED.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HalfOpen {
+    /// Its name.
+    pub tuple: FourTuple,
+    /// By a listener, or by a simultaneous open.
+    pub opened: Opened,
+    /// How often its SYN-ACK was sent again.
+    pub retries: u8,
+    /// When that happens next, or it ends, ms from now; `None` before the first was sent.
+    pub next_in_ms: Option<u32>,
+}
+
 impl StateCounts {
     /// Name and count of all eleven states.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u32)> {
@@ -250,6 +275,30 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Connections by state. Walks the TCBs: for reports, not for turns.
     pub fn states(&self) -> StateCounts {
         self.core.states()
+    }
+
+    /// The half-open connections, in no order that matters (B14). Walks the TCBs: for reports, not for turns.
+    pub fn half_open(&self, now: Now) -> impl Iterator<Item = HalfOpen> {
+        let half_open = |connection: &&Connection| connection.tcb.state == State::SynReceived;
+        self.core.connections.iter().map(|(_, connection)| connection).filter(half_open).map(move |connection| {
+            HalfOpen {
+                tuple: connection.tcb.tuple,
+                opened: connection.tcb.opened,
+                retries: connection.tcb.retries,
+                next_in_ms: connection.tcb.retransmit_at.tick().map(|deadline| now.tick().until(deadline)),
+            }
+        })
+    }
+
+    /// How many half-open connections each source has, most first (B14). Allocates: for reports, not for turns.
+    pub fn half_open_by_source(&self, now: Now) -> Vec<(IpAddr, u32)> {
+        let mut counts = BTreeMap::new();
+        for half_open in self.half_open(now) {
+            *counts.entry(half_open.tuple.remote()).or_insert(0u32) += 1;
+        }
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(_, count)| Reverse(*count));
+        counts
     }
 
     /// TCBs in use: half-open, open, and ended but not yet told. TIME-WAIT is not counted.

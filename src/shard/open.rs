@@ -1,5 +1,6 @@
 //! Passive and active opens: a record in the slab, an entry in the index, a next hop, a port.
 
+use super::burst::Arrival;
 use super::core::Core;
 use super::route::is_unicast;
 use crate::api::{ConnectError, ConnectOptions};
@@ -7,35 +8,28 @@ use crate::flow::index::Hash;
 use crate::flow::ports::{DestinationKey, DrawError, PortStatus};
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
-use crate::neighbor::NeighborId;
+use crate::neighbor::{Heard, NeighborId};
 use crate::tcp::Context;
 use crate::tcp::tcb::Tcb;
 use crate::tcp::time_wait::{self, Numbers};
-use crate::tick::Now;
-use crate::wire::tcp::Segment;
+use crate::tick::{Deadline, Now};
+use crate::wire::ethernet::MacAddress;
 use ::core::net::{IpAddr, SocketAddr};
 use rand::RngExt;
 
 impl Core {
     /// A SYN came to a listener: a half-open connection, if the limits have room. Full is counted, and the peer tries again
     /// (B10). `former` is the TIME-WAIT record that the SYN hit.
-    pub(super) fn open_passively(
-        &mut self,
-        listener: u32,
-        tuple: FourTuple,
-        hash: Hash,
-        syn: &Segment,
-        former: Option<(Value, Numbers)>,
-        now: Now,
-    ) {
+    pub(super) fn open_passively(&mut self, listener: u32, syn: &Arrival, former: Option<(Value, Numbers)>, now: Now) {
+        let Arrival { tuple, hash, .. } = *syn;
         let full = self.half_open >= self.limits.half_open_max || self.time_wait_is_full(tuple.is_v4());
-        let neighbor = if full { None } else { self.neighbor_towards(tuple.remote, now) };
+        let neighbor = if full { None } else { self.neighbor_towards(tuple.remote(), Some(syn.src_mac), now) };
         let Some(neighbor) = neighbor else {
             self.counters.syn_dropped_full += 1;
             return;
         };
         let cx = Context { now, settings: &self.settings, receive_room: false };
-        let mut tcb = Tcb::open_passively(tuple, syn, &cx);
+        let mut tcb = Tcb::open_passively(tuple, &syn.segment, &cx);
         if let Some((_, numbers)) = &former {
             let random = self.random.random();
             tcb.set_iss(time_wait::iss_beyond(numbers, tcb.iss, random));
@@ -44,7 +38,7 @@ impl Core {
             self.counters.syn_dropped_full += 1;
             return;
         };
-        self.connections[number].listener = listener;
+        self.connections[number].origin = listener;
         self.half_open += 1;
         self.counters.opens_passive += 1;
         self.schedule(number);
@@ -76,7 +70,7 @@ impl Core {
         match opened {
             Ok(number) => {
                 let connection = &mut self.connections[number];
-                connection.destination = destination;
+                connection.origin = destination;
                 connection.user = options.user;
                 let handle = connection.handle(number);
                 self.counters.opens_active += 1;
@@ -104,17 +98,17 @@ impl Core {
             tcb.set_iss(time_wait::iss_beyond(&numbers, tcb.iss, random));
             tcb.inherit_ts_recent(&numbers, now);
         }
-        tcb.linger_at = options.deadline.map(|deadline| {
+        if let Some(deadline) = options.deadline {
             let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32);
-            now.tick().plus(ticks)
-        });
-        let neighbor = self.neighbor_towards(tuple.remote, now).ok_or(ConnectError::NoRoute(tuple.remote))?;
+            tcb.linger_at = Deadline::at(now.tick().plus(ticks));
+        }
+        let neighbor = self.neighbor_towards(tuple.remote(), None, now).ok_or(ConnectError::NoRoute(tuple.remote()))?;
         self.admit(tcb, hash, neighbor, former).ok_or(ConnectError::TooManyConnections(self.connections.max()))
     }
 
     /// A slot and an index entry for a new TCB, in the place of the former incarnation's record where there is one. Without
     /// room the neighbour is given back.
-    fn admit(&mut self, tcb: Tcb, hash: Hash, neighbor: NeighborId, former: Option<Value>) -> Option<u32> {
+    pub(super) fn admit(&mut self, tcb: Tcb, hash: Hash, neighbor: NeighborId, former: Option<Value>) -> Option<u32> {
         let number = self.connections.insert();
         let admitted = number.filter(|&number| {
             let own = Value::new(Kind::Tcb, number);
@@ -133,16 +127,27 @@ impl Core {
                 connection.tcb = tcb;
                 connection.hash = hash;
                 connection.neighbor = neighbor;
-                connection.former = former.map_or(NONE, Value::to_bits);
+                connection.set_former(former);
             }
             None => self.neighbors.release(neighbor),
         }
         admitted
     }
 
-    fn neighbor_towards(&mut self, remote: IpAddr, now: Now) -> Option<NeighborId> {
+    /// The next hop towards `remote`. One that is not known yet is where `heard_from` says, as an ARP request would: every
+    /// shard so learns the neighbours of its own queue, whichever queue their answers arrive on.
+    pub(super) fn neighbor_towards(
+        &mut self,
+        remote: IpAddr,
+        heard_from: Option<MacAddress>,
+        now: Now,
+    ) -> Option<NeighborId> {
         let hop = self.routes.next_hop(remote)?;
-        self.neighbors.resolve(hop, now.tick()).ok()
+        let neighbor = self.neighbors.resolve(hop, now.tick()).ok()?;
+        if let Some(mac) = heard_from.filter(|_| self.neighbors.mac(neighbor).is_none()) {
+            self.learn(hop, mac, Heard::Request, now);
+        }
+        Some(neighbor)
     }
 
     /// The local address of an active open: the one asked for, or the one on the way (MUST-43, MUST-44).

@@ -3,9 +3,8 @@
 use super::burst::{Arrival, Burst, Control, Message};
 use super::core::Core;
 use crate::counters::DropReason;
-use crate::four_tuple::FourTuple;
 use crate::link::Link;
-use crate::wire::ethernet::MacAddress;
+use crate::wire::ethernet::{self, MacAddress};
 use crate::wire::{self, Expect, Parsed, TcpPacket, ndp};
 use ::core::net::IpAddr;
 
@@ -13,10 +12,11 @@ use ::core::net::IpAddr;
 pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core, expect: &Expect, place: u16) {
     let Some(frame) = &burst.frames[usize::from(place)] else { return };
     let bytes = link.bytes(frame);
-    match wire::parse(bytes, expect).and_then(|parsed| for_us(parsed, core)) {
+    match wire::parse(bytes, expect) {
+        Ok(parsed) if !is_for_us(&parsed, core) => drop_frame(burst, DropReason::NotOurAddress, bytes),
         Ok(Parsed::Tcp(packet)) => {
             core.counters.segments_received += 1;
-            burst.arrivals.push(arrival(&packet, place));
+            burst.arrivals.push(arrival(&packet, ethernet::source(bytes), place));
         }
         Ok(Parsed::Arp(packet)) => burst.controls.push(Control { frame: place, message: Message::Arp(packet) }),
         Ok(Parsed::Ndp(packet)) => burst.controls.push(Control { frame: place, message: Message::Ndp(packet) }),
@@ -28,29 +28,31 @@ pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core,
 }
 
 /// Only what is addressed to the stack goes on.
-fn for_us(parsed: Parsed, core: &Core) -> Result<Parsed, DropReason> {
-    let ours = match &parsed {
-        Parsed::Tcp(packet) => core.routes.is_own(packet.dst),
+#[inline]
+fn is_for_us(parsed: &Parsed, core: &Core) -> bool {
+    match parsed {
+        Parsed::Tcp(packet) => core.routes.is_own(packet.tuple.local()),
         Parsed::Echo(echo) => core.routes.is_own(echo.dst),
         Parsed::Arp(packet) => core.routes.is_own(IpAddr::V4(packet.target_ip)),
         Parsed::Ndp(ndp::Packet::Solicitation(solicitation)) => core.routes.is_own(IpAddr::V6(solicitation.target)),
         Parsed::Ndp(ndp::Packet::Advertisement(_)) | Parsed::IcmpError(_) => true,
-    };
-    if ours { Ok(parsed) } else { Err(DropReason::NotOurAddress) }
+    }
 }
 
-fn arrival(packet: &TcpPacket, place: u16) -> Arrival {
+#[inline]
+fn arrival(packet: &TcpPacket, src_mac: MacAddress, place: u16) -> Arrival {
     Arrival {
-        tuple: FourTuple::new(packet.dst, packet.dst_port, packet.src, packet.src_port),
+        tuple: packet.tuple,
         segment: packet.segment,
         frame: place,
-        src_mac: packet.src_mac,
+        src_mac,
         hash: Default::default(),
         hint: None,
         change_count: 0,
     }
 }
 
+#[cold]
 fn drop_frame(burst: &mut Burst, reason: DropReason, bytes: &[u8]) {
     if burst.drops.count(reason) && burst.first_drops.len() < DropReason::ALL.len() {
         let src_mac = bytes.get(6..12).and_then(|mac| mac.try_into().ok()).unwrap_or_default();

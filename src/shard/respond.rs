@@ -1,23 +1,26 @@
 //! Stage 7: what is owed becomes frames, each built once, straight into its place.
 
 use super::burst::{Burst, Reply};
+use super::connection::Tell;
 use super::core::Core;
 use super::tell::settle_consumed;
 use crate::flow::chunks::Chunks;
 use crate::four_tuple::FourTuple;
 use crate::link::{Frame, Link};
+use crate::tcp::cookie::SynAck;
 use crate::tcp::output::{self, Plan};
 use crate::tcp::{Answer, Context};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use crate::wire::tcp::{Flags, Options, SegmentOut};
-use crate::wire::{self, Expect, Path, arp, icmp, ndp};
+use crate::wire::{self, Expect, Path, arp, ethernet, icmp, ndp};
 use ::core::net::IpAddr;
 
 /// One stateless answer, in the frame that it answers. Without room to send it is dropped and counted.
 pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, expect: &Expect, reply: &Reply) {
     let place = match reply {
         Reply::Segment { frame, .. }
+        | Reply::SynAck { frame, .. }
         | Reply::Arp { frame, .. }
         | Reply::Advertisement { frame, .. }
         | Reply::Echo { frame, .. } => usize::from(*frame),
@@ -25,7 +28,8 @@ pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, 
     let Some(mut frame) = burst.frames[place].take() else { return };
     let bytes = link.bytes_mut(&mut frame);
     let len = match reply {
-        Reply::Segment { tuple, dst_mac, answer, .. } => emit_answer(core, bytes, tuple, *dst_mac, answer),
+        Reply::Segment { tuple, answer, .. } => emit_answer(core, bytes, tuple, answer),
+        Reply::SynAck { tuple, syn_ack, .. } => emit_syn_ack(core, bytes, tuple, syn_ack),
         Reply::Arp { request, .. } => arp::emit_reply(bytes, request, core.mac, core.vlan),
         Reply::Advertisement { solicitation, .. } => ndp::emit_advertisement(bytes, solicitation, core.mac, core.vlan),
         Reply::Echo { request, .. } => icmp::emit_reply(bytes, request, expect, TTL),
@@ -62,7 +66,7 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
     settle_consumed(core, receiving, number);
     let connection = &core.connections[number];
     let Some(dst_mac) = core.neighbors.mac(connection.neighbor) else {
-        core.wait_for_neighbor(number);
+        core.wait_for_neighbor(number, now);
         return true;
     };
     while core.connections[number].tcb.owes() {
@@ -71,13 +75,13 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
             return false;
         };
         let cx = Context { now, settings: &core.settings, receive_room: false };
-        match output::next(&mut core.connections[number].tcb, &cx) {
-            Some(plan) => send_plan(link, core, frame, number, dst_mac, &plan),
+        match &output::next(&mut core.connections[number].tcb, &cx) {
+            Some(plan) => send_plan(link, core, frame, number, dst_mac, plan),
             None => link.give_back(frame),
         }
     }
     core.owing.pop_front(&mut core.connections);
-    if core.connections[number].tell.told_closed {
+    if core.connections[number].tell.has(Tell::TOLD_CLOSED) {
         core.let_go(number);
     } else {
         core.arm(number);
@@ -104,13 +108,14 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
     let text = if plan.text_len == 0 {
         [&[][..], &[][..]]
     } else {
-        core.sending.slices(&mut connection.to_send, plan.text_offset, u32::from(plan.text_len))
+        core.sending.slices(&connection.to_send, plan.text_offset, u32::from(plan.text_len))
     };
     let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &segment, text);
     transmit(link, core, frame, len);
 }
 
 /// Frames from `take` always have room in the transmit queue.
+#[inline]
 fn transmit<L: Link>(link: &mut L, core: &mut Core, frame: Frame, len: usize) {
     match link.send(frame, len) {
         Ok(()) => {}
@@ -137,7 +142,9 @@ fn count(core: &mut Core, plan: &Plan) {
     }
 }
 
-fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, dst_mac: MacAddress, answer: &Answer) -> usize {
+/// A segment without a TCB, to whoever sent the frame that it is built in.
+fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer) -> usize {
+    let dst_mac = ethernet::source(bytes);
     let options = Options { timestamps: answer.timestamps, ..Options::default() };
     let segment = SegmentOut {
         src_port: tuple.local_port,
@@ -152,8 +159,31 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, dst_mac: MacAdd
     wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, [&[], &[]])
 }
 
+/// A SYN-ACK that leaves no state, to whoever sent the SYN in whose frame it is built.
+fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynAck) -> usize {
+    let dst_mac = ethernet::source(bytes);
+    let options = Options {
+        mss: syn_ack.mss,
+        window_scale: syn_ack.window_scale,
+        sack_permitted: syn_ack.sack_permitted,
+        timestamps: syn_ack.timestamps,
+        ..Options::default()
+    };
+    let segment = SegmentOut {
+        src_port: tuple.local_port,
+        dst_port: tuple.remote_port,
+        seq: syn_ack.iss,
+        ack: syn_ack.ack,
+        wnd: syn_ack.wnd,
+        up: 0,
+        flags: Flags::SYN | Flags::ACK,
+        options: &options,
+    };
+    wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, [&[], &[]])
+}
+
 fn path(tuple: &FourTuple, src_mac: MacAddress, dst_mac: MacAddress, vlan: Option<u16>) -> Path {
-    Path { src_mac, dst_mac, vlan, src: tuple.local, dst: tuple.remote, ttl: TTL, dscp_ecn: 0 }
+    Path { src_mac, dst_mac, vlan, addresses: tuple.addresses, ttl: TTL, dscp_ecn: 0 }
 }
 
 /// TTL and hop limit of what the stack sends. Origin: RFC 1700's recommended default.

@@ -3,6 +3,7 @@
 use super::ConfigError;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::ops::RangeInclusive;
 
 /// One own address with the length of its network's prefix.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,11 +14,12 @@ pub struct LocalAddress {
     pub prefix_len: u8,
 }
 
-/// The stack's addresses, sorted for look-up, and its gateways.
+/// The stack's addresses, as ranges for look-up, and its gateways.
 #[derive(Debug)]
 pub(super) struct Routes {
-    /// Sorted by address.
-    own: Vec<LocalAddress>,
+    /// Own addresses in rising order; those that follow one another are one range, so a block of them is one comparison.
+    own_v4: Vec<RangeInclusive<u32>>,
+    own_v6: Vec<RangeInclusive<u128>>,
     /// One per network, in the order given: the source of an active open that names none (MUST-44).
     networks: Vec<LocalAddress>,
     gateways: Vec<IpAddr>,
@@ -40,21 +42,30 @@ impl Routes {
                 networks.push(*own);
             }
         }
-        let mut own = addresses.to_vec();
-        own.sort_by_key(|own| own.address);
-        own.dedup_by_key(|own| own.address);
-        Ok(Routes { own, networks, gateways: gateways.to_vec() })
+        let mut own: Vec<IpAddr> = addresses.iter().map(|own| own.address).collect();
+        own.sort();
+        let (mut own_v4, mut own_v6) = (Vec::new(), Vec::new());
+        for address in own {
+            match address {
+                IpAddr::V4(v4) => add(&mut own_v4, v4.to_bits(), v4.to_bits().saturating_sub(1)),
+                IpAddr::V6(v6) => add(&mut own_v6, v6.to_bits(), v6.to_bits().saturating_sub(1)),
+            }
+        }
+        Ok(Routes { own_v4, own_v6, networks, gateways: gateways.to_vec() })
     }
 
     /// Whether the address is the stack's.
     #[inline]
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
-        self.own.binary_search_by_key(&address, |own| own.address).is_ok()
+        match address {
+            IpAddr::V4(v4) => is_within(&self.own_v4, v4.to_bits()),
+            IpAddr::V6(v6) => is_within(&self.own_v6, v6.to_bits()),
+        }
     }
 
     /// Whether the stack has an IPv6 address.
     pub(super) fn has_v6(&self) -> bool {
-        self.own.iter().any(|own| own.address.is_ipv6())
+        !self.own_v6.is_empty()
     }
 
     /// The neighbour to send to on the way to `remote`.
@@ -91,6 +102,28 @@ pub(super) fn is_unicast(address: IpAddr) -> bool {
     }
 }
 
+/// Adds an address to ranges that end before it or with it; `before` is the one before it.
+fn add<A: Copy + PartialOrd>(ranges: &mut Vec<RangeInclusive<A>>, address: A, before: A) {
+    match ranges.last_mut() {
+        Some(last) if *last.end() >= before => *last = *last.start()..=address,
+        Some(_) | None => ranges.push(address..=address),
+    }
+}
+
+#[inline]
+fn is_within<A: PartialOrd>(ranges: &[RangeInclusive<A>], address: A) -> bool {
+    match ranges {
+        [only] => only.contains(&address),
+        _ => is_within_any(ranges, address),
+    }
+}
+
+#[inline(never)]
+fn is_within_any<A: PartialOrd>(ranges: &[RangeInclusive<A>], address: A) -> bool {
+    let begun = ranges.partition_point(|range| *range.start() <= address);
+    ranges[..begun].last().is_some_and(|range| *range.end() >= address)
+}
+
 #[inline]
 fn contains(network: &LocalAddress, address: IpAddr) -> bool {
     match (network.address, address) {
@@ -124,6 +157,18 @@ mod tests {
         assert_eq!(hop("fd00::9").as_deref(), Some("fd00::9"));
         assert_eq!(hop("2001:db8::1"), None);
         assert_eq!(routes.source("192.0.2.1".parse().expect("an address")), Some("10.0.0.2".parse().expect("it")));
+    }
+
+    #[test]
+    fn own_addresses_are_those_given_and_no_others() {
+        let given = ["10.0.0.9", "10.0.0.1", "10.0.0.3", "10.0.0.2", "10.0.0.2", "fd00::1", "fd00::2", "fd00::4"];
+        let routes = Routes::new(&given.map(|text| own(text, 8)), &[]).expect("routes");
+        assert_eq!((routes.own_v4.len(), routes.own_v6.len(), routes.has_v6()), (2, 2, true));
+        for last in 0..=15 {
+            let is_own = |text: alloc::string::String| routes.is_own(text.parse().expect("an address"));
+            assert_eq!(is_own(alloc::format!("10.0.0.{last}")), matches!(last, 1..=3 | 9), "10.0.0.{last}");
+            assert_eq!(is_own(alloc::format!("fd00::{last:x}")), matches!(last, 1 | 2 | 4), "fd00::{last:x}");
+        }
     }
 
     #[test]

@@ -6,8 +6,9 @@
 
 use super::burst::Text;
 use super::calls::{Calls, Lent};
-use super::connection::Telling;
+use super::connection::{Tell, Telling};
 use super::core::Core;
+use super::reassembly;
 use crate::api::{Application, Event};
 use crate::flow::chunks::Chunks;
 use crate::flow::list::List;
@@ -27,9 +28,18 @@ pub(super) struct Teller<'a, A> {
 }
 
 impl<A: Application> Teller<'_, A> {
-    /// In-order text of one segment: `bytes` lie in its frame.
+    /// In-order text of one segment, and what came before it and follows it: `bytes` lie in its frame.
     pub(super) fn text(&mut self, text: &Text, bytes: &[u8]) {
-        let number = text.number;
+        self.lend(text.number, bytes);
+        if text.pieces > 0 {
+            reassembly::take(self.core, self.receiving, text.number, text.pieces);
+            self.core.connections[text.number].tell.add(Tell::READABLE);
+            self.core.tell(text.number);
+        }
+    }
+
+    /// Lends bytes that lie in a frame; what the application leaves is buffered.
+    fn lend(&mut self, number: u32, bytes: &[u8]) {
         self.opened(number);
         let connection = &mut self.core.connections[number];
         if connection.tcb.state == State::Closed && connection.tcb.reason == Some(CloseReason::Aborted) {
@@ -38,7 +48,7 @@ impl<A: Application> Teller<'_, A> {
         }
         if !connection.unread.is_empty() || self.budget == 0 {
             self.receiving.append_reserved(&mut connection.unread, bytes);
-            connection.tell.readable = true;
+            connection.tell.add(Tell::READABLE);
             self.core.tell(number);
             return;
         }
@@ -76,7 +86,7 @@ impl<A: Application> Teller<'_, A> {
         self.readable(number);
         let connection = &mut self.core.connections[number];
         let handle = connection.handle(number);
-        if core::mem::take(&mut connection.tell.writable) && connection.tcb.state.can_send() {
+        if connection.tell.take(Tell::WRITABLE) && connection.tcb.state.can_send() {
             self.event(None, Event::Writable { handle });
         }
         let connection = &mut self.core.connections[number];
@@ -84,11 +94,11 @@ impl<A: Application> Teller<'_, A> {
             // Bytes come before the end; it is told when they have been taken.
             return;
         }
-        if core::mem::take(&mut connection.tell.peer_closed) && connection.tcb.reason != Some(CloseReason::Aborted) {
+        if connection.tell.take(Tell::PEER_CLOSED) && connection.tcb.reason != Some(CloseReason::Aborted) {
             self.event(None, Event::PeerClosed { handle });
         }
         let connection = &mut self.core.connections[number];
-        if let (true, Some(reason)) = (core::mem::take(&mut connection.tell.closed), connection.tcb.reason) {
+        if let (true, Some(reason)) = (connection.tell.take(Tell::CLOSED), connection.tcb.reason) {
             self.event(None, Event::Closed { handle, reason });
             self.told_closed(number);
         }
@@ -97,12 +107,12 @@ impl<A: Application> Teller<'_, A> {
     /// Accepted or Connected, if it has not been told.
     fn opened(&mut self, number: u32) {
         let connection = &mut self.core.connections[number];
-        if !core::mem::take(&mut connection.tell.opened) {
+        if !connection.tell.take(Tell::OPENED) {
             return;
         }
         let handle = connection.handle(number);
         let event = match connection.tcb.opened {
-            Opened::Passively => Event::Accepted { handle, listener: ListenerId(connection.listener) },
+            Opened::Passively => Event::Accepted { handle, listener: ListenerId(connection.origin) },
             Opened::Actively => Event::Connected { handle },
         };
         self.event(None, event);
@@ -112,13 +122,13 @@ impl<A: Application> Teller<'_, A> {
     fn readable(&mut self, number: u32) {
         let connection = &mut self.core.connections[number];
         if connection.tcb.reason == Some(CloseReason::Aborted) {
-            connection.tell.readable = false;
+            connection.tell.remove(Tell::READABLE);
             self.receiving.clear(&mut connection.unread);
             connection.consumed_bytes = 0;
             return;
         }
         settle_consumed(self.core, self.receiving, number);
-        if !core::mem::take(&mut self.core.connections[number].tell.readable) {
+        if !self.core.connections[number].tell.take(Tell::READABLE) {
             return;
         }
         while self.budget > 0 {
@@ -139,7 +149,7 @@ impl<A: Application> Teller<'_, A> {
                 return;
             }
         }
-        self.core.connections[number].tell.readable = true;
+        self.core.connections[number].tell.add(Tell::READABLE);
         self.core.tell(number);
     }
 
@@ -154,10 +164,13 @@ impl<A: Application> Teller<'_, A> {
 
     /// The application has heard the last of the connection: it goes, unless it still owes the peer a RST.
     fn told_closed(&mut self, number: u32) {
+        reassembly::release(self.core, self.receiving, number);
         let connection = &mut self.core.connections[number];
         self.receiving.clear(&mut connection.unread);
         connection.consumed_bytes = 0;
-        connection.tell = super::connection::Tell { told_closed: true, ..Default::default() };
+        let waits = connection.tell.has(Tell::WAITS_FOR_NEIGHBOR);
+        connection.tell = Tell::TOLD_CLOSED;
+        connection.tell.add_if(Tell::WAITS_FOR_NEIGHBOR, waits);
         let told_again = List::<Telling>::is_linked(&self.core.connections, number);
         if told_again {
             self.core.telling.remove(&mut self.core.connections, number);
@@ -172,18 +185,22 @@ impl<A: Application> Teller<'_, A> {
 
 /// Takes out of the chain what the application consumed during an event that lent something else, and tells the end that
 /// waited for it.
+#[inline]
 pub(super) fn settle_consumed(core: &mut Core, receiving: &mut Chunks, number: u32) {
+    if core.connections[number].consumed_bytes > 0 {
+        take_out_consumed(core, receiving, number);
+    }
+}
+
+fn take_out_consumed(core: &mut Core, receiving: &mut Chunks, number: u32) {
     let connection = &mut core.connections[number];
     let consumed = core::mem::take(&mut connection.consumed_bytes);
-    if consumed == 0 {
-        return;
-    }
     receiving.consume(&mut connection.unread, consumed);
     if !connection.unread.is_empty() {
         // Only one chunk at a time can be seen from outside of Readable; the next is offered.
-        connection.tell.readable = true;
+        connection.tell.add(Tell::READABLE);
         core.tell(number);
-    } else if connection.tell.peer_closed || connection.tell.closed {
+    } else if connection.tell.has(Tell::PEER_CLOSED | Tell::CLOSED) {
         core.tell(number);
     }
 }

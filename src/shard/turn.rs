@@ -65,11 +65,16 @@ impl<L: Link, A: Application> Shard<L, A> {
             let control = burst.controls[at];
             arrive::control(core, burst, &control, now);
         }
-        for at in 0..burst.arrivals.len() {
-            let arrival = burst.arrivals[at];
-            let found = find::find(core, &arrival);
-            arrive::arrive(core, &mut self.receiving, burst, &arrival, found, now);
+        let arrivals = ::core::mem::take(&mut burst.arrivals);
+        for arrival in &arrivals {
+            let found = find::find(core, arrival);
+            let payload = match &burst.frames[usize::from(arrival.frame)] {
+                Some(frame) => arrival.segment.payload(self.link.bytes(frame)),
+                None => &[],
+            };
+            arrive::arrive(core, &mut self.receiving, burst, arrival, payload, found, now);
         }
+        burst.arrivals = arrivals;
     }
 
     /// Stage 5: deadlines of connections, TIME-WAIT and neighbours, each with a budget.

@@ -180,7 +180,7 @@ pub fn random_secrets() -> Result<Secrets, StackError> {
         Ok::<_, StackError>((word()?, word()?))
     };
     let (random, _) = draw()?;
-    Ok(Secrets { index: draw()?, isn: draw()?, neighbors: draw()?, ports: draw()?, random })
+    Ok(Secrets { index: draw()?, isn: draw()?, neighbors: draw()?, ports: draw()?, cookies: draw()?, random })
 }
 
 /// Shards that run. Dropped, it stops them at once; [`Running::drain`] and [`Running::join`] end it in order.

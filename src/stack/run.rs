@@ -95,6 +95,8 @@ struct ShardLoop<L, S> {
     turns_slow: u64,
     published_us: u64,
     warned_us: u64,
+    /// Frames larger than the link's have been warned about.
+    warned_oversized: bool,
     busy_us: u64,
     draining: bool,
 }
@@ -126,6 +128,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             turns_slow: 0,
             published_us: now_us,
             warned_us: 0,
+            warned_oversized: false,
             busy_us: now_us,
             draining: false,
         })
@@ -191,6 +194,10 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         if self.published.is_asked() {
             self.write_details();
         }
+        if !self.warned_oversized && self.shard.link().oversized() > 0 {
+            self.warned_oversized = true;
+            tracing::warn!(shard = self.number, "{OVERSIZED}");
+        }
         for (reason, sender) in self.shard.first_drops() {
             if let Some(advice) = advice(reason, sender) {
                 tracing::warn!(shard = self.number, "{advice}");
@@ -227,6 +234,10 @@ pub(super) fn advice(reason: DropReason, sender: MacAddress) -> Option<String> {
         _ => None,
     }
 }
+
+/// What to tell when the kernel could not put a frame into the UMEM.
+const OVERSIZED: &str = "the kernel dropped frames that are larger than a UMEM frame: a peer leaves segments to hardware that \
+    is not there; on that host run `ethtool -K PEER tso off gso off gro off` (PEER: its interface)";
 
 /// An application whose time is taken now and then.
 struct Timed<S> {

@@ -10,6 +10,11 @@ use std::time::Duration;
 pub trait WaitLink: Link {
     /// Sleeps until a frame is there or `timeout` has passed; may return early.
     fn wait(&self, timeout: Duration);
+
+    /// Frames that never came because they do not fit into one of the link's.
+    fn oversized(&self) -> u64 {
+        0
+    }
 }
 
 #[cfg(feature = "xdp")]
@@ -17,6 +22,11 @@ impl WaitLink for crate::link::xdp::XdpLink {
     fn wait(&self, timeout: Duration) {
         // Whether a frame is there shows in the next turn.
         let _ = crate::link::xdp::XdpLink::wait(self, timeout);
+    }
+
+    fn oversized(&self) -> u64 {
+        // The kernel counts what is too long for a UMEM frame together with what finds FILL empty.
+        self.statistics().map_or(0, |kernel| kernel.rx_dropped.saturating_sub(kernel.fill_ring_empty))
     }
 }
 
@@ -33,6 +43,10 @@ impl<L: WaitLink> WaitLink for Capture<L> {
     fn wait(&self, timeout: Duration) {
         self.inner().wait(timeout);
     }
+
+    fn oversized(&self) -> u64 {
+        self.inner().oversized()
+    }
 }
 
 impl<L: WaitLink> WaitLink for Faults<L> {
@@ -40,6 +54,10 @@ impl<L: WaitLink> WaitLink for Faults<L> {
         // Held frames become due by the clock alone, which the wrapped link does not know.
         let timeout = if self.next_due().is_some() { timeout.min(Duration::from_millis(1)) } else { timeout };
         self.inner().wait(timeout);
+    }
+
+    fn oversized(&self) -> u64 {
+        self.inner().oversized()
     }
 }
 

@@ -1,9 +1,10 @@
 //! RFC 9293 3.10.2 to 3.10.5: what the application asks of a connection.
 
 use super::state::State;
-use super::tcb::Tcb;
+use super::tcb::{Owed, Tcb};
 use super::{Context, output};
 use crate::limits::FIN_WAIT_2_MS;
+use crate::tick::Deadline;
 
 /// Why the state does not allow a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +33,7 @@ pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, R
 /// SEND, second half: `taken` octets are in the send buffer.
 pub fn sent(tcb: &mut Tcb, taken: usize) {
     tcb.send_queued_bytes += taken as u32;
-    tcb.owed.data = true;
+    tcb.owed.add(Owed::DATA);
 }
 
 /// RECEIVE: the application has taken `taken` octets; the window may open.
@@ -45,7 +46,7 @@ pub fn received(tcb: &mut Tcb, taken: u32, cx: &Context<'_>) {
     // Only a window that has become small is worth a segment of its own; the rest rides on ACKs.
     let small = tcb.rcv_wnd() < cx.settings.receive_buffer_bytes / 8;
     if small && free.saturating_sub(tcb.rcv_wnd()) >= output::window_step(tcb, cx) {
-        tcb.owed.window_update = true;
+        tcb.owed.add(Owed::WINDOW_UPDATE);
     }
 }
 
@@ -78,7 +79,7 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
             }
             tcb.app_closed = true;
             if tcb.state == State::FinWait2 {
-                tcb.linger_at = Some(cx.now.tick().plus(FIN_WAIT_2_MS));
+                tcb.linger_at = Deadline::at(cx.now.tick().plus(FIN_WAIT_2_MS));
             }
             return Ok(Closed::FinFollows);
         }
@@ -86,7 +87,7 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
     tcb.state = next;
     tcb.fin_queued = true;
     tcb.app_closed |= both;
-    tcb.owed.data = true;
+    tcb.owed.add(Owed::DATA);
     Ok(Closed::FinFollows)
 }
 

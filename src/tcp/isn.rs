@@ -5,29 +5,35 @@
 //! as it sent less than 250 kB/s.
 
 use crate::four_tuple::FourTuple;
+use crate::keyed_hash::WireHash;
 use crate::seq::Seq;
 use crate::tick::Now;
-use core::hash::Hasher;
-use siphasher::sip::SipHasher24;
 
-/// The ISS of a connection that opens now.
-pub fn iss(secret: (u64, u64), tuple: &FourTuple, now: Now) -> Seq {
+/// What a connection that opens now begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Start {
+    /// Its ISS.
+    pub iss: Seq,
+    /// See [`timestamp_offset`].
+    pub ts_offset: u32,
+}
+
+/// The ISS and the timestamp offset of a connection that opens now.
+pub fn start(secret: (u64, u64), tuple: &FourTuple, now: Now) -> Start {
+    let keyed = WireHash::new(secret).tuple(tuple);
     let clock = (now.us() / 4) as u32;
-    Seq(clock.wrapping_add(keyed(secret, tuple) as u32))
+    Start { iss: Seq(clock.wrapping_add(keyed as u32)), ts_offset: high_half(keyed) }
 }
 
 /// The offset of a 4-tuple's timestamp clock: TSval = clock in ms + offset. The same for each incarnation, so that TSval
 /// grows across them and a TIME-WAIT record can recompute it.
 pub fn timestamp_offset(secret: (u64, u64), tuple: &FourTuple) -> u32 {
-    (keyed(secret, tuple) >> 32) as u32
+    high_half(WireHash::new(secret).tuple(tuple))
 }
 
 /// One hash serves both: the ISN takes the low half, the offset the high half.
-fn keyed(secret: (u64, u64), tuple: &FourTuple) -> u64 {
-    let (bytes, used) = tuple.key_bytes();
-    let mut hasher = SipHasher24::new_with_keys(secret.0, secret.1);
-    hasher.write(&bytes[..used]);
-    hasher.finish()
+const fn high_half(keyed: u64) -> u32 {
+    (keyed >> 32) as u32
 }
 
 #[cfg(test)]
@@ -39,13 +45,21 @@ mod tests {
         FourTuple::new(Ipv4Addr::new(10, 0, 0, 1).into(), port, Ipv4Addr::new(10, 0, 0, 2).into(), 80)
     }
 
+    fn iss(secret: (u64, u64), tuple: &FourTuple, now: Now) -> Seq {
+        start(secret, tuple, now).iss
+    }
+
     #[test]
     fn b07_isn_moves_with_the_clock_and_differs_per_tuple_and_secret() {
         let at = Now::from_ms(1000);
         assert_eq!(iss((1, 2), &tuple(1), at.plus_ms(4)) - iss((1, 2), &tuple(1), at), 1000);
         assert_ne!(iss((1, 2), &tuple(1), at), iss((1, 2), &tuple(2), at));
         assert_ne!(iss((1, 2), &tuple(1), at), iss((1, 3), &tuple(1), at));
-        assert_eq!(timestamp_offset((1, 2), &tuple(1)), timestamp_offset((1, 2), &tuple(1)));
+        let offset = timestamp_offset((1, 2), &tuple(1));
+        assert_eq!(
+            (start((1, 2), &tuple(1), at).ts_offset, start((1, 2), &tuple(1), at.plus_ms(4)).ts_offset),
+            (offset, offset)
+        );
     }
 
     #[test]

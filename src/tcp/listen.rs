@@ -3,7 +3,7 @@
 use super::closed::reset_of;
 use super::isn;
 use super::state::State;
-use super::tcb::{Opened, Tcb};
+use super::tcb::{Opened, Owed, Tcb};
 use super::{Answer, Context, options};
 use crate::four_tuple::FourTuple;
 use crate::wire::tcp::Segment;
@@ -41,7 +41,7 @@ impl Tcb {
     /// The half-open TCB that a SYN makes: SYN-RECEIVED, owing its SYN-ACK. Text and FIN on the SYN are not taken and
     /// not acknowledged (B02): the peer sends them again.
     pub fn open_passively(tuple: FourTuple, syn: &Segment, cx: &Context<'_>) -> Tcb {
-        let iss = isn::iss(cx.settings.isn_secret, &tuple, cx.now);
+        let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, &tuple, cx.now);
         let mut tcb = Tcb {
             tuple,
             state: State::SynReceived,
@@ -50,19 +50,18 @@ impl Tcb {
             snd_nxt: iss,
             snd_resume: iss,
             iss,
-            irs: syn.seq,
             rcv_nxt: syn.seq + 1,
             rcv_edge: syn.seq + 1,
             snd_wnd: u32::from(syn.wnd),
             snd_wnd_max: u32::from(syn.wnd),
             snd_wl1: syn.seq,
             snd_wl2: iss,
-            ts_offset: isn::timestamp_offset(cx.settings.isn_secret, &tuple),
+            ts_offset,
             last_ack_sent: syn.seq + 1,
             ..Tcb::default()
         };
         options::agree(&mut tcb, syn, cx);
-        tcb.owed.syn = true;
+        tcb.owed.add(Owed::SYN);
         tcb
     }
 }

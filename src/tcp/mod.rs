@@ -10,11 +10,14 @@
 //! | 3.8.1 retransmission time-out (RFC 6298) | [`rto`] |
 //! | 3.8.2 congestion control (RFC 5681, 6582) | [`congestion`] |
 //! | 3.8.6 windows, what may be sent now | [`output`] |
+//! | RFC 4987 3.6 SYN cookies | [`cookie`] |
+//! | RFC 5961 7, limits of answers | [`rate`] |
 //! | 3.10.1 to 3.10.6 calls | [`calls`] |
 //! | 3.10.7.1 segment arrives, CLOSED | [`closed`] |
 //! | 3.10.7.2 segment arrives, LISTEN | [`listen`] |
 //! | 3.10.7.3 segment arrives, SYN-SENT | [`syn_sent`] |
 //! | 3.10.7.4 segment arrives, other states | [`synchronized`] |
+//! | 3.10.7.4, SHLD-31 text and FIN out of order | [`reassembly`] |
 //! | 3.10.8 timeouts | [`timeouts`] |
 //!
 //! A function changes its record, notes what is owed in it, and says the rest in an [`Outcome`]. It sends nothing,
@@ -23,10 +26,13 @@
 pub mod calls;
 pub mod closed;
 pub mod congestion;
+pub mod cookie;
 pub mod isn;
 pub mod listen;
 pub mod options;
 pub mod output;
+pub mod rate;
+pub mod reassembly;
 pub mod rto;
 pub mod state;
 pub mod syn_sent;
@@ -77,6 +83,12 @@ pub struct Settings {
     pub time_wait_delay_ms: u32,
     /// What happens when the TIME-WAIT store is full (B46).
     pub time_wait_full: time_wait::Full,
+    /// When SYNs are answered by cookies (B13).
+    pub syn_cookies: cookie::SynCookies,
+    /// RSTs and TIME-WAIT ACKs that belong to no connection, per second and shard (T02).
+    pub answers_per_second: u32,
+    /// How many of them may leave at once.
+    pub answers_burst: u32,
     /// Secret of the ISN and of the timestamp offset (RFC 6528, RFC 7323 5.4).
     pub isn_secret: (u64, u64),
 }
@@ -94,6 +106,9 @@ impl Default for Settings {
             time_wait_policy: time_wait::Policy::default(),
             time_wait_delay_ms: crate::limits::TIME_WAIT_DELAY_MS,
             time_wait_full: time_wait::Full::default(),
+            syn_cookies: cookie::SynCookies::default(),
+            answers_per_second: crate::limits::ANSWERS_PER_SECOND,
+            answers_burst: crate::limits::ANSWERS_BURST,
             isn_secret: (0, 0),
         }
     }
@@ -114,6 +129,8 @@ pub struct Outcome {
     pub end: Option<End>,
     /// A segment to answer with that needs no TCB.
     pub answer: Option<Answer>,
+    /// The segment called for an ACK that the connection's limit holds back.
+    pub challenge_suppressed: bool,
     /// What else to count.
     pub note: Option<Note>,
 }

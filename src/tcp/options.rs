@@ -3,9 +3,9 @@
 use super::state::State;
 use super::tcb::{Agreed, Tcb};
 use super::{Context, Settings};
-use crate::limits::{MSS_DEFAULT_V4, MSS_DEFAULT_V6, MSS_MIN};
+use crate::limits::{CHUNK_BYTES, MSS_DEFAULT_V4, MSS_DEFAULT_V6, MSS_MIN};
 use crate::seq::Seq;
-use crate::tick::Tick;
+use crate::tick::{CoarseTick, Tick};
 use crate::wire::tcp::{Options, Segment, Timestamps};
 
 /// The options of our SYN or SYN-ACK. A SYN-ACK repeats only what the SYN offered (RFC 7323 2.5, 3.2).
@@ -44,17 +44,14 @@ pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
     let v4 = tcb.tuple.is_v4();
     let default = if v4 { MSS_DEFAULT_V4 } else { MSS_DEFAULT_V6 };
     tcb.mss = offered.mss.unwrap_or(default).max(MSS_MIN).min(own_mss(cx.settings, v4));
-    let window_scale = offered.window_scale.filter(|_| cx.settings.window_scale);
-    tcb.agreed = Agreed {
-        timestamps: offered.timestamps.is_some() && cx.settings.timestamps,
-        sack: false,
-        window_scale: window_scale.is_some(),
-        snd_shift: window_scale.unwrap_or(0).min(WINDOW_SHIFT_MAX),
-        rcv_shift: if window_scale.is_some() { receive_shift(cx.settings) } else { 0 },
-    };
+    tcb.agreed = Agreed::default();
+    tcb.agreed.timestamps = offered.timestamps.is_some() && cx.settings.timestamps;
+    if let Some(shift) = offered.window_scale.filter(|_| cx.settings.window_scale) {
+        tcb.agreed = tcb.agreed.scaled(shift.min(WINDOW_SHIFT_MAX), receive_shift(cx.settings));
+    }
     if let (true, Some(timestamps)) = (tcb.agreed.timestamps, offered.timestamps) {
         tcb.ts_recent = timestamps.val;
-        tcb.ts_recent_at = cx.now.tick();
+        tcb.ts_recent_at = CoarseTick::of(cx.now.tick());
     }
 }
 
@@ -62,6 +59,8 @@ pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
 pub const fn own_mss(settings: &Settings, v4: bool) -> u16 {
     let headers = if v4 { 40 } else { 60 };
     let mss = settings.mtu.saturating_sub(headers);
+    // More than a chunk would not be taken from one segment.
+    let mss = if mss as usize > CHUNK_BYTES { CHUNK_BYTES as u16 } else { mss };
     if mss < MSS_MIN { MSS_MIN } else { mss }
 }
 
@@ -82,7 +81,7 @@ pub fn paws_refuses(tcb: &Tcb, seg: &Segment, now: Tick) -> bool {
     match seg.options.timestamps {
         None => true,
         Some(timestamps) => {
-            Seq(timestamps.val).lt(Seq(tcb.ts_recent)) && now.since(tcb.ts_recent_at) < TS_RECENT_VALID_TICKS
+            Seq(timestamps.val).lt(Seq(tcb.ts_recent)) && tcb.ts_recent_at.days_until(now) < TS_RECENT_VALID_DAYS
         }
     }
 }
@@ -93,15 +92,15 @@ pub fn update_ts_recent(tcb: &mut Tcb, seg: &Segment, now: Tick) {
     let Some(timestamps) = seg.options.timestamps.filter(|_| tcb.agreed.timestamps) else { return };
     if Seq(timestamps.val).ge(Seq(tcb.ts_recent)) && seg.seq.le(tcb.last_ack_sent) {
         tcb.ts_recent = timestamps.val;
-        tcb.ts_recent_at = now;
+        tcb.ts_recent_at = CoarseTick::of(now);
     }
 }
 
 /// Largest window shift. Origin: RFC 7323 2.3; beyond it the window could not be told from the sequence space.
 const WINDOW_SHIFT_MAX: u8 = 14;
 
-/// How long TS.Recent stays valid, ticks. Origin: RFC 7323 5.5, 24 days.
-const TS_RECENT_VALID_TICKS: u32 = 24 * 24 * 3600 * Tick::PER_SECOND;
+/// How long TS.Recent stays valid, days. Origin: RFC 7323 5.5.
+const TS_RECENT_VALID_DAYS: u32 = 24;
 
 #[cfg(test)]
 mod tests {
@@ -117,6 +116,7 @@ mod tests {
     fn must_67_mss_follows_the_mtu() {
         let settings = Settings { mtu: 1500, ..Settings::default() };
         assert_eq!((own_mss(&settings, true), own_mss(&settings, false)), (1460, 1440));
+        assert_eq!(own_mss(&Settings { mtu: 9000, ..settings }, true), 2048);
         assert_eq!(own_mss(&Settings { mtu: 0, ..settings }, true), MSS_MIN);
     }
 }

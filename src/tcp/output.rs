@@ -4,11 +4,11 @@
 
 use super::options;
 use super::state::State;
-use super::tcb::Tcb;
+use super::tcb::{Owed, Tcb, Timed};
 use super::{Answer, Context};
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
-use crate::tick::Tick;
+use crate::tick::{Deadline, Tick};
 use crate::wire::tcp::{Flags, Options};
 
 /// One segment to build.
@@ -39,7 +39,8 @@ pub fn next(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
         State::SynSent => syn(tcb, cx, Flags::SYN),
         State::SynReceived => syn(tcb, cx, Flags::SYN | Flags::ACK).or_else(|| pure_ack(tcb, cx)),
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
-            resend_first(tcb, cx)
+            duplicate_ack(tcb, cx)
+                .or_else(|| resend_first(tcb, cx))
                 .or_else(|| probe(tcb, cx))
                 .or_else(|| text_or_fin(tcb, cx))
                 .or_else(|| pure_ack(tcb, cx))
@@ -80,13 +81,14 @@ pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
         tcb.snd_resume = tcb.snd_una;
     }
     if tcb.snd_wnd != window_before {
-        tcb.owed.data |= has_unsent(tcb);
+        let unsent = has_unsent(tcb);
+        tcb.owed.add_if(Owed::DATA, unsent);
     }
 }
 
 /// The RST of an ABORT.
 fn reset(tcb: &mut Tcb) -> Option<Plan> {
-    core::mem::take(&mut tcb.owed.reset).then(|| Plan {
+    tcb.owed.take(Owed::RESET).then(|| Plan {
         seq: tcb.snd_nxt,
         ack: tcb.rcv_nxt,
         flags: Flags::RST | Flags::ACK,
@@ -100,15 +102,15 @@ fn reset(tcb: &mut Tcb) -> Option<Plan> {
 
 /// Our SYN or SYN-ACK, first or again.
 fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
-    if !tcb.owed.syn {
+    if !tcb.owed.has(Owed::SYN) {
         return None;
     }
-    tcb.owed.syn = false;
+    tcb.owed.remove(Owed::SYN);
     let again = tcb.snd_nxt != tcb.iss;
     // A window on a SYN is never scaled (RFC 7323 2.2).
     let wnd = cx.settings.receive_buffer_bytes.min(65_535) as u16;
     if flags.ack() {
-        tcb.owed.ack_now = false;
+        tcb.owed.remove(Owed::ACK_NOW);
         tcb.rcv_edge = tcb.rcv_edge.max(tcb.rcv_nxt + u32::from(wnd));
         tcb.last_ack_sent = tcb.rcv_nxt;
     }
@@ -124,14 +126,14 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
     };
     tcb.snd_nxt = tcb.iss + 1;
     tcb.snd_resume = tcb.snd_nxt;
-    tcb.timed = (!again).then(|| (tcb.snd_nxt, cx.now.tick()));
-    tcb.retransmit_at = Some(cx.now.tick().plus(tcb.rto.current_ms()));
+    tcb.timed = if again { Timed::NONE } else { Timed::segment(tcb.snd_nxt, cx.now.tick()) };
+    tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
     Some(plan)
 }
 
 /// The first unacknowledged segment, for fast retransmit and partial acknowledgments (RFC 6582).
 fn resend_first(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
-    if !core::mem::take(&mut tcb.owed.resend_first) || tcb.flight() == 0 {
+    if !tcb.owed.take(Owed::RESEND_FIRST) || tcb.flight() == 0 {
         return None;
     }
     let len = tcb.send_queued_bytes.min(segment_room(tcb));
@@ -140,7 +142,7 @@ fn resend_first(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
 
 /// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1).
 fn probe(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
-    if !core::mem::take(&mut tcb.owed.probe) || !has_unsent(tcb) {
+    if !tcb.owed.take(Owed::PROBE) || !has_unsent(tcb) {
         return None;
     }
     let len = tcb.send_queued_bytes.min(tcb.snd_wnd.max(1)).min(segment_room(tcb));
@@ -148,23 +150,24 @@ fn probe(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
 }
 
 /// The next octets of the send buffer that windows and algorithms allow, with the FIN behind the last.
+#[inline]
 fn text_or_fin(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
-    if !tcb.owed.data {
+    if !tcb.owed.has(Owed::DATA) {
         return None;
     }
     let unsent = tcb.send_end() - tcb.snd_resume.max(tcb.snd_una);
     if tcb.snd_resume.gt(tcb.send_end()) || (unsent == 0 && !tcb.fin_queued) {
-        tcb.owed.data = false;
+        tcb.owed.remove(Owed::DATA);
         return None;
     }
     let in_flight = tcb.snd_resume - tcb.snd_una;
     let window = tcb.snd_wnd.min(tcb.congestion.cwnd).saturating_sub(in_flight);
     let len = unsent.min(segment_room(tcb)).min(window);
     if !may_send(tcb, unsent, len, in_flight) {
-        tcb.owed.data = false;
-        if in_flight == 0 && tcb.retransmit_at.is_none() {
+        tcb.owed.remove(Owed::DATA);
+        if in_flight == 0 && !tcb.retransmit_at.is_set() {
             // Nothing is on its way that could open the window: the persist timer runs (SHLD-29).
-            tcb.retransmit_at = Some(cx.now.tick().plus(tcb.rto.current_ms()));
+            tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
         }
         return None;
     }
@@ -186,12 +189,18 @@ fn may_send(tcb: &Tcb, unsent: u32, len: u32, in_flight: u32) -> bool {
             || (again && in_flight == 0))
 }
 
+/// A duplicate ACK for a segment out of order. It goes before text, for one that carries text starts no fast retransmit
+/// (RFC 5681 2).
+fn duplicate_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
+    if tcb.owed.duplicate_acks > 0 { pure_ack(tcb, cx) } else { None }
+}
+
 /// An ACK that nothing else carries (SHLD-18, SHLD-19, MUST-58).
 fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
-    let due = tcb.owed.ack_now || tcb.owed.window_update || tcb.owed.duplicate_acks > 0;
+    let due = tcb.owed.has(Owed::ACK_NOW | Owed::WINDOW_UPDATE) || tcb.owed.duplicate_acks > 0;
     if !due {
-        if tcb.owed.ack && tcb.delayed_ack_at.is_none() {
-            tcb.delayed_ack_at = Some(cx.now.tick().plus(DELAYED_ACK_TICKS));
+        if tcb.owed.has(Owed::ACK) && !tcb.delayed_ack_at.is_set() {
+            tcb.delayed_ack_at = Deadline::at(cx.now.tick().plus(DELAYED_ACK_TICKS));
         }
         return None;
     }
@@ -202,6 +211,7 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
 }
 
 /// Octets `len` from `seq` on, with the FIN if it is next, as a segment; the record takes note.
+#[inline]
 fn segment(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
     let end = seq + len;
     let with_fin = tcb.fin_queued && end == tcb.send_end();
@@ -217,30 +227,30 @@ fn segment(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
     let plan = Plan { again, ..plan_from(tcb, cx, seq, seq - tcb.send_start(), len, flags) };
     let end = end + u32::from(with_fin);
     if again {
-        tcb.timed = None;
-    } else if tcb.timed.is_none() {
-        tcb.timed = Some((end, cx.now.tick()));
+        tcb.timed = Timed::NONE;
+    } else if !tcb.timed.is_on() {
+        tcb.timed = Timed::segment(end, cx.now.tick());
     }
     if seq.le(tcb.snd_resume) {
         tcb.snd_resume = tcb.snd_resume.max(end);
     }
     tcb.snd_nxt = tcb.snd_nxt.max(end);
-    if tcb.retransmit_at.is_none() {
-        tcb.retransmit_at = Some(cx.now.tick().plus(tcb.rto.current_ms()));
+    if !tcb.retransmit_at.is_set() {
+        tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
     }
-    tcb.owed.data = has_unsent(tcb);
+    let unsent = has_unsent(tcb);
+    tcb.owed.set(Owed::DATA, unsent);
     plan
 }
 
 /// A segment with everything that any segment settles: window, ACK, timestamps.
+#[inline]
 fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u32, flags: Flags) -> Plan {
     let wnd = offer_window(tcb, cx);
-    tcb.owed.ack = false;
-    tcb.owed.ack_now = false;
+    tcb.owed.remove(Owed::ACK | Owed::ACK_NOW | Owed::WINDOW_UPDATE);
     tcb.full_segments_unacked = 0;
     tcb.owed.duplicate_acks = 0;
-    tcb.owed.window_update = false;
-    tcb.delayed_ack_at = None;
+    tcb.delayed_ack_at = Deadline::NONE;
     tcb.last_ack_sent = tcb.rcv_nxt;
     Plan {
         seq,
@@ -255,13 +265,14 @@ fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u
 }
 
 /// The window field: the right edge moves only forward (SHLD-14) and by steps worth sending (MUST-39).
+#[inline]
 fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
     let free = cx.settings.receive_buffer_bytes.saturating_sub(tcb.unread_bytes);
     let edge = tcb.rcv_nxt + free;
     if edge.gt(tcb.rcv_edge) && edge - tcb.rcv_edge >= window_step(tcb, cx) {
         tcb.rcv_edge = edge;
     }
-    let shift = tcb.agreed.rcv_shift;
+    let shift = tcb.agreed.rcv_shift();
     let field = (tcb.rcv_wnd() >> shift).min(65_535);
     // Without enough scale the field bounds the edge: what was never offered is not in the window.
     field as u16

@@ -3,9 +3,10 @@
 use super::closed::reset_of;
 use super::congestion::Congestion;
 use super::state::{CloseReason, State};
-use super::tcb::Tcb;
+use super::tcb::{Owed, Tcb};
 use super::{Context, End, Note, Outcome, options};
 use crate::seq::Seq;
+use crate::tick::Deadline;
 use crate::wire::tcp::{Segment, Timestamps};
 use core::ops::ControlFlow::{self, Break, Continue};
 
@@ -41,7 +42,7 @@ fn first_check_ack(tcb: &Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<(
 /// B45: an answer that the former incarnation's timestamps prove old is dropped; the SYN is sent again.
 fn check_inherited_timestamp(tcb: &Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
     let older = |timestamps: Timestamps| Seq(timestamps.val).lt(Seq(tcb.ts_recent));
-    if tcb.inherits_ts_recent && !seg.flags.rst() && seg.options.timestamps.is_none_or(older) {
+    if tcb.inherits_ts_recent() && !seg.flags.rst() && seg.options.timestamps.is_none_or(older) {
         out.note = Some(Note::Paws);
         return Break(());
     }
@@ -71,7 +72,6 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
         return Break(());
     }
     let syn_was_lost = tcb.retries > 0;
-    tcb.irs = seg.seq;
     tcb.rcv_nxt = seg.seq + 1;
     tcb.rcv_edge = tcb.rcv_nxt;
     tcb.last_ack_sent = tcb.rcv_nxt;
@@ -81,23 +81,23 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     tcb.snd_wnd_max = tcb.snd_wnd;
     tcb.snd_wl1 = seg.seq;
     tcb.snd_wl2 = seg.ack;
-    tcb.linger_at = None;
+    tcb.linger_at = Deadline::NONE;
     if !seg.flags.ack() {
         // Simultaneous open (MUST-10): our SYN again, now with an ACK.
         tcb.state = State::SynReceived;
-        tcb.owed.syn = true;
+        tcb.owed.add(Owed::SYN);
         return Break(());
     }
     super::synchronized::measure_round_trip(tcb, seg, cx);
     tcb.snd_una = seg.ack;
     tcb.snd_resume = tcb.snd_nxt;
     tcb.state = State::Established;
-    tcb.retransmit_at = None;
+    tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
     tcb.rto.progressed();
     tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost, tcb.snd_una);
-    tcb.owed.syn = false;
-    tcb.owed.ack_now = true;
+    tcb.owed.remove(Owed::SYN);
+    tcb.owed.add(Owed::ACK_NOW);
     out.established = true;
     Break(())
 }

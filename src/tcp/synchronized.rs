@@ -6,10 +6,11 @@
 use super::closed::reset_of;
 use super::congestion::Congestion;
 use super::state::{CloseReason, State};
-use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Tcb};
+use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Owed, Tcb, Timed};
 use super::{Answer, Context, End, Note, Outcome, options, output};
-use crate::limits::FIN_WAIT_2_MS;
+use crate::limits::{CHUNK_BYTES, FIN_WAIT_2_MS};
 use crate::seq::Seq;
+use crate::tick::Deadline;
 use crate::wire::tcp::{Flags, Segment};
 use core::ops::ControlFlow::{self, Break, Continue};
 
@@ -23,9 +24,9 @@ pub fn arrives(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> Outcome {
 
 fn eight_checks(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     first_check_sequence(tcb, seg, cx, out)?;
-    second_check_rst(tcb, seg, out)?;
+    second_check_rst(tcb, seg, cx, out)?;
     third_check_security();
-    fourth_check_syn(tcb, seg, out)?;
+    fourth_check_syn(tcb, seg, cx, out)?;
     fifth_check_ack(tcb, seg, cx, out)?;
     sixth_check_urg();
     seventh_process_text(tcb, seg, cx, out)?;
@@ -37,7 +38,9 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     let now = cx.now.tick();
     if options::paws_refuses(tcb, seg, now) {
         out.note = Some(Note::Paws);
-        tcb.owed.ack_now |= seg.options.timestamps.is_some();
+        if seg.options.timestamps.is_some() {
+            answer_unacceptable(tcb, seg, cx, out);
+        }
         return Break(());
     }
     if is_acceptable(tcb, seg) || is_crossed_syn_ack(tcb, seg) {
@@ -48,13 +51,37 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     if seg.flags.rst() {
         return Break(());
     }
-    if tcb.state == State::SynReceived && seg.flags.syn() && seg.seq == tcb.irs {
+    if tcb.state == State::SynReceived && seg.flags.syn() && seg.seq == tcb.irs() {
         // The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
-        tcb.owed.syn = true;
-    } else {
-        tcb.owed.ack_now = true;
+        let may = tcb.owed.has(Owed::SYN) || tcb.may_challenge(cx);
+        tcb.owed.add_if(Owed::SYN, may);
+        out.challenge_suppressed = !may;
+    } else if !tcb.is_half_open_passively() {
+        // T25: one that an old SYN made and the peer's TIME-WAIT would acknowledge each other until it times out; the SYN-ACK
+        // that the timer repeats says all there is to say.
+        answer_unacceptable(tcb, seg, cx, out);
     }
     Break(())
+}
+
+/// An ACK for a segment that is unacceptable by its numbers. Text and FIN are always answered: their sender waits for an
+/// acknowledgment that may have been lost, and an answer without text cannot bring the next. What is empty, or a SYN, has a
+/// limit, so that two stacks never duel (T25).
+fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
+    let acknowledges_text = !seg.is_empty() && !seg.flags.syn();
+    let may = acknowledges_text || tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx);
+    tcb.owed.add_if(Owed::ACK_NOW, may);
+    out.challenge_suppressed = !may;
+}
+
+/// RFC 5961's challenge ACK, as often as this connection may send one (T08).
+fn challenge(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
+    if tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx) {
+        out.note = Some(Note::ChallengeAck);
+        tcb.owed.add(Owed::ACK_NOW);
+    } else {
+        out.challenge_suppressed = true;
+    }
 }
 
 /// RFC 9293 3.4 table 6. With a closed window a segment at RCV.NXT still counts for its ACK and RST (MUST-66).
@@ -72,17 +99,16 @@ fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
 /// ACK is new.
 fn is_crossed_syn_ack(tcb: &Tcb, seg: &Segment) -> bool {
     let crossed = tcb.state == State::SynReceived && tcb.opened == Opened::Actively;
-    crossed && seg.flags.has(Flags::SYN | Flags::ACK) && seg.seq == tcb.irs
+    crossed && seg.flags.has(Flags::SYN | Flags::ACK) && seg.seq == tcb.irs()
 }
 
 /// RFC 5961 3.2 (T05): only a RST at exactly RCV.NXT counts; in the window it gets a challenge ACK.
-fn second_check_rst(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
+fn second_check_rst(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if !seg.flags.rst() {
         return Continue(());
     }
     if seg.seq != tcb.rcv_nxt {
-        out.note = Some(Note::ChallengeAck);
-        tcb.owed.ack_now = true;
+        challenge(tcb, cx, out);
         return Break(());
     }
     out.note = Some(Note::RstAccepted);
@@ -103,7 +129,7 @@ fn second_check_rst(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlF
 fn third_check_security() {}
 
 /// RFC 5961 4.2 (T06): a SYN in a synchronized state gets a challenge ACK; a half-open passive one returns to LISTEN.
-fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
+fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if !seg.flags.syn() {
         return Continue(());
     }
@@ -112,8 +138,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlF
     } else if is_crossed_syn_ack(tcb, seg) {
         return Continue(());
     } else {
-        out.note = Some(Note::ChallengeAck);
-        tcb.owed.ack_now = true;
+        challenge(tcb, cx, out);
     }
     Break(())
 }
@@ -164,10 +189,10 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     tcb.snd_una = seg.ack;
     tcb.snd_resume = tcb.snd_nxt;
     tcb.state = State::Established;
-    tcb.retransmit_at = None;
+    tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
     tcb.rto.progressed();
-    tcb.owed.syn = false;
+    tcb.owed.remove(Owed::SYN);
     tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost, tcb.snd_una);
     update_send_window(tcb, seg);
     out.established = true;
@@ -179,7 +204,7 @@ fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
     let oldest = tcb.snd_una.back(tcb.snd_wnd_max);
     if seg.ack.gt(tcb.snd_nxt) || seg.ack.lt(oldest) {
         out.note = Some(Note::BadAck);
-        tcb.owed.ack_now = true;
+        answer_unacceptable(tcb, seg, cx, out);
         return Break(());
     }
     let window_before = tcb.snd_wnd;
@@ -191,8 +216,8 @@ fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
         advance_snd_una(tcb, seg, cx, out);
     } else if is_duplicate(tcb, seg, window_before) {
         let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
-        tcb.owed.resend_first |= tcb.congestion.duplicate(flight, tcb.snd_una, tcb.snd_nxt, mss);
-        tcb.owed.data = true;
+        tcb.owed.add_if(Owed::RESEND_FIRST, tcb.congestion.duplicate(flight, tcb.snd_una, tcb.snd_nxt, mss));
+        tcb.owed.add(Owed::DATA);
     } else if seg.ack == tcb.snd_una {
         output::window_answered(tcb, window_before);
     }
@@ -218,15 +243,16 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     tcb.retries = 0;
     tcb.rto.progressed();
     let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
-    tcb.owed.resend_first = tcb.congestion.acknowledged(acked, tcb.snd_una, flight, mss);
+    tcb.owed.set(Owed::RESEND_FIRST, tcb.congestion.acknowledged(acked, tcb.snd_una, flight, mss));
     tcb.congestion.forget_recovery(tcb.snd_una);
     // RFC 6298 5.2, 5.3: off when all is acknowledged, otherwise from now.
-    tcb.retransmit_at = (flight > 0).then(|| cx.now.tick().plus(tcb.rto.current_ms()));
-    tcb.owed.data = output::has_unsent(tcb);
+    tcb.retransmit_at = Deadline::at_if(flight > 0, cx.now.tick().plus(tcb.rto.current_ms()));
+    let unsent = output::has_unsent(tcb);
+    tcb.owed.set(Owed::DATA, unsent);
 }
 
 fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
-    tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift;
+    tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift();
     tcb.snd_wnd_max = tcb.snd_wnd_max.max(tcb.snd_wnd);
     tcb.snd_wl1 = seg.seq;
     tcb.snd_wl2 = seg.ack;
@@ -240,17 +266,15 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
         if rtt_ms < 1 << 20 {
             tcb.rto.measured(rtt_ms * 1000);
         }
-    } else if let Some((end, sent_at)) = tcb.timed
-        && seg.ack.ge(end)
-    {
+    } else if let Some(sent_at) = tcb.timed.acknowledged(seg.ack) {
         tcb.rto.measured(cx.now.tick().since(sent_at).saturating_mul(1000));
-        tcb.timed = None;
+        tcb.timed = Timed::NONE;
     }
 }
 
 fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.state = State::FinWait2;
-    tcb.linger_at = tcb.app_closed.then(|| cx.now.tick().plus(FIN_WAIT_2_MS));
+    tcb.linger_at = Deadline::at_if(tcb.app_closed, cx.now.tick().plus(FIN_WAIT_2_MS));
 }
 
 /// RFC 6093, RFC 9293 3.8.5: urgent data stays in line, so the pointer changes nothing about delivery.
@@ -276,9 +300,10 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     // A SYN's octet precedes the text (only a SYN-ACK of a simultaneous open comes so far with one).
     let text_seq = seg.seq + u32::from(seg.flags.syn());
     let skip = (tcb.rcv_nxt - text_seq).min(u32::from(seg.payload_len));
-    let taken = (u32::from(seg.payload_len) - skip).min(tcb.rcv_wnd());
+    // One chunk is reserved per segment: what a peer sends beyond it and our MSS, it sends again.
+    let taken = (u32::from(seg.payload_len) - skip).min(tcb.rcv_wnd()).min(CHUNK_BYTES as u32);
     if taken == 0 {
-        tcb.owed.ack_now = true;
+        tcb.owed.add(Owed::ACK_NOW);
         return Continue(());
     }
     if tcb.app_closed {
@@ -300,40 +325,48 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     tcb.rcv_nxt += taken;
     tcb.unread_bytes += taken;
     out.text = Some((skip as u16, taken as u16));
-    tcb.owed.ack = true;
+    tcb.owed.add(Owed::ACK);
     if taken + TIMESTAMPS_ROOM >= u32::from(tcb.mss) {
         tcb.full_segments_unacked = tcb.full_segments_unacked.saturating_add(1);
-        tcb.owed.ack_now |= tcb.full_segments_unacked >= 2;
+        tcb.owed.add_if(Owed::ACK_NOW, tcb.full_segments_unacked >= 2);
     }
     Continue(())
 }
 
 /// A FIN counts once everything before it has been taken.
 fn eighth_check_fin(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
-    if !seg.flags.fin() || seg.end() != tcb.rcv_nxt + 1 {
-        return Break(());
+    if seg.flags.fin() && seg.end() == tcb.rcv_nxt + 1 {
+        take_fin_in_state(tcb, cx, out);
     }
+    Break(())
+}
+
+/// A FIN that came before its turn (SHLD-31) is next in order now.
+pub fn take_early_fin(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
+    take_fin_in_state(tcb, cx, out);
+    tcb.invariants();
+}
+
+fn take_fin_in_state(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     match tcb.state {
         State::Established => tcb.state = State::CloseWait,
         State::FinWait1 => tcb.state = State::Closing,
         State::FinWait2 => {
             take_fin(tcb, out);
-            tcb.owed.ack_now = false;
+            tcb.owed.remove(Owed::ACK_NOW);
             out.answer = Some(output::acknowledgment(tcb, cx));
-            finish(tcb, out, End::TimeWait);
-            return Break(());
+            return finish(tcb, out, End::TimeWait);
         }
-        State::CloseWait | State::Closing | State::LastAck => return Break(()),
-        State::Closed | State::SynSent | State::SynReceived => return Break(()),
+        State::CloseWait | State::Closing | State::LastAck => return,
+        State::Closed | State::SynSent | State::SynReceived => return,
     }
     take_fin(tcb, out);
-    Break(())
 }
 
 fn take_fin(tcb: &mut Tcb, out: &mut Outcome) {
     tcb.rcv_nxt += 1;
     tcb.rcv_edge = tcb.rcv_edge.max(tcb.rcv_nxt);
-    tcb.owed.ack_now = true;
+    tcb.owed.add(Owed::ACK_NOW);
     out.peer_closed = true;
 }
 

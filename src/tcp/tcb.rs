@@ -1,13 +1,16 @@
 //! The TCB: RFC 9293 3.3.1's variables under their names, and what the RFCs beside it add.
 
 use super::congestion::Congestion;
+use super::rate::AckBudget;
 use super::rto::Rto;
 use super::state::{CloseReason, State};
 use super::time_wait::Numbers;
 use super::{Context, isn};
+use crate::bits::Bits;
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
-use crate::tick::{Now, Tick};
+use crate::tick::{CoarseTick, Deadline, Now, Tick};
+use core::ops::{Deref, DerefMut};
 
 /// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard.
 #[derive(Clone, Debug, Default)]
@@ -40,8 +43,6 @@ pub struct Tcb {
     pub rcv_nxt: Seq,
     /// Right edge of the window last offered; the receive window is `rcv_edge - rcv_nxt` and never shrinks (SHLD-14).
     pub rcv_edge: Seq,
-    /// Initial receive sequence number.
-    pub irs: Seq,
 
     /// Octets in the send buffer: from `snd_una` (+ 1 before our SYN is acknowledged) on.
     pub send_queued_bytes: u32,
@@ -57,9 +58,7 @@ pub struct Tcb {
     /// TS.Recent (RFC 7323 4.3).
     pub ts_recent: u32,
     /// When TS.Recent was taken: PAWS forgets it after 24 days (RFC 7323 5.5).
-    pub ts_recent_at: Tick,
-    /// TS.Recent came from the former incarnation: in SYN-SENT it refuses that one's segments (B45).
-    pub inherits_ts_recent: bool,
+    pub ts_recent_at: CoarseTick,
     /// Last.ACK.sent (RFC 7323 4.3).
     pub last_ack_sent: Seq,
 
@@ -68,19 +67,21 @@ pub struct Tcb {
     /// Congestion control.
     pub congestion: Congestion,
     /// A segment that is being timed without timestamps: its end, and when it was sent. Karn: cleared on retransmission.
-    pub timed: Option<(Seq, Tick)>,
+    pub timed: Timed,
 
     /// Retransmission or persist deadline (RFC 9293 3.8.1, 3.8.6.1).
-    pub retransmit_at: Option<Tick>,
+    pub retransmit_at: Deadline,
     /// Delayed-ACK deadline (RFC 9293 3.8.6.3).
-    pub delayed_ack_at: Option<Tick>,
+    pub delayed_ack_at: Deadline,
     /// The connect deadline in SYN-SENT, the FIN-WAIT-2 limit after that (B37).
-    pub linger_at: Option<Tick>,
+    pub linger_at: Deadline,
     /// Retransmissions in a row without progress.
     pub retries: u8,
 
     /// Full-sized segments received since our last ACK (SHLD-19: at least one ACK per two).
     pub full_segments_unacked: u8,
+    /// ACKs that unacceptable segments may still bring (RFC 5961 7).
+    pub ack_budget: AckBudget,
     /// What is owed to the peer.
     pub owed: Owed,
     /// The application has closed both directions: it takes no more bytes.
@@ -93,6 +94,36 @@ pub struct Tcb {
     pub no_delay: bool,
     /// Why the connection ended; meaningful in CLOSED.
     pub reason: Option<CloseReason>,
+}
+
+/// A segment whose round trip is measured, or none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Timed {
+    end: Seq,
+    sent_at: Deadline,
+}
+
+impl Timed {
+    /// No segment is being timed.
+    pub const NONE: Timed = Timed { end: Seq(0), sent_at: Deadline::NONE };
+
+    /// The segment that ends before `end` and is sent at `now`.
+    #[inline]
+    pub const fn segment(end: Seq, now: Tick) -> Timed {
+        Timed { end, sent_at: Deadline::at(now) }
+    }
+
+    /// Whether a segment is being timed.
+    #[inline]
+    pub const fn is_on(self) -> bool {
+        self.sent_at.is_set()
+    }
+
+    /// When the segment was sent, if `ack` acknowledges all of it.
+    #[inline]
+    pub fn acknowledged(self, ack: Seq) -> Option<Tick> {
+        self.sent_at.tick().filter(|_| ack.ge(self.end))
+    }
 }
 
 /// How a connection was opened.
@@ -108,39 +139,79 @@ pub enum Opened {
 /// What both SYNs agreed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Agreed {
-    /// Both sides offered timestamps.
+    /// Both sides offered timestamps; in SYN-SENT, those of the former incarnation did.
     pub timestamps: bool,
     /// Both sides offered SACK.
     pub sack: bool,
     /// Both sides offered window scaling.
     pub window_scale: bool,
+    /// Both shifts, each at most 14: that of windows that we receive in the low half, that of windows that we offer above.
+    shifts: u8,
+}
+
+impl Agreed {
+    /// With window scaling by these shifts, of windows that we receive and that we offer; each at most 14.
+    #[must_use]
+    pub const fn scaled(self, snd_shift: u8, rcv_shift: u8) -> Agreed {
+        Agreed { window_scale: true, shifts: snd_shift & 15 | rcv_shift << 4, ..self }
+    }
+
     /// Shift of windows that we receive.
-    pub snd_shift: u8,
+    #[inline]
+    pub const fn snd_shift(self) -> u8 {
+        self.shifts & 15
+    }
+
     /// Shift of windows that we offer.
-    pub rcv_shift: u8,
+    #[inline]
+    pub const fn rcv_shift(self) -> u8 {
+        self.shifts >> 4
+    }
 }
 
 /// What the next turn of transmission owes the peer. A small record, not a bit: how many, and how urgently.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C, align(2))]
 pub struct Owed {
-    /// Our SYN (SYN-SENT) or SYN-ACK (SYN-RECEIVED).
-    pub syn: bool,
-    /// An ACK that must not be delayed.
-    pub ack_now: bool,
-    /// Text has been received: an ACK, which may be delayed.
-    pub ack: bool,
+    /// What there is one of.
+    once: Bits<Owed>,
     /// Duplicate ACKs for segments out of order, one each up to a bound.
     pub duplicate_acks: u8,
+}
+
+impl Owed {
+    /// Our SYN (SYN-SENT) or SYN-ACK (SYN-RECEIVED).
+    pub const SYN: Bits<Owed> = Bits::bit(0);
+    /// An ACK that must not be delayed.
+    pub const ACK_NOW: Bits<Owed> = Bits::bit(1);
+    /// Text has been received: an ACK, which may be delayed.
+    pub const ACK: Bits<Owed> = Bits::bit(2);
     /// A RST: the connection was aborted. It is all that a TCB in CLOSED can owe.
-    pub reset: bool,
+    pub const RESET: Bits<Owed> = Bits::bit(3);
     /// Octets or a FIN that windows may now allow.
-    pub data: bool,
+    pub const DATA: Bits<Owed> = Bits::bit(4);
     /// The first unacknowledged segment again.
-    pub resend_first: bool,
+    pub const RESEND_FIRST: Bits<Owed> = Bits::bit(5);
     /// A window probe (RFC 9293 3.8.6.1).
-    pub probe: bool,
+    pub const PROBE: Bits<Owed> = Bits::bit(6);
     /// The peer should learn that the window has opened.
-    pub window_update: bool,
+    pub const WINDOW_UPDATE: Bits<Owed> = Bits::bit(7);
+}
+
+/// Everything but duplicate ACKs is asked for and noted as in a set.
+impl Deref for Owed {
+    type Target = Bits<Owed>;
+    #[inline]
+    fn deref(&self) -> &Bits<Owed> {
+        &self.once
+    }
+}
+
+impl DerefMut for Owed {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Bits<Owed> {
+        &mut self.once
+    }
 }
 
 /// Most duplicate ACKs owed at a time. Origin: a burst's worth would be an amplifier; three start fast retransmit.
@@ -149,7 +220,7 @@ pub const DUPLICATE_ACKS_MAX: u8 = 8;
 impl Tcb {
     /// A TCB for an active open: SYN-SENT, owing its SYN (RFC 9293 3.10.1).
     pub fn open_actively(tuple: FourTuple, cx: &Context<'_>) -> Tcb {
-        let iss = isn::iss(cx.settings.isn_secret, &tuple, cx.now);
+        let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, &tuple, cx.now);
         let mut tcb = Tcb {
             tuple,
             state: State::SynSent,
@@ -158,10 +229,10 @@ impl Tcb {
             snd_nxt: iss,
             snd_resume: iss,
             iss,
-            ts_offset: isn::timestamp_offset(cx.settings.isn_secret, &tuple),
+            ts_offset,
             ..Tcb::default()
         };
-        tcb.owed.syn = true;
+        tcb.owed.add(Owed::SYN);
         tcb
     }
 
@@ -179,9 +250,15 @@ impl Tcb {
     pub fn inherit_ts_recent(&mut self, former: &Numbers, now: Now) {
         if former.has_timestamps() {
             self.ts_recent = former.ts_recent;
-            self.ts_recent_at = now.tick();
-            self.inherits_ts_recent = true;
+            self.ts_recent_at = CoarseTick::of(now.tick());
+            self.agreed.timestamps = true;
         }
+    }
+
+    /// TS.Recent came from the former incarnation: in SYN-SENT it refuses that one's segments (B45). Nothing else can have
+    /// agreed on timestamps there.
+    pub fn inherits_ts_recent(&self) -> bool {
+        self.state == State::SynSent && self.agreed.timestamps
     }
 
     /// Octets sent and not acknowledged, SYN and FIN counted.
@@ -194,6 +271,12 @@ impl Tcb {
     #[inline]
     pub fn rcv_wnd(&self) -> u32 {
         self.rcv_edge - self.rcv_nxt
+    }
+
+    /// IRS in SYN-RECEIVED, the only state whose rules need it: nothing but the SYN has been received.
+    #[inline]
+    pub fn irs(&self) -> Seq {
+        self.rcv_nxt.back(1)
     }
 
     /// The sequence number of the first octet of the send buffer.
@@ -220,6 +303,12 @@ impl Tcb {
         matches!(self.state, State::SynSent | State::SynReceived)
     }
 
+    /// Half-open by a listener: no application knows of it yet.
+    #[inline]
+    pub fn is_half_open_passively(&self) -> bool {
+        self.state == State::SynReceived && self.opened == Opened::Passively
+    }
+
     /// Our timestamp clock (RFC 7323 4.1), ms plus the connection's offset.
     #[inline]
     pub fn ts_now(&self, cx: &Context<'_>) -> u32 {
@@ -229,11 +318,7 @@ impl Tcb {
     /// The earliest deadline, for the timer wheel.
     #[inline]
     pub fn deadline(&self) -> Option<Tick> {
-        let earlier = |a: Option<Tick>, b: Option<Tick>| match (a, b) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (one, None) | (None, one) => one,
-        };
-        earlier(earlier(self.retransmit_at, self.delayed_ack_at), self.linger_at)
+        self.retransmit_at.earlier(self.delayed_ack_at).earlier(self.linger_at).tick()
     }
 
     /// Whether anything waits to be transmitted for this connection now.
@@ -247,9 +332,9 @@ impl Tcb {
         self.state = State::Closed;
         self.reason = Some(reason);
         self.owed = Owed::default();
-        self.retransmit_at = None;
-        self.delayed_ack_at = None;
-        self.linger_at = None;
+        self.retransmit_at = Deadline::NONE;
+        self.delayed_ack_at = Deadline::NONE;
+        self.linger_at = Deadline::NONE;
     }
 
     /// What must hold between any two events, whatever the network says.

@@ -4,11 +4,11 @@
 
 use super::tcb::Tcb;
 use super::{Answer, Context, Note, isn};
-use crate::four_tuple::FourTuple;
+use crate::four_tuple::{Addresses, FourTuple};
 use crate::seq::Seq;
 use crate::tick::Tick;
 use crate::wire::tcp::{Flags, Segment, Timestamps};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// When a 4-tuple in TIME-WAIT may be used again before 2MSL is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
@@ -123,7 +123,7 @@ impl Numbers {
             snd_nxt: tcb.snd_nxt,
             ts_recent: tcb.ts_recent,
             deadline: deadline(cx),
-            wnd: (tcb.rcv_wnd() >> tcb.agreed.rcv_shift).min(65_535) as u16,
+            wnd: (tcb.rcv_wnd() >> tcb.agreed.rcv_shift()).min(65_535) as u16,
             flags: LIVE | if tcb.agreed.timestamps { TIMESTAMPS } else { 0 },
         }
     }
@@ -183,13 +183,12 @@ impl TimeWait {
     /// The record of a TCB that enters TIME-WAIT now.
     pub fn of(tcb: &Tcb, cx: &Context<'_>) -> TimeWait {
         let numbers = Numbers::of(tcb, cx);
-        let FourTuple { local, remote, local_port, remote_port } = tcb.tuple;
-        match (local, remote) {
-            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+        let FourTuple { addresses, local_port, remote_port } = tcb.tuple;
+        match addresses {
+            Addresses::V4 { local, remote } => {
                 TimeWait::V4(TimeWaitV4 { local, remote, local_port, remote_port, numbers })
             }
-            (local, remote) => {
-                let (local, remote) = (as_v6(local), as_v6(remote));
+            Addresses::V6 { local, remote } => {
                 TimeWait::V6(TimeWaitV6 { local, remote, local_port, remote_port, numbers })
             }
         }
@@ -198,15 +197,19 @@ impl TimeWait {
 
 impl TimeWaitV4 {
     /// The connection's name.
+    #[inline]
     pub const fn tuple(&self) -> FourTuple {
-        FourTuple::new(IpAddr::V4(self.local), self.local_port, IpAddr::V4(self.remote), self.remote_port)
+        let TimeWaitV4 { local, remote, local_port, remote_port, .. } = *self;
+        FourTuple { addresses: Addresses::V4 { local, remote }, local_port, remote_port }
     }
 }
 
 impl TimeWaitV6 {
     /// The connection's name.
+    #[inline]
     pub const fn tuple(&self) -> FourTuple {
-        FourTuple::new(IpAddr::V6(self.local), self.local_port, IpAddr::V6(self.remote), self.remote_port)
+        let TimeWaitV6 { local, remote, local_port, remote_port, .. } = *self;
+        FourTuple { addresses: Addresses::V6 { local, remote }, local_port, remote_port }
     }
 }
 
@@ -299,11 +302,4 @@ fn acknowledgment(numbers: &Numbers, tuple: &FourTuple, cx: &Context<'_>) -> Ans
         ecr: numbers.ts_recent,
     });
     Answer { seq: numbers.snd_nxt, ack: numbers.rcv_nxt, flags: Flags::ACK, wnd: numbers.wnd, timestamps }
-}
-
-const fn as_v6(address: IpAddr) -> Ipv6Addr {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    }
 }

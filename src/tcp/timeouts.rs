@@ -1,26 +1,26 @@
 //! RFC 9293 3.10.8: a deadline of a TCB has come.
 
 use super::state::{CloseReason, State};
-use super::tcb::{Opened, Tcb};
+use super::tcb::{Opened, Owed, Tcb, Timed};
 use super::{Context, End, Outcome, output};
 use crate::limits::{DATA_RETRIES, SYN_ACK_RETRIES, SYN_RETRIES};
-use crate::tick::Tick;
+use crate::tick::Deadline;
 
 /// Everything that is due at the context's time.
 pub fn due(tcb: &mut Tcb, cx: &Context<'_>) -> Outcome {
     let now = cx.now.tick();
     let mut out = Outcome::default();
-    if is_due(tcb.linger_at, now) {
-        tcb.linger_at = None;
+    if tcb.linger_at.is_due(now) {
+        tcb.linger_at = Deadline::NONE;
         end(tcb, &mut out, CloseReason::TimedOut);
         return out;
     }
-    if is_due(tcb.delayed_ack_at, now) {
-        tcb.delayed_ack_at = None;
-        tcb.owed.ack_now = true;
+    if tcb.delayed_ack_at.is_due(now) {
+        tcb.delayed_ack_at = Deadline::NONE;
+        tcb.owed.add(Owed::ACK_NOW);
     }
-    if is_due(tcb.retransmit_at, now) {
-        tcb.retransmit_at = None;
+    if tcb.retransmit_at.is_due(now) {
+        tcb.retransmit_at = Deadline::NONE;
         retransmission(tcb, &mut out);
     }
     tcb.invariants();
@@ -40,19 +40,28 @@ fn retransmission(tcb: &mut Tcb, out: &mut Outcome) {
     }
     tcb.retries += 1;
     tcb.rto.back_off();
-    tcb.timed = None;
+    tcb.timed = Timed::NONE;
     if syn {
-        tcb.owed.syn = true;
+        tcb.owed.add(Owed::SYN);
         return;
     }
     if probing {
-        tcb.owed.probe = true;
+        tcb.owed.add(Owed::PROBE);
         return;
     }
     let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
     tcb.congestion.timed_out(flight, tcb.snd_nxt, mss, tcb.retries == 1);
     tcb.snd_resume = tcb.snd_una;
-    tcb.owed.data = true;
+    tcb.owed.add(Owed::DATA);
+}
+
+/// What is owed cannot leave: no next hop answers. Text and FIN wait for the retransmission time-out, whose limit decides
+/// (MUST-20); an ACK is dropped, as if it had been lost.
+pub fn could_not_send(tcb: &mut Tcb, cx: &Context<'_>) {
+    tcb.owed = Owed::default();
+    if !tcb.retransmit_at.is_set() && (tcb.flight() > 0 || output::has_unsent(tcb)) {
+        tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
+    }
 }
 
 /// R2 of RFC 9293 3.8.3 in retransmissions.
@@ -65,11 +74,7 @@ fn retries_max(tcb: &Tcb) -> u8 {
 }
 
 fn end(tcb: &mut Tcb, out: &mut Outcome, reason: CloseReason) {
-    let half_open = tcb.state == State::SynReceived && tcb.opened == Opened::Passively;
+    let half_open = tcb.is_half_open_passively();
     tcb.end(reason);
     out.end = Some(if half_open { End::Listen } else { End::Closed(reason) });
-}
-
-fn is_due(deadline: Option<Tick>, now: Tick) -> bool {
-    deadline.is_some_and(|deadline| deadline.is_at_or_before(now))
 }

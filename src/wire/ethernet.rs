@@ -1,6 +1,6 @@
 //! Ethernet II frames (with at most one IEEE 802.1Q tag).
 
-use super::Expect;
+use super::{Expect, be16};
 use crate::counters::DropReason;
 use core::fmt;
 
@@ -29,6 +29,14 @@ pub struct MacAddress(pub [u8; 6]);
 impl MacAddress {
     /// ff:ff:ff:ff:ff:ff.
     pub const BROADCAST: MacAddress = MacAddress([0xff; 6]);
+
+    /// The address in `bytes[at..]`; the caller has checked the length.
+    #[inline]
+    fn at(bytes: &[u8], at: usize) -> MacAddress {
+        let mut address = [0; 6];
+        address.copy_from_slice(&bytes[at..at + 6]);
+        MacAddress(address)
+    }
 
     /// Whether the address names a group (broadcast included).
     pub const fn is_multicast(self) -> bool {
@@ -71,16 +79,15 @@ impl Header {
 #[inline]
 pub(super) fn parse(frame: &[u8], expect: &Expect) -> Result<Header, DropReason> {
     let header = frame.first_chunk::<HEADER_BYTES>().ok_or(DropReason::Truncated)?;
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
-    let (dst, src) = (MacAddress([d0, d1, d2, d3, d4, d5]), MacAddress([s0, s1, s2, s3, s4, s5]));
-    if dst != expect.mac && !dst.is_multicast() {
+    let (dst, src) = (MacAddress::at(header, 0), MacAddress::at(header, 6));
+    let to_group = dst.is_multicast();
+    if dst != expect.mac && !to_group {
         return Err(DropReason::NotOurMac);
     }
     if src.is_multicast() {
         return Err(DropReason::Address);
     }
-    let mut header =
-        Header { src, to_group: dst.is_multicast(), ether_type: u16::from_be_bytes([t0, t1]), len: HEADER_BYTES };
+    let mut header = Header { src, to_group, ether_type: be16(header, 12), len: HEADER_BYTES };
     let mut vlan = None;
     if header.ether_type == VLAN {
         let tag = frame[HEADER_BYTES..].first_chunk::<TAG_BYTES>().ok_or(DropReason::Truncated)?;
@@ -96,6 +103,12 @@ pub(super) fn parse(frame: &[u8], expect: &Expect) -> Result<Header, DropReason>
         return Err(DropReason::TooLong);
     }
     Ok(header)
+}
+
+/// Who put an accepted frame on this wire: the peer or a router. Panics if `frame` has no header.
+#[inline]
+pub fn source(frame: &[u8]) -> MacAddress {
+    MacAddress::at(frame, 6)
 }
 
 /// Bytes of the header that [`emit`] writes.

@@ -4,6 +4,7 @@ use super::ethernet::{self, MacAddress};
 use super::{Expect, Network, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, Parsed, Path};
 use super::{be16, be32, checksum::Sum, emit_headers, ipv4, ipv6};
 use crate::counters::DropReason;
+use crate::four_tuple::Addresses;
 use crate::seq::Seq;
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -128,8 +129,7 @@ pub fn emit_reply(frame: &mut [u8], echo: &Echo, ours: &Expect, ttl: u8) -> usiz
         src_mac: ours.mac,
         dst_mac: echo.src_mac,
         vlan: ours.vlan,
-        src: echo.dst,
-        dst: echo.src,
+        addresses: Addresses::new(echo.dst, echo.src),
         ttl,
         // The reply keeps the class of service, not the congestion mark.
         dscp_ecn: echo.dscp_ecn & !3,
@@ -161,8 +161,8 @@ pub(super) fn checked<'a>(frame: &'a [u8], network: &Network, pseudo: Sum) -> Re
 fn echo(message: &[u8], network: &Network) -> Echo {
     Echo {
         src_mac: network.src_mac,
-        src: network.src,
-        dst: network.dst,
+        src: network.addresses.remote(),
+        dst: network.addresses.local(),
         dscp_ecn: network.dscp_ecn,
         ident: be16(message, 4),
         sequence: be16(message, 6),
@@ -173,10 +173,10 @@ fn echo(message: &[u8], network: &Network) -> Echo {
 
 /// An error goes to whoever sent what it quotes; another one asks nothing of this stack.
 fn error(kind: ErrorKind, quoted: Quoted, network: &Network) -> Result<Parsed, DropReason> {
-    if quoted.src != network.dst {
+    if quoted.src != network.addresses.local() {
         return Err(DropReason::IcmpIgnored);
     }
-    Ok(Parsed::IcmpError(Error { kind, src_mac: network.src_mac, from: network.src, quoted }))
+    Ok(Parsed::IcmpError(Error { kind, src_mac: network.src_mac, from: network.addresses.remote(), quoted }))
 }
 
 /// The segment in `quote`. Its checksum and total length may have been changed or cut on the way, and are not looked

@@ -40,7 +40,8 @@ pub(super) fn parse(packet: &[u8]) -> Result<Header, DropReason> {
     if total_len > packet.len() {
         return Err(DropReason::Truncated);
     }
-    if !Sum::default().bytes(&packet[..len]).is_valid() {
+    let sum = Sum::default().bytes(fixed).bytes(&packet[HEADER_BYTES..len]);
+    if !sum.is_valid() {
         return Err(DropReason::Ipv4Checksum);
     }
     if be16(fixed, 6) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0 {

@@ -14,7 +14,7 @@ pub mod ndp;
 pub mod tcp;
 
 use crate::counters::DropReason;
-use core::net::{IpAddr, Ipv6Addr};
+use crate::four_tuple::{Addresses, FourTuple};
 use ethernet::MacAddress;
 use tcp::Segment;
 
@@ -49,23 +49,16 @@ pub enum Parsed {
 /// A TCP segment with the headers that brought it. Both addresses are unicast, of one family, and differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TcpPacket {
-    /// Who put the frame on this wire: the peer or a router.
-    pub src_mac: MacAddress,
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address; whether it is this stack's is for the caller to say.
-    pub dst: IpAddr,
-    /// Source port, never 0.
-    pub src_port: u16,
-    /// Destination port, never 0.
-    pub dst_port: u16,
+    /// The connection as this end names it: local is the destination, which the caller must check to be this stack's. Ports
+    /// are never 0.
+    pub tuple: FourTuple,
     /// DSCP and ECN: the second byte of IPv4's header, IPv6's traffic class.
     pub dscp_ecn: u8,
     /// The segment.
     pub segment: Segment,
 }
 
-/// Link and network headers of a frame to be sent. Both addresses must be of one family.
+/// Link and network headers of a frame to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Path {
     /// This end's Ethernet address.
@@ -74,10 +67,8 @@ pub struct Path {
     pub dst_mac: MacAddress,
     /// The VLAN to tag the frame with.
     pub vlan: Option<u16>,
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address.
-    pub dst: IpAddr,
+    /// Source (local) and destination (remote).
+    pub addresses: Addresses,
     /// TTL, or hop limit.
     pub ttl: u8,
     /// DSCP and ECN.
@@ -88,16 +79,12 @@ impl Path {
     /// Bytes of the link and network headers: where the TCP header begins.
     #[inline]
     pub const fn headers_len(&self) -> usize {
-        let network = match (self.src, self.dst) {
-            (IpAddr::V4(_), IpAddr::V4(_)) => ipv4::HEADER_BYTES,
-            _ => ipv6::HEADER_BYTES,
-        };
+        let network = if self.addresses.is_v4() { ipv4::HEADER_BYTES } else { ipv6::HEADER_BYTES };
         ethernet::header_len(self.vlan) + network
     }
 }
 
 /// Reads a frame, or says why it is dropped. Reads every byte at most a small constant number of times.
-#[inline]
 pub fn parse(frame: &[u8], expect: &Expect) -> Result<Parsed, DropReason> {
     let link = ethernet::parse(frame, expect)?;
     match link.ether_type {
@@ -112,8 +99,8 @@ pub fn parse(frame: &[u8], expect: &Expect) -> Result<Parsed, DropReason> {
 #[derive(Clone, Copy, Debug)]
 struct Network {
     src_mac: MacAddress,
-    src: IpAddr,
-    dst: IpAddr,
+    /// Destination (local) and source (remote).
+    addresses: Addresses,
     dscp_ecn: u8,
     /// Sum of the pseudo-header: addresses, protocol and upper length.
     pseudo: checksum::Sum,
@@ -126,14 +113,13 @@ struct Network {
 #[inline]
 fn emit_headers(frame: &mut [u8], path: &Path, protocol: u8, upper_len: usize) -> (usize, checksum::Sum) {
     let sum = checksum::Sum::default();
-    match (path.src, path.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+    match path.addresses {
+        Addresses::V4 { local: src, remote: dst } => {
             let at = ethernet::emit(frame, path.src_mac, path.dst_mac, path.vlan, ethernet::IPV4);
             let header = ipv4::Emit { src, dst, ttl: path.ttl, dscp_ecn: path.dscp_ecn, protocol };
             (at + header.emit(&mut frame[at..], upper_len), sum.pseudo_v4(src, dst, protocol, upper_len))
         }
-        (src, dst) => {
-            let (src, dst) = (to_v6(src), to_v6(dst));
+        Addresses::V6 { local: src, remote: dst } => {
             let at = ethernet::emit(frame, path.src_mac, path.dst_mac, path.vlan, ethernet::IPV6);
             let header = ipv6::Emit { src, dst, hop_limit: path.ttl, dscp_ecn: path.dscp_ecn, protocol };
             (at + header.emit(&mut frame[at..], upper_len), sum.pseudo_v6(src, dst, protocol, upper_len))
@@ -151,27 +137,25 @@ fn parse_v4(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Pa
     let upper = (link.len + header.len, link.len + header.total_len);
     let network = Network {
         src_mac: link.src,
-        src: header.src.into(),
-        dst: header.dst.into(),
+        addresses: Addresses::V4 { local: header.dst, remote: header.src },
         dscp_ecn: header.dscp_ecn,
         pseudo: checksum::Sum::default().pseudo_v4(header.src, header.dst, header.protocol, upper.1 - upper.0),
         upper,
     };
     match header.protocol {
-        PROTOCOL_TCP => tcp::parse(frame, &network, expect.verify_checksums).map(Parsed::Tcp),
+        PROTOCOL_TCP => tcp::parse(frame, &network, expect.verify_checksums),
         PROTOCOL_ICMP => icmp::parse_v4(frame, &network),
         _ => Err(DropReason::Protocol),
     }
 }
 
-#[inline]
+#[inline(never)]
 fn parse_v6(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Parsed, DropReason> {
     let header = ipv6::parse(&frame[link.len..])?;
     let upper = (link.len + header.len, link.len + header.total_len);
     let network = Network {
         src_mac: link.src,
-        src: header.src.into(),
-        dst: header.dst.into(),
+        addresses: Addresses::V6 { local: header.dst, remote: header.src },
         dscp_ecn: header.dscp_ecn,
         pseudo: checksum::Sum::default().pseudo_v6(header.src, header.dst, header.protocol, upper.1 - upper.0),
         upper,
@@ -184,17 +168,9 @@ fn parse_v6(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Pa
         return Err(DropReason::Address);
     }
     match header.protocol {
-        PROTOCOL_TCP => tcp::parse(frame, &network, expect.verify_checksums).map(Parsed::Tcp),
+        PROTOCOL_TCP => tcp::parse(frame, &network, expect.verify_checksums),
         PROTOCOL_ICMPV6 => icmp::parse_v6(frame, &network),
         _ => Err(DropReason::Protocol),
-    }
-}
-
-/// The address in IPv6's form; an IPv4 address only gets here if a caller mixed the families.
-fn to_v6(address: IpAddr) -> Ipv6Addr {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
     }
 }
 

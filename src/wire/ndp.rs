@@ -3,7 +3,8 @@
 use super::ethernet::{self, MacAddress};
 use super::{Network, PROTOCOL_ICMPV6, Path, emit_headers, icmp, ipv6};
 use crate::counters::DropReason;
-use core::net::{IpAddr, Ipv6Addr};
+use crate::four_tuple::Addresses;
+use core::net::Ipv6Addr;
 
 /// A valid message (RFC 4861 7.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,7 +137,7 @@ fn emit(frame: &mut [u8], path: &Path, [kind, flags]: [u8; 2], target: Ipv6Addr,
 }
 
 fn path(src_mac: MacAddress, dst_mac: MacAddress, vlan: Option<u16>, src: Ipv6Addr, dst: Ipv6Addr) -> Path {
-    Path { src_mac, dst_mac, vlan, src: IpAddr::V6(src), dst: IpAddr::V6(dst), ttl: HOP_LIMIT, dscp_ecn: 0 }
+    Path { src_mac, dst_mac, vlan, addresses: Addresses::V6 { local: src, remote: dst }, ttl: HOP_LIMIT, dscp_ecn: 0 }
 }
 
 /// The Ethernet address in the option `kind`, if there is one. Every option must have a length (RFC 4861 7.1); each

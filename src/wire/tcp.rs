@@ -1,7 +1,8 @@
 //! TCP segments (RFC 9293 3.1), their options (RFC 9293 3.2, RFC 2018, RFC 7323) and their bytes.
 
-use super::{Network, PROTOCOL_TCP, Path, TcpPacket, be16, be32, emit_headers, ethernet};
+use super::{Network, PROTOCOL_TCP, Parsed, Path, TcpPacket, be16, be32, emit_headers, ethernet};
 use crate::counters::DropReason;
+use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
 use core::fmt;
 use core::ops::BitOr;
@@ -152,6 +153,13 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// The text, in the frame that the segment was read from; nothing of any other.
+    #[inline]
+    pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        let from = usize::from(self.payload_offset);
+        frame.get(from..from + usize::from(self.payload_len)).unwrap_or_default()
+    }
+
     /// SEG.LEN: octets of sequence space, SYN and FIN counted.
     #[inline]
     pub const fn len(&self) -> u32 {
@@ -199,8 +207,8 @@ pub const HEADER_BYTES: usize = 20;
 pub const OPTIONS_BYTES_MAX: usize = 40;
 
 /// Reads the segment of a packet whose network header was accepted.
-#[inline]
-pub(super) fn parse(frame: &[u8], network: &Network, verify_checksum: bool) -> Result<TcpPacket, DropReason> {
+#[inline(always)]
+pub(super) fn parse(frame: &[u8], network: &Network, verify_checksum: bool) -> Result<Parsed, DropReason> {
     let (begin, end) = network.upper;
     let bytes = &frame[begin..end];
     let header = bytes.first_chunk::<HEADER_BYTES>().ok_or(DropReason::Truncated)?;
@@ -227,8 +235,9 @@ pub(super) fn parse(frame: &[u8], network: &Network, verify_checksum: bool) -> R
         payload_offset: (begin + data_at) as u16,
         payload_len: (bytes.len() - data_at) as u16,
     };
-    let Network { src_mac, src, dst, dscp_ecn, .. } = *network;
-    Ok(TcpPacket { src_mac, src, dst, src_port, dst_port, dscp_ecn, segment })
+    let Network { addresses, dscp_ecn, .. } = *network;
+    let tuple = FourTuple { addresses, local_port: dst_port, remote_port: src_port };
+    Ok(Parsed::Tcp(TcpPacket { tuple, dscp_ecn, segment }))
 }
 
 /// Writes a whole frame: Ethernet, IP, TCP, options, then the two slices of `payload` one after the other. Returns its
@@ -252,9 +261,14 @@ pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: [&
     header[12..16].copy_from_slice(&[(data_at as u8) << 2, segment.flags.0, wnd_high, wnd_low]);
     header[16..20].copy_from_slice(&u32::from(segment.up).to_be_bytes());
     present.emit(&mut bytes[HEADER_BYTES..data_at]);
-    let second_at = data_at + payload[0].len();
-    bytes[data_at..second_at].copy_from_slice(payload[0]);
-    bytes[second_at..].copy_from_slice(payload[1]);
+    let mut at = data_at;
+    for piece in payload {
+        // Most segments carry nothing, and a copy of unknown length is a call.
+        if !piece.is_empty() {
+            bytes[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+        }
+    }
     let checksum = pseudo.bytes(bytes).finish();
     bytes[16..18].copy_from_slice(&checksum.to_be_bytes());
     ethernet::pad(frame, begin + segment_len)
@@ -275,17 +289,20 @@ pub fn options_len(options: &Options) -> usize {
 /// Options that only a SYN may carry are skipped without it, SACK blocks with it.
 #[inline]
 fn parse_options(list: &[u8], syn: bool) -> Result<Options, DropReason> {
-    let mut options = Options::default();
-    if list.is_empty() {
-        return Ok(options);
-    }
     // The shape that nearly every segment with timestamps has (RFC 7323 A).
-    if let [NOP, NOP, TIMESTAMPS, TIMESTAMPS_BYTES, values @ ..] = list
-        && values.len() == 8
+    if let Ok(&[NOP, NOP, TIMESTAMPS, TIMESTAMPS_BYTES, v0, v1, v2, v3, e0, e1, e2, e3]) =
+        <&[u8; TIMESTAMPS_AND_NOPS]>::try_from(list)
     {
-        options.timestamps = Some(Timestamps { val: be32(values, 0), ecr: be32(values, 4) });
-        return Ok(options);
+        let (val, ecr) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([e0, e1, e2, e3]));
+        return Ok(Options { timestamps: Some(Timestamps { val, ecr }), ..Options::default() });
     }
+    if list.is_empty() { Ok(Options::default()) } else { parse_option_list(list, syn) }
+}
+
+/// Any other shape. Not inlined: it takes the address of what it fills, which would keep every segment in memory.
+#[inline(never)]
+fn parse_option_list(list: &[u8], syn: bool) -> Result<Options, DropReason> {
+    let mut options = Options::default();
     let mut rest = list;
     while let [kind, after @ ..] = rest {
         rest = match *kind {
@@ -373,9 +390,8 @@ impl<'a> Present<'a> {
         if let Some(timestamps) = options.timestamps {
             // SACK permitted takes the place of the two NOPs.
             let lead = if self.syn && options.sack_permitted { [SACK_PERMITTED, 2] } else { [NOP, NOP] };
-            list = put(list, [lead[0], lead[1], TIMESTAMPS, TIMESTAMPS_BYTES]);
-            list = put(list, timestamps.val.to_be_bytes());
-            list = put(list, timestamps.ecr.to_be_bytes());
+            let ([v0, v1, v2, v3], [e0, e1, e2, e3]) = (timestamps.val.to_be_bytes(), timestamps.ecr.to_be_bytes());
+            list = put(list, [lead[0], lead[1], TIMESTAMPS, TIMESTAMPS_BYTES, v0, v1, v2, v3, e0, e1, e2, e3]);
         }
         if self.syn
             && let Some(shift) = options.window_scale
@@ -393,10 +409,10 @@ impl<'a> Present<'a> {
     }
 }
 
-/// Writes four bytes; returns what is left of the list.
+/// Writes some bytes; returns what is left of the list.
 #[inline]
-fn put(list: &mut [u8], bytes: [u8; 4]) -> &mut [u8] {
-    let (front, rest) = list.split_at_mut(4);
+fn put<const BYTES: usize>(list: &mut [u8], bytes: [u8; BYTES]) -> &mut [u8] {
+    let (front, rest) = list.split_at_mut(BYTES);
     front.copy_from_slice(&bytes);
     rest
 }
@@ -410,3 +426,5 @@ const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
 /// Length of the timestamps option.
 const TIMESTAMPS_BYTES: u8 = 10;
+/// The same with the two NOPs that fill it up.
+const TIMESTAMPS_AND_NOPS: usize = 12;

@@ -130,6 +130,48 @@ fn no_neighbor_answers_ends_as_unreachable() {
 }
 
 #[test]
+fn neighbor_falls_silent_while_idle_then_abort_leaves_nothing() {
+    let mut world = World::new(&Setup { request_bytes: 1 << 20, connections: 1, ..Setup::default() });
+    // The client waits for its turn to say something: nothing is owed while the neighbour is asked for in vain.
+    world.client.application_mut().request.truncate(4);
+    for _ in 0..2000 {
+        world.turn(50);
+    }
+    for _ in 0..1000 {
+        world.client.turn(world.now);
+        world.now = world.now.plus_ms(100);
+    }
+    let handle = *world.client.application().live.keys().next().expect("one");
+    world.client.calls(world.now).abort(handle).expect("live");
+    for _ in 0..100 {
+        world.client.turn(world.now);
+        world.now = world.now.plus_ms(100);
+    }
+    assert_eq!(world.client.application().closed, [CloseReason::Aborted]);
+    assert_shard_clean(&world.client);
+}
+
+#[test]
+fn neighbor_lost_for_a_while_does_not_end_an_open_connection() {
+    let mut world = World::new(&Setup { request_bytes: 100_000, ..Setup::default() });
+    while world.client.application().live.is_empty() {
+        world.turn(50);
+    }
+    // The server falls silent, past the life of the client's entry for it, while the client still has text to send.
+    for _ in 0..4_500 {
+        world.client.turn(world.now);
+        world.now = world.now.plus_ms(10);
+    }
+    assert!(world.client.counters().neighbor_waits > 0, "the neighbour was lost");
+    assert!(world.client.application().closed.is_empty());
+    for _ in 0..20_000 {
+        world.turn(10_000);
+    }
+    assert_eq!(world.client.application().closed, [CloseReason::Graceful]);
+    world.assert_clean();
+}
+
+#[test]
 fn b11_peer_that_does_not_answer_ends_as_timed_out_within_the_deadline() {
     let mut world = World::new(&Setup { connections: 0, ..Setup::default() });
     let remote = "10.0.0.2:80".parse().expect("an end");

@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::{ConnectError, ListenError};
 use crate::shard::ConfigError;
+use crate::tcp::cookie::SynCookies;
 
 fn remote() -> SocketAddr {
     "10.0.0.2:80".parse().expect("an end")
@@ -11,7 +12,8 @@ fn remote() -> SocketAddr {
 #[test]
 fn b10_half_open_limit_drops_syns_and_counts_them() {
     let limits = Limits { half_open_max: 4, ..Setup::default().limits };
-    let mut world = World::new(&Setup { connections: 50, limits, ..Setup::default() });
+    let settings = Settings { syn_cookies: SynCookies::Off, ..Settings::default() };
+    let mut world = World::with_settings(&Setup { connections: 50, limits, ..Setup::default() }, settings);
     for _ in 0..400_000 {
         world.turn(1000);
         if world.client.application().closed.len() == 50 {
@@ -77,7 +79,9 @@ const NOTHING: Limits = Limits {
     tcbs_max: 0,
     time_wait_max: 0,
     half_open_max: 0,
+    cookies_remembered_max: 0,
     chunks_max: 0,
+    reassemblies_max: 0,
     destinations_max: 0,
     neighbors_max: 0,
     listeners_max: 0,

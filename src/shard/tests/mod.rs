@@ -1,9 +1,12 @@
 //! Two shards joined in memory, virtual time: the whole turn from frames to events and back.
 
 mod capacity;
+mod flood;
+mod hostile;
 mod lifecycle;
 mod limits;
 mod reuse;
+mod simulation;
 
 use super::{LocalAddress, Secrets, Shard, ShardConfig, StateCounts};
 use crate::api::{Application, CloseReason, ConnectOptions, Event};
@@ -199,6 +202,8 @@ impl World {
             addresses: vec![LocalAddress { address: address(text), prefix_len: 24 }],
             secrets: Secrets::from_seed(seed),
             ports: setup.ports,
+            // The server answers what comes from elsewhere, too.
+            gateways: if seed == 2 { vec![address(client_ip)] } else { Vec::new() },
             settings,
             ..ShardConfig::default()
         };
@@ -255,19 +260,22 @@ impl World {
     /// Nothing is left over but TIME-WAIT.
     #[track_caller]
     fn assert_clean(&self) {
-        for (states, levels) in
-            [(self.client.states(), self.client.link().levels()), (self.server.states(), self.server.link().levels())]
-        {
-            assert_eq!(states.tcbs, StateCounts::default().tcbs);
-            assert!(levels.conserved() && levels.in_hand == 0, "{levels:?}");
-        }
-        for core in [&self.client.core, &self.server.core] {
-            assert_eq!(core.sending.free(), core.limits.chunks_max / 2, "every chunk is back");
-            assert_eq!(core.half_open, 0);
-            assert!(core.owing.is_empty() && core.telling.is_empty() && core.wheel.is_empty());
-            assert_eq!(core.index.len(), core.time_wait_len(), "only TIME-WAIT is left in the index");
-        }
-        assert_eq!(self.client.receiving.free(), self.client.core.limits.chunks_max / 2);
-        assert_eq!(self.server.receiving.free(), self.server.core.limits.chunks_max / 2);
+        assert_shard_clean(&self.client);
+        assert_shard_clean(&self.server);
     }
+}
+
+/// No frame, chunk, TCB, remnant or timer of the shard is left over; TIME-WAIT may be.
+#[track_caller]
+fn assert_shard_clean<L: Link, A: Application>(shard: &Shard<L, A>) {
+    assert_eq!(shard.states().tcbs, StateCounts::default().tcbs);
+    let levels = shard.link().levels();
+    assert!(levels.conserved() && levels.in_hand == 0, "{levels:?}");
+    let core = &shard.core;
+    assert_eq!(core.sending.free(), core.limits.chunks_max / 2, "every chunk is back");
+    assert!(core.pieces.is_empty(), "text out of order is left");
+    assert_eq!(core.half_open, 0);
+    assert!(core.owing.is_empty() && core.telling.is_empty() && core.wheel.is_empty());
+    assert_eq!(core.index.len(), core.time_wait_len(), "only TIME-WAIT is left in the index");
+    assert_eq!(shard.receiving.free(), core.limits.chunks_max / 2);
 }

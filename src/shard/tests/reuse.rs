@@ -60,7 +60,7 @@ fn b45_the_new_iss_lies_beyond_everything_the_old_incarnation_sent() {
     let (world, second) = second_connection(Policy::Timestamp, true, 1100);
     let handle = second.expect("reused");
     let tcb = &world.client.core.connections[handle.number()].tcb;
-    let former = crate::ids::Value::from_bits(world.client.core.connections[handle.number()].former);
+    let former = world.client.core.connections[handle.number()].former().expect("kept");
     let numbers = world.client.core.time_wait_numbers(former).expect("kept");
     assert!(tcb.iss.gt(numbers.snd_nxt + 65_535));
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::tcp::state::CloseReason;
+use crate::tcp::tcb::Owed;
 use crate::tcp::{End as Ends, Note};
+use crate::tick::Deadline;
 
 #[test]
 fn b20_lost_segment_is_sent_again_after_the_time_out_from_the_first_octet() {
@@ -30,12 +32,12 @@ fn b20_after_a_time_out_acknowledgments_clock_out_the_rest_again() {
             }
         }
         server.consume_all();
-        server.tcb.owed.ack_now = true;
+        server.tcb.owed.add(Owed::ACK_NOW);
         for plan in server.sends() {
             client.arrives(as_received(plan));
         }
     }
-    assert_eq!((delivered, client.tcb.flight(), client.tcb.retransmit_at), (4000, 0, None));
+    assert_eq!((delivered, client.tcb.flight(), client.tcb.retransmit_at), (4000, 0, Deadline::NONE));
 }
 
 #[test]
@@ -52,6 +54,16 @@ fn b20_three_duplicate_acks_resend_the_first_segment_at_once() {
     client.arrives(ack);
     let again = client.expect(ACK);
     assert_eq!((again.seq, again.again), (sent[0].seq, true));
+}
+
+#[test]
+fn b20_duplicate_acks_go_before_text_so_that_they_count() {
+    let (mut client, _) = established_with(plain());
+    client.queue(100);
+    for off in [1000, 2000] {
+        client.arrives(Segment { seq: client.tcb.rcv_nxt + off, payload_len: 10, ..client.next(ACK) });
+    }
+    assert_eq!(client.sends().iter().map(|plan| plan.text_len).collect::<Vec<_>>(), [0, 0, 100]);
 }
 
 #[test]
@@ -92,11 +104,11 @@ fn shld_19_every_second_full_segment_is_acknowledged_at_once_and_one_is_delayed(
     server.arrives(as_received(segments[0]));
     server.consume_all();
     server.expect_nothing();
-    assert!(server.tcb.delayed_ack_at.is_some());
+    assert!(server.tcb.delayed_ack_at.is_set());
     server.arrives(as_received(segments[1]));
     server.consume_all();
     server.expect(ACK);
-    assert_eq!(server.tcb.delayed_ack_at, None);
+    assert_eq!(server.tcb.delayed_ack_at, Deadline::NONE);
 }
 
 #[test]
@@ -155,6 +167,17 @@ fn b22_must_37_probes_of_a_closed_window_go_on_while_they_are_acknowledged() {
     let plans = client.sends();
     assert_eq!(plans.iter().map(|plan| plan.text_len).sum::<u16>(), 100);
     assert_eq!(plans[0].text_offset, 0);
+}
+
+#[test]
+fn text_beyond_a_chunk_and_our_mss_is_left_for_the_peer_to_send_again() {
+    let (mut client, _) = established_with(Settings { mtu: 9000, ..plain() });
+    let out = client.arrives(Segment { payload_len: 5000, ..client.next(ACK) });
+    assert_eq!(out.text, Some((0, 2048)));
+    assert_eq!(
+        client.arrives(Segment { seq: client.tcb.rcv_nxt, payload_len: 100, ..client.next(ACK) }).text,
+        Some((0, 100))
+    );
 }
 
 #[test]

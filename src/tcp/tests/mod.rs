@@ -3,8 +3,11 @@
 //! `expect` says what is sent and that nothing else is.
 
 mod closing;
+mod cookie;
 mod data;
 mod opening;
+mod rate;
+mod reassembly;
 mod synchronized;
 mod time_wait;
 
@@ -14,7 +17,7 @@ use super::tcb::Tcb;
 use super::{Context, Outcome, Settings, calls, listen, syn_sent, synchronized as others, timeouts};
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
-use crate::tick::Now;
+use crate::tick::{Now, Tick};
 use crate::wire::tcp::{Flags, Options, Segment, Timestamps};
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;

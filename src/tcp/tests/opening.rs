@@ -174,3 +174,13 @@ fn b12_syn_again_in_syn_received_brings_the_syn_ack_again() {
     assert_eq!(server.arrives(syn).note, Some(Note::OutOfWindow));
     assert_eq!(server.expect(SYN_ACK).seq, syn_ack.seq);
 }
+
+#[test]
+fn t25_syn_received_old_ack_outside_the_window_is_not_answered() {
+    let (_, syn) = syn_sent(settings());
+    let (mut server, _) = syn_received(settings(), &syn);
+    // What the peer's TIME-WAIT says to a SYN-ACK that an old SYN brought about.
+    let old = Segment { seq: server.tcb.rcv_nxt.back(1000), ..server.next(ACK) };
+    assert_eq!(server.arrives(old).note, Some(Note::OutOfWindow));
+    server.expect_nothing();
+}

@@ -153,7 +153,7 @@ fn ipv4_options_are_skipped() {
     frame.splice(TCP_V4..TCP_V4, [0x94, 4, 0, 0, 1, 1, 1, 0]);
     fix_ipv4(&mut frame);
     let (packet, payload) = tcp_of(&frame, &expect());
-    assert_eq!((packet.src_port, payload), (40000, &b"12345678"[..]));
+    assert_eq!((packet.tuple.remote_port, payload), (40000, &b"12345678"[..]));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn fragments_are_dropped_t13() {
 fn ipv6_extensions_that_may_be_skipped_are() {
     let chain = [&[43, 0, 1, 4, 0, 0, 0, 0][..], &[60, 0, 4, 0, 0, 0, 0, 0], &[6, 0, 0x1e, 1, 9, 0, 0, 0]].concat();
     let (packet, payload) = tcp_of_v6(&with_extensions(0, &chain));
-    assert_eq!((packet.dst_port, payload), (80, b"12345678".to_vec()));
+    assert_eq!((packet.tuple.local_port, payload), (80, b"12345678".to_vec()));
 }
 
 fn tcp_of_v6(frame: &[u8]) -> (TcpPacket, Vec<u8>) {
@@ -225,11 +225,14 @@ fn addresses_that_no_segment_may_have_are_dropped_t17_t18() {
     let v6 = ["::", "::1", "ff02::1", "::ffff:10.0.0.9"];
     for (bad, path) in v4.iter().map(|bad| (bad, path_v4())).chain(v6.iter().map(|bad| (bad, path_v6()))) {
         let bad: IpAddr = bad.parse().unwrap();
-        assert_eq!(dropped(&plain(&Path { src: bad, ..path })), DropReason::Address, "from {bad}");
-        assert_eq!(dropped(&plain(&Path { dst: bad, ..path })), DropReason::Address, "to {bad}");
+        assert_eq!(dropped(&plain(&between(bad, path.addresses.remote(), path))), DropReason::Address, "from {bad}");
+        assert_eq!(dropped(&plain(&between(path.addresses.local(), bad, path))), DropReason::Address, "to {bad}");
     }
     for path in [path_v4(), path_v6()] {
-        assert_eq!(dropped(&plain(&Path { src: path.dst, ..path })), DropReason::Address);
+        assert_eq!(
+            dropped(&plain(&between(path.addresses.remote(), path.addresses.remote(), path))),
+            DropReason::Address
+        );
         assert_eq!(dropped(&plain(&Path { src_mac: MacAddress::BROADCAST, ..path })), DropReason::Address);
     }
 }
@@ -333,7 +336,7 @@ fn icmp_that_asks_nothing_is_ignored() {
 
 /// The first 28 bytes of a segment from us to them.
 fn quote_v4() -> Vec<u8> {
-    let path = Path { src: OURS_V4.into(), dst: THEIRS_V4.into(), ..path_v4() };
+    let path = between(OURS_V4, THEIRS_V4, path_v4());
     plain(&path)[IP..IP + 28].to_vec()
 }
 

@@ -7,6 +7,7 @@ mod random;
 use super::tcp::{Flags, Options, SegmentOut};
 use super::{Expect, MacAddress, Parsed, Path, TcpPacket, parse, tcp};
 use crate::counters::DropReason;
+use crate::four_tuple::Addresses;
 use crate::seq::Seq;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::vec::Vec;
@@ -25,13 +26,18 @@ pub(super) fn expect() -> Expect {
 
 /// The way of a frame from them to us.
 pub(super) fn path_v4() -> Path {
-    let (src, dst) = (THEIRS_V4.into(), OURS_V4.into());
-    Path { src_mac: THEIRS, dst_mac: OURS, vlan: None, src, dst, ttl: 64, dscp_ecn: 0 }
+    let addresses = Addresses::V4 { local: THEIRS_V4, remote: OURS_V4 };
+    Path { src_mac: THEIRS, dst_mac: OURS, vlan: None, addresses, ttl: 64, dscp_ecn: 0 }
 }
 
 /// The same over IPv6.
 pub(super) fn path_v6() -> Path {
-    Path { src: THEIRS_V6.into(), dst: OURS_V6.into(), ..path_v4() }
+    between(THEIRS_V6, OURS_V6, path_v4())
+}
+
+/// The same way between other addresses.
+pub(super) fn between(src: impl Into<IpAddr>, dst: impl Into<IpAddr>, path: Path) -> Path {
+    Path { addresses: Addresses::new(src.into(), dst.into()), ..path }
 }
 
 /// A plain ACK.

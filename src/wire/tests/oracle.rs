@@ -1,7 +1,7 @@
 //! etherparse as the oracle: it reads what is emitted here, and what it builds is read here.
 
 use super::*;
-use crate::wire::{arp, icmp, ndp, tcp::SackBlocks, tcp::Timestamps};
+use crate::wire::{arp, ethernet, icmp, ndp, tcp::SackBlocks, tcp::Timestamps};
 use etherparse::{
     ArpOperation, Icmpv4Type, Icmpv6Type, IpHeaders, LinkExtHeader, NetHeaders, PacketBuilder, PacketHeaders,
     TcpOptionElement, TransportHeader,
@@ -96,8 +96,11 @@ fn what_etherparse_builds_is_read_alike() {
         builder.write(&mut frame, b"odd").unwrap();
         let (packet, payload) = tcp_of(&frame, &expect());
         let segment = packet.segment;
-        assert_eq!((packet.src, packet.dst), addresses);
-        assert_eq!((packet.src_port, packet.dst_port, packet.src_mac, payload), (1, 65535, THEIRS, &b"odd"[..]));
+        assert_eq!((packet.tuple.remote(), packet.tuple.local()), addresses);
+        assert_eq!(
+            (packet.tuple.remote_port, packet.tuple.local_port, ethernet::source(&frame), payload),
+            (1, 65535, THEIRS, &b"odd"[..])
+        );
         assert_eq!((segment.seq, segment.ack, segment.wnd, segment.up), (Seq(77), Seq(88), 5000, 4));
         assert_eq!(segment.flags, Flags::SYN | Flags::ACK | Flags::URG | Flags::ECE | Flags::CWR);
         let expected = Options {
@@ -170,7 +173,7 @@ fn answered(mut request: Vec<u8>, expect: Expect) -> Vec<u8> {
 
 #[test]
 fn icmpv6_errors_are_read() {
-    let quoted = plain(&Path { src: OURS_V6.into(), dst: THEIRS_V6.into(), ..path_v6() });
+    let quoted = plain(&between(OURS_V6, THEIRS_V6, path_v6()));
     let kinds = [
         (Icmpv6Type::Unknown { type_u8: 1, code_u8: 4, bytes5to8: [0; 4] }, icmp::ErrorKind::Unreachable { code: 4 }),
         (Icmpv6Type::PacketTooBig { mtu: 1300 }, icmp::ErrorKind::TooBig { mtu: 1300 }),

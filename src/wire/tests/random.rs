@@ -1,7 +1,7 @@
 //! Any bytes, valid frames with changes, and the way there and back.
 
 use super::*;
-use crate::wire::{arp, icmp, ndp, tcp::SackBlocks, tcp::Timestamps};
+use crate::wire::{arp, ethernet, icmp, ndp, tcp::SackBlocks, tcp::Timestamps};
 use proptest::prelude::*;
 use std::vec;
 
@@ -24,12 +24,12 @@ fn any_path() -> impl Strategy<Value = Path> {
     (addresses, proptest::option::of(1u16..4095), any::<u8>(), any::<u8>(), any::<u32>()).prop_map(
         |((path, v6), vlan, ttl, dscp_ecn, random)| {
             let [a, b, c, _] = random.to_be_bytes();
-            let src = if v6 {
+            let src: IpAddr = if v6 {
                 Ipv6Addr::new(0x2001, 1, 2, 3, a.into(), b.into(), c.into(), 9).into()
             } else {
                 [11, a, b, c].into()
             };
-            Path { vlan, ttl, dscp_ecn, src, ..path }
+            Path { vlan, ttl, dscp_ecn, ..between(src, path.addresses.remote(), path) }
         },
     )
 }
@@ -66,7 +66,7 @@ fn samples() -> Vec<Vec<u8>> {
     let link = etherparse::PacketBuilder::ethernet2(THEIRS.0, OURS.0);
     let too_big =
         link.ipv6(THEIRS_V6.octets(), OURS_V6.octets(), 9).icmpv6(etherparse::Icmpv6Type::PacketTooBig { mtu: 1 });
-    let quoted = plain(&Path { src: OURS_V6.into(), dst: THEIRS_V6.into(), ..path_v6() });
+    let quoted = plain(&between(OURS_V6, THEIRS_V6, path_v6()));
     too_big.write(&mut error, &quoted[14..]).unwrap();
     vec![
         syn(&path_v4()),
@@ -130,8 +130,8 @@ proptest! {
         let segment = packet.segment;
         prop_assert_eq!((segment.seq, segment.ack, segment.wnd, segment.up), (Seq(seq), Seq(ack), wnd, up));
         prop_assert_eq!((segment.flags, segment.options), (flags, sent));
-        prop_assert_eq!((packet.src_port, packet.dst_port), ports);
-        prop_assert_eq!((packet.src, packet.dst, packet.src_mac), (path.src, path.dst, path.src_mac));
+        prop_assert_eq!((packet.tuple.remote_port, packet.tuple.local_port), ports);
+        prop_assert_eq!((packet.tuple.addresses, ethernet::source(&frame)), (path.addresses.reversed(), path.src_mac));
         prop_assert_eq!(packet.dscp_ecn, path.dscp_ecn);
     }
 

@@ -1,0 +1,63 @@
+//! SYN cookies at a listener (B13): a SYN that leaves no state, and the ACK that brings it back.
+
+use super::burst::{Arrival, Burst, Reply};
+use super::core::Core;
+use crate::tcp::Context;
+use crate::tick::Now;
+
+/// What the ACK of no connection came to at a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Returned {
+    /// It brings a cookie: a connection in SYN-RECEIVED, at which the segment has yet to arrive.
+    Opens(u32),
+    /// It brings a cookie, and there is no room. Dropped: the peer sends again.
+    NoRoom,
+    /// It brings none.
+    Nothing,
+}
+
+impl Core {
+    /// Whether a SYN gets a cookie now.
+    pub(super) fn answers_by_cookie(&self) -> bool {
+        self.settings.syn_cookies.answers(self.half_open, self.limits.half_open_max)
+    }
+
+    /// The SYN-ACK in the SYN's own frame, back to where it came from.
+    pub(super) fn answer_by_cookie(&mut self, burst: &mut Burst, syn: &Arrival, now: Now) {
+        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let syn_ack = self.cookies.syn_ack(&syn.tuple, &syn.segment, &cx);
+        self.counters.syn_cookies_sent += 1;
+        burst.answers.push(Reply::SynAck { frame: syn.frame, tuple: syn.tuple, syn_ack });
+    }
+
+    /// A connection from the cookie that the ACK may bring.
+    pub(super) fn open_by_cookie(&mut self, listener: u32, ack: &Arrival, now: Now) -> Returned {
+        if !self.cookies.may_return(now) {
+            return Returned::Nothing;
+        }
+        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let Some(valid) = self.cookies.accept(&ack.tuple, &ack.segment, &cx) else {
+            self.counters.syn_cookies_invalid += 1;
+            return Returned::Nothing;
+        };
+        let period = self.cookies.period(now);
+        if self.cookies_seen.contains(valid.mark, period) {
+            self.counters.syn_cookies_replayed += 1;
+            return Returned::Nothing;
+        }
+        let full = self.time_wait_is_full(ack.tuple.is_v4());
+        let neighbor = if full { None } else { self.neighbor_towards(ack.tuple.remote(), Some(ack.src_mac), now) };
+        let number = neighbor.and_then(|neighbor| self.admit(valid.tcb, ack.hash, neighbor, None));
+        let Some(number) = number else {
+            self.counters.syn_dropped_full += 1;
+            return Returned::NoRoom;
+        };
+        self.connections[number].origin = listener;
+        // Half-open for the moment until the segment has arrived, like any other.
+        self.half_open += 1;
+        self.cookies_seen.insert(valid.mark, period);
+        self.counters.opens_passive += 1;
+        self.counters.syn_cookies_accepted += 1;
+        Returned::Opens(number)
+    }
+}

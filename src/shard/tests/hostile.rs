@@ -1,0 +1,257 @@
+//! A peer that sends whatever it likes, at frame level, and sees every answer (T02, T14 to T20, T31).
+
+use super::*;
+use crate::four_tuple::{Addresses, FourTuple};
+use crate::seq::Seq;
+use crate::tcp::cookie::SynCookies;
+use crate::wire::tcp::{Flags, Options, Segment, SegmentOut, Timestamps, emit};
+use crate::wire::{Expect, Parsed, Path, parse};
+use proptest::prelude::*;
+
+/// One thing that the peer does.
+#[derive(Clone, Debug)]
+enum Act {
+    /// A segment on connection `port`, relative to what the stack last said there.
+    Segment { port: u8, flags: u8, seq: i32, ack: i32, len: u16, wnd: u16, options: u8 },
+    /// The last frame again, with bytes changed and cut.
+    Changed { at: u8, to: u8, cut: Option<u8> },
+    /// Any bytes.
+    Noise(Vec<u8>),
+    /// Time passes.
+    Wait { ms: u16 },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let near = prop_oneof![6 => Just(0i32), 2 => -3..3i32, 1 => -70_000..70_000i32, 1 => any::<i32>()];
+    let flags = prop_oneof![
+        3 => Just(Flags::SYN.0),
+        5 => Just(Flags::ACK.0),
+        3 => Just(Flags::ACK.0 | Flags::PSH.0),
+        2 => Just(Flags::FIN.0 | Flags::ACK.0),
+        1 => Just(Flags::RST.0),
+        1 => any::<u8>(),
+    ];
+    let len = prop_oneof![Just(0u16), 1..100u16, 1300..1440u16];
+    let wnd = prop_oneof![Just(0u16), Just(65_535u16), any::<u16>()];
+    prop_oneof![
+        12 => (0..4u8, flags, near.clone(), near, len, wnd, any::<u8>())
+            .prop_map(|(port, flags, seq, ack, len, wnd, options)| Act::Segment { port, flags, seq, ack, len, wnd, options }),
+        2 => (any::<u8>(), any::<u8>(), proptest::option::of(any::<u8>())).prop_map(|(at, to, cut)| Act::Changed { at, to, cut }),
+        1 => proptest::collection::vec(any::<u8>(), 0..200).prop_map(Act::Noise),
+        2 => (0..3000u16).prop_map(|ms| Act::Wait { ms }),
+    ]
+}
+
+/// Sends everything back, and takes every error for what it is.
+#[derive(Default)]
+struct Tolerant {
+    opened: usize,
+    closed: usize,
+}
+
+impl Application for Tolerant {
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        match event {
+            Event::Accepted { .. } => self.opened += 1,
+            Event::Readable { handle, bytes } => {
+                let taken = calls.send(handle, bytes).unwrap_or(bytes.len());
+                calls.consume(handle, taken).expect("lent bytes can be consumed");
+            }
+            Event::PeerClosed { handle } => drop(calls.close(handle)),
+            Event::Closed { .. } => self.closed += 1,
+            Event::Connected { .. } | Event::Writable { .. } => {}
+        }
+    }
+}
+
+struct Hostile {
+    wire: MemoryLink,
+    stack: Shard<MemoryLink, Tolerant>,
+    now: Now,
+    /// What the stack last said to each port.
+    heard: [Segment; 4],
+    last: Vec<u8>,
+}
+
+const PEER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+const STACK_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
+
+impl Hostile {
+    fn new() -> Hostile {
+        Hostile::with_cookies(SynCookies::default())
+    }
+
+    fn with_cookies(syn_cookies: SynCookies) -> Hostile {
+        let settings = Settings { syn_cookies, ..Settings::default() };
+        let (wire, link) = pair(MemoryConfig::default(), [PEER_MAC, STACK_MAC]);
+        let now = Now::from_ms(9_000);
+        let limits = Limits { tcbs_max: 16, time_wait_max: 64, chunks_max: 64, neighbors_max: 4, ..Limits::default() };
+        let addresses = vec![LocalAddress { address: "10.0.0.2".parse().expect("an address"), prefix_len: 24 }];
+        let config = ShardConfig { limits, addresses, settings, ..ShardConfig::default() };
+        let mut stack = Shard::new(link, Tolerant::default(), config, now).expect("a shard");
+        stack.calls(now).listen("10.0.0.2".parse().expect("an address"), 80).expect("a listener");
+        Hostile { wire, stack, now, heard: [Segment::default(); 4], last: Vec::new() }
+    }
+
+    fn act(&mut self, act: &Act) {
+        match act {
+            Act::Segment { port, flags, seq, ack, len, wnd, options } => {
+                let heard = self.heard[usize::from(*port)];
+                let timestamps = heard.options.timestamps.map_or(1, |timestamps| timestamps.ecr);
+                let options = Options {
+                    mss: (options & 1 != 0).then_some(u16::from(*options) * 9),
+                    window_scale: (options & 2 != 0).then_some(options >> 4),
+                    timestamps: (options & 4 != 0).then_some(Timestamps { val: timestamps, ecr: 0 }),
+                    ..Options::default()
+                };
+                let segment = SegmentOut {
+                    src_port: 1000 + u16::from(*port),
+                    dst_port: if *flags == 0x55 { 81 } else { 80 },
+                    seq: Seq(heard.ack.0.wrapping_add_signed(*seq)),
+                    ack: Seq(heard.end().0.wrapping_add_signed(*ack)),
+                    wnd: *wnd,
+                    up: *len,
+                    flags: Flags(*flags),
+                    options: &options,
+                };
+                let (local, remote) =
+                    ("10.0.0.1".parse().expect("an address"), "10.0.0.2".parse().expect("an address"));
+                let addresses = Addresses::new(local, remote);
+                let path = Path { src_mac: PEER_MAC, dst_mac: STACK_MAC, vlan: None, addresses, ttl: 64, dscp_ecn: 0 };
+                let mut frame = vec![0; 1600];
+                let text = vec![7; usize::from(*len)];
+                let len = emit(&mut frame, &path, &segment, [&text, &[]]);
+                frame.truncate(len);
+                self.send(frame);
+            }
+            Act::Changed { at, to, cut } => {
+                let mut frame = self.last.clone();
+                if let Some(byte) = frame.get_mut(usize::from(*at)) {
+                    *byte = *to;
+                }
+                if let Some(cut) = cut {
+                    frame.truncate(usize::from(*cut));
+                }
+                self.send(frame);
+            }
+            Act::Noise(bytes) => self.send(bytes.clone()),
+            Act::Wait { ms } => self.now = self.now.plus_ms(u64::from(*ms)),
+        }
+        self.stack.turn(self.now);
+        self.now = self.now.plus_ms(1);
+        self.listen();
+    }
+
+    fn send(&mut self, frame: Vec<u8>) {
+        let Some(mut slot) = self.wire.take() else { return };
+        let len = frame.len().min(1600);
+        self.wire.bytes_mut(&mut slot)[..len].copy_from_slice(&frame[..len]);
+        assert!(self.wire.send(slot, len).is_ok(), "a taken frame fits");
+        self.wire.flush();
+        self.last = frame;
+    }
+
+    /// Takes note of what the stack says; whatever it says is well-formed.
+    fn listen(&mut self) {
+        let mut burst = Vec::with_capacity(256);
+        self.wire.receive(&mut burst, 256);
+        for frame in burst {
+            // A changed frame may have come from another MAC address, and is answered there.
+            let bytes = self.wire.bytes(&frame);
+            let mac = MacAddress(bytes[..6].try_into().expect("a header"));
+            match parse(bytes, &Expect { mac, mtu: 1500, vlan: None, verify_checksums: true }) {
+                Ok(Parsed::Tcp(packet)) => {
+                    let port = usize::from(packet.tuple.local_port.wrapping_sub(1000));
+                    if let Some(heard) = self.heard.get_mut(port) {
+                        *heard = packet.segment;
+                    }
+                }
+                Ok(Parsed::Arp(_) | Parsed::Echo(_)) => {}
+                other => panic!("the stack sent {other:?}"),
+            }
+            self.wire.give_back(frame);
+        }
+        self.wire.flush();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// No panic, no invalid frame, no growth; when the peer has gone, time ends everything.
+    #[test]
+    fn whatever_a_peer_sends_the_stack_stays_whole(
+        acts in proptest::collection::vec(act(), 1..120),
+        always in any::<bool>(),
+    ) {
+        let mut world = Hostile::with_cookies(if always { SynCookies::Always } else { SynCookies::Auto });
+        for act in &acts {
+            world.act(act);
+            let core = &world.stack.core;
+            prop_assert!(world.stack.link().levels().conserved());
+            prop_assert!(core.half_open <= core.connections.len() && core.connections.len() <= 16);
+            prop_assert_eq!(core.index.len(), core.connections.iter().filter(|(_, c)| c.tcb.state != crate::tcp::state::State::Closed).count() as u32 + core.time_wait_len());
+        }
+        // The peer is gone. Connections that owe nothing may stay open; the application ends those.
+        for number in 0..16 {
+            let generation = world.stack.core.connections.iter().find(|(at, _)| *at == number).map(|(_, c)| c.handle(number));
+            if let Some(handle) = generation {
+                // Half-open ones are not the application's to abort; they time out.
+                let _ = world.stack.calls(world.now).abort(handle);
+            }
+        }
+        for _ in 0..400 {
+            world.now = world.now.plus_ms(1_000);
+            world.stack.turn(world.now);
+            world.listen();
+        }
+        let core = &world.stack.core;
+        prop_assert_eq!((core.connections.len(), core.index.len(), core.half_open), (0, 0, 0));
+        prop_assert_eq!((core.sending.free(), world.stack.receiving.free()), (32, 32));
+        prop_assert!(core.owing.is_empty() && core.telling.is_empty() && core.wheel.is_empty());
+        prop_assert_eq!(world.stack.application().opened, world.stack.application().closed);
+    }
+}
+
+#[test]
+fn t20_probes_of_nmap_get_the_answers_of_the_rfc_and_leave_no_state() {
+    let answer_to = |flags: u8, dst: u8| {
+        let mut world = Hostile::new();
+        // The peer is known, so that no ARP is in the way.
+        let act = Act::Segment { port: dst, flags, seq: 0, ack: 0, len: 0, wnd: 1000, options: 0 };
+        world.act(&act);
+        (world.heard[usize::from(dst)].flags, world.stack.connections_live())
+    };
+    let none = Flags(0);
+    assert_eq!(answer_to(0, 0), (none, 0), "null scan at a listener");
+    assert_eq!(answer_to(Flags::FIN.0, 0), (none, 0), "FIN scan");
+    assert_eq!(answer_to(0x29, 0), (none, 0), "Xmas scan");
+    assert_eq!(answer_to(Flags::SYN.0 | Flags::RST.0, 0), (none, 0), "SYN and RST");
+    assert_eq!(answer_to(Flags::ACK.0, 0), (Flags::RST, 0), "ACK scan");
+}
+
+#[test]
+fn t17_segment_from_the_stack_itself_is_dropped() {
+    let mut world = Hostile::new();
+    let tuple =
+        FourTuple::new("10.0.0.2".parse().expect("an address"), 80, "10.0.0.2".parse().expect("an address"), 80);
+    let segment = SegmentOut {
+        src_port: 80,
+        dst_port: 80,
+        seq: Seq(1),
+        ack: Seq(0),
+        wnd: 1000,
+        up: 0,
+        flags: Flags::SYN,
+        options: &Options::default(),
+    };
+    let path =
+        Path { src_mac: PEER_MAC, dst_mac: STACK_MAC, vlan: None, addresses: tuple.addresses, ttl: 64, dscp_ecn: 0 };
+    let mut frame = vec![0; 200];
+    let len = emit(&mut frame, &path, &segment, [&[], &[]]);
+    frame.truncate(len);
+    world.send(frame);
+    world.stack.turn(world.now);
+    assert_eq!(world.stack.drops().of(crate::counters::DropReason::Address), 1);
+    assert_eq!(world.stack.connections_live(), 0);
+}

@@ -1,0 +1,80 @@
+//! Connections that wait for a neighbour: they stand in its list instead of that of what is owed, by the same link.
+
+use super::connection::{Owing, Tell};
+use super::core::Core;
+use crate::flow::list::List;
+use crate::neighbor::{Heard, NeighborId};
+use crate::tcp::state::{CloseReason, State};
+use crate::tcp::tcb::Owed;
+use crate::tcp::{Context, End, Outcome, timeouts};
+use crate::tick::Now;
+use crate::wire::ethernet::MacAddress;
+use ::core::net::IpAddr;
+
+impl Core {
+    /// The first connection on the list of what is owed goes to the list of its neighbour.
+    pub(super) fn wait_for_neighbor(&mut self, number: u32, now: Now) {
+        self.owing.remove(&mut self.connections, number);
+        let connection = &mut self.connections[number];
+        connection.tell.add(Tell::WAITS_FOR_NEIGHBOR);
+        let neighbor = connection.neighbor;
+        self.waiting[neighbor.0 as usize].push_back(&mut self.connections, number);
+        self.neighbors.wanted(neighbor, now.tick());
+        self.counters.neighbor_waits += 1;
+    }
+
+    /// What was heard of a neighbour; connections that waited for it go on.
+    pub(super) fn learn(&mut self, ip: IpAddr, mac: MacAddress, heard: Heard, now: Now) {
+        if let Some(NeighborId(id)) = self.neighbors.learn(ip, mac, heard, now.tick()) {
+            self.wake_waiting(id);
+        }
+    }
+
+    /// The neighbour is known: whoever waited for it may send.
+    pub(super) fn wake_waiting(&mut self, neighbor: u32) {
+        while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
+            self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
+            self.owing.push_back(&mut self.connections, number);
+        }
+    }
+
+    /// The neighbour does not answer. An open that has not completed ends, a passive one without a word; for an open
+    /// connection it is a soft error (RFC 9293 3.9.2.2): what it owes is tried again when its time-out comes.
+    pub(super) fn fail_waiting(&mut self, number: u32, now: Now) {
+        self.owing_remove(number);
+        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let connection = &mut self.connections[number];
+        match connection.tcb.state {
+            State::Closed => {
+                connection.tcb.owed = Owed::default();
+                if connection.tell.has(Tell::TOLD_CLOSED) {
+                    self.let_go(number);
+                }
+            }
+            State::SynSent | State::SynReceived => {
+                let half_open = connection.tcb.is_half_open_passively();
+                connection.tcb.end(CloseReason::Unreachable);
+                let end = if half_open { End::Listen } else { End::Closed(CloseReason::Unreachable) };
+                self.settle(number, &Outcome { end: Some(end), ..Outcome::default() }, now);
+            }
+            _ => {
+                timeouts::could_not_send(&mut connection.tcb, &cx);
+                self.arm(number);
+            }
+        }
+    }
+
+    /// Removes the connection from the list that it owes or waits in.
+    pub(super) fn owing_remove(&mut self, number: u32) {
+        if List::<Owing>::is_linked(&self.connections, number) {
+            let neighbor = self.connections[number].neighbor;
+            let list = if self.connections[number].tell.has(Tell::WAITS_FOR_NEIGHBOR) {
+                &mut self.waiting[neighbor.0 as usize]
+            } else {
+                &mut self.owing
+            };
+            list.remove(&mut self.connections, number);
+        }
+        self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
+    }
+}

@@ -1,0 +1,143 @@
+//! Text and FIN out of order (SHLD-31; RFC 9293 3.10.7.4 seventh and eighth check): which octets are kept, and when they
+//! are next.
+//!
+//! The record knows ranges only; whoever holds the octets does what [`Reassembly::keep`] and [`Reassembly::deliver`] say.
+//! Pieces are disjoint and in order. What came first stays: later text fills only what is missing, so overlaps cannot
+//! change what an application reads (T12). Every call looks at [`PIECES_MAX`] pieces at most.
+
+use super::state::State;
+use super::tcb::{Owed, Tcb};
+use crate::limits::PIECES_MAX;
+use crate::seq::Seq;
+use crate::wire::tcp::Segment;
+
+/// What one connection has received beyond RCV.NXT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reassembly {
+    pieces: [Piece; PIECES_MAX],
+    /// Pieces in use.
+    count: u8,
+    /// Of these, how many at the front have become next in order and wait to be taken out.
+    ready: u8,
+    /// Where a FIN stands that came too early.
+    fin: Option<Seq>,
+}
+
+/// Octets from `start` up to `end`, exclusively.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Piece {
+    start: Seq,
+    end: Seq,
+    /// Octets at the front that have come in order in the meantime.
+    overtaken: u32,
+}
+
+/// Where the text of a segment is to be kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// The piece, by its place.
+    pub piece: usize,
+    /// The piece is new: those from its place on have moved up by one.
+    pub new: bool,
+    /// Octets to skip at the front of the segment's text.
+    pub skip: u16,
+    /// Octets to append to the piece.
+    pub len: u16,
+}
+
+impl Reassembly {
+    /// A segment beyond RCV.NXT has come. Notes its FIN, and says what of its text to keep: the first stretch that is
+    /// missing, inside the window, as long as pieces and `bytes_max` octets in all suffice.
+    pub fn keep(&mut self, tcb: &Tcb, seg: &Segment, bytes_max: u32) -> Option<Kept> {
+        if !tcb.state.can_receive() || tcb.app_closed {
+            return None;
+        }
+        let text_end = seg.seq + u32::from(seg.payload_len);
+        if seg.flags.fin() && text_end.le(tcb.rcv_edge) {
+            self.fin = self.fin.or(Some(text_end));
+        }
+        let end = if text_end.le(tcb.rcv_edge) { text_end } else { tcb.rcv_edge };
+        let (piece, new, start, end) = self.missing(seg.seq, end)?;
+        if self.bytes() + (end - start) > bytes_max || (new && usize::from(self.count) == PIECES_MAX) {
+            return None;
+        }
+        if new {
+            self.pieces.copy_within(piece..usize::from(self.count), piece + 1);
+            self.pieces[piece] = Piece { start, end, overtaken: 0 };
+            self.count += 1;
+        } else {
+            self.pieces[piece].end = end;
+        }
+        Some(Kept { piece, new, skip: (start - seg.seq) as u16, len: (end - start) as u16 })
+    }
+
+    /// RCV.NXT has moved: takes what is next in order now. Returns how many pieces have become ready.
+    pub fn deliver(&mut self, tcb: &mut Tcb) -> u8 {
+        let before = self.ready;
+        while self.ready < self.count {
+            let piece = &mut self.pieces[usize::from(self.ready)];
+            if piece.start.gt(tcb.rcv_nxt) {
+                break;
+            }
+            piece.overtaken = (tcb.rcv_nxt - piece.start).min(piece.end - piece.start);
+            let octets = piece.end - piece.start - piece.overtaken;
+            tcb.rcv_nxt += octets;
+            tcb.unread_bytes += octets;
+            self.ready += 1;
+        }
+        // RFC 5681 4.2: what fills a gap is acknowledged at once, whole or in part.
+        tcb.owed.add(Owed::ACK_NOW);
+        self.ready - before
+    }
+
+    /// The FIN that came too early is next in order.
+    pub fn fin_is_next(&self, tcb: &Tcb) -> bool {
+        tcb.state != State::Closed && self.fin == Some(tcb.rcv_nxt)
+    }
+
+    /// Takes the first ready piece out. Returns how many octets at its front have come in order already.
+    pub fn take(&mut self) -> Option<u32> {
+        if self.ready == 0 {
+            return None;
+        }
+        let overtaken = self.pieces[0].overtaken;
+        self.pieces.copy_within(1..usize::from(self.count), 0);
+        self.count -= 1;
+        self.ready -= 1;
+        Some(overtaken)
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0 && self.fin.is_none()
+    }
+
+    /// Octets in all pieces.
+    fn bytes(&self) -> u32 {
+        self.pieces[..usize::from(self.count)].iter().map(|piece| piece.end - piece.start).sum()
+    }
+
+    /// The first stretch of `start..end` that no piece holds: the piece that it extends, or the place of a new one.
+    fn missing(&self, mut start: Seq, end: Seq) -> Option<(usize, bool, Seq, Seq)> {
+        for at in usize::from(self.ready)..usize::from(self.count) {
+            let piece = self.pieces[at];
+            if piece.end.lt(start) {
+                continue;
+            }
+            let upper = if end.lt(piece.start) { end } else { piece.start };
+            if start.lt(piece.start) {
+                return start.lt(upper).then_some((at, true, start, upper));
+            }
+            start = piece.end;
+            let next = self.pieces[..usize::from(self.count)].get(at + 1).map_or(end, |next| next.start);
+            let upper = if next.lt(end) { next } else { end };
+            if start.lt(upper) {
+                return Some((at, false, start, upper));
+            }
+            if end.le(start) {
+                return None;
+            }
+        }
+        start.lt(end).then_some((usize::from(self.count), true, start, end))
+    }
+}
