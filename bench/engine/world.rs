@@ -302,7 +302,7 @@ fn server_config(config: &WorldConfig) -> ShardConfig {
 fn shard_config(config: &WorldConfig, addresses: u32, first: Ipv4Addr, seed: u64, time_wait_max: u32) -> ShardConfig {
     ShardConfig {
         limits: Limits {
-            tcbs_max: config.live + config.live / 16 + 4096,
+            tcbs_max: if config.exchange { config.live + config.live / 16 + 4096 } else { config.live },
             half_open_max: config.live + 4096,
             time_wait_max,
             chunks_max: chunks_max(config),
@@ -324,7 +324,7 @@ fn shard_config(config: &WorldConfig, addresses: u32, first: Ipv4Addr, seed: u64
 
 /// Unread and unacknowledged bytes exist between a request and its last ACK only.
 fn chunks_max(config: &WorldConfig) -> u32 {
-    (2 * config.live + 1024).min(CHUNKS_MAX)
+    if config.exchange { (2 * config.live + 1024).min(CHUNKS_MAX) } else { 1024 }
 }
 
 /// 64 bytes, all of them a function of the connection's name.
