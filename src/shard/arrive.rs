@@ -85,6 +85,12 @@ fn connection(
     } else if outcome.note == Some(Note::OutOfOrder) {
         reassembly::keep(core, receiving, number, &arrival.segment, payload);
     }
+    if outcome.peer_closed {
+        reassembly::detach_if_empty(core, receiving, number);
+    }
+    if outcome.established || outcome.acked_bytes > 0 {
+        core.heard_from(number, arrival.src_mac, now);
+    }
     core.settle(number, &outcome, now);
     outcome.answer
 }
