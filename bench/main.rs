@@ -6,6 +6,7 @@ mod cps;
 mod echo;
 mod echo_role;
 mod ends;
+mod engine;
 mod failure;
 mod kernel;
 mod lines;
@@ -35,6 +36,8 @@ enum What {
     /// Runs everything and puts it side by side; see `bench/cps.sh --help`
     #[command(override_usage = "bench/cps.sh [OPTIONS]")]
     Cps(Box<cps::CpsArgs>),
+    /// The engine alone, in memory: lifecycles per second with TIME-WAIT entries resident, beside smoltcp
+    Engine(engine::EngineArgs),
     /// The server of the kernel baseline (a role)
     KernelServer(RoleArgs),
     /// The client of the kernel baseline (a role)
@@ -52,6 +55,7 @@ enum What {
 fn main() -> ExitCode {
     let outcome = match Command::parse().what {
         What::Cps(args) => cps::run(&args),
+        What::Engine(args) => engine::run(&args),
         What::KernelServer(args) => role(kernel::server::run(&args)),
         What::KernelClient(args) => role(kernel::client::run(&args)),
         What::SynfinServer(args) => role(ends::run_server(&args)),

@@ -312,6 +312,11 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.core.connections.len() as usize
     }
 
+    /// Chunks that hold no byte and are promised to none; `limits.chunks_max` when nothing is unread or unacknowledged.
+    pub fn chunks_free(&self) -> u32 {
+        self.core.sending.free() + self.receiving.free()
+    }
+
     /// TIME-WAIT records in use.
     pub fn time_wait_live(&self) -> usize {
         self.core.time_wait_len() as usize

@@ -1,0 +1,126 @@
+//! Runs that check instead of measuring speed: a soak, and idle connections.
+
+use super::world::{World, WorldConfig};
+use crate::failure::Failure;
+use std::time::Instant;
+use synfin::memory::resident_bytes;
+
+/// `lifecycles` of them with a 2MSL of a second; then counts must balance, nothing be left and memory not have grown.
+pub(super) fn soak(lifecycles: u64, huge_pages: bool) -> Result<(), Failure> {
+    let grown = run_soak(lifecycles, huge_pages)?;
+    if grown > GROWTH_MAX_BYTES {
+        return Err(Failure::failed(format!("memory grew by {grown} bytes in {lifecycles} lifecycles")));
+    }
+    println!("memory grew by {grown} bytes");
+    Ok(())
+}
+
+/// Runs it and returns by how much the process has grown, bytes.
+fn run_soak(lifecycles: u64, huge_pages: bool) -> Result<u64, Failure> {
+    let config = WorldConfig { live: 1000, resident: 100_000, two_msl_ms: 1000, exchange: true, huge_pages };
+    let mut world = World::new(&config).map_err(Failure::environment)?;
+    world.fill(&config, |_| ()).map_err(Failure::failed)?;
+    let (before, begun) = (resident_bytes().unwrap_or(0), Instant::now());
+    let (mut told, first) = (0, world.closed());
+    let target = first + lifecycles;
+    world
+        .until(|world| {
+            if world.closed() >= told + PROGRESS_EVERY {
+                told = world.closed();
+                eprintln!("soak: {told} of {target} lifecycles, {:.0} s", begun.elapsed().as_secs_f64());
+            }
+            world.closed() >= target
+        })
+        .map_err(Failure::failed)?;
+    let (done, took) = (world.closed() - first, begun.elapsed());
+    let grown = resident_bytes().unwrap_or(0).saturating_sub(before);
+    balance(&world).map_err(|what| Failure::failed(format!("with connections open: {what}")))?;
+    world.drain().map_err(Failure::failed)?;
+    balance(&world).and_then(|()| world.is_clean()).map_err(|what| Failure::failed(format!("at the end: {what}")))?;
+    let left = (world.client.connections_live(), world.server.connections_live(), world.client.time_wait_live());
+    if left != (0, 0, 0) {
+        return Err(Failure::failed(format!("{left:?} connections, connections of the server and TIME-WAIT are left")));
+    }
+    let (counters, seconds) = (world.client.counters(), took.as_secs_f64());
+    println!("{done} lifecycles in {seconds:.0} s ({:.0}/s), all counts balance", done as f64 / seconds);
+    println!(
+        "TIME-WAIT: {} made = {} expired + {} reused + {} evicted + 0 live",
+        counters.time_wait_created, counters.time_wait_expired, counters.time_wait_reused, counters.time_wait_evicted
+    );
+    println!("every frame and chunk is back");
+    Ok(grown)
+}
+
+/// Opens `connections` at each end, which then do nothing, and says what each takes.
+pub(super) fn idle(connections: u32, huge_pages: bool) -> Result<(), Failure> {
+    let config = WorldConfig { live: connections, resident: 0, two_msl_ms: 2, exchange: false, huge_pages };
+    let small = World::new(&WorldConfig { live: 1, ..config }).map_err(Failure::environment)?;
+    drop(small);
+    let (before, begun) = (resident_bytes().unwrap_or(0), Instant::now());
+    let mut world = World::new(&config).map_err(Failure::environment)?;
+    let (mut told, target) = (0, u64::from(connections));
+    world
+        .until(|world| {
+            let open = world.client.application().connected.min(world.server.application().accepted);
+            if open >= told + IDLE_PROGRESS_EVERY {
+                told = open;
+                eprintln!("idle: {told} of {target} connections are open");
+            }
+            open >= target
+        })
+        .map_err(Failure::failed)?;
+    let grown = resident_bytes().unwrap_or(0).saturating_sub(before);
+    let ends = 2 * target;
+    println!(
+        "{connections} idle established connections at each end, opened in {:.0} s",
+        begun.elapsed().as_secs_f64()
+    );
+    println!("{:.1} bytes each: {grown} bytes of memory for {ends} ends", grown as f64 / ends as f64);
+    Ok(())
+}
+
+/// What was opened has closed or lives, what went to TIME-WAIT has ended or is there, at both ends.
+fn balance(world: &World) -> Result<(), String> {
+    let ends = [
+        ("client", world.client.counters(), world.client.connections_live(), world.client.time_wait_live()),
+        ("server", world.server.counters(), world.server.connections_live(), world.server.time_wait_live()),
+    ];
+    for (end, counters, live, time_wait_live) in ends {
+        let opened = counters.opens_active + counters.opens_passive;
+        let closed = counters.closed_graceful
+            + counters.closed_reset
+            + counters.closed_refused
+            + counters.closed_aborted
+            + counters.closed_timed_out;
+        if opened != closed + live as u64 {
+            return Err(format!("{end}: {opened} opened, {closed} closed, {live} live: {counters:?}"));
+        }
+        let gone = counters.time_wait_expired + counters.time_wait_reused + counters.time_wait_evicted;
+        if counters.time_wait_created != gone + time_wait_live as u64 {
+            return Err(format!("{end}: TIME-WAIT: {time_wait_live} live: {counters:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// What the allocator and the kernel's bookkeeping may add without a leak: at one lifecycle's worth per 100, a leak is past this
+/// within a million lifecycles.
+const GROWTH_MAX_BYTES: u64 = 1 << 20;
+
+const PROGRESS_EVERY: u64 = 10_000_000;
+const IDLE_PROGRESS_EVERY: u64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_soak_balances_and_leaves_nothing() {
+        run_soak(5_000, false).expect("counts balance");
+    }
+
+    #[test]
+    fn few_idle_connections_open() {
+        idle(500, false).expect("they open");
+    }
+}

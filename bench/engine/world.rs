@@ -1,0 +1,361 @@
+//! Both ends on one thread over a link in memory, through the whole turn. No wire, no system call, virtual time.
+//!
+//! Time moves with the work: by 2MSL / `resident` per finished connection, so that the TIME-WAIT store holds `resident`
+//! records in a steady state, each made by a whole lifecycle, kept for 2MSL and expired.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+use synfin::api::{Application, CloseReason, ConnectOptions, Event};
+use synfin::ids::Handle;
+use synfin::limits::Limits;
+use synfin::link::Link;
+use synfin::link::memory::{MemoryConfig, MemoryLink, pair};
+use synfin::memory::{HugePages, advise_huge_pages};
+use synfin::shard::{Calls, LocalAddress, Secrets, Shard, ShardConfig};
+use synfin::tcp::Settings;
+use synfin::tcp::time_wait::Full;
+use synfin::tick::Now;
+use synfin::wire::ethernet::MacAddress;
+
+/// What to play.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WorldConfig {
+    /// Connections open at a time.
+    pub live: u32,
+    /// TIME-WAIT records to keep in the store; 0 lets each expire at once.
+    pub resident: u32,
+    /// 2MSL of the client, ms; at least 2.
+    pub two_msl_ms: u32,
+    /// Whether connections exchange bytes and close; otherwise they stay open and idle.
+    pub exchange: bool,
+    /// Whether the tables are put on huge pages.
+    pub huge_pages: bool,
+}
+
+/// What a stretch of time came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// Connections opened, used and closed per second, both ends on this one thread.
+    pub lifecycles_per_second: f64,
+    /// Time per segment handled, ns: each is built once and taken once.
+    pub ns_per_segment: f64,
+    /// Segments of one connection, counted.
+    pub segments_per_lifecycle: f64,
+}
+
+/// The two ends and their time.
+pub(crate) struct World {
+    pub client: Shard<MemoryLink, Client>,
+    pub server: Shard<MemoryLink, Server>,
+    /// What became of the wish for huge pages.
+    pub huge: HugePages,
+    chunks_max: u32,
+    now_ns: u128,
+    ns_per_connection: u128,
+}
+
+impl World {
+    pub(crate) fn new(config: &WorldConfig) -> Result<World, String> {
+        let link = MemoryConfig { frames: FRAMES, queue_frames: FRAMES, ..MemoryConfig::default() };
+        let (a, b) = pair(link, [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
+        let ns_per_connection = match config.resident {
+            0 => 10_000,
+            resident => u128::from(config.two_msl_ms) * 1_000_000 / u128::from(resident),
+        };
+        let (now, client) = (Now::from_us(0), Client::new(config));
+        let client = Shard::new(a, client, client_config(config), now);
+        let client = client.map_err(|error| error.to_string())?;
+        let server = Server { exchange: config.exchange, accepted: 0, faults: 0 };
+        let server = Shard::new(b, server, server_config(config), now);
+        let mut server = server.map_err(|error| error.to_string())?;
+        server.calls(now).listen(SERVER.into(), 80).map_err(|error| error.to_string())?;
+        let huge = match config.huge_pages {
+            true => advise_huge_pages(client.regions().chain(server.regions())),
+            false => HugePages::default(),
+        };
+        Ok(World { client, server, huge, chunks_max: chunks_max(config), now_ns: 0, ns_per_connection })
+    }
+
+    /// What the tables of both ends cost, bytes.
+    pub(crate) fn bill_bytes(config: &WorldConfig) -> u64 {
+        client_config(config).bill().total_bytes() + server_config(config).bill().total_bytes()
+    }
+
+    /// Turns of both ends until `done`; every turn is checked for connections that did not end as they should.
+    pub(crate) fn until(&mut self, mut done: impl FnMut(&World) -> bool) -> Result<(), String> {
+        let mut idle_turns = 0u32;
+        while !done(self) {
+            let progress = self.progress();
+            self.turn();
+            idle_turns = if self.progress() == progress { idle_turns + 1 } else { 0 };
+            if idle_turns > IDLE_TURNS_MAX {
+                return Err(format!("stuck: {:?} {:?}", self.client.counters(), self.server.counters()));
+            }
+        }
+        let faults = self.client.application().faults + self.server.application().faults;
+        if faults > 0 {
+            return Err(format!("{faults} connections failed: {:?}", self.client.counters()));
+        }
+        Ok(())
+    }
+
+    /// Lifecycles until the store holds what it shall; `progress` is told the finished ones now and then.
+    pub(crate) fn fill(&mut self, config: &WorldConfig, mut progress: impl FnMut(u64)) -> Result<(), String> {
+        let (target, mut told) = (u64::from(config.resident) + 2 * u64::from(config.live) + 1, 0);
+        self.until(|world| {
+            if world.closed() >= told + PROGRESS_EVERY {
+                told = world.closed();
+                progress(told);
+            }
+            world.closed() >= target
+        })
+    }
+
+    /// Measures lifecycles for `duration`.
+    pub(crate) fn measure(&mut self, duration: Duration) -> Result<Sample, String> {
+        let (closed, segments, begun) = (self.closed(), self.segments(), Instant::now());
+        self.until(|_| begun.elapsed() >= duration)?;
+        let (closed, segments, took) = (self.closed() - closed, self.segments() - segments, begun.elapsed());
+        if closed == 0 {
+            return Err("no connection ended within a round: measure longer".into());
+        }
+        Ok(Sample {
+            lifecycles_per_second: closed as f64 / took.as_secs_f64(),
+            ns_per_segment: took.as_nanos() as f64 / segments as f64,
+            segments_per_lifecycle: segments as f64 / closed as f64,
+        })
+    }
+
+    /// Opens nothing more, closes what is open, and lets the last TIME-WAIT end.
+    pub(crate) fn drain(&mut self) -> Result<(), String> {
+        self.client.application_mut().live_max = 0;
+        self.until(|world| world.client.connections_live() == 0 && world.server.connections_live() == 0)?;
+        for _ in 0..DRAIN_TURNS_MAX {
+            if self.client.time_wait_live() == 0 {
+                break;
+            }
+            self.now_ns += 1_000_000;
+            self.turn();
+        }
+        Ok(())
+    }
+
+    /// Whether every frame and every chunk is where it was at the start.
+    pub(crate) fn is_clean(&self) -> Result<(), String> {
+        for (end, levels, chunks) in [
+            ("client", self.client.link().levels(), self.client.chunks_free()),
+            ("server", self.server.link().levels(), self.server.chunks_free()),
+        ] {
+            if !levels.conserved() || levels.in_hand != 0 {
+                return Err(format!("{end}: frames are missing: {levels:?}"));
+            }
+            if chunks != self.chunks_max {
+                return Err(format!("{end}: {chunks} of {} chunks are free", self.chunks_max));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lifecycles that have ended at the client.
+    pub(crate) fn closed(&self) -> u64 {
+        self.client.application().closed
+    }
+
+    fn turn(&mut self) {
+        let closed = self.closed();
+        let now = Now::from_us((self.now_ns / 1000) as u64);
+        self.client.turn(now);
+        self.server.turn(now);
+        self.now_ns += u128::from(self.closed() - closed) * self.ns_per_connection + 100;
+    }
+
+    fn progress(&self) -> u64 {
+        let client = self.client.application();
+        client.closed + client.connected + self.server.application().accepted
+    }
+
+    fn segments(&self) -> u64 {
+        self.client.counters().segments_received + self.server.counters().segments_received
+    }
+}
+
+/// Opens, sends 64 bytes, compares the 64 that come back, and closes the connection that has been open for longest.
+pub(crate) struct Client {
+    pub live_max: u32,
+    pub connected: u64,
+    pub opened: u64,
+    pub closed: u64,
+    pub faults: u64,
+    exchange: bool,
+    sources: u32,
+    live: u32,
+    /// Connections that have had their answer, the first one first.
+    answered: VecDeque<Handle>,
+}
+
+impl Client {
+    fn new(config: &WorldConfig) -> Client {
+        let answered = VecDeque::with_capacity(if config.exchange { config.live as usize } else { 0 });
+        Client {
+            live_max: config.live,
+            connected: 0,
+            opened: 0,
+            closed: 0,
+            faults: 0,
+            exchange: config.exchange,
+            sources: sources(config),
+            live: 0,
+            answered,
+        }
+    }
+}
+
+impl Application for Client {
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        match event {
+            Event::Connected { handle } => {
+                self.connected += 1;
+                if self.exchange {
+                    let bytes = payload(handle);
+                    self.faults += u64::from(calls.send(handle, &bytes) != Ok(bytes.len()));
+                }
+            }
+            Event::Readable { handle, bytes } => {
+                self.faults += u64::from(bytes != payload(handle));
+                self.faults += u64::from(calls.consume(handle, bytes.len()).is_err());
+                self.answered.push_back(handle);
+            }
+            Event::Closed { reason, .. } => {
+                self.faults += u64::from(reason != CloseReason::Graceful);
+                self.live -= 1;
+                self.closed += 1;
+            }
+            Event::Accepted { .. } | Event::Writable { .. } => self.faults += 1,
+            Event::PeerClosed { .. } => {}
+        }
+    }
+
+    fn on_turn(&mut self, calls: &mut Calls<'_>) {
+        // As many as fill a burst at the server: the connections spread over their lifecycle.
+        for _ in 0..OPENED_PER_TURN.min(self.live_max.saturating_sub(self.live)) {
+            let source = Ipv4Addr::from_bits(CLIENT.to_bits() + (self.opened % u64::from(self.sources)) as u32);
+            let options = ConnectOptions { local_address: Some(source.into()), ..ConnectOptions::default() };
+            if calls.connect(REMOTE, &options).is_err() {
+                self.faults += 1;
+                return;
+            }
+            self.opened += 1;
+            self.live += 1;
+        }
+        if self.live + OPENED_PER_TURN > self.live_max {
+            for _ in 0..OPENED_PER_TURN {
+                let Some(handle) = self.answered.pop_front() else { break };
+                self.faults += u64::from(calls.close(handle).is_err());
+            }
+        }
+    }
+}
+
+/// Sends every request back; closes when the peer has.
+pub(crate) struct Server {
+    pub accepted: u64,
+    pub faults: u64,
+    exchange: bool,
+}
+
+impl Application for Server {
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        match event {
+            Event::Accepted { .. } => self.accepted += 1,
+            Event::Readable { handle, bytes } if self.exchange => {
+                self.faults += u64::from(calls.send(handle, bytes) != Ok(bytes.len()));
+                self.faults += u64::from(calls.consume(handle, bytes.len()).is_err());
+            }
+            Event::PeerClosed { handle } => self.faults += u64::from(calls.close(handle).is_err()),
+            Event::Closed { reason, .. } => self.faults += u64::from(reason != CloseReason::Graceful),
+            Event::Connected { .. } | Event::Writable { .. } | Event::Readable { .. } => self.faults += 1,
+        }
+    }
+}
+
+/// The end that closes first, and so keeps TIME-WAIT.
+fn client_config(config: &WorldConfig) -> ShardConfig {
+    // Room for what is resident, what live connections reserve, and what expires within one granule.
+    let time_wait_max = match config.exchange {
+        true => config.resident + config.resident / 32 + config.live + config.live / 16 + 16_384,
+        false => 1024,
+    };
+    shard_config(config, sources(config), CLIENT, 1, time_wait_max)
+}
+
+/// The other end. Its connections reserve places in TIME-WAIT, though it never needs them.
+fn server_config(config: &WorldConfig) -> ShardConfig {
+    let time_wait_max = if config.exchange { config.live + config.live / 16 + 8192 } else { 1024 };
+    shard_config(config, 1, SERVER, 2, time_wait_max)
+}
+
+fn shard_config(config: &WorldConfig, addresses: u32, first: Ipv4Addr, seed: u64, time_wait_max: u32) -> ShardConfig {
+    ShardConfig {
+        limits: Limits {
+            tcbs_max: config.live + config.live / 16 + 4096,
+            half_open_max: config.live + 4096,
+            time_wait_max,
+            chunks_max: chunks_max(config),
+            ..Limits::default()
+        },
+        addresses: (0..addresses)
+            .map(|at| LocalAddress { address: Ipv4Addr::from_bits(first.to_bits() + at).into(), prefix_len: 8 })
+            .collect(),
+        secrets: Secrets::from_seed(seed),
+        ports: (1024, u16::MAX),
+        msl_ms: config.two_msl_ms / 2,
+        settings: Settings {
+            time_wait_full: if config.exchange { Full::RefuseOpen } else { Full::Skip },
+            ..Settings::default()
+        },
+        ..ShardConfig::default()
+    }
+}
+
+/// Unread and unacknowledged bytes exist between a request and its last ACK only.
+fn chunks_max(config: &WorldConfig) -> u32 {
+    (2 * config.live + 1024).min(CHUNKS_MAX)
+}
+
+/// 64 bytes, all of them a function of the connection's name.
+fn payload(handle: Handle) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    for (at, word) in bytes.chunks_exact_mut(8).enumerate() {
+        word.copy_from_slice(&(handle.to_bits().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ at as u64).to_le_bytes());
+    }
+    bytes
+}
+
+/// Source addresses, so that ports never run out: 1.5 times what TIME-WAIT and live connections hold.
+fn sources(config: &WorldConfig) -> u32 {
+    let tuples = (u64::from(config.resident) + 4 * u64::from(config.live)) * 3 / 2;
+    (tuples / 64_512 + 2) as u32
+}
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
+const REMOTE: SocketAddr = SocketAddr::new(IpAddr::V4(SERVER), 80);
+
+/// Connections opened, and closed, per turn: the server's four segments of each fill a burst of 64.
+const OPENED_PER_TURN: u32 = 16;
+
+/// Frames of each end. More cool the cache, fewer stall the ends.
+const FRAMES: u32 = 1024;
+
+/// Chunks of each end at most, 0.5 GB.
+const CHUNKS_MAX: u32 = 262_144;
+
+/// Finished connections between two lines of progress.
+const PROGRESS_EVERY: u64 = 10_000_000;
+
+/// Turns without progress after which a run is given up: far more than the longest wait for a timer.
+const IDLE_TURNS_MAX: u32 = 50_000_000;
+
+/// Turns of 1 ms in which the last TIME-WAIT must end.
+const DRAIN_TURNS_MAX: u32 = 1_000_000;
