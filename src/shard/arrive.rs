@@ -34,7 +34,7 @@ pub(super) fn arrive(
         Found::Nobody => closed::arrives(&arrival.segment),
     };
     if let Some(answer) = answer {
-        if is_limited(found, &answer) && !core.may_answer(now) {
+        if is_limited(found, &answer) && !core.may_answer(found, now) {
             return;
         }
         core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));

@@ -2,6 +2,7 @@
 
 use super::burst::expire_budget;
 use super::connection::{Connection, Owing, Tell, Telling};
+use super::find::Found;
 use super::reassembly::Pieces;
 use super::route::Routes;
 use super::{ConfigError, ShardConfig, StateCounts};
@@ -65,6 +66,8 @@ pub(super) struct Core {
     pub cookies_seen: Recent,
     /// What may still be answered for no connection.
     pub answer_bucket: AnswerBucket,
+    /// What TIME-WAIT may still answer: its own, so that strangers do not use up the last ACKs of honest peers (B41).
+    pub time_wait_bucket: AnswerBucket,
     /// For what must not be guessed from outside but need not be secret for ever.
     pub random: SmallRng,
     pub counters: Counters,
@@ -132,6 +135,7 @@ impl Core {
             cookies: Cookies::new(config.secrets.cookies, now),
             cookies_seen: Recent::new(limits.cookies_remembered_max),
             answer_bucket: AnswerBucket::new(&settings, now),
+            time_wait_bucket: AnswerBucket::new(&settings, now),
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
@@ -338,9 +342,13 @@ impl Core {
     }
 
     /// Whether one more answer for no connection may leave now (T02).
-    pub(super) fn may_answer(&mut self, now: Now) -> bool {
+    pub(super) fn may_answer(&mut self, found: Found, now: Now) -> bool {
         let random = self.random.random();
-        let may = self.answer_bucket.take(&self.settings, now, random);
+        let bucket = match found {
+            Found::TimeWait(_) => &mut self.time_wait_bucket,
+            Found::Tcb(_) | Found::Listener(_) | Found::Nobody => &mut self.answer_bucket,
+        };
+        let may = bucket.take(&self.settings, now, random);
         self.counters.rst_suppressed += u64::from(!may);
         may
     }
