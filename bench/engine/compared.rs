@@ -5,7 +5,7 @@
 //! copied. Sockets are reused in place. Its TIME-WAIT is cut short at once by `abort`: a socket that waited its 10 s would need
 //! a buffer pair for each, so what it is measured at is less work than synfin does.
 
-use super::world::Sample;
+use super::world::{Sample, TURNS_PER_CLOCK};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -58,7 +58,9 @@ impl Smoltcp {
     pub(crate) fn measure(&mut self, duration: Duration) -> Result<Sample, String> {
         let (closed, frames, begun) = (self.closed, self.frames(), Instant::now());
         while begun.elapsed() < duration {
-            self.turn()?;
+            for _ in 0..TURNS_PER_CLOCK {
+                self.turn()?;
+            }
         }
         let (closed, frames, took) = (self.closed - closed, self.frames() - frames, begun.elapsed());
         if closed == 0 {
