@@ -31,7 +31,7 @@ Examples:
   bench/cps.sh --closer server --mode drv       the server closes first, native XDP
   bench/cps.sh --stack kernel --rounds 5        the baseline alone
 
-Exit codes: 0 ok, 1 failed or errors were counted, 2 usage, 3 the environment is not ready, 130 interrupted.
+Exit codes: 0 ok, 1 failed or errors were counted, 2 usage, 3 the environment is not ready, 130 interrupted, 143 terminated.
 HELP
 }
 
@@ -75,7 +75,7 @@ clean_up() {
         kill -TERM "$bench" 2>/dev/null
         wait "$bench" 2>/dev/null
     fi
-    if [ "$keep" = yes ]; then
+    if [ "$keep" = yes ] && ip netns list | grep -q "^$client\b"; then
         echo "kept: namespaces $client and $server; remove them with: bench/wire.sh down $client $server" >&2
     else
         "$top/bench/wire.sh" down "$client" "$server"

@@ -4,6 +4,18 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+case ${1-} in
+"") ;;
+-h | --help)
+    echo "usage: scripts/test.sh    runs every check of the project; privileged tests run as root and show as ignored otherwise"
+    exit 0
+    ;;
+*)
+    echo "test.sh: unknown argument '$1'; it takes none" >&2
+    exit 2
+    ;;
+esac
+
 step() {
     printf '== %s\n' "$*"
 }

@@ -97,6 +97,12 @@ pub enum ConnectError {
     /// Broadcast, multicast, unspecified, loopback or port 0 (MUST-46).
     #[error("{0} cannot be connected to: it is no unicast address and port")]
     InvalidRemote(SocketAddr),
+    /// Local port 0.
+    #[error("local port 0 cannot be used: choose one from 1 to 65535 or let the stack draw one")]
+    LocalPortZero,
+    /// All neighbours are in use.
+    #[error("all {0} neighbours are in use: raise limits.neighbors_max")]
+    NeighborsFull(u32),
     /// The local address is not one of the stack's.
     #[error("{0} is not an address of this stack: choose one of its addresses or none")]
     NotOurAddress(IpAddr),

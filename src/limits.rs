@@ -39,7 +39,7 @@ impl Default for Limits {
             chunks_max: 16 * 1024,
             reassemblies_max: 1024,
             destinations_max: 4096,
-            neighbors_max: 1024,
+            neighbors_max: 4096,
             listeners_max: 256,
             events_per_turn: 512,
             burst: 64,
@@ -90,6 +90,12 @@ pub const DATA_RETRIES: u8 = 15;
 
 /// Maximum segment lifetime, ms (B40). 2MSL is then 60 s, as on Linux; RFC 9293 3.4.2 says 2 minutes for MSL, "arbitrarily".
 pub const MSL_MS: u32 = 30_000;
+
+/// Largest MSL that may be set, ms: an hour. Larger, and 2MSL would approach the wrap of ticks.
+pub const MSL_MAX_MS: u32 = 3_600_000;
+
+/// Largest receive buffer of a connection, bytes. Origin: RFC 7323 2.3, a window must stay below 2^30.
+pub const BUFFER_BYTES_MAX: u32 = 1 << 30;
 
 /// How long a 4-tuple stays in TIME-WAIT at least before an active open may take it, ms (B45). Origin: Linux's
 /// tcp_tw_reuse_delay; shorter, and a second of the peer's timestamp clock may not have passed.

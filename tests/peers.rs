@@ -241,7 +241,7 @@ impl Server {
         let child = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("synfin starts");
         let mut server = Server { child: Guard(child) };
         let line = server.line();
-        assert!(line.starts_with("serving "), "{line}");
+        assert!(line.starts_with("serving ") || line.starts_with("{\"addresses\""), "{line}");
         server
     }
 

@@ -104,7 +104,7 @@ pub(super) struct Common {
     /// Never sleep: lower latency for a whole core per shard.
     #[arg(long)]
     pub(super) spin: bool,
-    /// Print state as JSON.
+    /// Print JSON, one object per line.
     #[arg(long)]
     pub(super) json: bool,
 }

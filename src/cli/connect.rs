@@ -29,7 +29,11 @@ pub(super) fn run(connect: &Connect) -> Result<(), Failure> {
     totals.print(&ends, json);
     let Totals { graceful, others, refused } = totals;
     let missing = connect.count - graceful - others;
-    say(&format!("{graceful} graceful, {others} otherwise, {missing} not ended"));
+    if json {
+        say(&json!({"graceful": graceful, "otherwise": others, "not_ended": missing}).to_string());
+    } else {
+        say(&format!("{graceful} graceful, {others} otherwise, {missing} not ended"));
+    }
     if let Some(error) = refused {
         return Err(Failure::new(Exit::Failed, format!("connect {}: {error}", connect.remote)));
     }

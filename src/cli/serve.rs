@@ -4,6 +4,7 @@ use super::Failure;
 use super::arguments::Serve;
 use super::services::Services;
 use super::session::{Session, say};
+use serde_json::json;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,13 +15,12 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     let names: Vec<String> =
         serve.services.iter().map(|service| format!("{}:{}", service.kind.name(), service.port)).collect();
     let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-    say(&format!(
-        "serving {} on {} at {}, mode {}",
-        names.join(" "),
-        serve.common.interface,
-        addresses.join(","),
-        session.mode()
-    ));
+    let (interface, mode) = (&serve.common.interface, session.mode());
+    if serve.common.json {
+        say(&json!({"serving": names, "interface": interface, "addresses": addresses, "mode": mode}).to_string());
+    } else {
+        say(&format!("serving {} on {interface} at {}, mode {mode}", names.join(" "), addresses.join(",")));
+    }
     session.wait(None, || {});
     session.end(Duration::from_secs(serve.drain.into())).map(|_| ())
 }

@@ -82,6 +82,8 @@ pub struct Neighbors {
     unused: Links,
     /// Entries without users: first the free ones, then the longest unused.
     idle: List,
+    /// Entries with users.
+    in_use: u32,
 }
 
 impl Neighbors {
@@ -98,6 +100,7 @@ impl Neighbors {
             confirmed: List::EMPTY,
             unused: Links::new(max as usize),
             idle: List::EMPTY,
+            in_use: 0,
         };
         for number in 0..max {
             cache.idle.push_back(&mut cache.unused, number);
@@ -126,6 +129,7 @@ impl Neighbors {
         let entry = &mut self.entries[number as usize];
         if entry.users == 0 {
             self.idle.remove(&mut self.unused, number);
+            self.in_use += 1;
         }
         entry.users = entry.users.saturating_add(1);
         match entry.state {
@@ -148,6 +152,7 @@ impl Neighbors {
             }
         }
         entry.users = 0;
+        self.in_use -= 1;
         match entry.state {
             State::Failed => self.set_free(id.0),
             _ => self.idle.push_back(&mut self.unused, id.0),
@@ -159,6 +164,26 @@ impl Neighbors {
         if self.entries.get(id.0 as usize).is_some_and(|entry| entry.state == State::Failed) {
             self.start_asking(id.0, State::Incomplete { asked: 0 }, now);
         }
+    }
+
+    /// Entries that somebody uses: those that nothing evicts.
+    pub const fn in_use(&self) -> u32 {
+        self.in_use
+    }
+
+    /// A connection makes progress by what comes from `mac`, which therefore is where `id` lies (RFC 4861 7.3.1). Returns
+    /// whether the entry had no MAC address and has one now.
+    pub fn progressed(&mut self, id: NeighborId, mac: MacAddress, now: Tick) -> bool {
+        let Some(entry) = self.entries.get(id.0 as usize).filter(|_| !mac.is_multicast()) else { return false };
+        match entry.state {
+            State::Probe { .. } if entry.mac == mac => self.confirm(id.0, mac, now),
+            State::Incomplete { .. } | State::Failed => {
+                self.confirm(id.0, mac, now);
+                return true;
+            }
+            State::Free | State::Stale | State::Probe { .. } | State::Reachable => {}
+        }
+        false
     }
 
     /// The MAC address of `id`, or `None` while it is not known. One whose 30 s are over is still good while it is

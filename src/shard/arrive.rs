@@ -34,7 +34,7 @@ pub(super) fn arrive(
         Found::Nobody => closed::arrives(&arrival.segment),
     };
     if let Some(answer) = answer {
-        if is_limited(found, &answer) && !core.may_answer(now) {
+        if is_limited(found, &answer) && !core.may_answer(found, now) {
             return;
         }
         core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
@@ -84,6 +84,12 @@ fn connection(
         burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
     } else if outcome.note == Some(Note::OutOfOrder) {
         reassembly::keep(core, receiving, number, &arrival.segment, payload);
+    }
+    if outcome.peer_closed {
+        reassembly::detach_if_empty(core, receiving, number);
+    }
+    if outcome.established || outcome.acked_bytes > 0 {
+        core.heard_from(number, arrival.src_mac, now);
     }
     core.settle(number, &outcome, now);
     outcome.answer

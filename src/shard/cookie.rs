@@ -3,6 +3,7 @@
 use super::burst::{Arrival, Burst, Reply};
 use super::core::Core;
 use crate::tcp::Context;
+use crate::tcp::cookie::SynCookies;
 use crate::tick::Now;
 
 /// What the ACK of no connection came to at a listener.
@@ -19,7 +20,10 @@ pub(super) enum Returned {
 impl Core {
     /// Whether a SYN gets a cookie now.
     pub(super) fn answers_by_cookie(&self) -> bool {
-        self.settings.syn_cookies.answers(self.half_open, self.limits.half_open_max)
+        let cookies = self.settings.syn_cookies;
+        // A half-open connection pins its neighbour: one half of the cache is left to those whose cookies return (T01).
+        let neighbors_run_out = self.neighbors.in_use() >= self.limits.neighbors_max / 2;
+        (neighbors_run_out && cookies != SynCookies::Off) || cookies.answers(self.half_open, self.limits.half_open_max)
     }
 
     /// The SYN-ACK in the SYN's own frame, back to where it came from.

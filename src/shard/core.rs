@@ -2,6 +2,7 @@
 
 use super::burst::expire_budget;
 use super::connection::{Connection, Owing, Tell, Telling};
+use super::find::Found;
 use super::reassembly::Pieces;
 use super::route::Routes;
 use super::{ConfigError, ShardConfig, StateCounts};
@@ -16,12 +17,12 @@ use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, NONE, Value};
-use crate::limits::{BURST_MAX, Limits};
+use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS};
 use crate::neighbor::Neighbors;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
-use crate::tcp::tcb::Opened;
+use crate::tcp::tcb::{Opened, Owed};
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::tcp::{End, Note, Outcome, Settings};
 use crate::tick::{Now, Tick};
@@ -65,6 +66,8 @@ pub(super) struct Core {
     pub cookies_seen: Recent,
     /// What may still be answered for no connection.
     pub answer_bucket: AnswerBucket,
+    /// What TIME-WAIT may still answer: its own, so that strangers do not use up the last ACKs of honest peers (B41).
+    pub time_wait_bucket: AnswerBucket,
     /// For what must not be guessed from outside but need not be secret for ever.
     pub random: SmallRng,
     pub counters: Counters,
@@ -94,7 +97,13 @@ impl Core {
         }
         config.bill().reserve()?;
         let entries = limits.index_entries(routes.has_v6());
-        let two_msl_ms = config.msl_ms.saturating_mul(2);
+        if !(1..=MSL_MAX_MS).contains(&config.msl_ms) {
+            return Err(ConfigError::BadMsl(config.msl_ms));
+        }
+        if settings.send_buffer_bytes == 0 || !(1..=BUFFER_BYTES_MAX).contains(&settings.receive_buffer_bytes) {
+            return Err(ConfigError::BadBuffers);
+        }
+        let two_msl_ms = 2 * config.msl_ms;
         Ok(Core {
             settings,
             limits,
@@ -126,6 +135,7 @@ impl Core {
             cookies: Cookies::new(config.secrets.cookies, now),
             cookies_seen: Recent::new(limits.cookies_remembered_max),
             answer_bucket: AnswerBucket::new(&settings, now),
+            time_wait_bucket: AnswerBucket::new(&settings, now),
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
@@ -151,6 +161,9 @@ impl Core {
             connection.tell.add(Tell::OPENED);
             self.half_open -= u32::from(connection.tcb.opened == Opened::Passively);
             self.tell(number);
+            if !self.is_still_wanted(number) {
+                return self.turn_away(number, now);
+            }
         }
         if outcome.acked_bytes > 0 {
             let connection = &mut self.connections[number];
@@ -182,6 +195,29 @@ impl Core {
                 self.close(number, CloseReason::Graceful, now);
             }
         }
+    }
+
+    /// Whether whoever listened when the SYN came listens still; what an application opened itself is always wanted.
+    fn is_still_wanted(&self, number: u32) -> bool {
+        let connection = &self.connections[number];
+        let tuple = &connection.tcb.tuple;
+        connection.tcb.opened == Opened::Actively
+            || self.listeners.end(connection.origin).is_some_and(|(address, port)| {
+                port == tuple.local_port && (address.is_unspecified() || address == tuple.local())
+            })
+    }
+
+    /// A connection that completed its handshake when nobody listens any more: RST, and no application hears of it.
+    fn turn_away(&mut self, number: u32, now: Now) {
+        let connection = &mut self.connections[number];
+        connection.tcb.end(CloseReason::Aborted);
+        connection.tcb.owed.add(Owed::RESET);
+        connection.tell = Tell::TOLD_CLOSED;
+        self.counters.closed_aborted += 1;
+        self.telling.remove(&mut self.connections, number);
+        self.leave_index(number);
+        self.retire(number, now);
+        self.owe(number);
     }
 
     /// Puts the connection on the list of what is owed and on the wheel, if it has reason to be there.
@@ -306,9 +342,13 @@ impl Core {
     }
 
     /// Whether one more answer for no connection may leave now (T02).
-    pub(super) fn may_answer(&mut self, now: Now) -> bool {
+    pub(super) fn may_answer(&mut self, found: Found, now: Now) -> bool {
         let random = self.random.random();
-        let may = self.answer_bucket.take(&self.settings, now, random);
+        let bucket = match found {
+            Found::TimeWait(_) => &mut self.time_wait_bucket,
+            Found::Tcb(_) | Found::Listener(_) | Found::Nobody => &mut self.answer_bucket,
+        };
+        let may = bucket.take(&self.settings, now, random);
         self.counters.rst_suppressed += u64::from(!may);
         may
     }

@@ -137,6 +137,12 @@ pub enum ConfigError {
     /// A port range that is empty or begins at 0.
     #[error("ports {0} to {1} are no range: the first must be at least 1 and at most the last")]
     BadPorts(u16, u16),
+    /// An MSL of 0 or beyond an hour.
+    #[error("an MSL of {0} ms is out of range: 1 to {max}", max = limits::MSL_MAX_MS)]
+    BadMsl(u32),
+    /// A send buffer of 0, or a receive buffer that no window can express.
+    #[error("send and receive buffers must be at least 1 byte, receive buffers at most {max}", max = limits::BUFFER_BYTES_MAX)]
+    BadBuffers,
     /// A burst of 0 or beyond the largest.
     #[error("a burst of {0} frames is out of range: 1 to {max}", max = BURST_MAX)]
     BadBurst(u32),
@@ -329,6 +335,17 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Ends the shard and its link; what the application holds remains.
     pub fn into_application(self) -> A {
         self.application
+    }
+
+    /// Aborts every connection that an application knows of: their peers get a RST in the next turn.
+    pub fn abort_all(&mut self, now: Now) {
+        for number in 0..self.core.connections.max() {
+            let handle = self.core.connections.is_live(number).then(|| self.core.connections[number].handle(number));
+            if let Some(handle) = handle {
+                // Refused where there is nothing to abort: half-open, or ended already.
+                let _ = self.calls(now).abort(handle);
+            }
+        }
     }
 
     /// The calls, outside of events: to listen and to connect before the first turn.

@@ -62,6 +62,7 @@ impl Core {
             return Err(ConnectError::TimeWaitFull(self.limits.time_wait_max));
         }
         let (destination, local_port) = match options.local_port {
+            Some(0) => return Err(ConnectError::LocalPortZero),
             Some(port) => (NONE, port),
             None => self.draw_port(local, remote, now)?,
         };
@@ -102,7 +103,7 @@ impl Core {
             let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32);
             tcb.linger_at = Deadline::at(now.tick().plus(ticks));
         }
-        let neighbor = self.neighbor_towards(tuple.remote(), None, now).ok_or(ConnectError::NoRoute(tuple.remote()))?;
+        let neighbor = self.neighbor_of(tuple.remote(), now)?;
         self.admit(tcb, hash, neighbor, former).ok_or(ConnectError::TooManyConnections(self.connections.max()))
     }
 
@@ -148,6 +149,14 @@ impl Core {
             self.learn(hop, mac, Heard::Request, now);
         }
         Some(neighbor)
+    }
+
+    /// The next hop of an active open.
+    fn neighbor_of(&mut self, remote: IpAddr, now: Now) -> Result<NeighborId, ConnectError> {
+        if self.routes.next_hop(remote).is_none() {
+            return Err(ConnectError::NoRoute(remote));
+        }
+        self.neighbor_towards(remote, None, now).ok_or(ConnectError::NeighborsFull(self.limits.neighbors_max))
     }
 
     /// The local address of an active open: the one asked for, or the one on the way (MUST-43, MUST-44).

@@ -109,9 +109,10 @@ pub(super) fn release(core: &mut Core, receiving: &mut Chunks, number: u32) {
     core.pieces.remove(attached);
 }
 
-fn detach_if_empty(core: &mut Core, receiving: &mut Chunks, number: u32) {
-    let attached = core.connections[number].pieces();
-    if attached.is_some_and(|attached| core.pieces[attached].ranges.is_empty()) {
+/// Gives back the record of a connection for which nothing is missing any more.
+pub(super) fn detach_if_empty(core: &mut Core, receiving: &mut Chunks, number: u32) {
+    let connection = &core.connections[number];
+    if connection.pieces().is_some_and(|attached| core.pieces[attached].ranges.is_empty(connection.tcb.rcv_nxt)) {
         release(core, receiving, number);
     }
 }

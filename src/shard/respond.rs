@@ -65,6 +65,12 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
     let Some(number) = core.owing.front() else { return false };
     settle_consumed(core, receiving, number);
     let connection = &core.connections[number];
+    if !connection.tcb.owes() {
+        // Only something consumed brought it here; no neighbour is needed for that.
+        core.owing.pop_front(&mut core.connections);
+        core.arm(number);
+        return true;
+    }
     let Some(dst_mac) = core.neighbors.mac(connection.neighbor) else {
         core.wait_for_neighbor(number, now);
         return true;

@@ -30,6 +30,15 @@ impl Core {
         }
     }
 
+    /// The connection has made progress by what came from `mac`: its neighbour is there, whichever queue answers to requests
+    /// arrive on.
+    pub(super) fn heard_from(&mut self, number: u32, mac: MacAddress, now: Now) {
+        let neighbor = self.connections[number].neighbor;
+        if self.neighbors.progressed(neighbor, mac, now.tick()) {
+            self.wake_waiting(neighbor.0);
+        }
+    }
+
     /// The neighbour is known: whoever waited for it may send.
     pub(super) fn wake_waiting(&mut self, neighbor: u32) {
         while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {

@@ -172,7 +172,13 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                 self.draining = true;
                 self.shard.with_calls(now, |timed, calls| timed.service.drain(calls));
             }
-            return self.shard.connections_live() == 0 || now.us() >= drain_until_us;
+            if now.us() >= drain_until_us {
+                // Who is still there learns that it is over; the RSTs leave in one last turn.
+                self.shard.abort_all(now);
+                self.shard.turn(now);
+                return true;
+            }
+            return self.shard.connections_live() == 0;
         }
         self.shard.application().service.is_done() && self.shard.connections_live() == 0
     }

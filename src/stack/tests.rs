@@ -159,7 +159,8 @@ fn drain_with_a_live_connection_ends_at_its_deadline() {
     let began = Instant::now();
     server.drain(Duration::from_millis(200));
     let (_, last) = server.join().unwrap();
-    assert_eq!(last[0].connections_live, live);
+    // Who is still there at the deadline gets a RST.
+    assert_eq!((last[0].connections_live, last[0].counters.rst_sent >= live), (0, true));
     assert!(live == 0 || began.elapsed() >= Duration::from_millis(150));
 }
 

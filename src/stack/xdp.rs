@@ -3,9 +3,9 @@
 use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, run};
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
+use crate::link::xdp::kernel_addresses;
 use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Steering, Verdicts, XdpConfig, XdpLink};
 use crate::shard::ShardConfig;
-use std::net::UdpSocket;
 use std::time::Duration;
 
 /// What a stack is made from.
@@ -168,9 +168,9 @@ fn shard_cores(config: &StackConfig, interface: &Interface) -> Result<Vec<usize>
 
 /// In own-address mode the kernel must not have the addresses: both would answer for them.
 fn refuse_kernel_addresses(config: &StackConfig) -> Result<(), StackError> {
+    let kernel = kernel_addresses()?;
     for own in &config.shard.addresses {
-        // Only an address that the kernel has can be bound to.
-        if UdpSocket::bind((own.address, 0)).is_ok() {
+        if kernel.contains(&own.address) {
             let interface = config.interface.clone();
             return Err(StackError::AddressInUse { address: own.address, prefix_len: own.prefix_len, interface });
         }

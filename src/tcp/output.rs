@@ -74,8 +74,10 @@ pub fn has_unsent(tcb: &Tcb) -> bool {
 /// The peer has said its window without acknowledging anything new.
 pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
     if tcb.snd_wnd == 0 {
-        // MUST-37: a closed window that is acknowledged may stay closed for ever.
-        tcb.retries = 0;
+        // MUST-37: a closed window that is acknowledged may stay closed for ever, as long as an application waits for it (T03).
+        if !tcb.app_closed {
+            tcb.retries = 0;
+        }
     } else if window_before == 0 {
         // What probes sent beyond the closed window was not taken: transmission continues where the peer is.
         tcb.snd_resume = tcb.snd_una;
@@ -267,15 +269,14 @@ fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u
 /// The window field: the right edge moves only forward (SHLD-14) and by steps worth sending (MUST-39).
 #[inline]
 fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
+    let shift = tcb.agreed.rcv_shift();
     let free = cx.settings.receive_buffer_bytes.saturating_sub(tcb.unread_bytes);
-    let edge = tcb.rcv_nxt + free;
+    // What the field cannot say is not offered, and so not in the window.
+    let edge = tcb.rcv_nxt + free.min(65_535 << shift);
     if edge.gt(tcb.rcv_edge) && edge - tcb.rcv_edge >= window_step(tcb, cx) {
         tcb.rcv_edge = edge;
     }
-    let shift = tcb.agreed.rcv_shift();
-    let field = (tcb.rcv_wnd() >> shift).min(65_535);
-    // Without enough scale the field bounds the edge: what was never offered is not in the window.
-    field as u16
+    (tcb.rcv_wnd() >> shift).min(65_535) as u16
 }
 
 /// Receiver's silly-window avoidance: half the buffer or one segment, whichever is less (RFC 9293 3.8.6.2.2).

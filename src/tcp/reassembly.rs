@@ -107,9 +107,9 @@ impl Reassembly {
         Some(overtaken)
     }
 
-    /// Whether nothing is kept.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0 && self.fin.is_none()
+    /// Whether nothing is kept that is still to come; a FIN before `rcv_nxt` has been taken.
+    pub fn is_empty(&self, rcv_nxt: Seq) -> bool {
+        self.count == 0 && self.fin.is_none_or(|fin| fin.lt(rcv_nxt))
     }
 
     /// Octets in all pieces.

@@ -81,7 +81,6 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     tcb.snd_wnd_max = tcb.snd_wnd;
     tcb.snd_wl1 = seg.seq;
     tcb.snd_wl2 = seg.ack;
-    tcb.linger_at = Deadline::NONE;
     if !seg.flags.ack() {
         // Simultaneous open (MUST-10): our SYN again, now with an ACK.
         tcb.state = State::SynReceived;
@@ -92,6 +91,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     tcb.snd_una = seg.ack;
     tcb.snd_resume = tcb.snd_nxt;
     tcb.state = State::Established;
+    tcb.linger_at = Deadline::NONE;
     tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
     tcb.rto.progressed();

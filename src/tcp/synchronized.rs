@@ -44,7 +44,6 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
         return Break(());
     }
     if is_acceptable(tcb, seg) || is_crossed_syn_ack(tcb, seg) {
-        options::update_ts_recent(tcb, seg, now);
         return Continue(());
     }
     out.note = Some(Note::OutOfWindow);
@@ -163,6 +162,10 @@ fn fifth_check_ack(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
             Continue(())
         }
         State::Closing if fin_is_acknowledged => {
+            if tcb.owed.has(Owed::ACK_NOW) {
+                // The peer's FIN came in the same burst: its ACK outlives the TCB.
+                out.answer = Some(output::acknowledgment(tcb, cx));
+            }
             finish(tcb, out, End::TimeWait);
             Break(())
         }
@@ -183,8 +186,10 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
         out.answer = Some(reset_of(seg));
         return Break(());
     }
+    options::update_ts_recent(tcb, seg, cx.now.tick());
     measure_round_trip(tcb, seg, cx);
     let syn_was_lost = tcb.retries > 0;
+    tcb.linger_at = Deadline::NONE;
     // The application is told before it can send: nothing is queued behind our SYN (send_start would move).
     tcb.snd_una = seg.ack;
     tcb.snd_resume = tcb.snd_nxt;
@@ -207,6 +212,8 @@ fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
         answer_unacceptable(tcb, seg, cx, out);
         return Break(());
     }
+    // Only a segment whose ACK is acceptable moves TS.Recent: one forged without would lock the peer out (T23).
+    options::update_ts_recent(tcb, seg, cx.now.tick());
     let window_before = tcb.snd_wnd;
     let may_update = tcb.snd_wl1.lt(seg.seq) || (tcb.snd_wl1 == seg.seq && tcb.snd_wl2.le(seg.ack));
     if seg.ack.ge(tcb.snd_una) && may_update {

@@ -280,7 +280,7 @@ fn reopens(numbers: &Numbers, syn: &Segment, policy: Policy) -> bool {
 pub fn may_open_actively(numbers: &Numbers, cx: &Context<'_>) -> bool {
     let guarded = numbers.has_timestamps() && cx.settings.timestamps;
     let remaining = cx.now.tick().until(numbers.deadline);
-    let waited = (2 * cx.settings.msl_ms).saturating_sub(remaining);
+    let waited = cx.settings.msl_ms.saturating_mul(2).saturating_sub(remaining);
     match cx.settings.time_wait_policy {
         Policy::Strict => false,
         Policy::Timestamp | Policy::TimestampOrSequence => guarded && waited >= cx.settings.time_wait_delay_ms,

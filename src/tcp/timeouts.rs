@@ -46,6 +46,8 @@ fn retransmission(tcb: &mut Tcb, out: &mut Outcome) {
         return;
     }
     if probing {
+        // What is in flight lies beyond the closed window: it is sent again from the first octet, or the FIN.
+        tcb.snd_resume = tcb.snd_una;
         tcb.owed.add(Owed::PROBE);
         return;
     }

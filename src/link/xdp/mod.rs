@@ -13,7 +13,7 @@ mod sys;
 pub use program::{Action, Claim, Prefix, Steering, Verdicts};
 pub use setup::XdpConfig;
 pub use socket::{XdpLink, XdpStatistics};
-pub use sys::{Interface, queues};
+pub use sys::{Interface, kernel_addresses, queues};
 
 use std::fmt;
 use std::io;
@@ -90,7 +90,7 @@ pub enum XdpError {
     /// Not privileged.
     #[error(
         "interface {interface}: no permission to {what}: {source}; run as root, or with the capabilities \
-         CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF"
+         CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and CAP_IPC_LOCK"
     )]
     Permission {
         /// The interface.

@@ -1,4 +1,4 @@
-//! Who has each slot of the UMEM. Checked in release too: what the kernel hands over must be a slot that it had.
+//! Who has each slot of the UMEM. Checked in release too: what the kernel hands over must be a slot that it had (T32).
 //!
 //! Invariants:
 //! 1. Every slot is in exactly one [`State`]; `levels` counts the slots of each, and `free` lists the free ones.

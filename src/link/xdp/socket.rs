@@ -334,7 +334,7 @@ impl Link for XdpLink {
     }
 
     fn mtu(&self) -> usize {
-        self.interface.mtu.min(self.frame_bytes_max() - ETHERNET_BYTES)
+        self.interface.mtu.min(self.frame_bytes_max() - TAGGED_ETHERNET_BYTES)
     }
 
     fn frame_bytes_max(&self) -> usize {
@@ -369,6 +369,9 @@ fn reset(descs: &mut [FrameDesc], pristine: &[FrameDesc], slot: u32, frame_bytes
 
 /// Bytes of an Ethernet header without a tag.
 const ETHERNET_BYTES: usize = 14;
+
+/// The same with a VLAN tag: the largest packet fits a frame with one too.
+const TAGGED_ETHERNET_BYTES: usize = ETHERNET_BYTES + 4;
 
 /// The shortest frame that the kernel sends, bytes.
 const FRAME_BYTES_MIN: usize = ETHERNET_BYTES;

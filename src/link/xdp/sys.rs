@@ -4,10 +4,13 @@
 //! 1. Every pointer handed to the kernel comes from a live local value, and the length beside it is that value's size.
 //! 2. File descriptors are open for the whole call: owned here, or borrowed from a caller whose XSK is alive.
 //! 3. The kernel's answers are read as bytes at checked offsets, never through a cast pointer.
+//! 4. A list of getifaddrs is whole: each entry and address is readable until freeifaddrs, and an address has the size of
+//!    its family.
 
 use super::{AttachedMode, XdpError};
 use crate::wire::ethernet::MacAddress;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -28,6 +31,37 @@ pub struct Interface {
     pub driver: String,
     /// How an XDP program is attached, or `None` if none is.
     pub attached: Option<AttachedMode>,
+}
+
+/// The IPv4 and IPv6 addresses of every interface in the calling thread's network namespace.
+pub fn kernel_addresses() -> Result<Vec<IpAddr>, XdpError> {
+    let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: invariant 1; the list is freed below.
+    check(unsafe { libc::getifaddrs(&raw mut first) })
+        .map_err(|source| XdpError::Query { interface: "all interfaces".into(), source })?;
+    let mut found = Vec::new();
+    let mut at = first;
+    while !at.is_null() {
+        // SAFETY: invariant 4; `at` is an entry of the list, which lives until freeifaddrs.
+        let entry = unsafe { &*at };
+        if !entry.ifa_addr.is_null() {
+            // SAFETY: invariant 4; an address begins with its family.
+            let family = i32::from(unsafe { (*entry.ifa_addr).sa_family });
+            if family == libc::AF_INET {
+                // SAFETY: invariant 4; an address of family AF_INET is a sockaddr_in.
+                let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() };
+                found.push(IpAddr::from(address.sin_addr.s_addr.to_ne_bytes()));
+            } else if family == libc::AF_INET6 {
+                // SAFETY: invariant 4; an address of family AF_INET6 is a sockaddr_in6.
+                let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned() };
+                found.push(IpAddr::from(address.sin6_addr.s6_addr));
+            }
+        }
+        at = entry.ifa_next;
+    }
+    // SAFETY: invariant 4; nothing of the list is used from here on.
+    unsafe { libc::freeifaddrs(first) };
+    Ok(found)
 }
 
 impl Interface {

@@ -433,3 +433,15 @@ fn t25_unacceptable_acks_do_not_keep_two_shards_talking() {
     let sent = world.server.counters().segments_sent + world.client.counters().segments_sent - before;
     assert!(sent < 400, "{sent} segments in 1000 turns of 50 us");
 }
+
+/// Each on-link source of a SYN pins a neighbour: the other half of the cache is left to those who return a cookie.
+#[test]
+fn t01_more_on_link_sources_than_neighbours_are_still_answered() {
+    let mut raw = Raw::new(Settings::default(), limits(), false);
+    for last in 10..60u8 {
+        raw.tuple = FourTuple::new(ip(&alloc::format!("10.0.0.{last}")), 40_000, ip("10.0.0.2"), 80);
+        let answers = raw.exchange(&[(syn(), &[])]);
+        assert_eq!(answers.len(), 1, "source {last}: half-open {}", raw.server.connections_live());
+    }
+    assert!(raw.server.counters().syn_cookies_sent > 0);
+}

@@ -165,3 +165,19 @@ fn shard_with(link: MemoryLink, address: &str, limits: Limits) -> Result<Shard<M
     let config = ShardConfig { limits, addresses: vec![address], ..ShardConfig::default() };
     Shard::new(link, Mute, config, Now::from_ms(5_000))
 }
+
+#[test]
+fn t19_connection_that_completes_after_its_listener_has_gone_is_turned_away() {
+    let mut world = World::new(&Setup { connections: 1, ..Setup::default() });
+    while world.server.core.half_open == 0 {
+        world.turn(50);
+    }
+    let own = "10.0.0.2".parse().expect("an address");
+    let mut calls = world.server.calls(world.now);
+    assert!(calls.stop_listening(crate::ids::ListenerId(0)));
+    calls.listen(own, 8443).expect("free");
+    world.run(10_000);
+    assert_eq!(world.server.application().accepted, 0, "8443's application is not told of a connection to 80");
+    assert_eq!(world.client.application().closed, [CloseReason::Reset]);
+    world.assert_clean();
+}

@@ -165,3 +165,14 @@ fn b36_valid_reset_ends_every_synchronized_state() {
         client.expect_nothing();
     }
 }
+
+/// Peer's FIN and then its ACK of ours in one burst: is the FIN acknowledged?
+#[test]
+fn b35_closing_fin_and_ack_of_ours_in_one_burst_both_count() {
+    let (mut client, _) = established_with(plain());
+    client.close();
+    client.expect(FIN_ACK);
+    client.arrives(Segment { ack: client.tcb.snd_una, ..client.next(FIN_ACK) });
+    let out = client.arrives(client.next(ACK));
+    assert!(out.answer.is_some() || !client.sends().is_empty(), "{out:?}");
+}

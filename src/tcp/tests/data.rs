@@ -207,3 +207,41 @@ fn sequence_numbers_wrap_in_the_middle_of_a_transfer() {
     assert_eq!(client.arrives(client.next(ACK)).acked_bytes, 4000);
     assert_eq!(client.tcb.flight(), 0);
 }
+
+/// FIN in flight, the peer's window 0, the FIN is lost.
+#[test]
+fn b22_fin_lost_into_a_closed_window_is_sent_again() {
+    let (mut client, _) = established_with(plain());
+    client.arrives(Segment { wnd: 0, ..client.next(ACK) });
+    client.close();
+    client.expect(FIN_ACK);
+    client.time_out();
+    let sent = client.sends();
+    assert!(!sent.is_empty() && client.tcb.deadline().is_some(), "{sent:?} {:?}", client.tcb.deadline());
+}
+
+/// Everything queued is in flight, the peer closes its window, the rest is lost.
+#[test]
+fn b22_text_lost_into_a_closed_window_is_sent_again() {
+    let (mut client, _) = established_with(plain());
+    client.queue(1000);
+    client.sends();
+    client.arrives(Segment { wnd: 0, ack: client.tcb.snd_una + 400, ..client.next(ACK) });
+    client.time_out();
+    let sent = client.sends();
+    assert!(!sent.is_empty() && client.tcb.deadline().is_some(), "{sent:?} {:?}", client.tcb.deadline());
+}
+
+/// One octet queued against a closed window: the second probe.
+#[test]
+fn b22_one_octet_is_probed_again_and_again() {
+    let (mut client, _) = established_with(plain());
+    client.arrives(Segment { wnd: 0, ..client.next(ACK) });
+    client.queue(1);
+    client.expect_nothing();
+    client.time_out();
+    assert_eq!(client.sends().len(), 1);
+    client.time_out();
+    let sent = client.sends();
+    assert!(!sent.is_empty() && client.tcb.deadline().is_some(), "{sent:?} {:?}", client.tcb.deadline());
+}

@@ -178,3 +178,16 @@ fn in_state(state: usize) -> End {
     server.expect_nothing();
     client
 }
+
+/// No ACK bit, a TSval far ahead: does it lock the peer out?
+#[test]
+fn t23_forged_timestamp_without_ack_does_not_lock_the_peer_out() {
+    let (mut client, _) = established();
+    let good = client.next(ACK);
+    let mut forged = Segment { flags: Flags(0), payload_len: 1, ..good };
+    forged.options.timestamps = Some(Timestamps { val: client.tcb.ts_recent.wrapping_add(1 << 30), ecr: 0 });
+    client.arrives(forged);
+    client.sends();
+    let out = client.arrives(Segment { payload_len: 10, ..good });
+    assert_eq!(out.text, Some((0, 10)), "{out:?}");
+}
