@@ -57,7 +57,7 @@ done
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || die 3 "cannot find the project"
 [ ! -x "$top/scripts/setup.sh" ] || "$top/scripts/setup.sh" || exit
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
-command -v cargo >/dev/null || die 3 "cargo is not installed: install Rust from https://rustup.rs"
+command -v cargo >/dev/null || die 3 "cargo is not installed: install Rust 1.95 or later"
 for tool in ip ethtool; do
     command -v "$tool" >/dev/null || die 3 "$tool is not installed: install iproute2 and ethtool"
 done
