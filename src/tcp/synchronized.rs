@@ -5,6 +5,7 @@
 
 use super::closed::reset_of;
 use super::congestion::Congestion;
+use super::recovery::Recovery;
 use super::state::{CloseReason, State};
 use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Owed, Tcb, Timed};
 use super::{Answer, Context, End, Note, Outcome, options, output};
@@ -198,7 +199,8 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     tcb.retries = 0;
     tcb.rto.progressed();
     tcb.owed.remove(Owed::SYN);
-    tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost, tcb.snd_una);
+    tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
+    tcb.recovery = Recovery::start(tcb.snd_una);
     update_send_window(tcb, seg);
     out.established = true;
     Continue(())
@@ -222,8 +224,9 @@ fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
     if seg.ack.gt(tcb.snd_una) {
         advance_snd_una(tcb, seg, cx, out);
     } else if is_duplicate(tcb, seg, window_before) {
-        let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
-        tcb.owed.add_if(Owed::RESEND_FIRST, tcb.congestion.duplicate(flight, tcb.snd_una, tcb.snd_nxt, mss));
+        let conditions = tcb.conditions(cx);
+        let resend = tcb.recovery.duplicate(&mut tcb.congestion, tcb.snd_una, tcb.snd_nxt, &conditions);
+        tcb.owed.add_if(Owed::RESEND_FIRST, resend);
         tcb.owed.add(Owed::DATA);
     } else if seg.ack == tcb.snd_una {
         output::window_answered(tcb, window_before);
@@ -249,11 +252,11 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     out.acked_bytes = text;
     tcb.retries = 0;
     tcb.rto.progressed();
-    let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
-    tcb.owed.set(Owed::RESEND_FIRST, tcb.congestion.acknowledged(acked, tcb.snd_una, flight, mss));
-    tcb.congestion.forget_recovery(tcb.snd_una);
+    let conditions = tcb.conditions(cx);
+    let resend = tcb.recovery.acknowledged(&mut tcb.congestion, acked, tcb.snd_una, &conditions);
+    tcb.owed.set(Owed::RESEND_FIRST, resend);
     // RFC 6298 5.2, 5.3: off when all is acknowledged, otherwise from now.
-    tcb.retransmit_at = Deadline::at_if(flight > 0, cx.now.tick().plus(tcb.rto.current_ms()));
+    tcb.retransmit_at = Deadline::at_if(conditions.flight > 0, cx.now.tick().plus(tcb.rto.current_ms()));
     let unsent = output::has_unsent(tcb);
     tcb.owed.set(Owed::DATA, unsent);
 }

@@ -1,7 +1,8 @@
 //! The TCB: RFC 9293 3.3.1's variables under their names, and what the RFCs beside it add.
 
-use super::congestion::Congestion;
+use super::congestion::{Conditions, Congestion};
 use super::rate::AckBudget;
+use super::recovery::Recovery;
 use super::rto::Rto;
 use super::state::{CloseReason, State};
 use super::time_wait::Numbers;
@@ -66,6 +67,8 @@ pub struct Tcb {
     pub rto: Rto,
     /// Congestion control.
     pub congestion: Congestion,
+    /// Loss recovery.
+    pub recovery: Recovery,
     /// A segment that is being timed without timestamps: its end, and when it was sent. Karn: cleared on retransmission.
     pub timed: Timed,
 
@@ -265,6 +268,12 @@ impl Tcb {
     #[inline]
     pub fn flight(&self) -> u32 {
         self.snd_nxt - self.snd_una
+    }
+
+    /// What congestion control may know.
+    #[inline]
+    pub fn conditions(&self, cx: &Context<'_>) -> Conditions {
+        Conditions { mss: u32::from(self.mss), flight: self.flight(), srtt_us: self.rto.srtt_us, now: cx.now.tick() }
     }
 
     /// RCV.WND: octets that the peer may still send.

@@ -199,7 +199,7 @@ fn sequence_numbers_wrap_in_the_middle_of_a_transfer() {
         *seq += shift;
     }
     client.tcb.snd_wl2 += shift;
-    client.tcb.congestion = crate::tcp::congestion::Congestion::start(1460, false, client.tcb.snd_una);
+    client.tcb.recovery = crate::tcp::recovery::Recovery::start(client.tcb.snd_una);
     client.queue(4000);
     let plans = client.sends();
     assert_eq!(plans.iter().map(|plan| u32::from(plan.text_len)).sum::<u32>(), 4000);
