@@ -69,7 +69,7 @@ pub fn could_not_send(tcb: &mut Tcb, cx: &Context<'_>) {
 
 /// R2 of RFC 9293 3.8.3 in retransmissions.
 fn retries_max(tcb: &Tcb) -> u8 {
-    match (tcb.state, tcb.opened) {
+    match (tcb.state, tcb.opened()) {
         (State::SynSent, _) | (State::SynReceived, Opened::Actively) => SYN_RETRIES,
         (State::SynReceived, Opened::Passively) => SYN_ACK_RETRIES,
         _ => DATA_RETRIES,
