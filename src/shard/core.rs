@@ -19,6 +19,7 @@ use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS};
 use crate::neighbor::Neighbors;
+use crate::owner::Owners;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -29,6 +30,7 @@ use crate::tick::{Now, Tick};
 use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
 use ::core::ops::Range;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -120,10 +122,11 @@ impl Core {
                 DestinationLimits {
                     destinations_max: limits.destinations_max,
                     queued_ports_max: limits.time_wait_max,
-                    ports: config.ports,
                     two_msl_ms,
                 },
                 config.secrets.ports,
+                Arc::new(Owners::alone(config.ports)),
+                0,
             ),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),

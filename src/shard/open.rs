@@ -192,8 +192,8 @@ impl Core {
         drawn.map_err(|error| {
             self.counters.ports_exhausted += 1;
             match error {
-                DrawError::PortsExhausted { in_use, time_wait, next_free_in_ms } => {
-                    ConnectError::PortsExhausted { in_use, time_wait, next_free_in_ms }
+                DrawError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms } => {
+                    ConnectError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms }
                 }
                 DrawError::DestinationsExhausted => ConnectError::DestinationsExhausted(self.limits.destinations_max),
             }
