@@ -143,7 +143,7 @@ impl Owners {
         let base = self.entry(share) as u16;
         let (entries, classes) = (self.entries_of(shard), self.classes(is_v4));
         let owned: usize = entries.iter().map(|entry| classes.of(entry ^ base).len()).sum();
-        let below = |random: u64, count: usize| ((random & 0xffff_ffff) * count as u64 >> 32) as u16;
+        let below = |random: u64, count: usize| (((random & 0xffff_ffff) * count as u64) >> 32) as u16;
         let place = below(random, entries.len());
         let class = entries.get(usize::from(place)).map_or(&[][..], |entry| classes.of(entry ^ base));
         Lap { is_v4, base, place, offset: below(random >> 32, class.len()), left: owned as u32, owned: owned as u32 }
