@@ -248,6 +248,8 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
     out.acked_bytes = text;
     tcb.retries = 0;
+    tcb.soft_error = false;
+    tcb.large_acknowledged |= text >= u32::from(tcb.mss);
     tcb.rto.progressed();
     let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
     tcb.owed.set(Owed::RESEND_FIRST, tcb.congestion.acknowledged(acked, tcb.snd_una, flight, mss));

@@ -92,6 +92,11 @@ pub struct Tcb {
     pub fin_acknowledged: bool,
     /// Nagle's algorithm is off (MUST-17).
     pub no_delay: bool,
+    /// An ICMP error has said since the last progress why there may be none (SHLD-25).
+    pub soft_error: bool,
+    /// A segment of the current MSS has arrived, as far as one can see from here: with Nagle's algorithm at most one segment
+    /// in flight is smaller, so whoever acknowledges so many octets at once has had a large one.
+    pub large_acknowledged: bool,
     /// Why the connection ended; meaningful in CLOSED.
     pub reason: Option<CloseReason>,
 }
