@@ -4,7 +4,7 @@
 //! that has not completed (5.2), and a path MTU is believed only where it can be true (7.2).
 
 use super::state::{CloseReason, State};
-use super::tcb::{Opened, Owed, Tcb, Timed};
+use super::tcb::{Fact, Opened, Owed, Tcb, Timed};
 use super::{Context, End, Note, Outcome};
 use crate::limits::{PATH_MTU_MIN_V4, PATH_MTU_MIN_V6};
 use crate::seq::Seq;
@@ -45,14 +45,14 @@ pub fn packet_bytes(tcb: &Tcb) -> u16 {
 /// MUST-56: nothing ends. If the connection times out without having made progress since, this is the reason given
 /// (SHLD-25).
 fn soft(tcb: &mut Tcb) -> Note {
-    tcb.soft_error = true;
+    tcb.facts.add(Fact::SOFT_ERROR);
     Note::IcmpSoft
 }
 
 /// SHLD-26 where the handshake has not completed. A synchronized connection outlives it (RFC 5927 5.2, a named deviation):
 /// what can be guessed must not end it, and if nobody is there the retransmission limit ends it anyway.
 fn hard(tcb: &mut Tcb, out: &mut Outcome) -> Note {
-    let end = match (tcb.state, tcb.opened) {
+    let end = match (tcb.state, tcb.opened()) {
         (State::SynReceived, Opened::Passively) => End::Listen,
         (State::SynSent, _) | (State::SynReceived, Opened::Actively) => End::Closed(CloseReason::Unreachable),
         (
@@ -70,9 +70,10 @@ fn hard(tcb: &mut Tcb, out: &mut Outcome) -> Note {
 fn too_big(tcb: &mut Tcb, claimed: u32, seq: Seq, cx: &Context<'_>) -> Note {
     let Some(mtu) = believable_mtu(tcb, claimed, seq) else { return Note::PathMtuRefused };
     tcb.mss = mtu - header_bytes(tcb);
-    tcb.large_acknowledged = false;
+    tcb.facts.remove(Fact::LARGE_ACKNOWLEDGED);
     // Not lost by congestion (RFC 1191 6.5): cwnd stays as it is.
     tcb.timed = Timed::NONE;
+    tcb.recovery.timed_out(tcb.snd_nxt);
     tcb.snd_resume = tcb.snd_una;
     tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
     tcb.owed.add(Owed::DATA);
@@ -92,7 +93,7 @@ fn believable_mtu(tcb: &Tcb, claimed: u32, seq: Seq) -> Option<u16> {
     };
     let quoted_bytes_max = (tcb.snd_nxt - seq).saturating_add(u32::from(header_bytes(tcb)) + TCP_OPTIONS_BYTES_MAX);
     // RFC 5927 7.2: while packets that large arrive, the claim is not believed. A time-out ends that, and brings it again.
-    let arrives_all_the_same = tcb.large_acknowledged && tcb.retries == 0;
+    let arrives_all_the_same = tcb.facts.has(Fact::LARGE_ACKNOWLEDGED) && tcb.retries == 0;
     let believed = mtu < now && mtu < quoted_bytes_max && !arrives_all_the_same;
     believed.then_some(mtu as u16)
 }
