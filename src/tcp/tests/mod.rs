@@ -5,6 +5,7 @@
 mod closing;
 mod cookie;
 mod data;
+mod icmp;
 mod opening;
 mod rate;
 mod reassembly;
