@@ -57,7 +57,7 @@ pub enum Closed {
     FinFollows,
     /// The connection is gone at once; nobody needs to be told on the wire (SYN-SENT).
     Gone,
-    /// Bytes were not read, or the handshake is not over: the connection is aborted with a RST (RFC 2525 2.17).
+    /// Bytes were not read: the connection is aborted with a RST (RFC 2525 2.17).
     Aborts,
 }
 
@@ -69,11 +69,11 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
     let next = match tcb.state {
         State::Closed => return Err(Refused::Ended),
         State::SynSent => return Ok(Closed::Gone),
-        // An active open that has crossed a SYN: the application was told nothing yet, and wants nothing any more.
-        State::SynReceived => return Ok(Closed::Aborts),
+        // An active open that has crossed a SYN: the FIN waits for the handshake (RFC 9293 3.10.4).
+        State::SynReceived if !tcb.fin_queued => State::SynReceived,
         State::Established => State::FinWait1,
         State::CloseWait => State::LastAck,
-        State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck => {
+        State::SynReceived | State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck => {
             if !both {
                 return Err(Refused::Closing);
             }
@@ -87,7 +87,7 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
     tcb.state = next;
     tcb.fin_queued = true;
     tcb.app_closed |= both;
-    tcb.owed.add(Owed::DATA);
+    tcb.owed.add_if(Owed::DATA, next != State::SynReceived);
     Ok(Closed::FinFollows)
 }
 

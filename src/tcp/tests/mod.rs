@@ -5,6 +5,8 @@
 mod closing;
 mod cookie;
 mod data;
+mod held;
+mod matrix;
 mod opening;
 mod rate;
 mod reassembly;
