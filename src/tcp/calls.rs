@@ -91,16 +91,12 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
     Ok(Closed::FinFollows)
 }
 
-/// ABORT: whether the peer gets a RST (RFC 9293 3.10.5).
-pub const fn abort_owes_reset(tcb: &Tcb) -> bool {
+/// ABORT: whether the peer gets a RST (RFC 9293 3.10.5). Once both FINs have been sent there is nothing to abort any more.
+pub fn abort_owes_reset(tcb: &Tcb) -> bool {
     match tcb.state {
         State::Closed | State::SynSent => false,
-        State::SynReceived
-        | State::Established
-        | State::FinWait1
-        | State::FinWait2
-        | State::CloseWait
-        | State::Closing
-        | State::LastAck => true,
+        State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait => true,
+        // The RFC enters these with everything queued on its way; here a FIN may still wait behind text.
+        State::Closing | State::LastAck => !tcb.fin_is_sent(),
     }
 }

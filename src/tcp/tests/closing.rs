@@ -169,6 +169,19 @@ fn rfc_2525_close_with_unread_text_aborts() {
 }
 
 #[test]
+fn b36_abort_sends_a_reset_unless_both_fins_have_been_sent() {
+    let (mut client, _) = established_with(plain());
+    assert!(calls::abort_owes_reset(&client.tcb));
+    client.arrives(client.next(FIN_ACK));
+    client.queue(100);
+    client.close();
+    assert!(calls::abort_owes_reset(&client.tcb), "text and FIN still wait");
+    client.sends();
+    assert_eq!(client.tcb.state, State::LastAck);
+    assert!(!calls::abort_owes_reset(&client.tcb));
+}
+
+#[test]
 fn b36_valid_reset_ends_every_synchronized_state() {
     for close_first in [false, true] {
         let (mut client, _) = established_with(plain());

@@ -3,6 +3,7 @@
 use super::*;
 use crate::tcp::time_wait::{self, Numbers};
 use crate::tcp::{Answer, End as Ends, closed};
+use alloc::boxed::Box;
 
 /// The eleven states of RFC 9293 3.3.2; SYN-RECEIVED twice, for it remembers how it was reached (MUST-11).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,7 +67,7 @@ pub(super) struct Numbered {
 pub(super) enum Held {
     Nobody,
     Listener,
-    Tcb(End),
+    Tcb(Box<End>),
     TimeWait(Numbers),
 }
 
@@ -115,16 +116,16 @@ impl Held {
         match at {
             At::Closed => Held::Nobody,
             At::Listen => Held::Listener,
-            At::SynSent => Held::Tcb(opened_actively(numbers)),
-            At::SynReceived => Held::Tcb(opened_passively(numbers)),
+            At::SynSent => Held::Tcb(opened_actively(numbers).into()),
+            At::SynReceived => Held::Tcb(opened_passively(numbers).into()),
             At::SynReceivedActively => {
                 let mut end = opened_actively(numbers);
                 end.arrives(syn_of_peer(numbers));
                 end.expect(SYN_ACK);
-                Held::Tcb(end)
+                Held::Tcb(end.into())
             }
             At::Established | At::FinWait1 | At::FinWait2 | At::CloseWait | At::Closing | At::LastAck => {
-                Held::Tcb(synchronized(at, numbers))
+                Held::Tcb(synchronized(at, numbers).into())
             }
             At::TimeWait => {
                 let mut end = synchronized(At::FinWait2, numbers);
