@@ -98,7 +98,7 @@ fn b35_simultaneous_close_passes_through_closing_on_both_sides() {
 
 #[test]
 fn b30_close_during_a_crossed_open_sends_its_fin_once_the_syn_is_acknowledged() {
-    let (mut client, _) = syn_sent(plain());
+    let (mut client, syn) = syn_sent(plain());
     client.arrives(Segment { seq: Seq(5), flags: SYN, wnd: 1000, ..Segment::default() });
     client.expect(SYN_ACK);
     assert_eq!(client.close(), calls::Closed::FinFollows);
@@ -108,7 +108,7 @@ fn b30_close_during_a_crossed_open_sends_its_fin_once_the_syn_is_acknowledged() 
     assert!(out.established);
     assert_eq!(client.tcb.state, State::FinWait1);
     let fin = client.expect(FIN_ACK);
-    assert_eq!(fin.seq, client.tcb.iss + 1);
+    assert_eq!(fin.seq, syn.seq + 1);
     client.arrives(client.next(ACK));
     assert_eq!(client.tcb.state, State::FinWait2);
 }

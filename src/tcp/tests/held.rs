@@ -272,7 +272,7 @@ fn synchronized(at: At, numbers: Numbered) -> End {
     let syn_ack = Segment { flags: SYN_ACK, ack: end.tcb.snd_nxt, ..syn_of_peer(numbers) };
     assert!(end.arrives(syn_ack).established);
     end.expect(ACK);
-    end.tcb.no_delay = true;
+    end.tcb.facts.add(Fact::NO_DELAY);
     if matches!(at, At::CloseWait | At::LastAck) {
         end.arrives(end.next(FIN_ACK));
         end.expect(ACK);
