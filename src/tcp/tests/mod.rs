@@ -6,9 +6,12 @@ mod closing;
 mod cookie;
 mod data;
 mod icmp;
+mod held;
+mod matrix;
 mod opening;
 mod rate;
 mod reassembly;
+mod states;
 mod synchronized;
 mod time_wait;
 
