@@ -159,7 +159,7 @@ impl Core {
             self.forget_former(number);
             let connection = &mut self.connections[number];
             connection.tell.add(Tell::OPENED);
-            self.half_open -= u32::from(connection.tcb.opened == Opened::Passively);
+            self.half_open -= u32::from(connection.tcb.opened() == Opened::Passively);
             self.tell(number);
             if !self.is_still_wanted(number) {
                 return self.turn_away(number, now);
@@ -201,7 +201,7 @@ impl Core {
     fn is_still_wanted(&self, number: u32) -> bool {
         let connection = &self.connections[number];
         let tuple = &connection.tcb.tuple;
-        connection.tcb.opened == Opened::Actively
+        connection.tcb.opened() == Opened::Actively
             || self.listeners.end(connection.origin).is_some_and(|(address, port)| {
                 port == tuple.local_port && (address.is_unspecified() || address == tuple.local())
             })
@@ -294,7 +294,7 @@ impl Core {
         self.wheel.stop(&mut self.connections, number);
         let connection = &mut self.connections[number];
         self.sending.clear(&mut connection.to_send);
-        if connection.tcb.opened == Opened::Actively && connection.origin != NONE {
+        if connection.tcb.opened() == Opened::Actively && connection.origin != NONE {
             let destination = core::mem::replace(&mut connection.origin, NONE);
             self.destinations.give_back(destination, connection.tcb.tuple.local_port, now.tick());
         }

@@ -289,7 +289,7 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.core.connections.iter().map(|(_, connection)| connection).filter(half_open).map(move |connection| {
             HalfOpen {
                 tuple: connection.tcb.tuple,
-                opened: connection.tcb.opened,
+                opened: connection.tcb.opened(),
                 retries: connection.tcb.retries,
                 next_in_ms: connection.tcb.retransmit_at.tick().map(|deadline| now.tick().until(deadline)),
             }

@@ -1,7 +1,7 @@
 //! RFC 9293 3.10.2 to 3.10.5: what the application asks of a connection.
 
 use super::state::State;
-use super::tcb::{Owed, Tcb};
+use super::tcb::{Fact, Owed, Tcb};
 use super::{Context, output};
 use crate::limits::FIN_WAIT_2_MS;
 use crate::tick::Deadline;
@@ -20,7 +20,7 @@ pub enum Refused {
 /// SEND: how many of `offered` octets the send buffer takes.
 pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, Refused> {
     match tcb.state {
-        State::Established | State::CloseWait if !tcb.fin_queued => {
+        State::Established | State::CloseWait if !tcb.facts.has(Fact::FIN_QUEUED) => {
             let room = cx.settings.send_buffer_bytes.saturating_sub(tcb.send_queued_bytes);
             Ok(offered.min(room as usize))
         }
@@ -77,7 +77,7 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
             if !both {
                 return Err(Refused::Closing);
             }
-            tcb.app_closed = true;
+            tcb.facts.add(Fact::APP_CLOSED);
             if tcb.state == State::FinWait2 {
                 tcb.linger_at = Deadline::at(cx.now.tick().plus(FIN_WAIT_2_MS));
             }
@@ -85,8 +85,8 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
         }
     };
     tcb.state = next;
-    tcb.fin_queued = true;
-    tcb.app_closed |= both;
+    tcb.facts.add(Fact::FIN_QUEUED);
+    tcb.facts.add_if(Fact::APP_CLOSED, both);
     tcb.owed.add(Owed::DATA);
     Ok(Closed::FinFollows)
 }

@@ -8,7 +8,8 @@
 //! | 3.4.2, 3.6.1 TIME-WAIT and reuse; its segments | [`time_wait`] |
 //! | 3.7.1, RFC 7323, RFC 2018 options | [`options`] |
 //! | 3.8.1 retransmission time-out (RFC 6298) | [`rto`] |
-//! | 3.8.2 congestion control (RFC 5681, 6582) | [`congestion`] |
+//! | 3.8.2 congestion control (RFC 5681) | [`congestion`] |
+//! | 3.8.2 loss recovery (RFC 6582) | [`recovery`] |
 //! | 3.8.6 windows, what may be sent now | [`output`] |
 //! | RFC 4987 3.6 SYN cookies | [`cookie`] |
 //! | RFC 5961 7, limits of answers | [`rate`] |
@@ -33,6 +34,7 @@ pub mod options;
 pub mod output;
 pub mod rate;
 pub mod reassembly;
+pub mod recovery;
 pub mod rto;
 pub mod state;
 pub mod syn_sent;

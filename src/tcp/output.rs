@@ -4,7 +4,7 @@
 
 use super::options;
 use super::state::State;
-use super::tcb::{Owed, Tcb, Timed};
+use super::tcb::{Fact, Owed, Tcb, Timed};
 use super::{Answer, Context};
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
@@ -68,14 +68,14 @@ pub fn acknowledgment(tcb: &mut Tcb, cx: &Context<'_>) -> Answer {
 /// Whether octets or a FIN wait beyond what has been sent (again).
 #[inline]
 pub fn has_unsent(tcb: &Tcb) -> bool {
-    tcb.snd_resume.lt(tcb.send_end()) || (tcb.fin_queued && tcb.snd_resume == tcb.send_end())
+    tcb.snd_resume.lt(tcb.send_end()) || (tcb.facts.has(Fact::FIN_QUEUED) && tcb.snd_resume == tcb.send_end())
 }
 
 /// The peer has said its window without acknowledging anything new.
 pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
     if tcb.snd_wnd == 0 {
         // MUST-37: a closed window that is acknowledged may stay closed for ever, as long as an application waits for it (T03).
-        if !tcb.app_closed {
+        if !tcb.facts.has(Fact::APP_CLOSED) {
             tcb.retries = 0;
         }
     } else if window_before == 0 {
@@ -108,7 +108,7 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
         return None;
     }
     tcb.owed.remove(Owed::SYN);
-    let again = tcb.snd_nxt != tcb.iss;
+    let again = tcb.snd_nxt != tcb.iss();
     // A window on a SYN is never scaled (RFC 7323 2.2).
     let wnd = cx.settings.receive_buffer_bytes.min(65_535) as u16;
     if flags.ack() {
@@ -117,7 +117,7 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
         tcb.last_ack_sent = tcb.rcv_nxt;
     }
     let plan = Plan {
-        seq: tcb.iss,
+        seq: tcb.iss(),
         ack: tcb.rcv_nxt,
         flags,
         wnd,
@@ -126,7 +126,7 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
         text_len: 0,
         again,
     };
-    tcb.snd_nxt = tcb.iss + 1;
+    tcb.snd_nxt = tcb.iss() + 1;
     tcb.snd_resume = tcb.snd_nxt;
     tcb.timed = if again { Timed::NONE } else { Timed::segment(tcb.snd_nxt, cx.now.tick()) };
     tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
@@ -158,7 +158,7 @@ fn text_or_fin(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
         return None;
     }
     let unsent = tcb.send_end() - tcb.snd_resume.max(tcb.snd_una);
-    if tcb.snd_resume.gt(tcb.send_end()) || (unsent == 0 && !tcb.fin_queued) {
+    if tcb.snd_resume.gt(tcb.send_end()) || (unsent == 0 && !tcb.facts.has(Fact::FIN_QUEUED)) {
         tcb.owed.remove(Owed::DATA);
         return None;
     }
@@ -186,7 +186,8 @@ fn may_send(tcb: &Tcb, unsent: u32, len: u32, in_flight: u32) -> bool {
     let again = tcb.snd_resume.lt(tcb.snd_nxt);
     len > 0
         && (len == room
-            || (len == unsent && (in_flight == 0 || tcb.fin_queued || tcb.no_delay || again))
+            || (len == unsent
+                && (in_flight == 0 || tcb.facts.has(Fact::FIN_QUEUED) || tcb.facts.has(Fact::NO_DELAY) || again))
             || len >= tcb.snd_wnd_max / 2
             || (again && in_flight == 0))
 }
@@ -216,7 +217,7 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
 #[inline]
 fn segment(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
     let end = seq + len;
-    let with_fin = tcb.fin_queued && end == tcb.send_end();
+    let with_fin = tcb.facts.has(Fact::FIN_QUEUED) && end == tcb.send_end();
     let mut flags = Flags::ACK;
     if with_fin {
         flags = flags | Flags::FIN;

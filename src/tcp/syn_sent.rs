@@ -2,6 +2,7 @@
 
 use super::closed::reset_of;
 use super::congestion::Congestion;
+use super::recovery::Recovery;
 use super::state::{CloseReason, State};
 use super::tcb::{Owed, Tcb};
 use super::{Context, End, Note, Outcome, options};
@@ -29,7 +30,7 @@ fn five_steps(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome)
 
 /// An ACK of anything but our SYN is answered by RST (B09), whatever else the segment carries.
 fn first_check_ack(tcb: &Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
-    if !seg.flags.ack() || (seg.ack.gt(tcb.iss) && seg.ack.le(tcb.snd_nxt)) {
+    if !seg.flags.ack() || (seg.ack.gt(tcb.iss()) && seg.ack.le(tcb.snd_nxt)) {
         return Continue(());
     }
     out.note = Some(Note::BadAck);
@@ -95,7 +96,8 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
     tcb.rto.progressed();
-    tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost, tcb.snd_una);
+    tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
+    tcb.recovery = Recovery::start(tcb.snd_una);
     tcb.owed.remove(Owed::SYN);
     tcb.owed.add(Owed::ACK_NOW);
     out.established = true;

@@ -5,8 +5,9 @@
 
 use super::closed::reset_of;
 use super::congestion::Congestion;
+use super::recovery::Recovery;
 use super::state::{CloseReason, State};
-use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Owed, Tcb, Timed};
+use super::tcb::{DUPLICATE_ACKS_MAX, Fact, Opened, Owed, Tcb, Timed};
 use super::{Answer, Context, End, Note, Outcome, options, output};
 use crate::limits::{CHUNK_BYTES, FIN_WAIT_2_MS};
 use crate::seq::Seq;
@@ -97,7 +98,7 @@ fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
 /// Simultaneous open (RFC 9293 3.5 figure 8): the peer's SYN-ACK repeats the SYN that has been taken already, so only its
 /// ACK is new.
 fn is_crossed_syn_ack(tcb: &Tcb, seg: &Segment) -> bool {
-    let crossed = tcb.state == State::SynReceived && tcb.opened == Opened::Actively;
+    let crossed = tcb.state == State::SynReceived && tcb.opened() == Opened::Actively;
     crossed && seg.flags.has(Flags::SYN | Flags::ACK) && seg.seq == tcb.irs()
 }
 
@@ -111,7 +112,7 @@ fn second_check_rst(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
         return Break(());
     }
     out.note = Some(Note::RstAccepted);
-    let end = match (tcb.state, tcb.opened) {
+    let end = match (tcb.state, tcb.opened()) {
         (State::SynReceived, Opened::Passively) => End::Listen,
         (State::SynReceived, Opened::Actively) => End::Closed(CloseReason::Refused),
         (
@@ -132,7 +133,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     if !seg.flags.syn() {
         return Continue(());
     }
-    if tcb.state == State::SynReceived && tcb.opened == Opened::Passively {
+    if tcb.state == State::SynReceived && tcb.opened() == Opened::Passively {
         finish(tcb, out, End::Listen);
     } else if is_crossed_syn_ack(tcb, seg) {
         return Continue(());
@@ -154,7 +155,7 @@ fn fifth_check_ack(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
         }
         State::Closed | State::SynSent => return Break(()),
     }
-    let fin_is_acknowledged = tcb.fin_acknowledged;
+    let fin_is_acknowledged = tcb.facts.has(Fact::FIN_ACKNOWLEDGED);
     match tcb.state {
         State::Established | State::CloseWait | State::FinWait2 => Continue(()),
         State::FinWait1 if fin_is_acknowledged => {
@@ -198,7 +199,8 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     tcb.retries = 0;
     tcb.rto.progressed();
     tcb.owed.remove(Owed::SYN);
-    tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost, tcb.snd_una);
+    tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
+    tcb.recovery = Recovery::start(tcb.snd_una);
     update_send_window(tcb, seg);
     out.established = true;
     Continue(())
@@ -222,8 +224,9 @@ fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
     if seg.ack.gt(tcb.snd_una) {
         advance_snd_una(tcb, seg, cx, out);
     } else if is_duplicate(tcb, seg, window_before) {
-        let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
-        tcb.owed.add_if(Owed::RESEND_FIRST, tcb.congestion.duplicate(flight, tcb.snd_una, tcb.snd_nxt, mss));
+        let conditions = tcb.conditions(cx);
+        let resend = tcb.recovery.duplicate(&mut tcb.congestion, tcb.snd_una, tcb.snd_nxt, &conditions);
+        tcb.owed.add_if(Owed::RESEND_FIRST, resend);
         tcb.owed.add(Owed::DATA);
     } else if seg.ack == tcb.snd_una {
         output::window_answered(tcb, window_before);
@@ -244,16 +247,16 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     tcb.send_queued_bytes -= text;
     tcb.snd_una = seg.ack;
     // What is acknowledged beyond the text is our FIN.
-    tcb.fin_acknowledged |= acked > text;
+    tcb.facts.add_if(Fact::FIN_ACKNOWLEDGED, acked > text);
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
     out.acked_bytes = text;
     tcb.retries = 0;
     tcb.rto.progressed();
-    let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
-    tcb.owed.set(Owed::RESEND_FIRST, tcb.congestion.acknowledged(acked, tcb.snd_una, flight, mss));
-    tcb.congestion.forget_recovery(tcb.snd_una);
+    let conditions = tcb.conditions(cx);
+    let resend = tcb.recovery.acknowledged(&mut tcb.congestion, acked, tcb.snd_una, &conditions);
+    tcb.owed.set(Owed::RESEND_FIRST, resend);
     // RFC 6298 5.2, 5.3: off when all is acknowledged, otherwise from now.
-    tcb.retransmit_at = Deadline::at_if(flight > 0, cx.now.tick().plus(tcb.rto.current_ms()));
+    tcb.retransmit_at = Deadline::at_if(conditions.flight > 0, cx.now.tick().plus(tcb.rto.current_ms()));
     let unsent = output::has_unsent(tcb);
     tcb.owed.set(Owed::DATA, unsent);
 }
@@ -281,7 +284,7 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
 
 fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.state = State::FinWait2;
-    tcb.linger_at = Deadline::at_if(tcb.app_closed, cx.now.tick().plus(FIN_WAIT_2_MS));
+    tcb.linger_at = Deadline::at_if(tcb.facts.has(Fact::APP_CLOSED), cx.now.tick().plus(FIN_WAIT_2_MS));
 }
 
 /// RFC 6093, RFC 9293 3.8.5: urgent data stays in line, so the pointer changes nothing about delivery.
@@ -313,7 +316,7 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
         tcb.owed.add(Owed::ACK_NOW);
         return Continue(());
     }
-    if tcb.app_closed {
+    if tcb.facts.has(Fact::APP_CLOSED) {
         // RFC 1122 4.2.2.13, SHLD-3: bytes that nobody will read end the connection with a RST.
         out.answer = Some(Answer {
             seq: tcb.snd_nxt,

@@ -21,14 +21,14 @@ pub fn due(tcb: &mut Tcb, cx: &Context<'_>) -> Outcome {
     }
     if tcb.retransmit_at.is_due(now) {
         tcb.retransmit_at = Deadline::NONE;
-        retransmission(tcb, &mut out);
+        retransmission(tcb, cx, &mut out);
     }
     tcb.invariants();
     out
 }
 
 /// The retransmission time-out (RFC 6298 5.4 to 5.7), or the persist time-out when nothing is in flight.
-fn retransmission(tcb: &mut Tcb, out: &mut Outcome) {
+fn retransmission(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     let syn = tcb.syn_is_unacknowledged();
     if !syn && tcb.flight() == 0 && !output::has_unsent(tcb) {
         return;
@@ -51,8 +51,9 @@ fn retransmission(tcb: &mut Tcb, out: &mut Outcome) {
         tcb.owed.add(Owed::PROBE);
         return;
     }
-    let (flight, mss) = (tcb.flight(), u32::from(tcb.mss));
-    tcb.congestion.timed_out(flight, tcb.snd_nxt, mss, tcb.retries == 1);
+    let conditions = tcb.conditions(cx);
+    tcb.congestion.timed_out(tcb.retries == 1, &conditions);
+    tcb.recovery.timed_out(tcb.snd_nxt);
     tcb.snd_resume = tcb.snd_una;
     tcb.owed.add(Owed::DATA);
 }
@@ -68,7 +69,7 @@ pub fn could_not_send(tcb: &mut Tcb, cx: &Context<'_>) {
 
 /// R2 of RFC 9293 3.8.3 in retransmissions.
 fn retries_max(tcb: &Tcb) -> u8 {
-    match (tcb.state, tcb.opened) {
+    match (tcb.state, tcb.opened()) {
         (State::SynSent, _) | (State::SynReceived, Opened::Actively) => SYN_RETRIES,
         (State::SynReceived, Opened::Passively) => SYN_ACK_RETRIES,
         _ => DATA_RETRIES,

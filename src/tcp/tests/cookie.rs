@@ -226,7 +226,7 @@ proptest! {
             prop_assert!(!tcb.agreed.timestamps && !tcb.agreed.window_scale && !tcb.agreed.sack);
         }
         prop_assert!(tcb.mss <= kept.mss && u32::from(tcb.mss) * 2 >= u32::from(kept.mss).min(1072).min(96));
-        prop_assert_eq!((tcb.irs(), tcb.iss, tcb.snd_nxt), (syn.seq, syn_ack.iss, syn_ack.iss + 1));
+        prop_assert_eq!((tcb.irs(), tcb.iss(), tcb.snd_nxt), (syn.seq, syn_ack.iss, syn_ack.iss + 1));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod time_wait;
 
 use super::output::{self, Plan};
 use super::state::State;
-use super::tcb::Tcb;
+use super::tcb::{Fact, Tcb};
 use super::{Context, Outcome, Settings, calls, listen, syn_sent, synchronized as others, timeouts};
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
@@ -176,7 +176,7 @@ fn established_with(settings: Settings) -> (End, End) {
     let ack = client.expect(ACK);
     assert!(server.arrives(as_received(ack)).established);
     server.expect_nothing();
-    client.tcb.no_delay = true;
+    client.tcb.facts.add(Fact::NO_DELAY);
     assert_eq!((client.tcb.state, server.tcb.state), (State::Established, State::Established));
     (client, server)
 }

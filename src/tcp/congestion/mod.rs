@@ -1,0 +1,122 @@
+//! The congestion window: how it starts (RFC 6928), grows with acknowledged octets, and falls at a congestion event or a
+//! time-out (RFC 5681).
+//!
+//! What differs between algorithms is behind [`Algorithm`]. When something was lost, and what is sent again, is the matter
+//! of [`recovery`](super::recovery).
+
+mod reno;
+
+use crate::tick::Tick;
+use reno::Reno;
+
+/// The congestion window of one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Congestion {
+    /// cwnd, bytes.
+    pub cwnd: u32,
+    /// ssthresh, bytes.
+    pub ssthresh: u32,
+    /// Octets acknowledged since cwnd last grew in congestion avoidance (RFC 3465's counting, T26).
+    acked: u32,
+}
+
+/// What the rules may know of the connection at the moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Conditions {
+    /// The effective send MSS, bytes.
+    pub mss: u32,
+    /// Octets in flight (FlightSize).
+    pub flight: u32,
+    /// SRTT, us; 0 before the first measurement.
+    pub srtt_us: u32,
+    /// The turn's time.
+    pub now: Tick,
+}
+
+/// In what algorithms differ.
+trait Algorithm {
+    /// Congestion avoidance: `acked` octets were acknowledged while cwnd is at or above ssthresh.
+    fn avoid(window: &mut Congestion, acked: u32, conditions: &Conditions);
+
+    /// ssthresh after a congestion event, bytes; at least two segments (RFC 5681 equation 4).
+    fn reduced(window: &Congestion, conditions: &Conditions) -> u32;
+}
+
+impl Congestion {
+    /// The window after the handshake (RFC 6928; after a lost SYN one segment, RFC 5681 3.1).
+    pub fn start(mss: u32, syn_was_lost: bool) -> Congestion {
+        let cwnd = if syn_was_lost { mss } else { (10 * mss).min(14_600.max(2 * mss)) };
+        Congestion { cwnd, ssthresh: u32::MAX, acked: 0 }
+    }
+
+    /// `acked` octets of new data were acknowledged outside loss recovery.
+    pub fn acknowledged(&mut self, acked: u32, conditions: &Conditions) {
+        if self.cwnd < self.ssthresh {
+            self.cwnd = self.cwnd.saturating_add(acked.min(2 * conditions.mss));
+        } else {
+            Reno::avoid(self, acked, conditions);
+        }
+    }
+
+    /// A congestion event, at most one per round trip: cwnd and ssthresh fall.
+    pub fn reduce(&mut self, conditions: &Conditions) {
+        self.ssthresh = Reno::reduced(self, conditions);
+        self.cwnd = self.ssthresh;
+    }
+
+    /// The retransmission timer has expired, for the first time for this segment or again (RFC 5681 3.1: loss window of one
+    /// segment).
+    pub fn timed_out(&mut self, first: bool, conditions: &Conditions) {
+        if first {
+            self.ssthresh = Reno::reduced(self, conditions);
+        }
+        self.cwnd = conditions.mss;
+        self.acked = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MSS: u32 = 1000;
+
+    fn with_flight(flight: u32) -> Conditions {
+        Conditions { mss: MSS, flight, srtt_us: 0, now: Tick(1) }
+    }
+
+    #[test]
+    fn slow_start_doubles_and_avoidance_adds_one_segment_per_window() {
+        let mut congestion = Congestion::start(MSS, false);
+        assert_eq!(congestion.cwnd, 10 * MSS);
+        for _ in 0..10 {
+            congestion.acknowledged(MSS, &with_flight(0));
+        }
+        assert_eq!(congestion.cwnd, 20 * MSS);
+        congestion.ssthresh = 20 * MSS;
+        for _ in 0..20 {
+            congestion.acknowledged(MSS, &with_flight(0));
+        }
+        assert_eq!(congestion.cwnd, 21 * MSS);
+    }
+
+    #[test]
+    fn t26_growth_counts_bytes_not_acks() {
+        let mut congestion = Congestion::start(MSS, false);
+        for _ in 0..1000 {
+            congestion.acknowledged(1, &with_flight(0));
+        }
+        assert_eq!(congestion.cwnd, 11 * MSS);
+        congestion.acknowledged(1_000_000, &with_flight(0));
+        assert_eq!(congestion.cwnd, 13 * MSS, "one acknowledgment adds at most two segments");
+    }
+
+    #[test]
+    fn time_out_begins_again_from_one_segment() {
+        let mut congestion = Congestion::start(MSS, false);
+        congestion.timed_out(true, &with_flight(10_000));
+        assert_eq!((congestion.cwnd, congestion.ssthresh), (MSS, 5 * MSS));
+        congestion.timed_out(false, &with_flight(1000));
+        assert_eq!((congestion.cwnd, congestion.ssthresh), (MSS, 5 * MSS), "the same loss halves once");
+    }
+}
