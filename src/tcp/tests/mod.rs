@@ -143,6 +143,7 @@ fn as_received(plan: Plan) -> Segment {
         options: plan.options,
         payload_offset: 0,
         payload_len: plan.text_len,
+        ..Segment::default()
     }
 }
 
