@@ -5,8 +5,8 @@
 mod closing;
 mod cookie;
 mod data;
-mod icmp;
 mod held;
+mod icmp;
 mod matrix;
 mod opening;
 mod rate;
