@@ -5,7 +5,7 @@ use super::connection::{Connection, Owing, Tell, Telling};
 use super::find::Found;
 use super::reassembly::Pieces;
 use super::route::Routes;
-use super::{ConfigError, ShardConfig, StateCounts};
+use super::{ConfigError, Place, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -20,7 +20,6 @@ use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
-use crate::owner::Owners;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -83,6 +82,7 @@ impl Core {
         config: &ShardConfig,
         settings: Settings,
         mac: MacAddress,
+        place: &Place,
         now: Now,
     ) -> Result<Core, ConfigError> {
         let limits = config.limits;
@@ -100,7 +100,7 @@ impl Core {
                 return Err(ConfigError::TooManyRecords(records));
             }
         }
-        config.bill().reserve()?;
+        config.bill_among(place.owners()).reserve()?;
         let entries = limits.index_entries(routes.has_v6());
         if !(1..=MSL_MAX_MS).contains(&config.msl_ms) {
             return Err(ConfigError::BadMsl(config.msl_ms));
@@ -128,8 +128,8 @@ impl Core {
                     two_msl_ms,
                 },
                 config.secrets.ports,
-                Arc::new(Owners::alone(config.ports)),
-                0,
+                Arc::clone(place.owners()),
+                place.shard(),
             ),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
