@@ -19,24 +19,24 @@ use crate::wire::arp::Operation;
 use crate::wire::ndp;
 use crate::wire::tcp::Flags;
 
-/// One segment, by the case that find has made of it; `payload` is its text, in its frame.
+/// One segment, by the case that find has made of it; `bytes` are its frame.
 pub(super) fn arrive(
     core: &mut Core,
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    payload: &[u8],
+    bytes: &[u8],
     found: Found,
     now: Now,
 ) {
     let answer = match found {
-        Found::Tcb(number) => connection(core, receiving, burst, arrival, payload, number, now),
+        Found::Tcb(number) => connection(core, receiving, burst, arrival, bytes, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
         Found::Listener(_) | Found::Nobody if core.routes.is_broadcast(arrival.tuple.remote()) => {
             burst.drops.count(DropReason::Address);
             None
         }
-        Found::Listener(listener) => listening(core, receiving, burst, arrival, payload, listener, now),
+        Found::Listener(listener) => listening(core, receiving, burst, arrival, bytes, listener, now),
         Found::Nobody => closed::arrives(&arrival.segment),
     };
     if let Some(answer) = answer {
@@ -63,7 +63,7 @@ fn connection(
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    payload: &[u8],
+    bytes: &[u8],
     number: u32,
     now: Now,
 ) -> Option<Answer> {
@@ -89,7 +89,7 @@ fn connection(
         let pieces = reassembly::deliver(core, number, &mut outcome, now);
         burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
     } else if outcome.note == Some(Note::OutOfOrder) {
-        reassembly::keep(core, receiving, number, &arrival.segment, payload);
+        reassembly::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes));
     }
     if outcome.peer_closed {
         reassembly::detach_if_empty(core, receiving, number);
@@ -151,7 +151,7 @@ fn listening(
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    payload: &[u8],
+    bytes: &[u8],
     listener: u32,
     now: Now,
 ) -> Option<Answer> {
@@ -159,7 +159,7 @@ fn listening(
         Listened::Ignored => None,
         Listened::Refused(answer) => match core.open_by_cookie(listener, arrival, now) {
             // With its text and FIN, as if its SYN had been kept.
-            Returned::Opens(number) => connection(core, receiving, burst, arrival, payload, number, now),
+            Returned::Opens(number) => connection(core, receiving, burst, arrival, bytes, number, now),
             Returned::NoRoom => None,
             Returned::Nothing => Some(answer),
         },

@@ -69,11 +69,11 @@ impl<L: Link, A: Application> Shard<L, A> {
         let arrivals = ::core::mem::take(&mut burst.arrivals);
         for arrival in &arrivals {
             let found = find::find(core, arrival);
-            let payload = match &burst.frames[usize::from(arrival.frame)] {
-                Some(frame) => arrival.segment.payload(self.link.bytes(frame)),
+            let bytes = match &burst.frames[usize::from(arrival.frame)] {
+                Some(frame) => self.link.bytes(frame),
                 None => &[],
             };
-            arrive::arrive(core, &mut self.receiving, burst, arrival, payload, found, now);
+            arrive::arrive(core, &mut self.receiving, burst, arrival, bytes, found, now);
         }
         burst.arrivals = arrivals;
     }

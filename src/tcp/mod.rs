@@ -8,7 +8,7 @@
 //! | 3.4.2, 3.6.1 TIME-WAIT and reuse; its segments | [`time_wait`] |
 //! | 3.7.1, RFC 7323, RFC 2018 options | [`options`] |
 //! | 3.8.1 retransmission time-out (RFC 6298) | [`rto`] |
-//! | 3.8.2 congestion control (RFC 5681) | [`congestion`] |
+//! | 3.8.2 congestion control (RFC 5681, 6928, 9438) | [`congestion`] |
 //! | 3.8.2 loss recovery (RFC 6582) | [`recovery`] |
 //! | 3.8.6 windows, what may be sent now | [`output`] |
 //! | RFC 4987 3.6 SYN cookies | [`cookie`] |
@@ -89,6 +89,8 @@ pub struct Settings {
     pub time_wait_full: time_wait::Full,
     /// When SYNs are answered by cookies (B13).
     pub syn_cookies: cookie::SynCookies,
+    /// How the congestion window grows and falls.
+    pub congestion: congestion::CongestionControl,
     /// RSTs and TIME-WAIT ACKs that belong to no connection, per second and shard (T02).
     pub answers_per_second: u32,
     /// How many of them may leave at once.
@@ -111,6 +113,7 @@ impl Default for Settings {
             time_wait_delay_ms: crate::limits::TIME_WAIT_DELAY_MS,
             time_wait_full: time_wait::Full::default(),
             syn_cookies: cookie::SynCookies::default(),
+            congestion: congestion::CongestionControl::default(),
             answers_per_second: crate::limits::ANSWERS_PER_SECOND,
             answers_burst: crate::limits::ANSWERS_BURST,
             isn_secret: (0, 0),

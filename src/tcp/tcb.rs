@@ -296,7 +296,16 @@ impl Tcb {
     /// What congestion control may know.
     #[inline]
     pub fn conditions(&self, cx: &Context<'_>) -> Conditions {
-        Conditions { mss: u32::from(self.mss), flight: self.flight(), srtt_us: self.rto.srtt_us, now: cx.now.tick() }
+        let mss = u32::from(self.mss);
+        let unsent = self.send_end() - self.snd_resume;
+        Conditions {
+            algorithm: cx.settings.congestion,
+            mss,
+            flight: self.flight(),
+            limited: self.snd_resume.lt(self.send_end()) && unsent >= mss && self.snd_wnd > self.congestion.cwnd,
+            srtt_us: self.rto.srtt_us,
+            now: cx.now.tick(),
+        }
     }
 
     /// RCV.WND: octets that the peer may still send.

@@ -153,18 +153,17 @@ fn tables_past_memory_fail_with_the_bill() {
 
 #[test]
 fn limits_with_which_nothing_works_are_refused_with_the_limit_and_its_least_value() {
-    let small: [(fn(&mut Limits), &str); 3] = [
-        (|limits| limits.chunks_max = 0, "limits.chunks_max of 0 lets no connection work: it must be at least 2"),
-        (|limits| limits.chunks_max = 1, "limits.chunks_max of 1 lets no connection work: it must be at least 2"),
+    let sound = Setup::default().limits;
+    let small = [
+        (Limits { chunks_max: 0, ..sound }, "limits.chunks_max of 0 lets no connection work: it must be at least 2"),
+        (Limits { chunks_max: 1, ..sound }, "limits.chunks_max of 1 lets no connection work: it must be at least 2"),
         (
-            |limits| limits.events_per_turn = 0,
+            Limits { events_per_turn: 0, ..sound },
             "limits.events_per_turn of 0 lets no connection work: it must be at least 1",
         ),
     ];
-    for (make_small, says) in small {
+    for (limits, says) in small {
         let (link, _) = pair(MemoryConfig::default(), MACS);
-        let mut limits = Setup::default().limits;
-        make_small(&mut limits);
         let Err(error) = shard_with(link, "10.0.0.2", limits) else { panic!("{says}") };
         assert_eq!(alloc::string::ToString::to_string(&error), says);
     }
