@@ -32,10 +32,7 @@ pub(super) fn arrive(
     let answer = match found {
         Found::Tcb(number) => connection(core, receiving, burst, arrival, bytes, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
-        Found::Listener(_) | Found::Nobody if core.routes.is_broadcast(arrival.tuple.remote()) => {
-            burst.drops.count(DropReason::Address);
-            None
-        }
+        Found::Listener(_) | Found::Nobody if is_passed_over(core, burst, arrival, now) => None,
         Found::Listener(listener) => listening(core, receiving, burst, arrival, bytes, listener, now),
         Found::Nobody => closed::arrives(&arrival.segment),
     };
@@ -46,6 +43,18 @@ pub(super) fn arrive(
         core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
         burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer });
     }
+}
+
+/// Whether a segment for no connection is dropped in silence: from the broadcast address of an own network (MUST-57,
+/// MUST-63), or a SYN in the quiet time (RFC 9293 3.4.3).
+fn is_passed_over(core: &mut Core, burst: &mut Burst, arrival: &Arrival, now: Now) -> bool {
+    if core.routes.is_broadcast(arrival.tuple.remote()) {
+        burst.drops.count(DropReason::Address);
+        return true;
+    }
+    let quiet = arrival.segment.flags.syn() && core.quiet_for_ms(now) > 0;
+    core.counters.syn_dropped_quiet += u64::from(quiet);
+    quiet
 }
 
 /// Whether the shard's limit applies (T02): to what no connection has agreed to. A connection's own last ACK or RST, with

@@ -43,6 +43,8 @@ pub(super) struct Core {
     pub mac: MacAddress,
     pub vlan: Option<u16>,
     pub routes: Routes,
+    /// When the quiet time after the start is over.
+    quiet_until: Now,
     pub connections: Slab<Connection>,
     /// Text out of order, of the connections that have some.
     pub pieces: Slab<Pieces>,
@@ -125,6 +127,7 @@ impl Core {
             mac,
             vlan: config.vlan,
             routes,
+            quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
             pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
@@ -156,6 +159,12 @@ impl Core {
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
+    }
+
+    /// What is left of the quiet time after the start, ms (RFC 9293 3.4.3).
+    #[inline]
+    pub(super) fn quiet_for_ms(&self, now: Now) -> u64 {
+        self.quiet_until.us().saturating_sub(now.us()).div_ceil(1000)
     }
 
     /// Where the large tables lie, for whoever can put them on huge pages.

@@ -58,6 +58,10 @@ impl Core {
         if !is_unicast(remote.ip()) || self.routes.is_broadcast(remote.ip()) || remote.port() == 0 {
             return Err(ConnectError::InvalidRemote(remote));
         }
+        let quiet_for_ms = self.quiet_for_ms(now);
+        if quiet_for_ms > 0 {
+            return Err(ConnectError::QuietTime(quiet_for_ms));
+        }
         let local = self.local_towards(remote.ip(), options)?;
         if self.connections.len() >= self.connections.max() {
             return Err(ConnectError::TooManyConnections(self.connections.max()));

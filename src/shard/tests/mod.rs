@@ -6,6 +6,7 @@ mod hostile;
 mod lifecycle;
 mod limits;
 mod path_mtu;
+mod policies;
 mod reuse;
 mod simulation;
 
