@@ -143,8 +143,9 @@ fn parse_v4(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Pa
         upper,
     };
     match header.protocol {
-        PROTOCOL_TCP => tcp::parse(frame, &network, expect.verify_checksums),
-        PROTOCOL_ICMP => icmp::parse_v4(frame, &network),
+        PROTOCOL_TCP => tcp::parse(frame, network, expect.verify_checksums),
+        // A copy: what has an address is kept in memory, for TCP too.
+        PROTOCOL_ICMP => icmp::parse_v4(frame, &{ network }),
         _ => Err(DropReason::Protocol),
     }
 }
@@ -168,7 +169,7 @@ fn parse_v6(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Pa
         return Err(DropReason::Address);
     }
     match header.protocol {
-        PROTOCOL_TCP => tcp::parse(frame, &network, expect.verify_checksums),
+        PROTOCOL_TCP => tcp::parse(frame, network, expect.verify_checksums),
         PROTOCOL_ICMPV6 => icmp::parse_v6(frame, &network),
         _ => Err(DropReason::Protocol),
     }
