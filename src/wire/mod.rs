@@ -85,6 +85,7 @@ impl Path {
 }
 
 /// Reads a frame, or says why it is dropped. Reads every byte at most a small constant number of times.
+#[inline]
 pub fn parse(frame: &[u8], expect: &Expect) -> Result<Parsed, DropReason> {
     let link = ethernet::parse(frame, expect)?;
     match link.ether_type {
