@@ -85,7 +85,7 @@ impl Path {
 }
 
 /// Reads a frame, or says why it is dropped. Reads every byte at most a small constant number of times.
-#[inline]
+#[inline(always)]
 pub fn parse(frame: &[u8], expect: &Expect) -> Result<Parsed, DropReason> {
     let link = ethernet::parse(frame, expect)?;
     match link.ether_type {
@@ -111,7 +111,7 @@ struct Network {
 
 /// Writes the link and network headers for `upper_len` bytes of `protocol`; returns the length of the headers and the
 /// sum of the pseudo-header.
-#[inline]
+#[inline(always)]
 fn emit_headers(frame: &mut [u8], path: &Path, protocol: u8, upper_len: usize) -> (usize, checksum::Sum) {
     let sum = checksum::Sum::default();
     match path.addresses {
@@ -128,7 +128,7 @@ fn emit_headers(frame: &mut [u8], path: &Path, protocol: u8, upper_len: usize) -
     }
 }
 
-#[inline]
+#[inline(always)]
 fn parse_v4(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Parsed, DropReason> {
     link.unicast_only()?;
     let header = ipv4::parse(&frame[link.len..])?;
