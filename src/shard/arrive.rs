@@ -4,6 +4,7 @@ use super::burst::{Arrival, Burst, Control, Message, Reply, Text};
 use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
+use super::icmp;
 use super::reassembly;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
@@ -168,7 +169,7 @@ fn listening(
     }
 }
 
-/// A packet that is not TCP: neighbours and echo.
+/// A packet that is not TCP: neighbours, echo and errors.
 pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now: Now) {
     let frame = control.frame;
     match control.message {
@@ -201,5 +202,6 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
             core.counters.echo_answered += 1;
             burst.answers.push(Reply::Echo { frame, request });
         }
+        Message::Error(error) => icmp::arrives(core, &error, now),
     }
 }

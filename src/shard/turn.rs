@@ -55,6 +55,7 @@ impl<L: Link, A: Application> Shard<L, A> {
 
     /// Stage 3: hash all, ask for all buckets, then for all records. What comes out are hints.
     fn find(&mut self) {
+        find::prefetch_quoted(&self.core, &self.burst.controls);
         find::hint_all(&self.core, &mut self.burst.arrivals);
     }
 

@@ -5,9 +5,13 @@
 mod closing;
 mod cookie;
 mod data;
+mod held;
+mod icmp;
+mod matrix;
 mod opening;
 mod rate;
 mod reassembly;
+mod states;
 mod synchronized;
 mod time_wait;
 
