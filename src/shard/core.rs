@@ -249,7 +249,7 @@ impl Core {
     }
 
     /// Puts the connection on the wheel for its earliest deadline.
-    #[inline]
+    #[inline(always)]
     pub(super) fn arm(&mut self, number: u32) {
         if let Some(deadline) = self.connections[number].tcb.deadline() {
             self.wheel.arm(&mut self.connections, number, deadline);
