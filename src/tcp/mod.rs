@@ -13,6 +13,7 @@
 //! | 3.8.6 windows, what may be sent now | [`output`] |
 //! | RFC 4987 3.6 SYN cookies | [`cookie`] |
 //! | RFC 5961 7, limits of answers | [`rate`] |
+//! | 3.9.2.2 ICMP errors, path MTU (RFC 1191, 8201) | [`icmp`] |
 //! | 3.10.1 to 3.10.6 calls | [`calls`] |
 //! | 3.10.7.1 segment arrives, CLOSED | [`closed`] |
 //! | 3.10.7.2 segment arrives, LISTEN | [`listen`] |
@@ -28,6 +29,7 @@ pub mod calls;
 pub mod closed;
 pub mod congestion;
 pub mod cookie;
+pub mod icmp;
 pub mod isn;
 pub mod listen;
 pub mod options;
@@ -187,4 +189,16 @@ pub enum Note {
     NoReceiveRoom,
     /// A retransmitted FIN restarts 2MSL (B41).
     TimeWaitRestart,
+    /// An ICMP error about a segment that is not in flight.
+    IcmpUnmatched,
+    /// A soft ICMP error, or a hard one that ended nothing.
+    IcmpSoft,
+    /// An ICMP error ended an open that had not completed.
+    IcmpHard,
+    /// A source quench (MUST-55).
+    SourceQuench,
+    /// A path MTU was believed: the MSS is smaller.
+    PathMtuLowered,
+    /// A path MTU was not believed.
+    PathMtuRefused,
 }

@@ -134,6 +134,11 @@ impl Fact {
     pub const FIN_QUEUED: Bits<Fact> = Bits::bit(3);
     /// The peer has acknowledged our FIN.
     pub const FIN_ACKNOWLEDGED: Bits<Fact> = Bits::bit(4);
+    /// An ICMP error has said since the last progress why there may be none (SHLD-25).
+    pub const SOFT_ERROR: Bits<Fact> = Bits::bit(5);
+    /// A segment of the current MSS has arrived, as far as one can see from here: with Nagle's algorithm at most one segment
+    /// in flight is smaller, so whoever acknowledges so many octets at once has had a large one.
+    pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(6);
 }
 
 /// How a connection was opened.
