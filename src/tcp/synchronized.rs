@@ -254,6 +254,8 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
     out.acked_bytes = text;
     tcb.retries = 0;
+    tcb.facts.remove(Fact::SOFT_ERROR);
+    tcb.facts.add_if(Fact::LARGE_ACKNOWLEDGED, text >= u32::from(tcb.mss));
     tcb.rto.progressed();
     let conditions = tcb.conditions(cx);
     let resend = tcb.recovery.acknowledged(&mut tcb.congestion, acked, tcb.snd_una, &conditions);

@@ -6,6 +6,7 @@ mod closing;
 mod cookie;
 mod data;
 mod held;
+mod icmp;
 mod matrix;
 mod opening;
 mod rate;
@@ -143,6 +144,7 @@ fn as_received(plan: Plan) -> Segment {
         options: plan.options,
         payload_offset: 0,
         payload_len: plan.text_len,
+        ..Segment::default()
     }
 }
 
