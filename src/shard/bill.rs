@@ -60,12 +60,8 @@ impl Limits {
     pub fn bill(&self, has_v6: bool, two_msl_ms: u32) -> Bill {
         let time_wait_v6_max = if has_v6 { self.time_wait_max } else { 0 };
         let entries = self.index_entries(has_v6);
-        let destinations = DestinationLimits {
-            destinations_max: self.destinations_max,
-            queued_ports_max: 0,
-            ports: (1, u16::MAX),
-            two_msl_ms,
-        };
+        let destinations =
+            DestinationLimits { destinations_max: self.destinations_max, queued_ports_max: 0, two_msl_ms };
         let line = |what, limit, items: u32, bytes| Line { what, limit, items: u64::from(items), bytes };
         let neighbors =
             Neighbors::bill(self.neighbors_max) + u64::from(self.neighbors_max) * size_of::<List<Owing>>() as u64;

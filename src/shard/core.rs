@@ -21,6 +21,7 @@ use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
+use crate::owner::Owners;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -32,6 +33,7 @@ use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
 use ::core::ops::Range;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -138,10 +140,11 @@ impl Core {
                 DestinationLimits {
                     destinations_max: limits.destinations_max,
                     queued_ports_max: limits.time_wait_max,
-                    ports: config.ports,
                     two_msl_ms,
                 },
                 config.secrets.ports,
+                Arc::new(Owners::alone(config.ports)),
+                0,
             ),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
@@ -258,7 +261,7 @@ impl Core {
     }
 
     /// Puts the connection on the wheel for its earliest deadline.
-    #[inline]
+    #[inline(always)]
     pub(super) fn arm(&mut self, number: u32) {
         if let Some(deadline) = self.connections[number].tcb.deadline() {
             self.wheel.arm(&mut self.connections, number, deadline);

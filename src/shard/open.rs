@@ -207,8 +207,8 @@ impl Core {
         self.destinations.draw(&key, now.tick(), status).map_err(|error| {
             self.counters.ports_exhausted += 1;
             match error {
-                DrawError::PortsExhausted { in_use, time_wait, next_free_in_ms } => {
-                    ConnectError::PortsExhausted { in_use, time_wait, next_free_in_ms }
+                DrawError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms } => {
+                    ConnectError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms }
                 }
                 DrawError::DestinationsExhausted => ConnectError::DestinationsExhausted(self.limits.destinations_max),
             }
