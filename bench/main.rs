@@ -12,6 +12,7 @@ mod kernel;
 mod lines;
 mod payload;
 mod proc;
+mod risk;
 mod role;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +39,8 @@ enum What {
     Cps(Box<cps::CpsArgs>),
     /// The engine alone, in memory: lifecycles per second with TIME-WAIT entries resident, beside smoltcp
     Engine(engine::EngineArgs),
+    /// What TIME-WAIT reuse risks: old duplicates aimed at new incarnations, by policy, in virtual time
+    Risk(risk::RiskArgs),
     /// The server of the kernel baseline (a role)
     KernelServer(RoleArgs),
     /// The client of the kernel baseline (a role)
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
     let outcome = match Command::parse().what {
         What::Cps(args) => cps::run(&args),
         What::Engine(args) => engine::run(&args),
+        What::Risk(args) => risk::run(&args),
         What::KernelServer(args) => role(kernel::server::run(&args)),
         What::KernelClient(args) => role(kernel::client::run(&args)),
         What::SynfinServer(args) => role(ends::run_server(&args)),
