@@ -224,7 +224,7 @@ fn few_ports_of_ours_among_many_are_all_found() {
 
 /// T10: where a destination starts says nothing about where another does.
 #[test]
-fn starts_are_spread_over_the_range() {
+fn t10_starts_are_spread_over_the_range() {
     let mut f = Fixture::new(limits(1000, 0, (32_768, 60_999)), 5);
     let starts: BTreeSet<u16> = (0..1000).map(|d| f.open(d).unwrap()).collect();
     assert!(starts.len() > 950);
