@@ -5,6 +5,7 @@ mod flood;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod old_duplicates;
 mod path_mtu;
 mod policies;
 mod reuse;
