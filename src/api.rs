@@ -97,6 +97,9 @@ pub enum ConnectError {
     /// Broadcast, multicast, unspecified, loopback or port 0 (MUST-46).
     #[error("{0} cannot be connected to: it is no unicast address and port")]
     InvalidRemote(SocketAddr),
+    /// The quiet time after the start is not over (RFC 9293 3.4.3); what is left of it, ms.
+    #[error("the quiet time after the start lasts {0} ms more: try again then, or set it to 0")]
+    QuietTime(u64),
     /// Local port 0.
     #[error("local port 0 cannot be used: choose one from 1 to 65535 or let the stack draw one")]
     LocalPortZero,

@@ -140,6 +140,23 @@ impl Destinations {
                 self.begin_lap_if_many_were_forgotten(number);
                 self.draw_fresh(number, &mut soonest, &mut status)
             });
+        self.hand_out(number, drawn, soonest)
+    }
+
+    /// As [`Destinations::draw`], but only from the ports that were given back: at most 8 of them are asked about.
+    pub fn draw_again(
+        &mut self,
+        key: &DestinationKey,
+        now: Tick,
+        mut status: impl FnMut(u16) -> PortStatus,
+    ) -> Result<(u32, u16), DrawError> {
+        let number = self.destination(key, now)?;
+        let mut soonest = Soonest::default();
+        let drawn = self.draw_queued(number, &mut soonest, &mut status);
+        self.hand_out(number, drawn, soonest)
+    }
+
+    fn hand_out(&mut self, number: u32, drawn: Option<u16>, soonest: Soonest) -> Result<(u32, u16), DrawError> {
         let destination = &mut self.slab[number];
         match drawn {
             Some(port) => {

@@ -4,6 +4,7 @@ use super::burst::Burst;
 use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
 use super::reassembly::Pieces;
+use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig, handover};
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -15,6 +16,7 @@ use crate::flow::ports::{DestinationLimits, Destinations};
 use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
+use crate::ids::Handle;
 use crate::limits::{Limits, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
 use crate::owner::Owners;
@@ -97,6 +99,7 @@ impl Limits {
             line("path MTUs", "", PATH_MTUS_MAX, PathMtus::bill(PATH_MTUS_MAX)),
             line("neighbours", "neighbors_max", self.neighbors_max, neighbors),
             line("listeners", "listeners_max", self.listeners_max, Listeners::bill(self.listeners_max)),
+            line("waiting to send", "", STARVED_MAX as u32, (STARVED_MAX * size_of::<Handle>()) as u64),
             line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS)),
             line("burst", "burst", self.burst, Burst::bill(self)),
         ];

@@ -5,6 +5,7 @@ use super::connection::{Connection, Owing, Tell, Telling};
 use super::find::Found;
 use super::reassembly::Pieces;
 use super::route::Routes;
+use super::waiting::STARVED_MAX;
 use super::{ConfigError, Place, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
@@ -17,7 +18,7 @@ use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
-use crate::ids::{Kind, NONE, Value};
+use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
 use crate::tcp::cookie::Cookies;
@@ -30,6 +31,7 @@ use crate::tick::{Now, Tick};
 use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
 use ::core::ops::Range;
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use rand::rngs::SmallRng;
@@ -42,6 +44,8 @@ pub(super) struct Core {
     pub mac: MacAddress,
     pub vlan: Option<u16>,
     pub routes: Routes,
+    /// When the quiet time after the start is over.
+    quiet_until: Now,
     pub connections: Slab<Connection>,
     /// Text out of order, of the connections that have some.
     pub pieces: Slab<Pieces>,
@@ -62,6 +66,8 @@ pub(super) struct Core {
     pub waiting: Vec<List<Owing>>,
     /// Connections with something to tell, first in first out.
     pub telling: List<Telling>,
+    /// Connections that wait for the send pool, first in first out.
+    pub starved: VecDeque<Handle>,
     /// Connections in SYN-RECEIVED by passive open.
     pub half_open: u32,
     /// The secrets of SYN cookies.
@@ -94,6 +100,14 @@ impl Core {
         if limits.burst == 0 || limits.burst > BURST_MAX {
             return Err(ConfigError::BadBurst(limits.burst));
         }
+        // Half of the chunks are for sending, half for receiving.
+        for (limit, given, least) in
+            [("chunks_max", limits.chunks_max, 2), ("events_per_turn", limits.events_per_turn, 1)]
+        {
+            if given < least {
+                return Err(ConfigError::LimitTooSmall { limit, given, least });
+            }
+        }
         let time_wait_v6_max = if routes.has_v6() { limits.time_wait_max } else { 0 };
         for records in [limits.tcbs_max, limits.time_wait_max] {
             if records > Value::NUMBER_MAX {
@@ -115,6 +129,7 @@ impl Core {
             mac,
             vlan: config.vlan,
             routes,
+            quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
             pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
@@ -138,6 +153,7 @@ impl Core {
             owing: List::new(),
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
+            starved: VecDeque::with_capacity(STARVED_MAX),
             half_open: 0,
             cookies: Cookies::new(config.secrets.cookies, now),
             cookies_seen: Recent::new(limits.cookies_remembered_max),
@@ -146,6 +162,12 @@ impl Core {
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
+    }
+
+    /// What is left of the quiet time after the start, ms (RFC 9293 3.4.3).
+    #[inline]
+    pub(super) fn quiet_for_ms(&self, now: Now) -> u64 {
+        self.quiet_until.us().saturating_sub(now.us()).div_ceil(1000)
     }
 
     /// Where the large tables lie, for whoever can put them on huge pages.
@@ -239,7 +261,7 @@ impl Core {
     }
 
     /// Puts the connection on the wheel for its earliest deadline.
-    #[inline]
+    #[inline(always)]
     pub(super) fn arm(&mut self, number: u32) {
         if let Some(deadline) = self.connections[number].tcb.deadline() {
             self.wheel.arm(&mut self.connections, number, deadline);
@@ -326,7 +348,8 @@ impl Core {
 
     /// The earliest deadline of any kind; a lower bound.
     pub(super) fn next_deadline(&self, now: Tick) -> Option<Tick> {
-        if !self.owing.is_empty() || !self.telling.is_empty() {
+        let fed = !self.starved.is_empty() && self.sending.free() > 0;
+        if fed || !self.owing.is_empty() || !self.telling.is_empty() {
             return Some(now);
         }
         [

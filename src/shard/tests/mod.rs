@@ -6,7 +6,9 @@ mod flood;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod old_duplicates;
 mod path_mtu;
+mod policies;
 mod reuse;
 mod simulation;
 
