@@ -13,6 +13,7 @@ mod core;
 mod expire;
 mod find;
 mod open;
+mod options;
 mod parse;
 mod reassembly;
 mod respond;

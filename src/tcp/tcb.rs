@@ -126,14 +126,12 @@ pub enum Fact {}
 impl Fact {
     /// It was opened by an OPEN call, not by a listener.
     pub const OPENED_ACTIVELY: Bits<Fact> = Bits::bit(0);
-    /// Nagle's algorithm is off (MUST-17).
-    pub const NO_DELAY: Bits<Fact> = Bits::bit(1);
     /// The application has closed both directions: it takes no more bytes.
-    pub const APP_CLOSED: Bits<Fact> = Bits::bit(2);
+    pub const APP_CLOSED: Bits<Fact> = Bits::bit(1);
     /// A FIN follows the last octet of the send buffer.
-    pub const FIN_QUEUED: Bits<Fact> = Bits::bit(3);
+    pub const FIN_QUEUED: Bits<Fact> = Bits::bit(2);
     /// The peer has acknowledged our FIN.
-    pub const FIN_ACKNOWLEDGED: Bits<Fact> = Bits::bit(4);
+    pub const FIN_ACKNOWLEDGED: Bits<Fact> = Bits::bit(3);
 }
 
 /// How a connection was opened.
