@@ -4,6 +4,7 @@ use super::burst::{Arrival, Burst, Control, IpMarks, Message, Reply, Text};
 use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
+use super::icmp;
 use super::options::OptionsId;
 use super::reassembly;
 use crate::flow::chunks::Chunks;
@@ -18,13 +19,13 @@ use crate::wire::arp::Operation;
 use crate::wire::ndp;
 use crate::wire::tcp::Flags;
 
-/// One segment, by the case that find has made of it; `payload` is its text, in its frame.
+/// One segment, by the case that find has made of it; `bytes` are its frame.
 pub(super) fn arrive(
     core: &mut Core,
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    payload: &[u8],
+    bytes: &[u8],
     found: Found,
     now: Now,
 ) {
@@ -34,9 +35,9 @@ pub(super) fn arrive(
         Found::TimeWait(_) | Found::Nobody => OptionsId::default(),
     };
     let answer = match found {
-        Found::Tcb(number) => connection(core, receiving, burst, arrival, payload, number, now),
+        Found::Tcb(number) => connection(core, receiving, burst, arrival, bytes, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
-        Found::Listener(listener) => listening(core, receiving, burst, arrival, payload, listener, now),
+        Found::Listener(listener) => listening(core, receiving, burst, arrival, bytes, listener, now),
         Found::Nobody => closed::arrives(&arrival.segment),
     };
     if let Some(answer) = answer {
@@ -64,7 +65,7 @@ fn connection(
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    payload: &[u8],
+    bytes: &[u8],
     number: u32,
     now: Now,
 ) -> Option<Answer> {
@@ -92,7 +93,7 @@ fn connection(
         let pieces = reassembly::deliver(core, number, &mut outcome, now);
         burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
     } else if outcome.note == Some(Note::OutOfOrder) {
-        reassembly::keep(core, receiving, number, &arrival.segment, payload);
+        reassembly::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes));
     }
     if outcome.peer_closed {
         reassembly::detach_if_empty(core, receiving, number);
@@ -154,7 +155,7 @@ fn listening(
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    payload: &[u8],
+    bytes: &[u8],
     listener: u32,
     now: Now,
 ) -> Option<Answer> {
@@ -162,7 +163,7 @@ fn listening(
         Listened::Ignored => None,
         Listened::Refused(answer) => match core.open_by_cookie(listener, arrival, now) {
             // With its text and FIN, as if its SYN had been kept.
-            Returned::Opens(number) => connection(core, receiving, burst, arrival, payload, number, now),
+            Returned::Opens(number) => connection(core, receiving, burst, arrival, bytes, number, now),
             Returned::NoRoom => None,
             Returned::Nothing => Some(answer),
         },
@@ -177,7 +178,7 @@ fn listening(
     }
 }
 
-/// A packet that is not TCP: neighbours and echo.
+/// A packet that is not TCP: neighbours, echo and errors.
 pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now: Now) {
     let frame = control.frame;
     match control.message {
@@ -210,5 +211,6 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
             core.counters.echo_answered += 1;
             burst.answers.push(Reply::Echo { frame, request });
         }
+        Message::Error(error) => icmp::arrives(core, &error, now),
     }
 }

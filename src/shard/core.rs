@@ -12,13 +12,14 @@ use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
 use crate::flow::list::List;
 use crate::flow::listeners::Listeners;
+use crate::flow::path_mtus::PathMtus;
 use crate::flow::ports::{DestinationLimits, Destinations};
 use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, NONE, Value};
-use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS};
+use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
@@ -55,6 +56,8 @@ pub(super) struct Core {
     pub time_wait_v6: TimeWaitStore<TimeWaitV6>,
     pub destinations: Destinations,
     pub neighbors: Neighbors,
+    /// What is known to be too large for the way to some peers.
+    pub path_mtus: PathMtus,
     pub wheel: Wheel,
     /// Octets that peers have not acknowledged.
     pub sending: Chunks,
@@ -134,6 +137,7 @@ impl Core {
                 config.secrets.ports,
             ),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
+            path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
             owing: List::new(),
@@ -164,6 +168,7 @@ impl Core {
         self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
         if outcome.established {
             self.counters.established += 1;
+            self.begin_with_path_mtu(number, now);
             self.forget_former(number);
             let connection = &mut self.connections[number];
             connection.tell.add(Tell::OPENED);
@@ -270,7 +275,7 @@ impl Core {
             CloseReason::Refused => &mut self.counters.closed_refused,
             CloseReason::Aborted => &mut self.counters.closed_aborted,
             CloseReason::TimedOut => &mut self.counters.closed_timed_out,
-            CloseReason::Unreachable => &mut self.counters.neighbor_unreachable,
+            CloseReason::Unreachable => &mut self.counters.closed_unreachable,
         };
         *counter += 1;
         self.retire(number, now);
@@ -373,6 +378,12 @@ impl Core {
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,
             Note::TimeWaitRestart => &mut self.counters.time_wait_restarted,
+            Note::IcmpUnmatched => &mut self.counters.icmp_unmatched,
+            Note::IcmpSoft => &mut self.counters.icmp_soft,
+            Note::IcmpHard => &mut self.counters.icmp_hard,
+            Note::SourceQuench => &mut self.counters.icmp_source_quench,
+            Note::PathMtuLowered => &mut self.counters.path_mtu_lowered,
+            Note::PathMtuRefused => &mut self.counters.path_mtu_refused,
         };
         *counter += 1;
     }

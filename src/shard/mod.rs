@@ -12,6 +12,7 @@ mod cookie;
 mod core;
 mod expire;
 mod find;
+mod icmp;
 mod open;
 mod options;
 mod parse;
@@ -99,7 +100,7 @@ pub struct Secrets {
     pub index: (u64, u64),
     /// Key of ISN and timestamp offsets (RFC 6528).
     pub isn: (u64, u64),
-    /// Key of the neighbour cache.
+    /// Key of the neighbour cache and of the path MTUs.
     pub neighbors: (u64, u64),
     /// Seed of small random choices (how far an ISS lies beyond its former incarnation).
     pub random: u64,

@@ -112,6 +112,7 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
         up: 0,
         flags: plan.flags,
         options: &plan.options,
+        sack: &[],
     };
     let path = path(core, tuple, dst_mac, IpMarks::of(core.options.get(connection.options)));
     let text = if plan.text_len == 0 {
@@ -164,6 +165,7 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer
         up: 0,
         flags: Flags(answer.flags.0),
         options: &options,
+        sack: &[],
     };
     wire::tcp::emit(bytes, &path(core, tuple, dst_mac, marks), &segment, [&[], &[]])
 }
@@ -176,7 +178,6 @@ fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynA
         window_scale: syn_ack.window_scale,
         sack_permitted: syn_ack.sack_permitted,
         timestamps: syn_ack.timestamps,
-        ..Options::default()
     };
     let segment = SegmentOut {
         src_port: tuple.local_port,
@@ -187,6 +188,7 @@ fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynA
         up: 0,
         flags: Flags::SYN | Flags::ACK,
         options: &options,
+        sack: &[],
     };
     wire::tcp::emit(bytes, &path(core, tuple, dst_mac, marks), &segment, [&[], &[]])
 }

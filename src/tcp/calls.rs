@@ -57,7 +57,7 @@ pub enum Closed {
     FinFollows,
     /// The connection is gone at once; nobody needs to be told on the wire (SYN-SENT).
     Gone,
-    /// Bytes were not read, or the handshake is not over: the connection is aborted with a RST (RFC 2525 2.17).
+    /// Bytes were not read: the connection is aborted with a RST (RFC 2525 2.17).
     Aborts,
 }
 
@@ -69,11 +69,11 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
     let next = match tcb.state {
         State::Closed => return Err(Refused::Ended),
         State::SynSent => return Ok(Closed::Gone),
-        // An active open that has crossed a SYN: the application was told nothing yet, and wants nothing any more.
-        State::SynReceived => return Ok(Closed::Aborts),
+        // An active open that has crossed a SYN: the FIN waits for the handshake (RFC 9293 3.10.4).
+        State::SynReceived if !tcb.facts.has(Fact::FIN_QUEUED) => State::SynReceived,
         State::Established => State::FinWait1,
         State::CloseWait => State::LastAck,
-        State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck => {
+        State::SynReceived | State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck => {
             if !both {
                 return Err(Refused::Closing);
             }
@@ -87,21 +87,17 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
     tcb.state = next;
     tcb.facts.add(Fact::FIN_QUEUED);
     tcb.facts.add_if(Fact::APP_CLOSED, both);
-    tcb.owed.add(Owed::DATA);
+    tcb.owed.add_if(Owed::DATA, next != State::SynReceived);
     Ok(Closed::FinFollows)
 }
 
-/// ABORT: whether the peer gets a RST (RFC 9293 3.10.5).
-pub const fn abort_owes_reset(tcb: &Tcb) -> bool {
+/// ABORT: whether the peer gets a RST (RFC 9293 3.10.5). Once both FINs have been sent there is nothing to abort any more.
+pub fn abort_owes_reset(tcb: &Tcb) -> bool {
     match tcb.state {
         State::Closed | State::SynSent => false,
-        State::SynReceived
-        | State::Established
-        | State::FinWait1
-        | State::FinWait2
-        | State::CloseWait
-        | State::Closing
-        | State::LastAck => true,
+        State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait => true,
+        // The RFC enters these with everything queued on its way; here a FIN may still wait behind text.
+        State::Closing | State::LastAck => !tcb.fin_is_sent(),
     }
 }
 

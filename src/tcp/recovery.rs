@@ -68,12 +68,14 @@ impl Recovery {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::congestion::CongestionControl;
     use crate::tick::Tick;
 
     const MSS: u32 = 1000;
 
     fn with_flight(flight: u32) -> Conditions {
-        Conditions { mss: MSS, flight, srtt_us: 0, now: Tick(1) }
+        let algorithm = CongestionControl::Reno;
+        Conditions { algorithm, mss: MSS, flight, limited: true, srtt_us: 0, now: Tick(1) }
     }
 
     #[test]

@@ -194,7 +194,10 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     // The application is told before it can send: nothing is queued behind our SYN (send_start would move).
     tcb.snd_una = seg.ack;
     tcb.snd_resume = tcb.snd_nxt;
-    tcb.state = State::Established;
+    // A CLOSE that came during the handshake is processed now (RFC 9293 3.10.4).
+    let closes = tcb.facts.has(Fact::FIN_QUEUED);
+    tcb.state = if closes { State::FinWait1 } else { State::Established };
+    tcb.owed.add_if(Owed::DATA, closes);
     tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
     tcb.rto.progressed();
@@ -251,6 +254,8 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
     out.acked_bytes = text;
     tcb.retries = 0;
+    tcb.facts.remove(Fact::SOFT_ERROR);
+    tcb.facts.add_if(Fact::LARGE_ACKNOWLEDGED, text >= u32::from(tcb.mss));
     tcb.rto.progressed();
     let conditions = tcb.conditions(cx);
     let resend = tcb.recovery.acknowledged(&mut tcb.congestion, acked, tcb.snd_una, &conditions);

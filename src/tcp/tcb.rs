@@ -132,6 +132,11 @@ impl Fact {
     pub const FIN_QUEUED: Bits<Fact> = Bits::bit(2);
     /// The peer has acknowledged our FIN.
     pub const FIN_ACKNOWLEDGED: Bits<Fact> = Bits::bit(3);
+    /// An ICMP error has said since the last progress why there may be none (SHLD-25).
+    pub const SOFT_ERROR: Bits<Fact> = Bits::bit(4);
+    /// A segment of the current MSS has arrived, as far as one can see from here: with Nagle's algorithm at most one segment
+    /// in flight is smaller, so whoever acknowledges so many octets at once has had a large one.
+    pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(5);
 }
 
 /// How a connection was opened.
@@ -289,7 +294,16 @@ impl Tcb {
     /// What congestion control may know.
     #[inline]
     pub fn conditions(&self, cx: &Context<'_>) -> Conditions {
-        Conditions { mss: u32::from(self.mss), flight: self.flight(), srtt_us: self.rto.srtt_us, now: cx.now.tick() }
+        let mss = u32::from(self.mss);
+        let unsent = self.send_end() - self.snd_resume;
+        Conditions {
+            algorithm: cx.settings.congestion,
+            mss,
+            flight: self.flight(),
+            limited: self.snd_resume.lt(self.send_end()) && unsent >= mss && self.snd_wnd > self.congestion.cwnd,
+            srtt_us: self.rto.srtt_us,
+            now: cx.now.tick(),
+        }
     }
 
     /// RCV.WND: octets that the peer may still send.

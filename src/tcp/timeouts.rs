@@ -1,7 +1,7 @@
 //! RFC 9293 3.10.8: a deadline of a TCB has come.
 
 use super::state::{CloseReason, State};
-use super::tcb::{Opened, Owed, Tcb, Timed};
+use super::tcb::{Fact, Opened, Owed, Tcb, Timed};
 use super::{Context, End, Outcome, output};
 use crate::limits::{DATA_RETRIES, SYN_ACK_RETRIES, SYN_RETRIES};
 use crate::tick::Deadline;
@@ -12,7 +12,7 @@ pub fn due(tcb: &mut Tcb, cx: &Context<'_>) -> Outcome {
     let mut out = Outcome::default();
     if tcb.linger_at.is_due(now) {
         tcb.linger_at = Deadline::NONE;
-        end(tcb, &mut out, CloseReason::TimedOut);
+        end(tcb, &mut out);
         return out;
     }
     if tcb.delayed_ack_at.is_due(now) {
@@ -36,7 +36,7 @@ fn retransmission(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     let probing = !syn && (tcb.snd_wnd == 0 || tcb.flight() == 0);
     // MUST-37: probes go on as long as they are acknowledged; an acknowledgment clears `retries`.
     if tcb.retries >= retries_max(tcb) {
-        return end(tcb, out, CloseReason::TimedOut);
+        return end(tcb, out);
     }
     tcb.retries += 1;
     tcb.rto.back_off();
@@ -76,8 +76,10 @@ fn retries_max(tcb: &Tcb) -> u8 {
     }
 }
 
-fn end(tcb: &mut Tcb, out: &mut Outcome, reason: CloseReason) {
+fn end(tcb: &mut Tcb, out: &mut Outcome) {
     let half_open = tcb.is_half_open_passively();
+    // SHLD-25: a router's or host's word on why nothing was heard is worth more than that nothing was.
+    let reason = if tcb.facts.has(Fact::SOFT_ERROR) { CloseReason::Unreachable } else { CloseReason::TimedOut };
     tcb.end(reason);
     out.end = Some(if half_open { End::Listen } else { End::Closed(reason) });
 }

@@ -113,7 +113,17 @@ impl Bench {
         let path = Path { src_mac, dst_mac, vlan: None, addresses: self.tuple.addresses, ttl: 64, dscp_ecn: 0 };
         let (src_port, dst_port) = (self.tuple.local_port, self.tuple.remote_port);
         let Segment { seq, ack, wnd, up, flags, options, .. } = seg;
-        let out = SegmentOut { src_port, dst_port, seq: *seq, ack: *ack, wnd: *wnd, up: *up, flags: *flags, options };
+        let out = SegmentOut {
+            src_port,
+            dst_port,
+            seq: *seq,
+            ack: *ack,
+            wnd: *wnd,
+            up: *up,
+            flags: *flags,
+            options,
+            sack: &[],
+        };
         let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, [text, &[]]);
         self.link.send(frame, len).expect("room to send");
         self.link.flush();

@@ -5,9 +5,13 @@
 mod closing;
 mod cookie;
 mod data;
+mod held;
+mod icmp;
+mod matrix;
 mod opening;
 mod rate;
 mod reassembly;
+mod states;
 mod synchronized;
 mod time_wait;
 
@@ -141,6 +145,7 @@ fn as_received(plan: Plan) -> Segment {
         options: plan.options,
         payload_offset: 0,
         payload_len: plan.text_len,
+        ..Segment::default()
     }
 }
 
