@@ -110,6 +110,9 @@ pub enum ConnectError {
     /// Broadcast, multicast, unspecified, loopback or port 0 (MUST-46).
     #[error("{0} cannot be connected to: it is no unicast address and port")]
     InvalidRemote(SocketAddr),
+    /// The quiet time after the start is not over (RFC 9293 3.4.3); what is left of it, ms.
+    #[error("the quiet time after the start lasts {0} ms more: try again then, or set it to 0")]
+    QuietTime(u64),
     /// Local port 0.
     #[error("local port 0 cannot be used: choose one from 1 to 65535 or let the stack draw one")]
     LocalPortZero,
@@ -127,11 +130,13 @@ pub enum ConnectError {
     PortInUse(u16),
     /// No local port is free towards this remote.
     #[error(
-        "no local port is free towards this remote: {in_use} in use, of which {time_wait} in TIME-WAIT; \
-         next free in {next_free_in_ms:?} ms; add local addresses or allow reuse"
+        "no local port is free towards this remote: of {owned} that this shard owns {in_use} in use, {time_wait} in \
+         TIME-WAIT; next free in {next_free_in_ms:?} ms; add local addresses or allow reuse"
     )]
     PortsExhausted {
-        /// Ports that belong to a connection or to TIME-WAIT.
+        /// Ports of the range that belong to this shard for this remote.
+        owned: u32,
+        /// Ports that belong to a connection.
         in_use: u32,
         /// Ports in TIME-WAIT.
         time_wait: u32,

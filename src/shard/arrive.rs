@@ -7,6 +7,7 @@ use super::find::Found;
 use super::icmp;
 use super::options::OptionsId;
 use super::reassembly;
+use crate::counters::DropReason;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
 use crate::neighbor::Heard;
@@ -37,6 +38,7 @@ pub(super) fn arrive(
     let answer = match found {
         Found::Tcb(number) => connection(core, receiving, burst, arrival, bytes, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
+        Found::Listener(_) | Found::Nobody if is_passed_over(core, burst, arrival, now) => None,
         Found::Listener(listener) => listening(core, receiving, burst, arrival, bytes, listener, now),
         Found::Nobody => closed::arrives(&arrival.segment),
     };
@@ -48,6 +50,18 @@ pub(super) fn arrive(
         let marks = IpMarks::of(core.options.get(options));
         burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer, marks });
     }
+}
+
+/// Whether a segment for no connection is dropped in silence: from the broadcast address of an own network (MUST-57,
+/// MUST-63), or a SYN in the quiet time (RFC 9293 3.4.3).
+fn is_passed_over(core: &mut Core, burst: &mut Burst, arrival: &Arrival, now: Now) -> bool {
+    if core.routes.is_broadcast(arrival.tuple.remote()) {
+        burst.drops.count(DropReason::Address);
+        return true;
+    }
+    let quiet = arrival.segment.flags.syn() && core.quiet_for_ms(now) > 0;
+    core.counters.syn_dropped_quiet += u64::from(quiet);
+    quiet
 }
 
 /// Whether the shard's limit applies (T02): to what no connection has agreed to. A connection's own last ACK or RST, with
@@ -206,6 +220,9 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
                     }
                 }
             }
+        }
+        Message::Echo(request) if core.routes.is_broadcast(request.src) => {
+            burst.drops.count(DropReason::Address);
         }
         Message::Echo(request) => {
             core.counters.echo_answered += 1;

@@ -6,6 +6,7 @@ use super::find::Found;
 use super::options::{OptionSets, OptionsId};
 use super::reassembly::Pieces;
 use super::route::Routes;
+use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
@@ -18,9 +19,10 @@ use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
-use crate::ids::{Kind, NONE, Value};
+use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
+use crate::owner::Owners;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -31,6 +33,8 @@ use crate::tick::{Now, Tick};
 use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
 use ::core::ops::Range;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use rand::rngs::SmallRng;
@@ -43,6 +47,8 @@ pub(super) struct Core {
     pub mac: MacAddress,
     pub vlan: Option<u16>,
     pub routes: Routes,
+    /// When the quiet time after the start is over.
+    quiet_until: Now,
     pub connections: Slab<Connection>,
     /// Text out of order, of the connections that have some.
     pub pieces: Slab<Pieces>,
@@ -67,6 +73,8 @@ pub(super) struct Core {
     pub waiting: Vec<List<Owing>>,
     /// Connections with something to tell, first in first out.
     pub telling: List<Telling>,
+    /// Connections that wait for the send pool, first in first out.
+    pub starved: VecDeque<Handle>,
     /// Connections in SYN-RECEIVED by passive open.
     pub half_open: u32,
     /// The secrets of SYN cookies.
@@ -98,6 +106,14 @@ impl Core {
         if limits.burst == 0 || limits.burst > BURST_MAX {
             return Err(ConfigError::BadBurst(limits.burst));
         }
+        // Half of the chunks are for sending, half for receiving.
+        for (limit, given, least) in
+            [("chunks_max", limits.chunks_max, 2), ("events_per_turn", limits.events_per_turn, 1)]
+        {
+            if given < least {
+                return Err(ConfigError::LimitTooSmall { limit, given, least });
+            }
+        }
         let time_wait_v6_max = if routes.has_v6() { limits.time_wait_max } else { 0 };
         for records in [limits.tcbs_max, limits.time_wait_max] {
             if records > Value::NUMBER_MAX {
@@ -119,6 +135,7 @@ impl Core {
             mac,
             vlan: config.vlan,
             routes,
+            quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
             pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
@@ -131,10 +148,11 @@ impl Core {
                 DestinationLimits {
                     destinations_max: limits.destinations_max,
                     queued_ports_max: limits.time_wait_max,
-                    ports: config.ports,
                     two_msl_ms,
                 },
                 config.secrets.ports,
+                Arc::new(Owners::alone(config.ports)),
+                0,
             ),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
@@ -143,6 +161,7 @@ impl Core {
             owing: List::new(),
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
+            starved: VecDeque::with_capacity(STARVED_MAX),
             half_open: 0,
             cookies: Cookies::new(config.secrets.cookies, now),
             cookies_seen: Recent::new(limits.cookies_remembered_max),
@@ -151,6 +170,12 @@ impl Core {
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
+    }
+
+    /// What is left of the quiet time after the start, ms (RFC 9293 3.4.3).
+    #[inline]
+    pub(super) fn quiet_for_ms(&self, now: Now) -> u64 {
+        self.quiet_until.us().saturating_sub(now.us()).div_ceil(1000)
     }
 
     /// Where the large tables lie, for whoever can put them on huge pages.
@@ -244,7 +269,7 @@ impl Core {
     }
 
     /// Puts the connection on the wheel for its earliest deadline.
-    #[inline]
+    #[inline(always)]
     pub(super) fn arm(&mut self, number: u32) {
         if let Some(deadline) = self.connections[number].tcb.deadline() {
             self.wheel.arm(&mut self.connections, number, deadline);
@@ -332,7 +357,8 @@ impl Core {
 
     /// The earliest deadline of any kind; a lower bound.
     pub(super) fn next_deadline(&self, now: Tick) -> Option<Tick> {
-        if !self.owing.is_empty() || !self.telling.is_empty() {
+        let fed = !self.starved.is_empty() && self.sending.free() > 0;
+        if fed || !self.owing.is_empty() || !self.telling.is_empty() {
             return Some(now);
         }
         [

@@ -16,6 +16,7 @@ mod icmp;
 mod open;
 mod options;
 mod parse;
+mod policies;
 mod reassembly;
 mod respond;
 mod route;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use bill::Bill;
 pub use calls::Calls;
+pub use policies::Policies;
 pub use route::LocalAddress;
 
 use crate::api::Application;
@@ -65,6 +67,8 @@ pub struct ShardConfig {
     pub gateways: Vec<IpAddr>,
     /// MSL, ms.
     pub msl_ms: u32,
+    /// How long after its start the shard opens nothing and is silent to SYNs, ms (RFC 9293 3.4.3, B48).
+    pub quiet_time_ms: u32,
     /// Local ports for active opens, both included.
     pub ports: (u16, u16),
     /// Secrets of the stack.
@@ -73,7 +77,7 @@ pub struct ShardConfig {
     pub vlan: Option<u16>,
     /// Verify checksums of received packets; off only where hardware has done so.
     pub verify_checksums: bool,
-    /// The protocol's other settings; `mtu`, `msl_ms` and `isn_secret` are overwritten.
+    /// The protocol's other settings; `mtu`, `msl_ms`, `msl_since` and `isn_secret` are overwritten.
     pub settings: Settings,
 }
 
@@ -84,6 +88,7 @@ impl Default for ShardConfig {
             addresses: Vec::new(),
             gateways: Vec::new(),
             msl_ms: limits::MSL_MS,
+            quiet_time_ms: 0,
             ports: limits::PORTS,
             secrets: Secrets::from_seed(0),
             vlan: None,
@@ -148,6 +153,16 @@ pub enum ConfigError {
     /// A burst of 0 or beyond the largest.
     #[error("a burst of {0} frames is out of range: 1 to {max}", max = BURST_MAX)]
     BadBurst(u32),
+    /// A limit with which nothing would ever be sent or told.
+    #[error("limits.{limit} of {given} lets no connection work: it must be at least {least}")]
+    LimitTooSmall {
+        /// The limit.
+        limit: &'static str,
+        /// What it was set to.
+        given: u32,
+        /// What it must be at least.
+        least: u32,
+    },
     /// A limit that record numbers cannot express.
     #[error("{0} records are more than 2^30 - 1: lower limits.tcbs_max or limits.time_wait_max")]
     TooManyRecords(u32),
@@ -229,6 +244,7 @@ impl<L: Link, A: Application> Shard<L, A> {
         let settings = Settings {
             mtu: u16::try_from(mtu).ok().filter(|mtu| (576..=9216).contains(mtu)).ok_or(ConfigError::BadMtu(mtu))?,
             msl_ms: config.msl_ms,
+            msl_since: Now::default(),
             isn_secret: config.secrets.isn,
             ..config.settings
         };

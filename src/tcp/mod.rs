@@ -82,6 +82,8 @@ pub struct Settings {
     pub mtu: u16,
     /// MSL, ms (B40).
     pub msl_ms: u32,
+    /// Since when `msl_ms` has been what it is: what is older in TIME-WAIT may have another end (B45).
+    pub msl_since: Now,
     /// Receive buffer of one connection, bytes: the largest window ever offered.
     pub receive_buffer_bytes: u32,
     /// Send buffer of one connection, bytes.
@@ -115,6 +117,7 @@ impl Default for Settings {
         Settings {
             mtu: 1500,
             msl_ms: crate::limits::MSL_MS,
+            msl_since: Now::default(),
             receive_buffer_bytes: 256 * 1024,
             send_buffer_bytes: 256 * 1024,
             timestamps: true,

@@ -5,8 +5,10 @@ mod flood;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod old_duplicates;
 mod options;
 mod path_mtu;
+mod policies;
 mod reuse;
 mod simulation;
 

@@ -11,6 +11,7 @@ mod matrix;
 mod opening;
 mod rate;
 mod reassembly;
+mod requirements;
 mod states;
 mod synchronized;
 mod time_wait;
