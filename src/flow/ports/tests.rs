@@ -1,0 +1,242 @@
+//! Tests of `ports`.
+
+use super::*;
+use core::net::Ipv4Addr;
+use proptest::prelude::*;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+fn key(destination: u32) -> DestinationKey {
+    let remote = Ipv4Addr::from_bits(0x0a01_0000 + destination).into();
+    DestinationKey { local: Ipv4Addr::new(10, 0, 0, 1).into(), remote, remote_port: 80 }
+}
+
+fn limits(destinations_max: u32, queued_ports_max: u32, ports: (u16, u16)) -> DestinationLimits {
+    DestinationLimits { destinations_max, queued_ports_max, ports, two_msl_ms: TWO_MSL_MS }
+}
+
+/// Destinations beside what the index of a shard would know: who has which port, and until when it is in TIME-WAIT.
+struct Fixture {
+    destinations: Destinations,
+    open: BTreeMap<(u32, u16), u32>,
+    time_wait: BTreeMap<(u32, u16), Tick>,
+    by_hand: BTreeSet<(u32, u16)>,
+    now: Tick,
+    shards: u16,
+    reuse_after_ms: u32,
+    asked: Cell<u32>,
+}
+
+impl Fixture {
+    fn new(limits: DestinationLimits, start: u32) -> Fixture {
+        Fixture {
+            destinations: Destinations::new(limits, (7, u64::from(start))),
+            open: BTreeMap::new(),
+            time_wait: BTreeMap::new(),
+            by_hand: BTreeSet::new(),
+            now: Tick(start),
+            shards: 1,
+            reuse_after_ms: u32::MAX,
+            asked: Cell::new(0),
+        }
+    }
+
+    fn status(&self, destination: u32, port: u16) -> PortStatus {
+        let end = (destination, port);
+        if !port.is_multiple_of(self.shards) {
+            return PortStatus::NotOurs;
+        }
+        self.asked.set(self.asked.get() + 1);
+        if self.open.contains_key(&end) || self.by_hand.contains(&end) {
+            return PortStatus::Busy;
+        }
+        match self.time_wait.get(&end) {
+            Some(&until) if self.now.is_before(until) => {
+                let free_in_ms = self.now.until(until);
+                let reusable = TWO_MSL_MS.saturating_sub(free_in_ms) >= self.reuse_after_ms;
+                PortStatus::TimeWait { free_in_ms, reusable }
+            }
+            _ => PortStatus::Free,
+        }
+    }
+
+    fn open(&mut self, destination: u32) -> Result<u16, DrawError> {
+        self.asked.set(0);
+        let mut destinations =
+            std::mem::replace(&mut self.destinations, Destinations::new(limits(0, 0, (1, 1)), (0, 0)));
+        let drawn = destinations.draw(&key(destination), self.now, |port| self.status(destination, port));
+        self.destinations = destinations;
+        assert!(self.asked.get() <= 2 * (FRESH_ASKED_MAX + QUEUED_ASKED_MAX), "asked about {} ports", self.asked.get());
+        let (number, port) = drawn?;
+        let end = (destination, port);
+        assert_eq!(port % self.shards, 0, "port {port} is another shard's");
+        assert!(!self.by_hand.contains(&end) && self.open.insert(end, number).is_none(), "port {port} is taken");
+        let in_time_wait = self.time_wait.remove(&end).map_or(0, |until| self.now.until(until));
+        assert!(in_time_wait == 0 || TWO_MSL_MS - in_time_wait >= self.reuse_after_ms);
+        Ok(port)
+    }
+
+    fn close(&mut self, destination: u32, port: u16, time_wait_ms: u32) {
+        let number = self.open.remove(&(destination, port)).expect("open");
+        self.time_wait.insert((destination, port), self.now.plus(time_wait_ms));
+        self.destinations.give_back(number, port, self.now);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Open(u32),
+    Close(usize, bool),
+    ByHand(u32, u16),
+    Restart(usize),
+    Advance(u32),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0..4u32).prop_map(Op::Open),
+        5 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(n, wait)| Op::Close(n, wait)),
+        1 => (0..4u32, 1000..1040u16).prop_map(|(d, port)| Op::ByHand(d, port)),
+        1 => any::<usize>().prop_map(Op::Restart),
+        2 => prop_oneof![0..50u32, 0..3_000u32, Just(TWO_MSL_MS)].prop_map(Op::Advance),
+    ]
+}
+
+proptest! {
+    /// Safety: no port twice, none in TIME-WAIT, none of another shard (all in `open`). Liveness: what is exhausted
+    /// is not exhausted for ever.
+    #[test]
+    fn any_operations_draw_only_ports_that_may_be_drawn(
+        destinations_max in 0..5u32,
+        queued_ports_max in prop_oneof![Just(0u32), Just(60), Just(10_000)],
+        start in any::<u32>(),
+        shards in 1..4u16,
+        reuse_after_ms in prop_oneof![Just(u32::MAX), Just(100u32)],
+        ops in proptest::collection::vec((op(), 1..30usize), 1..120),
+    ) {
+        let mut f = Fixture::new(limits(destinations_max, queued_ports_max, (1000, 1039)), start);
+        (f.shards, f.reuse_after_ms) = (shards, reuse_after_ms);
+        for (op, times) in ops {
+            match op {
+                Op::Open(d) => for _ in 0..times {
+                    match f.open(d) {
+                        Err(DrawError::DestinationsExhausted) => prop_assert!(f.destinations.len() == destinations_max),
+                        Err(DrawError::PortsExhausted { in_use, .. }) => {
+                            prop_assert_eq!(in_use as usize, f.open.range((d, 0)..(d + 1, 0)).count());
+                        }
+                        Ok(_) => {}
+                    }
+                }
+                Op::Close(n, wait) => for _ in 0..times {
+                    let ends: Vec<_> = f.open.keys().copied().collect();
+                    let Some(&(d, port)) = ends.get(n % ends.len().max(1)) else { break };
+                    f.close(d, port, if wait { TWO_MSL_MS } else { 0 });
+                }
+                Op::ByHand(d, port) => if !f.open.contains_key(&(d, port)) {
+                    f.by_hand.insert((d, port));
+                }
+                Op::Restart(n) => {
+                    let until = f.now.plus(TWO_MSL_MS);
+                    let count = f.time_wait.len().max(1);
+                    f.time_wait.values_mut().nth(n % count).into_iter().for_each(|old| *old = until);
+                }
+                Op::Advance(by) => {
+                    f.now = f.now.plus(by);
+                    f.time_wait.retain(|_, until| f.now.is_before(*until));
+                }
+            }
+        }
+        let ends: Vec<_> = f.open.keys().copied().collect();
+        ends.into_iter().for_each(|(d, port)| f.close(d, port, TWO_MSL_MS));
+        f.by_hand.clear();
+        f.now = f.now.plus(TWO_MSL_MS);
+        f.time_wait.clear();
+        if destinations_max > 0 {
+            let mut drawn = 0;
+            (0..200).for_each(|_| drawn += u32::from(f.open(1).is_ok()));
+            prop_assert_eq!(drawn, (1000..1040).filter(|port| port % shards == 0).count() as u32);
+        }
+    }
+}
+
+#[test]
+fn lap_takes_every_port_once_and_then_the_oldest_returned() {
+    let mut f = Fixture::new(limits(1, 1000, (2000, 2099)), 5);
+    let first: Vec<u16> = (0..100).map(|_| f.open(0).unwrap()).collect();
+    assert_eq!(first.iter().collect::<HashSet<_>>().len(), 100);
+    assert_eq!(f.open(0), Err(DrawError::PortsExhausted { in_use: 100, time_wait: 0, next_free_in_ms: None }));
+    for &port in &first[..50] {
+        f.close(0, port, TWO_MSL_MS);
+        f.now = f.now.plus(10);
+    }
+    let exhausted = DrawError::PortsExhausted { in_use: 50, time_wait: 50, next_free_in_ms: Some(TWO_MSL_MS - 500) };
+    assert_eq!(f.open(0), Err(exhausted));
+    for &port in &first[..50] {
+        f.now = f.time_wait[&(0, port)];
+        assert_eq!(f.open(0), Ok(port), "oldest first, as soon as its 2MSL has ended");
+        assert!(f.open(0).is_err());
+    }
+}
+
+#[test]
+fn restarted_time_wait_does_not_hold_up_the_ports_behind_it() {
+    let mut f = Fixture::new(limits(1, 1000, (2000, 2009)), 5);
+    let ports: Vec<u16> = (0..10).map(|_| f.open(0).unwrap()).collect();
+    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.now = f.now.plus(TWO_MSL_MS - 1);
+    for port in &ports[..5] {
+        *f.time_wait.get_mut(&(0, *port)).unwrap() = f.now.plus(TWO_MSL_MS);
+    }
+    f.now = f.now.plus(1);
+    let drawn: Vec<u16> = (0..5).map(|_| f.open(0).unwrap()).collect();
+    assert_eq!(drawn, ports[5..]);
+    assert!(matches!(f.open(0), Err(DrawError::PortsExhausted { next_free_in_ms: Some(59_999), .. })));
+}
+
+#[test]
+fn destination_with_ports_in_use_or_in_time_wait_is_not_evicted() {
+    let mut f = Fixture::new(limits(2, 1000, (2000, 2009)), u32::MAX - 70_000);
+    let port = f.open(0).unwrap();
+    f.open(1).unwrap();
+    assert_eq!(f.open(2), Err(DrawError::DestinationsExhausted));
+    f.close(0, port, TWO_MSL_MS);
+    f.now = f.now.plus(TWO_MSL_MS - 1);
+    assert_eq!(f.open(2), Err(DrawError::DestinationsExhausted));
+    f.now = f.now.plus(1);
+    f.open(2).unwrap();
+    assert_eq!((f.open(0), f.destinations.len()), (Err(DrawError::DestinationsExhausted), 2));
+    f.destinations.set_two_msl(0);
+}
+
+#[test]
+fn few_ports_of_ours_among_many_are_all_found() {
+    let mut f = Fixture::new(limits(1, 100_000, (1, u16::MAX)), 5);
+    f.shards = 9001;
+    let mut tries = 0;
+    while f.open.len() < 7 {
+        tries += 1;
+        assert!(tries < 100);
+        if let Err(error) = f.open(0) {
+            assert!(matches!(error, DrawError::PortsExhausted { next_free_in_ms: Some(0), .. }));
+        }
+    }
+}
+
+/// T10: where a destination starts says nothing about where another does.
+#[test]
+fn starts_are_spread_over_the_range() {
+    let mut f = Fixture::new(limits(1000, 0, (32_768, 60_999)), 5);
+    let starts: BTreeSet<u16> = (0..1000).map(|d| f.open(d).unwrap()).collect();
+    assert!(starts.len() > 950);
+    let widest = starts.iter().zip(starts.iter().skip(1)).map(|(a, b)| b - a).max().unwrap();
+    assert!(widest < 600, "{widest}");
+}
+
+#[test]
+fn ten_thousand_destinations_of_a_hundred_sources_fit() {
+    let bill = Destinations::bill(&limits(1_000_000, 30_000_000, (32_768, 60_999)));
+    assert!(bill < 180_000_000, "{bill} bytes");
+    assert_eq!(Destinations::new(limits(0, 0, (9, 3)), (0, 0)).range, 7);
+}
+
+const TWO_MSL_MS: u32 = 60_000;
