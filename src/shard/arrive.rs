@@ -4,11 +4,12 @@ use super::burst::{Arrival, Burst, Control, Message, Reply, Text};
 use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
-use super::reassembly;
+use super::gaps;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
 use crate::neighbor::Heard;
 use crate::tcp::listen::Listened;
+use crate::tcp::recovery::Sack;
 use crate::tcp::state::State;
 use crate::tcp::time_wait::Numbers;
 use crate::tcp::{Answer, Context, Note, Outcome, closed, listen, syn_sent, synchronized, time_wait};
@@ -62,8 +63,11 @@ fn connection(
     now: Now,
 ) -> Option<Answer> {
     let receive_room = receiving.free() > 0;
+    let blocks = arrival.segment.options.sack.as_slice();
+    let attached = gaps::for_arrival(core, number, blocks);
     let cx = Context { now, settings: &core.settings, receive_room };
     let tcb = &mut core.connections[number].tcb;
+    let sack = attached.map(|attached| Sack { board: &mut core.gaps[attached].sent, blocks });
     let mut outcome: Outcome = match tcb.state {
         State::SynSent => syn_sent::arrives(tcb, &arrival.segment, &cx),
         State::SynReceived
@@ -72,7 +76,7 @@ fn connection(
         | State::FinWait2
         | State::CloseWait
         | State::Closing
-        | State::LastAck => synchronized::arrives(tcb, &arrival.segment, &cx),
+        | State::LastAck => synchronized::arrives(tcb, &arrival.segment, sack, &cx),
         // A remnant is outside the index: no segment finds it.
         State::Closed => return closed::arrives(&arrival.segment),
     };
@@ -80,14 +84,13 @@ fn connection(
         let reserved = receiving.reserve(1);
         debug_assert!(reserved, "text was taken without room for it");
         let offset = arrival.segment.payload_offset + skip;
-        let pieces = reassembly::deliver(core, number, &mut outcome, now);
+        let pieces = gaps::deliver(core, number, &mut outcome, now);
         burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
     } else if outcome.note == Some(Note::OutOfOrder) {
-        reassembly::keep(core, receiving, number, &arrival.segment, payload);
+        gaps::keep(core, receiving, number, &arrival.segment, payload);
     }
-    if outcome.peer_closed {
-        reassembly::detach_if_empty(core, receiving, number);
-    }
+    gaps::note_twice(core, number, &arrival.segment, &outcome);
+    gaps::detach_if_idle(core, receiving, number);
     if outcome.established || outcome.acked_bytes > 0 {
         core.heard_from(number, arrival.src_mac, now);
     }

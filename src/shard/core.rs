@@ -3,7 +3,7 @@
 use super::burst::expire_budget;
 use super::connection::{Connection, Owing, Tell, Telling};
 use super::find::Found;
-use super::reassembly::Pieces;
+use super::gaps::Gaps;
 use super::route::Routes;
 use super::{ConfigError, ShardConfig, StateCounts};
 use crate::counters::Counters;
@@ -41,8 +41,8 @@ pub(super) struct Core {
     pub vlan: Option<u16>,
     pub routes: Routes,
     pub connections: Slab<Connection>,
-    /// Text out of order, of the connections that have some.
-    pub pieces: Slab<Pieces>,
+    /// What is missing, of the connections of which something is.
+    pub gaps: Slab<Gaps>,
     pub index: Index,
     pub listeners: Listeners,
     pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
@@ -111,7 +111,7 @@ impl Core {
             vlan: config.vlan,
             routes,
             connections: Slab::new(limits.tcbs_max),
-            pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
+            gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
             listeners: Listeners::new(limits.listeners_max),
             time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),
@@ -362,6 +362,9 @@ impl Core {
             Note::BadAck => &mut self.counters.segments_bad_ack,
             Note::Paws => &mut self.counters.segments_paws,
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
+            Note::FastRecovery => &mut self.counters.fast_recoveries,
+            Note::TimedOut => &mut self.counters.time_outs,
+            Note::TailProbe => &mut self.counters.tail_probes,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,
             Note::TimeWaitRestart => &mut self.counters.time_wait_restarted,
         };

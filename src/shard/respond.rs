@@ -3,6 +3,7 @@
 use super::burst::{Burst, Reply};
 use super::connection::Tell;
 use super::core::Core;
+use super::gaps;
 use super::tell::settle_consumed;
 use crate::flow::chunks::Chunks;
 use crate::four_tuple::FourTuple;
@@ -81,12 +82,15 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
             return false;
         };
         let cx = Context { now, settings: &core.settings, receive_room: false };
-        match &output::next(&mut core.connections[number].tcb, &cx) {
+        let connection = &mut core.connections[number];
+        let board = connection.gaps().map(|attached| &mut core.gaps[attached].sent);
+        match &output::next(&mut connection.tcb, board, &cx) {
             Some(plan) => send_plan(link, core, frame, number, dst_mac, plan),
             None => link.give_back(frame),
         }
     }
     core.owing.pop_front(&mut core.connections);
+    gaps::detach_if_idle(core, receiving, number);
     if core.connections[number].tell.has(Tell::TOLD_CLOSED) {
         core.let_go(number);
     } else {
@@ -98,6 +102,10 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
 /// Builds one planned segment and queues it.
 fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u32, dst_mac: MacAddress, plan: &Plan) {
     count(core, plan);
+    let mut options = plan.options;
+    if core.connections[number].gaps().is_some() && !plan.flags.rst() {
+        options.sack = gaps::take_blocks(core, number, plan.sack_room(&core.connections[number].tcb));
+    }
     let connection = &mut core.connections[number];
     let tuple = &connection.tcb.tuple;
     let segment = SegmentOut {
@@ -108,7 +116,7 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
         wnd: plan.wnd,
         up: 0,
         flags: plan.flags,
-        options: &plan.options,
+        options: &options,
     };
     let path = path(tuple, core.mac, dst_mac, core.vlan);
     let text = if plan.text_len == 0 {

@@ -8,10 +8,13 @@ mod data;
 mod opening;
 mod rate;
 mod reassembly;
+mod recovery;
 mod synchronized;
 mod time_wait;
 
 use super::output::{self, Plan};
+use super::recovery::Sack;
+use super::sack::Scoreboard;
 use super::state::State;
 use super::tcb::Tcb;
 use super::{Context, Outcome, Settings, calls, listen, syn_sent, synchronized as others, timeouts};
@@ -32,13 +35,15 @@ const PSH_ACK: Flags = Flags(Flags::PSH.0 | Flags::ACK.0);
 /// One end with its clock and settings.
 struct End {
     tcb: Tcb,
+    /// The scoreboard of an end that has one.
+    board: Option<Scoreboard>,
     settings: Settings,
     now: Now,
 }
 
 impl End {
     fn new(tcb: Tcb, settings: Settings, now: Now) -> End {
-        End { tcb, settings, now }
+        End { tcb, board: None, settings, now }
     }
 
     fn arrives(&mut self, seg: Segment) -> Outcome {
@@ -46,7 +51,11 @@ impl End {
         let cx = Context { now: self.now, settings: &settings, receive_room: true };
         match self.tcb.state {
             State::SynSent => syn_sent::arrives(&mut self.tcb, &seg, &cx),
-            _ => others::arrives(&mut self.tcb, &seg, &cx),
+            _ => {
+                let blocks = seg.options.sack;
+                let sack = self.board.as_mut().map(|board| Sack { board, blocks: blocks.as_slice() });
+                others::arrives(&mut self.tcb, &seg, sack, &cx)
+            }
         }
     }
 
@@ -56,7 +65,7 @@ impl End {
         let cx = Context { now: self.now, settings: &settings, receive_room: true };
         let mut plans = Vec::new();
         while self.tcb.owes() {
-            plans.extend(output::next(&mut self.tcb, &cx));
+            plans.extend(output::next(&mut self.tcb, self.board.as_mut(), &cx));
             assert!(plans.len() < 1000, "transmission does not end");
         }
         plans
@@ -110,7 +119,7 @@ impl End {
         self.now = self.now.plus_ms(u64::from(waited));
         let settings = self.settings;
         let cx = Context { now: self.now, settings: &settings, receive_room: true };
-        (waited, timeouts::due(&mut self.tcb, &cx))
+        (waited, timeouts::due(&mut self.tcb, self.board.as_mut(), &cx))
     }
 
     /// A segment from the peer that is next in order and acknowledges everything.
@@ -191,4 +200,9 @@ fn settings() -> Settings {
 /// Without timestamps, so that segments may be made up freely.
 fn plain() -> Settings {
     Settings { timestamps: false, ..settings() }
+}
+
+/// By duplicate ACKs and time-outs alone.
+fn without_sack() -> Settings {
+    Settings { sack: false, ..settings() }
 }

@@ -10,6 +10,8 @@ struct Transfer {
     segments: u64,
     retransmitted: u64,
     kept: u64,
+    time_outs: u64,
+    probes: u64,
 }
 
 fn transfer(bytes: u32, loss: f64) -> Transfer {
@@ -33,10 +35,19 @@ fn transfer(bytes: u32, loss: f64) -> Transfer {
     }
     let virtual_us = simulation.now.us() - started.us();
     simulation.run();
+    let time_outs = simulation.ends.iter().map(|end| end.counters().time_outs).sum();
+    let probes = simulation.ends.iter().map(|end| end.counters().tail_probes).sum();
     let report = simulation.report();
     let ends = report.ends.iter().flatten();
     assert!(ends.clone().count() == 2 && ends.clone().all(|end| end.reason == CloseReason::Graceful), "{report:?}");
-    Transfer { virtual_us, segments: report.segments, retransmitted: report.retransmitted, kept: report.kept }
+    Transfer {
+        virtual_us,
+        segments: report.segments,
+        retransmitted: report.retransmitted,
+        kept: report.kept,
+        time_outs,
+        probes,
+    }
 }
 
 #[test]
@@ -48,13 +59,15 @@ fn b20_bulk_both_ways_arrives_whole_at_every_loss_rate() {
         let took = transfer(bytes, loss);
         println!(
             "{bytes} bytes each way, {:.0} % loss, 10 ms round trip: {:.1} s, goodput {:.3} of lossless, {} of {} \
-             segments sent again, {} kept out of order",
+             segments sent again, {} kept out of order, {} time-outs, {} probes",
             loss * 100.0,
             took.virtual_us as f64 / 1e6,
             whole.virtual_us as f64 / took.virtual_us as f64,
             took.retransmitted,
             took.segments,
             took.kept,
+            took.time_outs,
+            took.probes,
         );
         assert!(took.kept > 0 || loss == 0.0, "a loss leaves something out of order");
     }
