@@ -80,6 +80,8 @@ counters! {
         closed_timed_out,
         /// Active opens refused by a RST.
         closed_refused,
+        /// Connections that ended because no neighbour answered, or an ICMP error said why nobody did.
+        closed_unreachable,
         /// SYNs that found the half-open limit or the TCB slab full.
         syn_dropped_full,
         /// SYNs answered by a cookie (B13).
@@ -152,8 +154,20 @@ counters! {
         neighbor_packets,
         /// Times a TCB had to wait for a neighbour.
         neighbor_waits,
-        /// Connections that ended because no neighbour answered.
-        neighbor_unreachable,
+        /// ICMP errors about no connection, or about a segment that is not in flight (RFC 5927 4.1).
+        icmp_unmatched,
+        /// ICMP errors that were kept in mind (MUST-56, SHLD-25).
+        icmp_soft,
+        /// ICMP errors that ended an open that had not completed (SHLD-26).
+        icmp_hard,
+        /// ICMP source quenches ignored (MUST-55).
+        icmp_source_quench,
+        /// Times a connection's segments became smaller because a router said so (RFC 1191, RFC 8201).
+        path_mtu_lowered,
+        /// Path MTUs that were not believed (T27, RFC 5927 7.2).
+        path_mtu_refused,
+        /// Connections that began with a path MTU learned before.
+        path_mtu_known,
         /// Echo requests answered.
         echo_answered,
         /// Frames that arrived on a shard that does not own their 4-tuple.

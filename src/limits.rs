@@ -74,6 +74,21 @@ pub const MSS_DEFAULT_V4: u16 = 536;
 /// Send MSS without an MSS option over IPv6, bytes. Origin: RFC 9293 3.7.1, MUST-15.
 pub const MSS_DEFAULT_V6: u16 = 1220;
 
+/// Smallest path MTU that is believed over IPv4, bytes. Origin: T27, Linux's min_pmtu; every host takes 576 (RFC 791), links
+/// below are history. Smaller lets a forged error multiply our packets; larger breaks paths that are that small.
+pub const PATH_MTU_MIN_V4: u16 = 552;
+
+/// Smallest path MTU that is believed over IPv6, bytes: the least MTU of a link (RFC 8200 5, RFC 8201 4).
+pub const PATH_MTU_MIN_V6: u16 = 1280;
+
+/// Path MTUs that a shard remembers, 32 B each. Origin: peers behind tunnels, at a time; smaller has the first flight of a
+/// connection to a forgotten one sent twice.
+pub const PATH_MTUS_MAX: u32 = 1024;
+
+/// How long a path MTU is remembered, seconds. Origin: RFC 1191 6.3 and RFC 8201 4, ten minutes; smaller loses the first
+/// flight more often, larger keeps packets small after the path has become wider.
+pub const PATH_MTU_AGE_S: u32 = 600;
+
 /// First retransmission time-out, ms. Origin: RFC 6298 2.1. Smaller resends to distant peers; larger stalls one lost SYN.
 pub const RTO_INITIAL_MS: u32 = 1000;
 

@@ -65,6 +65,13 @@ impl Tick {
         Tick(self.0.wrapping_add(count_ticks))
     }
 
+    /// The tick `count` ticks earlier.
+    #[inline]
+    #[must_use]
+    pub const fn back(self, count_ticks: u32) -> Tick {
+        Tick(self.0.wrapping_sub(count_ticks))
+    }
+
     /// Ticks from `earlier` to `self`, modulo 2^32.
     #[inline]
     pub const fn since(self, earlier: Tick) -> u32 {

@@ -51,6 +51,18 @@ fn run_soak(lifecycles: u64, huge_pages: bool) -> Result<u64, Failure> {
     Ok(grown)
 }
 
+/// Plays `lifecycles` of them, in a world that is as full as in measured rounds. What a profiler counts in two runs differs by
+/// what the lifecycles cost that one has more.
+pub(super) fn lifecycles(lifecycles: u64, huge_pages: bool) -> Result<(), Failure> {
+    let config = WorldConfig { live: 1000, resident: 0, two_msl_ms: 2, exchange: true, huge_pages };
+    let mut world = World::new(&config).map_err(Failure::environment)?;
+    world.fill(&config, |_| ()).map_err(Failure::failed)?;
+    let (first, segments) = (world.closed(), world.segments());
+    world.until(|world| world.closed() >= first + lifecycles).map_err(Failure::failed)?;
+    println!("{} lifecycles, {} segments", world.closed() - first, world.segments() - segments);
+    Ok(())
+}
+
 /// Opens `connections` at each end, which then do nothing, and says what each takes.
 pub(super) fn idle(connections: u32, huge_pages: bool) -> Result<(), Failure> {
     let config = WorldConfig { live: connections, resident: 0, two_msl_ms: 2, exchange: false, huge_pages };

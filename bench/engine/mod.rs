@@ -40,6 +40,9 @@ pub(crate) struct EngineArgs {
     /// Instead: N lifecycles with a short 2MSL, then every count must balance and nothing be leaked
     #[arg(long, value_name = "N", conflicts_with = "idle")]
     soak: Option<u64>,
+    /// Instead: N lifecycles beside 1,000 live connections, and nothing measured: for counting their instructions
+    #[arg(long, value_name = "N", conflicts_with_all = ["idle", "soak"])]
+    lifecycles: Option<u64>,
     /// Instead: N idle established connections at each end, and the bytes that each takes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000_000))]
     idle: Option<u32>,
@@ -49,6 +52,9 @@ pub(crate) struct EngineArgs {
 pub(crate) fn run(args: &EngineArgs) -> Result<(), Failure> {
     if let Some(lifecycles) = args.soak {
         return checks::soak(lifecycles, !args.no_huge_pages);
+    }
+    if let Some(lifecycles) = args.lifecycles {
+        return checks::lifecycles(lifecycles, !args.no_huge_pages);
     }
     if let Some(connections) = args.idle {
         return checks::idle(connections, !args.no_huge_pages);

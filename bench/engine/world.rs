@@ -182,7 +182,7 @@ impl World {
         client.closed + client.connected + self.server.application().accepted
     }
 
-    fn segments(&self) -> u64 {
+    pub(crate) fn segments(&self) -> u64 {
         self.client.counters().segments_received + self.server.counters().segments_received
     }
 }

@@ -3,6 +3,7 @@
 use crate::limits::TIME_WAIT_DELAY_MS;
 use crate::link::xdp::Mode;
 use crate::shard::LocalAddress;
+use crate::tcp::congestion::CongestionControl;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::{Full, Policy};
 use clap::{Args, Parser, Subcommand};
@@ -98,6 +99,9 @@ pub(super) struct Common {
     /// What a RST does in TIME-WAIT: ignore (RFC 1337) or close (RFC 9293).
     #[arg(long, value_name = "WHAT", default_value = "ignore", value_parser = ["ignore", "close"])]
     pub(super) rfc1337: String,
+    /// Congestion control: cubic (RFC 9438) or reno (RFC 5681).
+    #[arg(long, value_name = "NAME", default_value = CongestionControl::default().name(), value_parser = parse_congestion)]
+    pub(super) congestion: CongestionControl,
     /// Write every frame to a pcapng file.
     #[arg(long, value_name = "FILE")]
     pub(super) capture: Option<PathBuf>,
@@ -201,6 +205,11 @@ fn parse_full(text: &str) -> Result<Full, String> {
     Full::from_name(text).ok_or_else(|| format!("no policy {text:?} for a full store: there are {names}"))
 }
 
+fn parse_congestion(text: &str) -> Result<CongestionControl, String> {
+    let names = CongestionControl::ALL.map(CongestionControl::name).join(", ");
+    CongestionControl::from_name(text).ok_or_else(|| format!("no congestion control {text:?}: there are {names}"))
+}
+
 fn parse_mode(text: &str) -> Result<Mode, String> {
     text.parse().map_err(|error: crate::link::xdp::XdpError| error.to_string())
 }
@@ -252,6 +261,7 @@ mod tests {
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait sometimes",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-full grow",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --rfc1337 maybe",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --congestion bbr",
             "synfin connect 10.0.0.1:0 --interface v --address 10.0.0.2/24",
             "synfin connect 10.0.0.1:99999 --interface v --address 10.0.0.2/24",
             "synfin connect 10.0.0.1:7 --interface v --address 10.0.0.2/24 --count 0",

@@ -125,6 +125,7 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
             time_wait_policy: common.time_wait,
             time_wait_delay_ms: common.time_wait_delay,
             time_wait_full: common.time_wait_full,
+            congestion: common.congestion,
             rst_ends_time_wait: common.rfc1337 == "close",
             syn_cookies,
             ..Settings::default()

@@ -11,6 +11,7 @@
 //! | [`listeners`] | local address and port to listener | 40 B |
 //! | [`time_wait`] | TIME-WAIT records by deadline | record + 0.6 B, and one page per slot of the 2MSL |
 //! | [`recent`] | marks of accepted SYN cookies, two periods | 8 B |
+//! | [`path_mtus`] | path MTU by remote address, ten minutes | 32 B |
 //! | [`ports`] | local ports per destination | 100 B per destination, 2.1 B per port given back |
 //!
 //! [`capacity`] says beforehand what a set of ports can carry.
@@ -22,6 +23,7 @@ pub mod chunks;
 pub mod index;
 pub mod list;
 pub mod listeners;
+pub mod path_mtus;
 pub mod port_queue;
 pub mod ports;
 pub mod recent;

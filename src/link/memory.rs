@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!   slots of A --flush--> batch --full queue--> batch --receive--> slots of B
-//!                           ^                     |
-//!                           +---- empty queue ----+        (and the same from B to A)
+//!     ^                                           |
+//!     +- spare <- batch <------- empty queue -----+        (and the same from B to A)
 //! ```
-//! Frames travel in batches, so that the two queue operations and their atomic instructions are paid once per burst.
+//! Nothing is copied: a slot holds a buffer, the sender's slot gets a spare buffer for it, and the receiver gives its slot's
+//! own back for the one it takes. Frames travel in batches, so that the two queue operations and their atomic instructions are
+//! paid once per burst.
 //! Both ends may live on one thread (then everything is deterministic) or on two. All memory is made by [`pair`].
 
 use super::pool::{Place, Pool};
@@ -42,12 +44,14 @@ impl Default for MemoryConfig {
 pub struct MemoryLink {
     config: MemoryConfig,
     mac: MacAddress,
-    slots: Box<[u8]>,
+    slots: Vec<Buffer>,
     pool: Pool,
     /// Slot and length of what waits for [`Link::flush`], in order.
     queued: Vec<(u32, u16)>,
     outgoing: Arc<Direction>,
-    /// Empty batches; the one used last is taken first, so that a quiet link stays in the cache.
+    /// Buffers for the slots of frames that leave, and empty batches; what was used last is taken first, so that a quiet link
+    /// stays in the cache.
+    spare_buffers: Vec<Buffer>,
     spare: Vec<Batch>,
     incoming: Arc<Direction>,
     /// The batch that is being received, and the frames of it already received.
@@ -77,11 +81,12 @@ impl MemoryLink {
         MemoryLink {
             config,
             mac,
-            slots: vec![0; config.frames as usize * usize::from(config.frame_bytes)].into(),
+            slots: buffers(config.frames, config.frame_bytes),
             pool: Pool::new(config.frames),
             queued: Vec::with_capacity(config.frames as usize),
             outgoing: Arc::clone(outgoing),
-            spare: (0..config.queue_frames).map(|_| Batch::new(config.frame_bytes)).collect(),
+            spare_buffers: buffers(config.queue_frames, config.frame_bytes),
+            spare: (0..config.queue_frames).map(|_| Batch::with_capacity(BATCH_FRAMES)).collect(),
             incoming: Arc::clone(incoming),
             reading: None,
             counters: LinkCounters::default(),
@@ -93,14 +98,7 @@ impl MemoryLink {
         self.incoming.under_way.load(Ordering::Relaxed)
     }
 
-    #[inline]
-    fn slot_range(&self, slot: u32) -> core::ops::Range<usize> {
-        let room = usize::from(self.config.frame_bytes);
-        let start = slot as usize * room;
-        start..start + room
-    }
-
-    /// Copies the next frame under way into a free slot.
+    /// Puts the next frame under way into a free slot.
     #[inline]
     fn receive_one(&mut self) -> Option<Frame> {
         if self.pool.free() == 0 {
@@ -109,48 +107,50 @@ impl MemoryLink {
         if self.reading.is_none() {
             self.reading = Some((self.incoming.full.pop()?, 0));
         }
-        let slot = self.pool.take()?;
-        let range = self.slot_range(slot);
         let (batch, done) = self.reading.as_mut()?;
-        let bytes = batch.frame(*done);
-        let len = bytes.len();
-        self.slots[range.start..range.start + len].copy_from_slice(bytes);
+        let slot = self.pool.take()?;
+        let (buffer, len) = &mut batch[*done];
+        core::mem::swap(buffer, &mut self.slots[slot as usize]);
+        let len = *len;
         *done += 1;
-        if *done == batch.count() {
+        if *done == batch.len() {
             self.finish_batch();
         }
         self.counters.rx_frames += 1;
-        self.counters.rx_bytes += len as u64;
-        Some(Frame { slot, offset: 0, len: len as u16 })
+        self.counters.rx_bytes += u64::from(len);
+        Some(Frame { slot, offset: 0, len })
     }
 
-    /// Gives the batch that was received back to the other end.
+    /// Gives the batch that was received back to the other end, with the buffers that were given for its own.
     fn finish_batch(&mut self) {
-        if let Some((mut batch, done)) = self.reading.take() {
-            self.incoming.under_way.fetch_sub(done as u32, Ordering::Relaxed);
-            batch.clear();
+        if let Some((batch, done)) = self.reading.take() {
             // The queue has room for every batch that exists, so this cannot fail.
             let _ = self.incoming.empty.push(batch);
+            self.incoming.under_way.fetch_sub(done as u32, Ordering::Release);
         }
     }
 
-    /// An empty batch for the outgoing direction.
+    /// An empty batch for the outgoing direction. The buffers of those that come back are spare again.
     fn empty_batch(&mut self) -> Option<Batch> {
-        if self.spare.is_empty() {
-            while let Some(batch) = self.outgoing.empty.pop() {
-                self.spare.push(batch);
-            }
+        while let Some(mut batch) = self.outgoing.empty.pop() {
+            self.spare_buffers.extend(batch.drain(..).map(|(buffer, _)| buffer));
+            self.spare.push(batch);
         }
         self.spare.pop()
     }
 
-    fn publish(&mut self, batch: Batch) {
-        self.outgoing.under_way.fetch_add(batch.count() as u32, Ordering::Relaxed);
-        if let Err(mut refused) = self.outgoing.full.push(batch) {
-            debug_assert!(false, "the queue has room for every batch");
-            refused.clear();
-            self.spare.push(refused);
+    /// Hands the buffers of some slots over; spare ones take their place.
+    fn publish(&mut self, mut batch: Batch, frames: &[(u32, u16)]) {
+        for (&(slot, len), spare) in
+            frames.iter().zip(self.spare_buffers.drain(self.spare_buffers.len().saturating_sub(frames.len())..))
+        {
+            batch.push((core::mem::replace(&mut self.slots[slot as usize], spare), len));
+            self.counters.tx_bytes += u64::from(len);
         }
+        self.counters.tx_frames += frames.len() as u64;
+        self.outgoing.under_way.fetch_add(frames.len() as u32, Ordering::Relaxed);
+        let published = self.outgoing.full.push(batch);
+        debug_assert!(published.is_ok(), "the queue has room for every batch");
     }
 }
 
@@ -166,14 +166,13 @@ impl Link for MemoryLink {
 
     #[inline]
     fn bytes(&self, frame: &Frame) -> &[u8] {
-        let start = self.slot_range(frame.slot).start + usize::from(frame.offset);
-        &self.slots[start..start + usize::from(frame.len)]
+        let from = usize::from(frame.offset);
+        &self.slots[frame.slot as usize][from..from + usize::from(frame.len)]
     }
 
     #[inline]
     fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
-        let range = self.slot_range(frame.slot);
-        &mut self.slots[range.start + usize::from(frame.offset)..range.end]
+        &mut self.slots[frame.slot as usize][usize::from(frame.offset)..]
     }
 
     #[inline]
@@ -201,35 +200,20 @@ impl Link for MemoryLink {
         if self.queued.is_empty() {
             return;
         }
-        let under_way = self.outgoing.under_way.load(Ordering::Relaxed);
-        let mut room = self.config.queue_frames.saturating_sub(under_way);
-        let mut open: Option<Batch> = None;
-        for index in 0..self.queued.len() {
-            let (slot, len) = self.queued[index];
-            let start = self.slot_range(slot).start;
-            if open.as_ref().is_some_and(|batch| !batch.has_room(len))
-                && let Some(batch) = open.take()
-            {
-                self.publish(batch);
-            }
-            if open.is_none() && room > 0 {
-                open = self.empty_batch();
-            }
-            match open.as_mut() {
-                Some(batch) if room > 0 => {
-                    batch.push(&self.slots[start..start + usize::from(len)]);
-                    room -= 1;
-                    self.counters.tx_frames += 1;
-                    self.counters.tx_bytes += u64::from(len);
-                }
-                _ => self.counters.tx_full += 1,
-            }
+        let queued = core::mem::take(&mut self.queued);
+        // With Acquire, what was received is back among the empty ones: for each frame that has room there is a buffer.
+        let under_way = self.outgoing.under_way.load(Ordering::Acquire);
+        let room = self.config.queue_frames.saturating_sub(under_way) as usize;
+        for frames in queued[..room.min(queued.len())].chunks(BATCH_FRAMES) {
+            let Some(batch) = self.empty_batch() else { break };
+            self.publish(batch, frames);
+        }
+        for &(slot, _) in &queued {
             self.pool.shift(slot, Place::Transmit, Place::Free);
         }
+        self.counters.tx_full += queued.len().saturating_sub(room) as u64;
+        self.queued = queued;
         self.queued.clear();
-        if let Some(batch) = open {
-            self.publish(batch);
-        }
     }
 
     fn mac(&self) -> MacAddress {
@@ -253,6 +237,16 @@ impl Link for MemoryLink {
     }
 }
 
+/// The bytes of one slot.
+type Buffer = Box<[u8]>;
+
+/// Frames that travel together, with their lengths.
+type Batch = Vec<(Buffer, u16)>;
+
+fn buffers(count: u32, bytes: u16) -> Vec<Buffer> {
+    (0..count).map(|_| vec![0; usize::from(bytes)].into()).collect()
+}
+
 /// One direction between the ends. Every batch is in exactly one of: the sender's spare or open one, `full`, the
 /// receiver's hands, `empty`; there are as many batches as either queue has places.
 #[derive(Debug)]
@@ -270,63 +264,11 @@ impl Direction {
     }
 }
 
-/// Frames that travel together: their bytes end to end, and where each ends.
-#[derive(Debug)]
-struct Batch {
-    bytes: Box<[u8]>,
-    ends: [u32; BATCH_FRAMES],
-    count: usize,
-}
-
-impl Batch {
-    fn new(frame_bytes: u16) -> Batch {
-        let room = usize::from(frame_bytes).max(BATCH_BYTES);
-        Batch { bytes: vec![0; room].into(), ends: [0; BATCH_FRAMES], count: 0 }
-    }
-
-    #[inline]
-    fn used(&self) -> usize {
-        if self.count == 0 { 0 } else { self.ends[self.count - 1] as usize }
-    }
-
-    #[inline]
-    fn count(&self) -> usize {
-        self.count
-    }
-
-    #[inline]
-    fn has_room(&self, len: u16) -> bool {
-        self.count < BATCH_FRAMES && self.used() + usize::from(len) <= self.bytes.len()
-    }
-
-    #[inline]
-    fn push(&mut self, frame: &[u8]) {
-        let start = self.used();
-        let end = start + frame.len();
-        self.bytes[start..end].copy_from_slice(frame);
-        self.ends[self.count] = end as u32;
-        self.count += 1;
-    }
-
-    #[inline]
-    fn frame(&self, index: usize) -> &[u8] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
-        &self.bytes[start..self.ends[index] as usize]
-    }
-
-    fn clear(&mut self) {
-        self.count = 0;
-    }
-}
-
 /// Ethernet header, one VLAN tag, and the frame check sequence's place, bytes.
 const HEADER_BYTES_MAX: u16 = 18;
 
 /// Frames of one batch. Origin: the default burst; smaller pays more queue operations, larger delays nothing but costs memory.
 const BATCH_FRAMES: usize = 64;
-
-/// Bytes of one batch. Origin: 64 short frames and half as much again; larger leaves the first-level cache.
-const BATCH_BYTES: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {

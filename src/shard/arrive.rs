@@ -5,6 +5,7 @@ use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
 use super::gaps;
+use super::icmp;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
 use crate::neighbor::Heard;
@@ -18,20 +19,20 @@ use crate::wire::arp::Operation;
 use crate::wire::ndp;
 use crate::wire::tcp::Flags;
 
-/// One segment, by the case that find has made of it; `payload` is its text, in its frame.
+/// One segment, by the case that find has made of it; `bytes` are its frame.
 pub(super) fn arrive(
     core: &mut Core,
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    payload: &[u8],
+    bytes: &[u8],
     found: Found,
     now: Now,
 ) {
     let answer = match found {
-        Found::Tcb(number) => connection(core, receiving, burst, arrival, payload, number, now),
+        Found::Tcb(number) => connection(core, receiving, burst, arrival, bytes, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
-        Found::Listener(listener) => listening(core, receiving, burst, arrival, payload, listener, now),
+        Found::Listener(listener) => listening(core, receiving, burst, arrival, bytes, listener, now),
         Found::Nobody => closed::arrives(&arrival.segment),
     };
     if let Some(answer) = answer {
@@ -58,12 +59,13 @@ fn connection(
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    payload: &[u8],
+    bytes: &[u8],
     number: u32,
     now: Now,
 ) -> Option<Answer> {
     let receive_room = receiving.free() > 0;
-    let blocks = arrival.segment.options.sack.as_slice();
+    let blocks = arrival.segment.sack_blocks(bytes);
+    let blocks = blocks.as_slice();
     let attached = gaps::for_arrival(core, number, blocks);
     let cx = Context { now, settings: &core.settings, receive_room };
     let tcb = &mut core.connections[number].tcb;
@@ -87,7 +89,7 @@ fn connection(
         let pieces = gaps::deliver(core, number, &mut outcome, now);
         burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
     } else if outcome.note == Some(Note::OutOfOrder) {
-        gaps::keep(core, receiving, number, &arrival.segment, payload);
+        gaps::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes));
     }
     gaps::note_twice(core, number, &arrival.segment, &outcome);
     gaps::detach_if_idle(core, receiving, number);
@@ -148,7 +150,7 @@ fn listening(
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    payload: &[u8],
+    bytes: &[u8],
     listener: u32,
     now: Now,
 ) -> Option<Answer> {
@@ -156,7 +158,7 @@ fn listening(
         Listened::Ignored => None,
         Listened::Refused(answer) => match core.open_by_cookie(listener, arrival, now) {
             // With its text and FIN, as if its SYN had been kept.
-            Returned::Opens(number) => connection(core, receiving, burst, arrival, payload, number, now),
+            Returned::Opens(number) => connection(core, receiving, burst, arrival, bytes, number, now),
             Returned::NoRoom => None,
             Returned::Nothing => Some(answer),
         },
@@ -171,7 +173,7 @@ fn listening(
     }
 }
 
-/// A packet that is not TCP: neighbours and echo.
+/// A packet that is not TCP: neighbours, echo and errors.
 pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now: Now) {
     let frame = control.frame;
     match control.message {
@@ -204,5 +206,6 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
             core.counters.echo_answered += 1;
             burst.answers.push(Reply::Echo { frame, request });
         }
+        Message::Error(error) => icmp::arrives(core, &error, now),
     }
 }

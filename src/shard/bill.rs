@@ -9,12 +9,13 @@ use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
 use crate::flow::list::List;
 use crate::flow::listeners::Listeners;
+use crate::flow::path_mtus::PathMtus;
 use crate::flow::port_queue::PortPool;
 use crate::flow::ports::{DestinationLimits, Destinations};
 use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
-use crate::limits::Limits;
+use crate::limits::{Limits, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::timer::wheel::Wheel;
@@ -96,6 +97,7 @@ impl Limits {
                 self.cookies_remembered_max,
                 Recent::bill(self.cookies_remembered_max),
             ),
+            line("path MTUs", "", PATH_MTUS_MAX, PathMtus::bill(PATH_MTUS_MAX)),
             line("neighbours", "neighbors_max", self.neighbors_max, neighbors),
             line("listeners", "listeners_max", self.listeners_max, Listeners::bill(self.listeners_max)),
             line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS)),

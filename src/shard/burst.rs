@@ -81,6 +81,7 @@ pub(super) enum Message {
     Arp(arp::Packet),
     Ndp(ndp::Packet),
     Echo(icmp::Echo),
+    Error(icmp::Error),
 }
 
 /// In-order text of one segment.

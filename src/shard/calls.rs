@@ -10,7 +10,7 @@ use crate::ids::{Handle, ListenerId};
 use crate::tcp::Context;
 use crate::tcp::calls::{self, Closed, Refused};
 use crate::tcp::state::{CloseReason, State};
-use crate::tcp::tcb::Owed;
+use crate::tcp::tcb::{Fact, Owed};
 use crate::tick::Now;
 use ::core::net::{IpAddr, SocketAddr};
 
@@ -173,7 +173,7 @@ impl<'a> Calls<'a> {
 
     /// Turns Nagle's algorithm off or on (MUST-17).
     pub fn set_no_delay(&mut self, handle: Handle, no_delay: bool) -> Result<(), CallError> {
-        live(&mut self.core.connections, handle)?.tcb.no_delay = no_delay;
+        live(&mut self.core.connections, handle)?.tcb.facts.set(Fact::NO_DELAY, no_delay);
         Ok(())
     }
 

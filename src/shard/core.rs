@@ -11,13 +11,14 @@ use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
 use crate::flow::list::List;
 use crate::flow::listeners::Listeners;
+use crate::flow::path_mtus::PathMtus;
 use crate::flow::ports::{DestinationLimits, Destinations};
 use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, NONE, Value};
-use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS};
+use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
@@ -49,6 +50,8 @@ pub(super) struct Core {
     pub time_wait_v6: TimeWaitStore<TimeWaitV6>,
     pub destinations: Destinations,
     pub neighbors: Neighbors,
+    /// What is known to be too large for the way to some peers.
+    pub path_mtus: PathMtus,
     pub wheel: Wheel,
     /// Octets that peers have not acknowledged.
     pub sending: Chunks,
@@ -126,6 +129,7 @@ impl Core {
                 config.secrets.ports,
             ),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
+            path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
             owing: List::new(),
@@ -156,10 +160,11 @@ impl Core {
         self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
         if outcome.established {
             self.counters.established += 1;
+            self.begin_with_path_mtu(number, now);
             self.forget_former(number);
             let connection = &mut self.connections[number];
             connection.tell.add(Tell::OPENED);
-            self.half_open -= u32::from(connection.tcb.opened == Opened::Passively);
+            self.half_open -= u32::from(connection.tcb.opened() == Opened::Passively);
             self.tell(number);
             if !self.is_still_wanted(number) {
                 return self.turn_away(number, now);
@@ -201,7 +206,7 @@ impl Core {
     fn is_still_wanted(&self, number: u32) -> bool {
         let connection = &self.connections[number];
         let tuple = &connection.tcb.tuple;
-        connection.tcb.opened == Opened::Actively
+        connection.tcb.opened() == Opened::Actively
             || self.listeners.end(connection.origin).is_some_and(|(address, port)| {
                 port == tuple.local_port && (address.is_unspecified() || address == tuple.local())
             })
@@ -262,7 +267,7 @@ impl Core {
             CloseReason::Refused => &mut self.counters.closed_refused,
             CloseReason::Aborted => &mut self.counters.closed_aborted,
             CloseReason::TimedOut => &mut self.counters.closed_timed_out,
-            CloseReason::Unreachable => &mut self.counters.neighbor_unreachable,
+            CloseReason::Unreachable => &mut self.counters.closed_unreachable,
         };
         *counter += 1;
         self.retire(number, now);
@@ -294,7 +299,7 @@ impl Core {
         self.wheel.stop(&mut self.connections, number);
         let connection = &mut self.connections[number];
         self.sending.clear(&mut connection.to_send);
-        if connection.tcb.opened == Opened::Actively && connection.origin != NONE {
+        if connection.tcb.opened() == Opened::Actively && connection.origin != NONE {
             let destination = core::mem::replace(&mut connection.origin, NONE);
             self.destinations.give_back(destination, connection.tcb.tuple.local_port, now.tick());
         }
@@ -367,6 +372,12 @@ impl Core {
             Note::TailProbe => &mut self.counters.tail_probes,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,
             Note::TimeWaitRestart => &mut self.counters.time_wait_restarted,
+            Note::IcmpUnmatched => &mut self.counters.icmp_unmatched,
+            Note::IcmpSoft => &mut self.counters.icmp_soft,
+            Note::IcmpHard => &mut self.counters.icmp_hard,
+            Note::SourceQuench => &mut self.counters.icmp_source_quench,
+            Note::PathMtuLowered => &mut self.counters.path_mtu_lowered,
+            Note::PathMtuRefused => &mut self.counters.path_mtu_refused,
         };
         *counter += 1;
     }

@@ -4,8 +4,9 @@
 //! What find learns is a hint: an earlier segment of the same burst may change the tables. A hint holds while the change
 //! count of its bucket does.
 
-use super::burst::Arrival;
+use super::burst::{Arrival, Control, Message};
 use super::core::Core;
+use super::icmp;
 use crate::ids::{Kind, Value};
 
 /// Whose a segment is: RFC 9293's own cases (3.10.7.1 to .4).
@@ -35,6 +36,15 @@ pub(super) fn hint_all(core: &Core, arrivals: &mut [Arrival]) {
             Some((Kind::TimeWaitV4, number)) => core.time_wait_v4.prefetch(number),
             Some((Kind::TimeWaitV6, number)) => core.time_wait_v6.prefetch(number),
             None => {}
+        }
+    }
+}
+
+/// Asks for what the errors of a burst will look up.
+pub(super) fn prefetch_quoted(core: &Core, controls: &[Control]) {
+    for control in controls {
+        if let Message::Error(error) = &control.message {
+            icmp::prefetch(core, error);
         }
     }
 }

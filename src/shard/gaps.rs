@@ -10,6 +10,7 @@ use crate::flow::chunks::{Chain, Chunks};
 use crate::flow::slab::Record;
 use crate::limits::{PIECES_MAX, REASSEMBLY_BYTES_MAX};
 use crate::seq::Seq;
+use crate::tcp::output::Plan;
 use crate::tcp::reassembly::Reassembly;
 use crate::tcp::sack::{self, Scoreboard};
 use crate::tcp::state::State;
@@ -137,10 +138,12 @@ pub(super) fn for_time_out(core: &mut Core, number: u32, now: Now) -> Option<u32
     if wants { for_sending(core, number) } else { connection.gaps() }
 }
 
-/// SACK blocks for a segment with room for `blocks_max`.
-pub(super) fn take_blocks(core: &mut Core, number: u32, blocks_max: usize) -> SackBlocks {
-    match core.connections[number].gaps() {
-        Some(attached) => core.gaps[attached].received.take_blocks(blocks_max),
+/// The SACK blocks of a segment about to be sent.
+#[inline]
+pub(super) fn take_blocks(core: &mut Core, number: u32, plan: &Plan) -> SackBlocks {
+    let connection = &core.connections[number];
+    match connection.gaps().filter(|_| !plan.flags.rst()) {
+        Some(attached) => core.gaps[attached].received.take_blocks(plan.sack_room(&connection.tcb)),
         None => SackBlocks::default(),
     }
 }

@@ -13,6 +13,7 @@ mod core;
 mod expire;
 mod find;
 mod gaps;
+mod icmp;
 mod open;
 mod parse;
 mod respond;
@@ -98,7 +99,7 @@ pub struct Secrets {
     pub index: (u64, u64),
     /// Key of ISN and timestamp offsets (RFC 6528).
     pub isn: (u64, u64),
-    /// Key of the neighbour cache.
+    /// Key of the neighbour cache and of the path MTUs.
     pub neighbors: (u64, u64),
     /// Seed of small random choices (how far an ISS lies beyond its former incarnation).
     pub random: u64,
@@ -289,7 +290,7 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.core.connections.iter().map(|(_, connection)| connection).filter(half_open).map(move |connection| {
             HalfOpen {
                 tuple: connection.tcb.tuple,
-                opened: connection.tcb.opened,
+                opened: connection.tcb.opened(),
                 retries: connection.tcb.retries,
                 next_in_ms: connection.tcb.retransmit_at.tick().map(|deadline| now.tick().until(deadline)),
             }

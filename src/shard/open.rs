@@ -32,7 +32,7 @@ impl Core {
         let mut tcb = Tcb::open_passively(tuple, &syn.segment, &cx);
         if let Some((_, numbers)) = &former {
             let random = self.random.random();
-            tcb.set_iss(time_wait::iss_beyond(numbers, tcb.iss, random));
+            tcb.set_iss(time_wait::iss_beyond(numbers, tcb.iss(), random));
         }
         let Some(number) = self.admit(tcb, hash, neighbor, former.map(|(value, _)| value)) else {
             self.counters.syn_dropped_full += 1;
@@ -96,7 +96,7 @@ impl Core {
             let reusable = self.time_wait_numbers(value).filter(|numbers| time_wait::may_open_actively(numbers, &cx));
             let numbers = *reusable.ok_or(ConnectError::PortInUse(tuple.local_port))?;
             let random = self.random.random();
-            tcb.set_iss(time_wait::iss_beyond(&numbers, tcb.iss, random));
+            tcb.set_iss(time_wait::iss_beyond(&numbers, tcb.iss(), random));
             tcb.inherit_ts_recent(&numbers, now);
         }
         if let Some(deadline) = options.deadline {

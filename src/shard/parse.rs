@@ -21,8 +21,7 @@ pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core,
         Ok(Parsed::Arp(packet)) => burst.controls.push(Control { frame: place, message: Message::Arp(packet) }),
         Ok(Parsed::Ndp(packet)) => burst.controls.push(Control { frame: place, message: Message::Ndp(packet) }),
         Ok(Parsed::Echo(packet)) => burst.controls.push(Control { frame: place, message: Message::Echo(packet) }),
-        // Errors about connections are soft (RFC 5927 4.1): the retransmission limit decides.
-        Ok(Parsed::IcmpError(_)) => drop_frame(burst, DropReason::IcmpIgnored, bytes),
+        Ok(Parsed::IcmpError(error)) => burst.controls.push(Control { frame: place, message: Message::Error(error) }),
         Err(reason) => drop_frame(burst, reason, bytes),
     }
 }
@@ -35,7 +34,8 @@ fn is_for_us(parsed: &Parsed, core: &Core) -> bool {
         Parsed::Echo(echo) => core.routes.is_own(echo.dst),
         Parsed::Arp(packet) => core.routes.is_own(IpAddr::V4(packet.target_ip)),
         Parsed::Ndp(ndp::Packet::Solicitation(solicitation)) => core.routes.is_own(IpAddr::V6(solicitation.target)),
-        Parsed::Ndp(ndp::Packet::Advertisement(_)) | Parsed::IcmpError(_) => true,
+        Parsed::IcmpError(error) => core.routes.is_own(error.quoted.src),
+        Parsed::Ndp(ndp::Packet::Advertisement(_)) => true,
     }
 }
 

@@ -102,10 +102,7 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
 /// Builds one planned segment and queues it.
 fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u32, dst_mac: MacAddress, plan: &Plan) {
     count(core, plan);
-    let mut options = plan.options;
-    if core.connections[number].gaps().is_some() && !plan.flags.rst() {
-        options.sack = gaps::take_blocks(core, number, plan.sack_room(&core.connections[number].tcb));
-    }
+    let sack = gaps::take_blocks(core, number, plan);
     let connection = &mut core.connections[number];
     let tuple = &connection.tcb.tuple;
     let segment = SegmentOut {
@@ -116,7 +113,8 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
         wnd: plan.wnd,
         up: 0,
         flags: plan.flags,
-        options: &options,
+        options: &plan.options,
+        sack: sack.as_slice(),
     };
     let path = path(tuple, core.mac, dst_mac, core.vlan);
     let text = if plan.text_len == 0 {
@@ -169,6 +167,7 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer
         up: 0,
         flags: Flags(answer.flags.0),
         options: &options,
+        sack: &[],
     };
     wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, [&[], &[]])
 }
@@ -181,7 +180,6 @@ fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynA
         window_scale: syn_ack.window_scale,
         sack_permitted: syn_ack.sack_permitted,
         timestamps: syn_ack.timestamps,
-        ..Options::default()
     };
     let segment = SegmentOut {
         src_port: tuple.local_port,
@@ -192,6 +190,7 @@ fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynA
         up: 0,
         flags: Flags::SYN | Flags::ACK,
         options: &options,
+        sack: &[],
     };
     wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, [&[], &[]])
 }

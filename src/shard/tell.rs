@@ -111,7 +111,7 @@ impl<A: Application> Teller<'_, A> {
             return;
         }
         let handle = connection.handle(number);
-        let event = match connection.tcb.opened {
+        let event = match connection.tcb.opened() {
             Opened::Passively => Event::Accepted { handle, listener: ListenerId(connection.origin) },
             Opened::Actively => Event::Connected { handle },
         };

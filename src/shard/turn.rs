@@ -55,6 +55,7 @@ impl<L: Link, A: Application> Shard<L, A> {
 
     /// Stage 3: hash all, ask for all buckets, then for all records. What comes out are hints.
     fn find(&mut self) {
+        find::prefetch_quoted(&self.core, &self.burst.controls);
         find::hint_all(&self.core, &mut self.burst.arrivals);
     }
 
@@ -68,11 +69,11 @@ impl<L: Link, A: Application> Shard<L, A> {
         let arrivals = ::core::mem::take(&mut burst.arrivals);
         for arrival in &arrivals {
             let found = find::find(core, arrival);
-            let payload = match &burst.frames[usize::from(arrival.frame)] {
-                Some(frame) => arrival.segment.payload(self.link.bytes(frame)),
+            let bytes = match &burst.frames[usize::from(arrival.frame)] {
+                Some(frame) => self.link.bytes(frame),
                 None => &[],
             };
-            arrive::arrive(core, &mut self.receiving, burst, arrival, payload, found, now);
+            arrive::arrive(core, &mut self.receiving, burst, arrival, bytes, found, now);
         }
         burst.arrivals = arrivals;
     }

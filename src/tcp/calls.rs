@@ -1,7 +1,7 @@
 //! RFC 9293 3.10.2 to 3.10.5: what the application asks of a connection.
 
 use super::state::State;
-use super::tcb::{Owed, Tcb};
+use super::tcb::{Fact, Owed, Tcb};
 use super::{Context, output};
 use crate::limits::FIN_WAIT_2_MS;
 use crate::tick::Deadline;
@@ -20,7 +20,7 @@ pub enum Refused {
 /// SEND: how many of `offered` octets the send buffer takes.
 pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, Refused> {
     match tcb.state {
-        State::Established | State::CloseWait if !tcb.fin_queued => {
+        State::Established | State::CloseWait if !tcb.facts.has(Fact::FIN_QUEUED) => {
             let room = cx.settings.send_buffer_bytes.saturating_sub(tcb.send_queued_bytes);
             Ok(offered.min(room as usize))
         }
@@ -57,7 +57,7 @@ pub enum Closed {
     FinFollows,
     /// The connection is gone at once; nobody needs to be told on the wire (SYN-SENT).
     Gone,
-    /// Bytes were not read, or the handshake is not over: the connection is aborted with a RST (RFC 2525 2.17).
+    /// Bytes were not read: the connection is aborted with a RST (RFC 2525 2.17).
     Aborts,
 }
 
@@ -69,15 +69,15 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
     let next = match tcb.state {
         State::Closed => return Err(Refused::Ended),
         State::SynSent => return Ok(Closed::Gone),
-        // An active open that has crossed a SYN: the application was told nothing yet, and wants nothing any more.
-        State::SynReceived => return Ok(Closed::Aborts),
+        // An active open that has crossed a SYN: the FIN waits for the handshake (RFC 9293 3.10.4).
+        State::SynReceived if !tcb.facts.has(Fact::FIN_QUEUED) => State::SynReceived,
         State::Established => State::FinWait1,
         State::CloseWait => State::LastAck,
-        State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck => {
+        State::SynReceived | State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck => {
             if !both {
                 return Err(Refused::Closing);
             }
-            tcb.app_closed = true;
+            tcb.facts.add(Fact::APP_CLOSED);
             if tcb.state == State::FinWait2 {
                 tcb.linger_at = Deadline::at(cx.now.tick().plus(FIN_WAIT_2_MS));
             }
@@ -85,22 +85,18 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
         }
     };
     tcb.state = next;
-    tcb.fin_queued = true;
-    tcb.app_closed |= both;
-    tcb.owed.add(Owed::DATA);
+    tcb.facts.add(Fact::FIN_QUEUED);
+    tcb.facts.add_if(Fact::APP_CLOSED, both);
+    tcb.owed.add_if(Owed::DATA, next != State::SynReceived);
     Ok(Closed::FinFollows)
 }
 
-/// ABORT: whether the peer gets a RST (RFC 9293 3.10.5).
-pub const fn abort_owes_reset(tcb: &Tcb) -> bool {
+/// ABORT: whether the peer gets a RST (RFC 9293 3.10.5). Once both FINs have been sent there is nothing to abort any more.
+pub fn abort_owes_reset(tcb: &Tcb) -> bool {
     match tcb.state {
         State::Closed | State::SynSent => false,
-        State::SynReceived
-        | State::Established
-        | State::FinWait1
-        | State::FinWait2
-        | State::CloseWait
-        | State::Closing
-        | State::LastAck => true,
+        State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait => true,
+        // The RFC enters these with everything queued on its way; here a FIN may still wait behind text.
+        State::Closing | State::LastAck => !tcb.fin_is_sent(),
     }
 }

@@ -173,7 +173,6 @@ impl Cookies {
             window_scale: carried.and_then(Carried::window_scale),
             sack_permitted: carried.is_some_and(Carried::sack),
             timestamps: seg.options.timestamps,
-            ..Options::default()
         };
         let mut tcb = half_open(*tuple, &Segment { seq: irs, options, ..Segment::default() }, cx);
         tcb.set_iss(iss);

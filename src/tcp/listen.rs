@@ -3,7 +3,7 @@
 use super::closed::reset_of;
 use super::isn;
 use super::state::State;
-use super::tcb::{Opened, Owed, Tcb};
+use super::tcb::{Owed, Tcb};
 use super::{Answer, Context, options};
 use crate::four_tuple::FourTuple;
 use crate::wire::tcp::Segment;
@@ -45,11 +45,9 @@ impl Tcb {
         let mut tcb = Tcb {
             tuple,
             state: State::SynReceived,
-            opened: Opened::Passively,
             snd_una: iss,
             snd_nxt: iss,
             snd_resume: iss,
-            iss,
             rcv_nxt: syn.seq + 1,
             rcv_edge: syn.seq + 1,
             snd_wnd: u32::from(syn.wnd),

@@ -8,12 +8,13 @@
 //! | 3.4.2, 3.6.1 TIME-WAIT and reuse; its segments | [`time_wait`] |
 //! | 3.7.1, RFC 7323, RFC 2018 options | [`options`] |
 //! | 3.8.1 retransmission time-out (RFC 6298) | [`rto`] |
-//! | 3.8.1 loss recovery: SACK (RFC 2018, 6675), RACK-TLP (RFC 8985) | [`recovery`], [`sack`], `rack` |
-//! | 3.8.2 congestion control (RFC 5681) | [`congestion`] |
-//! | 3.8.2 loss recovery (RFC 6582) | [`recovery`] |
+//! | 3.8.2 congestion control (RFC 5681, 6928, 9438) | [`congestion`] |
+//! | 3.8.2 loss recovery (RFC 6582, SACK by RFC 2018 and 6675) | [`recovery`], [`sack`] |
+//! | 3.8.2 losses found by time, tail loss probe (RFC 8985) | `rack` |
 //! | 3.8.6 windows, what may be sent now | [`output`] |
 //! | RFC 4987 3.6 SYN cookies | [`cookie`] |
 //! | RFC 5961 7, limits of answers | [`rate`] |
+//! | 3.9.2.2 ICMP errors, path MTU (RFC 1191, 8201) | [`icmp`] |
 //! | 3.10.1 to 3.10.6 calls | [`calls`] |
 //! | 3.10.7.1 segment arrives, CLOSED | [`closed`] |
 //! | 3.10.7.2 segment arrives, LISTEN | [`listen`] |
@@ -29,6 +30,7 @@ pub mod calls;
 pub mod closed;
 pub mod congestion;
 pub mod cookie;
+pub mod icmp;
 pub mod isn;
 pub mod listen;
 pub mod options;
@@ -92,6 +94,8 @@ pub struct Settings {
     pub time_wait_full: time_wait::Full,
     /// When SYNs are answered by cookies (B13).
     pub syn_cookies: cookie::SynCookies,
+    /// How the congestion window grows and falls.
+    pub congestion: congestion::CongestionControl,
     /// RSTs and TIME-WAIT ACKs that belong to no connection, per second and shard (T02).
     pub answers_per_second: u32,
     /// How many of them may leave at once.
@@ -115,6 +119,7 @@ impl Default for Settings {
             time_wait_delay_ms: crate::limits::TIME_WAIT_DELAY_MS,
             time_wait_full: time_wait::Full::default(),
             syn_cookies: cookie::SynCookies::default(),
+            congestion: congestion::CongestionControl::default(),
             answers_per_second: crate::limits::ANSWERS_PER_SECOND,
             answers_burst: crate::limits::ANSWERS_BURST,
             isn_secret: (0, 0),
@@ -196,4 +201,16 @@ pub enum Note {
     NoReceiveRoom,
     /// A retransmitted FIN restarts 2MSL (B41).
     TimeWaitRestart,
+    /// An ICMP error about a segment that is not in flight.
+    IcmpUnmatched,
+    /// A soft ICMP error, or a hard one that ended nothing.
+    IcmpSoft,
+    /// An ICMP error ended an open that had not completed.
+    IcmpHard,
+    /// A source quench (MUST-55).
+    SourceQuench,
+    /// A path MTU was believed: the MSS is smaller.
+    PathMtuLowered,
+    /// A path MTU was not believed.
+    PathMtuRefused,
 }

@@ -22,7 +22,6 @@ pub fn of_syn(tcb: &Tcb, cx: &Context<'_>) -> Options {
         sack_permitted: sack,
         timestamps: timestamps
             .then(|| Timestamps { val: tcb.ts_now(cx), ecr: if answers { tcb.ts_recent } else { 0 } }),
-        ..Options::default()
     }
 }
 

@@ -7,7 +7,7 @@ use super::rack::Probe;
 use super::recovery;
 use super::sack::Scoreboard;
 use super::state::State;
-use super::tcb::{Owed, Tcb, Timed};
+use super::tcb::{Fact, Owed, Tcb, Timed};
 use super::{Answer, Context};
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
@@ -46,7 +46,7 @@ impl Plan {
 /// The next segment that is owed and may be sent, or `None` when nothing may be sent now; then nothing is owed either.
 /// `board` is there if the connection has a scoreboard.
 pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
-    let mut board = board.filter(|board| board.is_on());
+    let mut board = board.and_then(|board| recovery::in_use(tcb, board));
     let plan = match tcb.state {
         State::Closed => reset(tcb),
         State::SynSent => syn(tcb, cx, Flags::SYN),
@@ -81,31 +81,23 @@ pub fn acknowledgment(tcb: &mut Tcb, cx: &Context<'_>) -> Answer {
 /// Whether octets or a FIN wait beyond what has been sent (again).
 #[inline]
 pub fn has_unsent(tcb: &Tcb) -> bool {
-    tcb.snd_resume.lt(tcb.send_end()) || (tcb.fin_queued && tcb.snd_resume == tcb.send_end())
+    tcb.snd_resume.lt(tcb.send_end()) || (tcb.facts.has(Fact::FIN_QUEUED) && tcb.snd_resume == tcb.send_end())
 }
 
 /// The peer has said its window without acknowledging anything new.
-pub fn window_answered(tcb: &mut Tcb, window_before: u32, board: Option<&mut Scoreboard>) {
+pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
     if tcb.snd_wnd == 0 {
         // MUST-37: a closed window that is acknowledged may stay closed for ever, as long as an application waits for it (T03).
-        if !tcb.app_closed {
+        if !tcb.facts.has(Fact::APP_CLOSED) {
             tcb.retries = 0;
         }
     } else if window_before == 0 {
         // What probes sent beyond the closed window was not taken: transmission continues where the peer is.
-        start_over(tcb, board);
+        tcb.snd_resume = tcb.snd_una;
     }
     if tcb.snd_wnd != window_before {
         let unsent = has_unsent(tcb);
         tcb.owed.add_if(Owed::DATA, unsent);
-    }
-}
-
-/// Everything in flight is to be sent again, in order from the first octet on.
-pub(super) fn start_over(tcb: &mut Tcb, board: Option<&mut Scoreboard>) {
-    tcb.snd_resume = tcb.snd_una;
-    if let Some(board) = board {
-        board.clear();
     }
 }
 
@@ -129,7 +121,7 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
         return None;
     }
     tcb.owed.remove(Owed::SYN);
-    let again = tcb.snd_nxt != tcb.iss;
+    let again = tcb.snd_nxt != tcb.iss();
     // A window on a SYN is never scaled (RFC 7323 2.2).
     let wnd = cx.settings.receive_buffer_bytes.min(65_535) as u16;
     if flags.ack() {
@@ -138,7 +130,7 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
         tcb.last_ack_sent = tcb.rcv_nxt;
     }
     let plan = Plan {
-        seq: tcb.iss,
+        seq: tcb.iss(),
         ack: tcb.rcv_nxt,
         flags,
         wnd,
@@ -147,7 +139,7 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
         text_len: 0,
         again,
     };
-    tcb.snd_nxt = tcb.iss + 1;
+    tcb.snd_nxt = tcb.iss() + 1;
     tcb.snd_resume = tcb.snd_nxt;
     tcb.timed = if again { Timed::NONE } else { Timed::segment(tcb.snd_nxt, cx.now.tick()) };
     recovery::arm_time_out(tcb, cx);
@@ -225,7 +217,7 @@ fn text_or_fin(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'
         return next.map(|(seq, len)| segment(tcb, Some(board), cx, seq, len));
     }
     let unsent = tcb.send_end() - tcb.snd_resume.max(tcb.snd_una);
-    if tcb.snd_resume.gt(tcb.send_end()) || (unsent == 0 && !tcb.fin_queued) {
+    if tcb.snd_resume.gt(tcb.send_end()) || (unsent == 0 && !tcb.facts.has(Fact::FIN_QUEUED)) {
         tcb.owed.remove(Owed::DATA);
         return None;
     }
@@ -254,7 +246,8 @@ fn may_send(tcb: &Tcb, unsent: u32, len: u32, in_flight: u32) -> bool {
     let again = tcb.snd_resume.lt(tcb.snd_nxt);
     len > 0
         && (len == room
-            || (len == unsent && (in_flight == 0 || tcb.fin_queued || tcb.no_delay || again))
+            || (len == unsent
+                && (in_flight == 0 || tcb.facts.has(Fact::FIN_QUEUED) || tcb.facts.has(Fact::NO_DELAY) || again))
             || len >= tcb.snd_wnd_max / 2
             || (again && in_flight == 0))
 }
@@ -284,7 +277,7 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
 #[inline]
 fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
     let end = seq + len;
-    let with_fin = tcb.fin_queued && end == tcb.send_end();
+    let with_fin = tcb.facts.has(Fact::FIN_QUEUED) && end == tcb.send_end();
     let mut flags = Flags::ACK;
     if with_fin {
         flags = flags | Flags::FIN;

@@ -73,7 +73,7 @@ impl AckBudget {
 impl Tcb {
     /// Whether this connection may answer one more unacceptable segment (RFC 5961 7).
     pub(super) fn may_challenge(&mut self, cx: &Context<'_>) -> bool {
-        self.ack_budget.take(cx.now.tick(), self.ts_offset ^ self.iss.0)
+        self.ack_budget.take(cx.now.tick(), self.ts_offset)
     }
 }
 

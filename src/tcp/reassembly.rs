@@ -6,7 +6,7 @@
 //! change what an application reads (T12). Every call looks at [`PIECES_MAX`] pieces at most.
 
 use super::state::State;
-use super::tcb::{Owed, Tcb};
+use super::tcb::{Fact, Owed, Tcb};
 use crate::limits::PIECES_MAX;
 use crate::seq::Seq;
 use crate::wire::tcp::{SackBlocks, Segment};
@@ -53,7 +53,7 @@ impl Reassembly {
     /// A segment beyond RCV.NXT has come. Notes its FIN, and says what of its text to keep: the first stretch that is
     /// missing, inside the window, as long as pieces and `bytes_max` octets in all suffice.
     pub fn keep(&mut self, tcb: &Tcb, seg: &Segment, bytes_max: u32) -> Option<Kept> {
-        if !tcb.state.can_receive() || tcb.app_closed {
+        if !tcb.state.can_receive() || tcb.facts.has(Fact::APP_CLOSED) {
             return None;
         }
         let text_end = seg.seq + u32::from(seg.payload_len);

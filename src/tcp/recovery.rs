@@ -140,17 +140,28 @@ pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, acked: u32, duplicate: bool,
     note
 }
 
-/// The scoreboard, if it is on, or the segment's blocks are a reason to begin it.
-fn begun<'a>(tcb: &mut Tcb, sack: Sack<'a>, cx: &Context<'_>) -> Option<Sack<'a>> {
-    if !sack.board.is_on() {
-        let news = sack.blocks.iter().any(|&block| sack::is_valid(block, tcb.snd_una, tcb.snd_nxt));
-        // While everything is sent again from the first octet on, blocks would speak of what has not been sent again.
-        if !news || tcb.snd_resume != tcb.snd_nxt {
-            return None;
-        }
-        begin(tcb, sack.board, cx);
+/// The scoreboard while it is on. While everything is sent again from the first octet on it is not: blocks would speak of what
+/// has not been sent again.
+#[inline]
+pub(super) fn in_use<'a>(tcb: &Tcb, board: &'a mut Scoreboard) -> Option<&'a mut Scoreboard> {
+    if board.is_on() && tcb.snd_resume != tcb.snd_nxt {
+        board.clear();
     }
-    Some(sack)
+    board.is_on().then_some(board)
+}
+
+/// The scoreboard in use, or begun now because the segment's blocks are a reason to.
+fn begun<'a>(tcb: &mut Tcb, sack: Sack<'a>, cx: &Context<'_>) -> Option<Sack<'a>> {
+    let Sack { board, blocks } = sack;
+    let in_use = in_use(tcb, board).is_some();
+    let news = || blocks.iter().any(|&block| sack::is_valid(block, tcb.snd_una, tcb.snd_nxt));
+    if !in_use && (tcb.snd_resume != tcb.snd_nxt || !news()) {
+        return None;
+    }
+    if !in_use {
+        begin(tcb, board, cx);
+    }
+    Some(Sack { board, blocks })
 }
 
 /// Turns the scoreboard on for what is in flight.
@@ -194,7 +205,7 @@ fn by_scoreboard(tcb: &mut Tcb, sack: Sack<'_>, acked: u32, duplicate: bool, cx:
     board.rack = rack;
     // RFC 8985 6.2 step 4: wider once there is reordering, and again with each D-SACK.
     tcb.recovery.reordering = tcb.recovery.reordering.saturating_add(u8::from(reordered)).min(REORDERING_MAX);
-    let partial = count_acknowledged(tcb, acked, sacked > 0 || duplicate, cx);
+    let partial = count_acknowledged(tcb, board, acked, sacked > 0 || duplicate, cx);
     if repaired && tcb.recovery.is_open() {
         reduce(tcb, board, cx);
     }
@@ -209,8 +220,11 @@ fn by_scoreboard(tcb: &mut Tcb, sack: Sack<'_>, acked: u32, duplicate: bool, cx:
 
 /// Counts duplicates, ends recovery at the recovery point, and grows the window outside fast recovery. Returns whether this is
 /// a partial acknowledgment.
-fn count_acknowledged(tcb: &mut Tcb, acked: u32, duplicate: bool, cx: &Context<'_>) -> bool {
+fn count_acknowledged(tcb: &mut Tcb, board: &Scoreboard, acked: u32, duplicate: bool, cx: &Context<'_>) -> bool {
+    // What waits to be sent again is held back by cwnd as much as what is new.
+    let waits = tcb.recovery.phase == Phase::Loss && board.next_lost().is_some();
     let conditions = tcb.conditions(cx);
+    let conditions = Conditions { limited: conditions.limited || waits, ..conditions };
     let recovery = &mut tcb.recovery;
     if acked == 0 {
         recovery.duplicates = recovery.duplicates.saturating_add(u8::from(duplicate));
@@ -270,6 +284,10 @@ fn reduce(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) {
 
 /// The reordering window is over (RFC 8985 6.3).
 pub(super) fn reordering_over(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option<Note> {
+    let Some(board) = in_use(tcb, board) else {
+        arm(tcb, None, cx);
+        return None;
+    };
     let found = find_losses(tcb, board, false, cx);
     let note = react(tcb, board, found, cx);
     arm(tcb, Some((board, found.wait_ticks)), cx);
@@ -319,12 +337,14 @@ const REORDERING_MAX: u8 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::congestion::CongestionControl;
     use crate::tick::Tick;
 
     const MSS: u32 = 1000;
 
     fn with_flight(flight: u32) -> Conditions {
-        Conditions { mss: MSS, flight, srtt_us: 0, now: Tick(1) }
+        let algorithm = CongestionControl::Reno;
+        Conditions { algorithm, mss: MSS, flight, limited: true, srtt_us: 0, now: Tick(1) }
     }
 
     #[test]

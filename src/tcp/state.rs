@@ -86,7 +86,7 @@ pub enum CloseReason {
     Aborted,
     /// No answer within the retransmission limit or the deadline.
     TimedOut,
-    /// No neighbour answered for the next hop.
+    /// There is no way to the peer: no neighbour answers for the next hop, or a router or the peer's host has said so (ICMP).
     Unreachable,
 }
 

@@ -30,7 +30,7 @@ fn five_steps(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome)
 
 /// An ACK of anything but our SYN is answered by RST (B09), whatever else the segment carries.
 fn first_check_ack(tcb: &Tcb, seg: &Segment, out: &mut Outcome) -> ControlFlow<()> {
-    if !seg.flags.ack() || (seg.ack.gt(tcb.iss) && seg.ack.le(tcb.snd_nxt)) {
+    if !seg.flags.ack() || (seg.ack.gt(tcb.iss()) && seg.ack.le(tcb.snd_nxt)) {
         return Continue(());
     }
     out.note = Some(Note::BadAck);

@@ -7,7 +7,7 @@ use super::closed::reset_of;
 use super::congestion::Congestion;
 use super::recovery::{self, Recovery, Sack};
 use super::state::{CloseReason, State};
-use super::tcb::{DUPLICATE_ACKS_MAX, Opened, Owed, Tcb, Timed};
+use super::tcb::{DUPLICATE_ACKS_MAX, Fact, Opened, Owed, Tcb, Timed};
 use super::{Answer, Context, End, Note, Outcome, options, output};
 use crate::limits::{CHUNK_BYTES, FIN_WAIT_2_MS};
 use crate::seq::Seq;
@@ -104,7 +104,7 @@ fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
 /// Simultaneous open (RFC 9293 3.5 figure 8): the peer's SYN-ACK repeats the SYN that has been taken already, so only its
 /// ACK is new.
 fn is_crossed_syn_ack(tcb: &Tcb, seg: &Segment) -> bool {
-    let crossed = tcb.state == State::SynReceived && tcb.opened == Opened::Actively;
+    let crossed = tcb.state == State::SynReceived && tcb.opened() == Opened::Actively;
     crossed && seg.flags.has(Flags::SYN | Flags::ACK) && seg.seq == tcb.irs()
 }
 
@@ -118,7 +118,7 @@ fn second_check_rst(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
         return Break(());
     }
     out.note = Some(Note::RstAccepted);
-    let end = match (tcb.state, tcb.opened) {
+    let end = match (tcb.state, tcb.opened()) {
         (State::SynReceived, Opened::Passively) => End::Listen,
         (State::SynReceived, Opened::Actively) => End::Closed(CloseReason::Refused),
         (
@@ -139,7 +139,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     if !seg.flags.syn() {
         return Continue(());
     }
-    if tcb.state == State::SynReceived && tcb.opened == Opened::Passively {
+    if tcb.state == State::SynReceived && tcb.opened() == Opened::Passively {
         finish(tcb, out, End::Listen);
     } else if is_crossed_syn_ack(tcb, seg) {
         return Continue(());
@@ -167,7 +167,7 @@ fn fifth_check_ack(
         }
         State::Closed | State::SynSent => return Break(()),
     }
-    let fin_is_acknowledged = tcb.fin_acknowledged;
+    let fin_is_acknowledged = tcb.facts.has(Fact::FIN_ACKNOWLEDGED);
     match tcb.state {
         State::Established | State::CloseWait | State::FinWait2 => Continue(()),
         State::FinWait1 if fin_is_acknowledged => {
@@ -206,7 +206,10 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     // The application is told before it can send: nothing is queued behind our SYN (send_start would move).
     tcb.snd_una = seg.ack;
     tcb.snd_resume = tcb.snd_nxt;
-    tcb.state = State::Established;
+    // A CLOSE that came during the handshake is processed now (RFC 9293 3.10.4).
+    let closes = tcb.facts.has(Fact::FIN_QUEUED);
+    tcb.state = if closes { State::FinWait1 } else { State::Established };
+    tcb.owed.add_if(Owed::DATA, closes);
     tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
     tcb.rto.progressed();
@@ -222,7 +225,7 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
 fn take_acknowledgment(
     tcb: &mut Tcb,
     seg: &Segment,
-    mut sack: Option<Sack<'_>>,
+    sack: Option<Sack<'_>>,
     cx: &Context<'_>,
     out: &mut Outcome,
 ) -> ControlFlow<()> {
@@ -242,7 +245,7 @@ fn take_acknowledgment(
     let acked = if seg.ack.gt(tcb.snd_una) { advance_snd_una(tcb, seg, cx, out) } else { 0 };
     let duplicate = acked == 0 && is_duplicate(tcb, seg, window_before);
     if acked == 0 && !duplicate && seg.ack == tcb.snd_una {
-        output::window_answered(tcb, window_before, sack.as_mut().map(|sack| &mut *sack.board));
+        output::window_answered(tcb, window_before);
     }
     if acked > 0 || duplicate || sack.is_some() {
         out.note = recovery::heard(tcb, sack, acked, duplicate, cx);
@@ -264,10 +267,12 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     tcb.send_queued_bytes -= text;
     tcb.snd_una = seg.ack;
     // What is acknowledged beyond the text is our FIN.
-    tcb.fin_acknowledged |= acked > text;
+    tcb.facts.add_if(Fact::FIN_ACKNOWLEDGED, acked > text);
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
     out.acked_bytes = text;
     tcb.retries = 0;
+    tcb.facts.remove(Fact::SOFT_ERROR);
+    tcb.facts.add_if(Fact::LARGE_ACKNOWLEDGED, text >= u32::from(tcb.mss));
     tcb.rto.progressed();
     let unsent = output::has_unsent(tcb);
     tcb.owed.set(Owed::DATA, unsent);
@@ -297,7 +302,7 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
 
 fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.state = State::FinWait2;
-    tcb.linger_at = Deadline::at_if(tcb.app_closed, cx.now.tick().plus(FIN_WAIT_2_MS));
+    tcb.linger_at = Deadline::at_if(tcb.facts.has(Fact::APP_CLOSED), cx.now.tick().plus(FIN_WAIT_2_MS));
 }
 
 /// RFC 6093, RFC 9293 3.8.5: urgent data stays in line, so the pointer changes nothing about delivery.
@@ -329,7 +334,7 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
         tcb.owed.add(Owed::ACK_NOW);
         return Continue(());
     }
-    if tcb.app_closed {
+    if tcb.facts.has(Fact::APP_CLOSED) {
         // RFC 1122 4.2.2.13, SHLD-3: bytes that nobody will read end the connection with a RST.
         out.answer = Some(Answer {
             seq: tcb.snd_nxt,

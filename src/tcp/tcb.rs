@@ -20,8 +20,8 @@ pub struct Tcb {
     pub tuple: FourTuple,
     /// Its state.
     pub state: State,
-    /// How it was opened: SYN-RECEIVED remembers whether to fall back to LISTEN (MUST-11).
-    pub opened: Opened,
+    /// What is true of it and takes one bit.
+    pub facts: Bits<Fact>,
 
     /// Send unacknowledged.
     pub snd_una: Seq,
@@ -37,8 +37,6 @@ pub struct Tcb {
     pub snd_wl2: Seq,
     /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
     pub snd_wnd_max: u32,
-    /// Initial send sequence number.
-    pub iss: Seq,
 
     /// Receive next.
     pub rcv_nxt: Seq,
@@ -87,14 +85,6 @@ pub struct Tcb {
     pub ack_budget: AckBudget,
     /// What is owed to the peer.
     pub owed: Owed,
-    /// The application has closed both directions: it takes no more bytes.
-    pub app_closed: bool,
-    /// A FIN follows the last octet of the send buffer.
-    pub fin_queued: bool,
-    /// The peer has acknowledged our FIN.
-    pub fin_acknowledged: bool,
-    /// Nagle's algorithm is off (MUST-17).
-    pub no_delay: bool,
     /// Why the connection ended; meaningful in CLOSED.
     pub reason: Option<CloseReason>,
 }
@@ -127,6 +117,28 @@ impl Timed {
     pub fn acknowledged(self, ack: Seq) -> Option<Tick> {
         self.sent_at.tick().filter(|_| ack.ge(self.end))
     }
+}
+
+/// What is true of a connection, in the order in which it becomes so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fact {}
+
+impl Fact {
+    /// It was opened by an OPEN call, not by a listener.
+    pub const OPENED_ACTIVELY: Bits<Fact> = Bits::bit(0);
+    /// Nagle's algorithm is off (MUST-17).
+    pub const NO_DELAY: Bits<Fact> = Bits::bit(1);
+    /// The application has closed both directions: it takes no more bytes.
+    pub const APP_CLOSED: Bits<Fact> = Bits::bit(2);
+    /// A FIN follows the last octet of the send buffer.
+    pub const FIN_QUEUED: Bits<Fact> = Bits::bit(3);
+    /// The peer has acknowledged our FIN.
+    pub const FIN_ACKNOWLEDGED: Bits<Fact> = Bits::bit(4);
+    /// An ICMP error has said since the last progress why there may be none (SHLD-25).
+    pub const SOFT_ERROR: Bits<Fact> = Bits::bit(5);
+    /// A segment of the current MSS has arrived, as far as one can see from here: with Nagle's algorithm at most one segment
+    /// in flight is smaller, so whoever acknowledges so many octets at once has had a large one.
+    pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(6);
 }
 
 /// How a connection was opened.
@@ -227,11 +239,10 @@ impl Tcb {
         let mut tcb = Tcb {
             tuple,
             state: State::SynSent,
-            opened: Opened::Actively,
+            facts: Fact::OPENED_ACTIVELY,
             snd_una: iss,
             snd_nxt: iss,
             snd_resume: iss,
-            iss,
             ts_offset,
             ..Tcb::default()
         };
@@ -241,8 +252,7 @@ impl Tcb {
 
     /// Another ISS, before anything has been sent.
     pub fn set_iss(&mut self, iss: Seq) {
-        debug_assert!(self.snd_nxt == self.iss, "the SYN has been sent");
-        self.iss = iss;
+        debug_assert!(self.snd_nxt == self.iss(), "the SYN has been sent");
         self.snd_una = iss;
         self.snd_nxt = iss;
         self.snd_resume = iss;
@@ -264,6 +274,19 @@ impl Tcb {
         self.state == State::SynSent && self.agreed.timestamps
     }
 
+    /// How it was opened: SYN-RECEIVED remembers whether to fall back to LISTEN (MUST-11).
+    #[inline]
+    pub fn opened(&self) -> Opened {
+        if self.facts.has(Fact::OPENED_ACTIVELY) { Opened::Actively } else { Opened::Passively }
+    }
+
+    /// ISS in SYN-SENT and SYN-RECEIVED, the only states whose rules need it: our SYN has not been acknowledged.
+    #[inline]
+    pub fn iss(&self) -> Seq {
+        debug_assert!(self.syn_is_unacknowledged());
+        self.snd_una
+    }
+
     /// Octets sent and not acknowledged, SYN and FIN counted.
     #[inline]
     pub fn flight(&self) -> u32 {
@@ -273,7 +296,16 @@ impl Tcb {
     /// What congestion control may know.
     #[inline]
     pub fn conditions(&self, cx: &Context<'_>) -> Conditions {
-        Conditions { mss: u32::from(self.mss), flight: self.flight(), srtt_us: self.rto.srtt_us, now: cx.now.tick() }
+        let mss = u32::from(self.mss);
+        let unsent = self.send_end() - self.snd_resume;
+        Conditions {
+            algorithm: cx.settings.congestion,
+            mss,
+            flight: self.flight(),
+            limited: self.snd_resume.lt(self.send_end()) && unsent >= mss && self.snd_wnd > self.congestion.cwnd,
+            srtt_us: self.rto.srtt_us,
+            now: cx.now.tick(),
+        }
     }
 
     /// RCV.WND: octets that the peer may still send.
@@ -291,7 +323,10 @@ impl Tcb {
     /// The sequence number of the first octet of the send buffer.
     #[inline]
     pub fn send_start(&self) -> Seq {
-        if self.syn_is_unacknowledged() { self.iss + 1 } else { self.snd_una.back(self.fin_acknowledged as u32) }
+        if self.syn_is_unacknowledged() {
+            return self.iss() + 1;
+        }
+        self.snd_una.back(u32::from(self.facts.has(Fact::FIN_ACKNOWLEDGED)))
     }
 
     /// One past the last octet of the send buffer: where a queued FIN stands.
@@ -303,7 +338,7 @@ impl Tcb {
     /// Our FIN has been sent at least once.
     #[inline]
     pub fn fin_is_sent(&self) -> bool {
-        self.fin_queued && self.snd_nxt.gt(self.send_end())
+        self.facts.has(Fact::FIN_QUEUED) && self.snd_nxt.gt(self.send_end())
     }
 
     /// Our SYN has not been acknowledged.
@@ -315,7 +350,7 @@ impl Tcb {
     /// Half-open by a listener: no application knows of it yet.
     #[inline]
     pub fn is_half_open_passively(&self) -> bool {
-        self.state == State::SynReceived && self.opened == Opened::Passively
+        self.state == State::SynReceived && self.opened() == Opened::Passively
     }
 
     /// Our timestamp clock (RFC 7323 4.1), ms plus the connection's offset.
@@ -356,6 +391,10 @@ impl Tcb {
         debug_assert!(self.snd_una.le(self.snd_resume) && self.snd_resume.le(self.snd_nxt));
         debug_assert!(self.snd_nxt.le(self.send_end() + 1), "sent beyond what was queued");
         debug_assert!(self.rcv_nxt.le(self.rcv_edge), "the window offered has shrunk");
-        debug_assert!(!self.state.is_closing_ours() || self.fin_queued, "{} without a FIN", self.state.name());
+        debug_assert!(
+            !self.state.is_closing_ours() || self.facts.has(Fact::FIN_QUEUED),
+            "{} without a FIN",
+            self.state.name()
+        );
     }
 }

@@ -4,7 +4,7 @@ use super::rack::Probe;
 use super::recovery::{self, Timer};
 use super::sack::Scoreboard;
 use super::state::{CloseReason, State};
-use super::tcb::{Opened, Owed, Tcb, Timed};
+use super::tcb::{Fact, Opened, Owed, Tcb, Timed};
 use super::{Context, End, Note, Outcome, output};
 use crate::limits::{DATA_RETRIES, SYN_ACK_RETRIES, SYN_RETRIES};
 use crate::tick::Deadline;
@@ -24,7 +24,7 @@ pub fn due(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> O
     let mut out = Outcome::default();
     if tcb.linger_at.is_due(now) {
         tcb.linger_at = Deadline::NONE;
-        end(tcb, &mut out, CloseReason::TimedOut);
+        end(tcb, &mut out);
         return out;
     }
     if tcb.delayed_ack_at.is_due(now) {
@@ -34,10 +34,10 @@ pub fn due(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> O
     if tcb.retransmit_at.is_due(now) {
         tcb.retransmit_at = Deadline::NONE;
         match (tcb.recovery.take_timer(), board) {
-            (Timer::Reordering, Some(board)) if board.is_on() => out.note = recovery::reordering_over(tcb, board, cx),
+            (Timer::Reordering, Some(board)) => out.note = recovery::reordering_over(tcb, board, cx),
             (Timer::Probe, Some(board)) if tcb.flight() > 0 && tcb.snd_wnd > 0 => tail_probe(tcb, board, cx, &mut out),
-            (Timer::Reordering | Timer::Probe, _) if tcb.flight() > 0 => recovery::arm_time_out(tcb, cx),
-            (Timer::Reordering | Timer::Probe, _) => {}
+            (Timer::Reordering, None) | (Timer::Probe, _) if tcb.flight() > 0 => recovery::arm_time_out(tcb, cx),
+            (Timer::Reordering, None) | (Timer::Probe, _) => {}
             (Timer::Retransmission, board) => retransmission(tcb, board, cx, &mut out),
         }
     }
@@ -67,7 +67,7 @@ fn retransmission(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_
     let probing = !syn && (tcb.snd_wnd == 0 || tcb.flight() == 0);
     // MUST-37: probes go on as long as they are acknowledged; an acknowledgment clears `retries`.
     if tcb.retries >= retries_max(tcb) {
-        return end(tcb, out, CloseReason::TimedOut);
+        return end(tcb, out);
     }
     tcb.retries += 1;
     tcb.rto.back_off();
@@ -78,7 +78,7 @@ fn retransmission(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_
     }
     if probing {
         // What is in flight lies beyond the closed window: it is sent again from the first octet, or the FIN.
-        output::start_over(tcb, board);
+        tcb.snd_resume = tcb.snd_una;
         tcb.owed.add(Owed::PROBE);
         return;
     }
@@ -90,7 +90,7 @@ fn retransmission(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_
     match board {
         // RFC 6675 5.1; what was SACKed counts until a second time-out says that the peer has thrown it away (RFC 2018 8).
         Some(board) => {
-            if !board.is_on() {
+            if recovery::in_use(tcb, board).is_none() {
                 recovery::begin(tcb, board, cx);
             }
             tcb.snd_resume = tcb.snd_nxt;
@@ -112,15 +112,17 @@ pub fn could_not_send(tcb: &mut Tcb, cx: &Context<'_>) {
 
 /// R2 of RFC 9293 3.8.3 in retransmissions.
 fn retries_max(tcb: &Tcb) -> u8 {
-    match (tcb.state, tcb.opened) {
+    match (tcb.state, tcb.opened()) {
         (State::SynSent, _) | (State::SynReceived, Opened::Actively) => SYN_RETRIES,
         (State::SynReceived, Opened::Passively) => SYN_ACK_RETRIES,
         _ => DATA_RETRIES,
     }
 }
 
-fn end(tcb: &mut Tcb, out: &mut Outcome, reason: CloseReason) {
+fn end(tcb: &mut Tcb, out: &mut Outcome) {
     let half_open = tcb.is_half_open_passively();
+    // SHLD-25: a router's or host's word on why nothing was heard is worth more than that nothing was.
+    let reason = if tcb.facts.has(Fact::SOFT_ERROR) { CloseReason::Unreachable } else { CloseReason::TimedOut };
     tcb.end(reason);
     out.end = Some(if half_open { End::Listen } else { End::Closed(reason) });
 }

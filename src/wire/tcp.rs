@@ -108,7 +108,16 @@ impl SackBlocks {
     }
 }
 
-/// The options of a segment that this stack understands; others are skipped (MUST-6).
+/// Where SACK blocks lie in a frame. Few segments have any, so they are read when asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SackPlace {
+    /// The first block, bytes from the start of the frame.
+    pub offset: u16,
+    /// How many there are, at most 4.
+    pub count: u8,
+}
+
+/// The options of a segment that this stack understands, but for SACK blocks; others are skipped (MUST-6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options {
     /// Maximum segment size, on SYN only, bytes.
@@ -119,8 +128,6 @@ pub struct Options {
     pub sack_permitted: bool,
     /// Timestamps.
     pub timestamps: Option<Timestamps>,
-    /// SACK blocks.
-    pub sack: SackBlocks,
 }
 
 impl Options {
@@ -146,6 +153,8 @@ pub struct Segment {
     pub flags: Flags,
     /// The options.
     pub options: Options,
+    /// Where its SACK blocks lie.
+    pub sack: SackPlace,
     /// Where the payload begins, bytes from the start of the frame.
     pub payload_offset: u16,
     /// Payload, bytes.
@@ -158,6 +167,19 @@ impl Segment {
     pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
         let from = usize::from(self.payload_offset);
         frame.get(from..from + usize::from(self.payload_len)).unwrap_or_default()
+    }
+
+    /// The SACK blocks (RFC 2018 3), in the frame that the segment was read from; none of any other.
+    pub fn sack_blocks(&self, frame: &[u8]) -> SackBlocks {
+        let SackPlace { offset, count } = self.sack;
+        let from = usize::from(offset);
+        let list = frame.get(from..from + 8 * usize::from(count)).unwrap_or_default();
+        let mut sack = SackBlocks::default();
+        for (block, edges) in sack.blocks.iter_mut().zip(list.chunks_exact(8)) {
+            *block = (Seq(be32(edges, 0)), Seq(be32(edges, 4)));
+            sack.count += 1;
+        }
+        sack
     }
 
     /// SEG.LEN: octets of sequence space, SYN and FIN counted.
@@ -196,8 +218,10 @@ pub struct SegmentOut<'a> {
     pub up: u16,
     /// The control bits.
     pub flags: Flags,
-    /// The options. Those for SYNs only are left out without the SYN bit (MUST-65), SACK blocks with it.
+    /// The options. Those for SYNs only are left out without the SYN bit (MUST-65).
     pub options: &'a Options,
+    /// SACK blocks, left and right edge; left out with the SYN bit, and those for which there is no room.
+    pub sack: &'a [(Seq, Seq)],
 }
 
 /// Bytes of the header without options.
@@ -225,13 +249,15 @@ pub(super) fn parse(frame: &[u8], network: &Network, verify_checksum: bool) -> R
         return Err(DropReason::TcpPort);
     }
     let flags = Flags(header[13]);
+    let (options, sack) = parse_options(&bytes[HEADER_BYTES..data_at], begin + HEADER_BYTES, flags.syn())?;
     let segment = Segment {
         seq: Seq(be32(header, 4)),
         ack: Seq(be32(header, 8)),
         wnd: be16(header, 14),
         up: be16(header, 18),
         flags,
-        options: parse_options(&bytes[HEADER_BYTES..data_at], flags.syn())?,
+        options,
+        sack,
         payload_offset: (begin + data_at) as u16,
         payload_len: (bytes.len() - data_at) as u16,
     };
@@ -247,7 +273,7 @@ pub(super) fn parse(frame: &[u8], network: &Network, verify_checksum: bool) -> R
 /// the payload before padding.
 #[inline]
 pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: [&[u8]; 2]) -> usize {
-    let present = Present::of(segment.options, segment.flags.syn());
+    let present = Present::of(segment.options, segment.sack, segment.flags.syn());
     let data_at = HEADER_BYTES + present.len();
     let segment_len = data_at + payload[0].len() + payload[1].len();
     let (begin, pseudo) = emit_headers(frame, path, PROTOCOL_TCP, segment_len);
@@ -274,35 +300,37 @@ pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: [&
     ethernet::pad(frame, begin + segment_len)
 }
 
-/// Bytes that [`emit`] spends on `options`, a multiple of 4 (MUST-69); at most [`OPTIONS_BYTES_MAX`].
+/// Bytes that [`emit`] spends on `options` and SACK blocks, a multiple of 4 (MUST-69); at most [`OPTIONS_BYTES_MAX`].
 ///
 /// Options that only a SYN may carry are taken to mean that it is one. Beside timestamps at most three SACK blocks fit
 /// (RFC 2018 3); more are left out.
 #[inline]
-pub fn options_len(options: &Options) -> usize {
-    Present::of(options, options.has_syn_options()).len()
+pub fn options_len(options: &Options, sack: &[(Seq, Seq)]) -> usize {
+    Present::of(options, sack, options.has_syn_options()).len()
 }
 
-/// Reads the option list of a segment. Every step consumes a byte of at most 40, so time is bounded (T14).
+/// Reads the option list of a segment, which begins `at` bytes into the frame. Every step consumes a byte of at most 40, so
+/// time is bounded (T14).
 ///
 /// Unknown options are skipped by their length (MUST-6, MUST-68). Of an option that comes twice the last one counts.
 /// Options that only a SYN may carry are skipped without it, SACK blocks with it.
 #[inline]
-fn parse_options(list: &[u8], syn: bool) -> Result<Options, DropReason> {
+fn parse_options(list: &[u8], at: usize, syn: bool) -> Result<(Options, SackPlace), DropReason> {
     // The shape that nearly every segment with timestamps has (RFC 7323 A).
     if let Ok(&[NOP, NOP, TIMESTAMPS, TIMESTAMPS_BYTES, v0, v1, v2, v3, e0, e1, e2, e3]) =
         <&[u8; TIMESTAMPS_AND_NOPS]>::try_from(list)
     {
         let (val, ecr) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([e0, e1, e2, e3]));
-        return Ok(Options { timestamps: Some(Timestamps { val, ecr }), ..Options::default() });
+        let options = Options { timestamps: Some(Timestamps { val, ecr }), ..Options::default() };
+        return Ok((options, SackPlace::default()));
     }
-    if list.is_empty() { Ok(Options::default()) } else { parse_option_list(list, syn) }
+    if list.is_empty() { Ok(Default::default()) } else { parse_option_list(list, at, syn) }
 }
 
 /// Any other shape. Not inlined: it takes the address of what it fills, which would keep every segment in memory.
 #[inline(never)]
-fn parse_option_list(list: &[u8], syn: bool) -> Result<Options, DropReason> {
-    let mut options = Options::default();
+fn parse_option_list(list: &[u8], at: usize, syn: bool) -> Result<(Options, SackPlace), DropReason> {
+    let (mut options, mut sack) = <(Options, SackPlace)>::default();
     let mut rest = list;
     while let [kind, after @ ..] = rest {
         rest = match *kind {
@@ -312,12 +340,16 @@ fn parse_option_list(list: &[u8], syn: bool) -> Result<Options, DropReason> {
                 let len = usize::from(*after.first().ok_or(DropReason::TcpOptions)?);
                 // The length counts kind and length: 0 and 1 cannot be (MUST-7).
                 let value = rest.get(2..len).ok_or(DropReason::TcpOptions)?;
+                if !syn && matches!((kind, value.len()), (SACK, 8 | 16 | 24 | 32)) {
+                    let offset = (at + list.len() - rest.len() + 2) as u16;
+                    sack = SackPlace { offset, count: (value.len() / 8) as u8 };
+                }
                 parse_option(&mut options, kind, value, syn)?;
                 &rest[len..]
             }
         };
     }
-    Ok(options)
+    Ok((options, sack))
 }
 
 /// Notes one option with the bytes after its length.
@@ -328,12 +360,6 @@ fn parse_option(options: &mut Options, kind: u8, value: &[u8], syn: bool) -> Res
         (WINDOW_SCALE, 1) if syn => options.window_scale = Some(value[0]),
         (SACK_PERMITTED, 0) if syn => options.sack_permitted = true,
         (TIMESTAMPS, 8) => options.timestamps = Some(Timestamps { val: be32(value, 0), ecr: be32(value, 4) }),
-        (SACK, 8 | 16 | 24 | 32) if !syn => {
-            options.sack = SackBlocks { count: (value.len() / 8) as u8, ..SackBlocks::default() };
-            for (block, edges) in options.sack.blocks.iter_mut().zip(value.chunks_exact(8)) {
-                *block = (Seq(be32(edges, 0)), Seq(be32(edges, 4)));
-            }
-        }
         (MSS, 2) | (WINDOW_SCALE, 1) | (SACK_PERMITTED, 0) | (SACK, 8 | 16 | 24 | 32) => {}
         (MSS | WINDOW_SCALE | SACK_PERMITTED | SACK | TIMESTAMPS, _) => return Err(DropReason::TcpOptions),
         _ => {}
@@ -350,8 +376,8 @@ struct Present<'a> {
 
 impl<'a> Present<'a> {
     #[inline]
-    fn of(options: &'a Options, syn: bool) -> Present<'a> {
-        let blocks = if syn { &[] } else { options.sack.as_slice() };
+    fn of(options: &'a Options, sack: &'a [(Seq, Seq)], syn: bool) -> Present<'a> {
+        let blocks = if syn { &[] } else { sack };
         let blocks_max = if options.timestamps.is_some() { 3 } else { 4 };
         Present { options, syn, sack: &blocks[..blocks.len().min(blocks_max)] }
     }

@@ -28,7 +28,8 @@ fn forge(link: &mut MemoryLink, tuple: &FourTuple, seg: &Segment, text: &[u8]) -
     };
     let (src_port, dst_port) = (tuple.local_port, tuple.remote_port);
     let Segment { seq, ack, wnd, up, flags, options, .. } = seg;
-    let out = SegmentOut { src_port, dst_port, seq: *seq, ack: *ack, wnd: *wnd, up: *up, flags: *flags, options };
+    let out =
+        SegmentOut { src_port, dst_port, seq: *seq, ack: *ack, wnd: *wnd, up: *up, flags: *flags, options, sack: &[] };
     let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &out, [text, &[]]);
     link.send(frame, len).expect("room to send");
     len
@@ -107,8 +108,7 @@ fn limits() -> Limits {
 
 fn syn() -> Segment {
     let timestamps = Some(Timestamps { val: 1000, ecr: 0 });
-    let options =
-        Options { mss: Some(1400), window_scale: Some(9), sack_permitted: true, timestamps, ..Options::default() };
+    let options = Options { mss: Some(1400), window_scale: Some(9), sack_permitted: true, timestamps };
     Segment { seq: Seq(77_000), wnd: 8000, flags: Flags::SYN, options, ..Segment::default() }
 }
 
@@ -259,7 +259,6 @@ fn t29_answer_to_a_syn_is_never_longer_than_the_syn() {
                 window_scale: full.window_scale.filter(|_| has(1)),
                 sack_permitted: has(2),
                 timestamps: full.timestamps.filter(|_| has(3)),
-                ..Options::default()
             };
             let sent = forge(&mut raw.link, &raw.tuple.clone(), &Segment { options, ..syn() }, &[]);
             let answers = raw.exchange(&[]);

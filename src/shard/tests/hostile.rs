@@ -113,6 +113,7 @@ impl Hostile {
                     up: *len,
                     flags: Flags(*flags),
                     options: &options,
+                    sack: &[],
                 };
                 let (local, remote) =
                     ("10.0.0.1".parse().expect("an address"), "10.0.0.2".parse().expect("an address"));
@@ -244,6 +245,7 @@ fn t17_segment_from_the_stack_itself_is_dropped() {
         up: 0,
         flags: Flags::SYN,
         options: &Options::default(),
+        sack: &[],
     };
     let path =
         Path { src_mac: PEER_MAC, dst_mac: STACK_MAC, vlan: None, addresses: tuple.addresses, ttl: 64, dscp_ecn: 0 };

@@ -5,6 +5,7 @@ mod flood;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod path_mtu;
 mod reuse;
 mod simulation;
 
@@ -192,8 +193,11 @@ impl World {
     }
 
     fn with_settings(setup: &Setup, settings: Settings) -> World {
-        let macs = [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])];
-        let (a, b) = pair(MemoryConfig::default(), macs);
+        World::over(setup, settings, pair(MemoryConfig::default(), MACS))
+    }
+
+    /// The client's end of its link and the server's, with the addresses [`MACS`].
+    fn over(setup: &Setup, settings: Settings, (a, b): (MemoryLink, MemoryLink)) -> World {
         let now = Now::from_ms(5_000);
         let (client_ip, server_ip) = if setup.v6 { ("fd00::1", "fd00::2") } else { ("10.0.0.1", "10.0.0.2") };
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
@@ -279,3 +283,6 @@ fn assert_shard_clean<L: Link, A: Application>(shard: &Shard<L, A>) {
     assert_eq!(core.index.len(), core.time_wait_len(), "only TIME-WAIT is left in the index");
     assert_eq!(shard.receiving.free(), core.limits.chunks_max / 2);
 }
+
+/// Of the client and of the server.
+const MACS: [MacAddress; 2] = [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])];

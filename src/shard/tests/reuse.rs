@@ -62,7 +62,7 @@ fn b45_the_new_iss_lies_beyond_everything_the_old_incarnation_sent() {
     let tcb = &world.client.core.connections[handle.number()].tcb;
     let former = world.client.core.connections[handle.number()].former().expect("kept");
     let numbers = world.client.core.time_wait_numbers(former).expect("kept");
-    assert!(tcb.iss.gt(numbers.snd_nxt + 65_535));
+    assert!(tcb.iss().gt(numbers.snd_nxt + 65_535));
 }
 
 #[test]

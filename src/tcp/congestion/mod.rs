@@ -1,13 +1,43 @@
 //! The congestion window: how it starts (RFC 6928), grows with acknowledged octets, and falls at a congestion event or a
 //! time-out (RFC 5681).
 //!
-//! What differs between algorithms is behind [`Algorithm`]. When something was lost, and what is sent again, is the matter
+//! What differs between CUBIC (RFC 9438) and Reno (RFC 5681) is behind [`Algorithm`]. When something was lost, and what is sent again, is the matter
 //! of [`recovery`](super::recovery).
 
+mod cubic;
 mod reno;
 
 use crate::tick::Tick;
+use cubic::Cubic;
 use reno::Reno;
+
+/// The algorithms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CongestionControl {
+    /// CUBIC (RFC 9438).
+    #[default]
+    Cubic,
+    /// Reno's window (RFC 5681).
+    Reno,
+}
+
+impl CongestionControl {
+    /// All of them.
+    pub const ALL: [CongestionControl; 2] = [CongestionControl::Cubic, CongestionControl::Reno];
+
+    /// The name on a command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CongestionControl::Cubic => "cubic",
+            CongestionControl::Reno => "reno",
+        }
+    }
+
+    /// The algorithm of this name.
+    pub fn from_name(name: &str) -> Option<CongestionControl> {
+        CongestionControl::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+}
 
 /// The congestion window of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,17 +46,23 @@ pub struct Congestion {
     pub cwnd: u32,
     /// ssthresh, bytes.
     pub ssthresh: u32,
-    /// Octets acknowledged since cwnd last grew in congestion avoidance (RFC 3465's counting, T26).
+    /// Octets acknowledged since cwnd, or CUBIC's W_est, last grew in congestion avoidance (RFC 3465's counting, T26).
     acked: u32,
+    /// CUBIC's own state.
+    cubic: Cubic,
 }
 
 /// What the rules may know of the connection at the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Conditions {
+    /// The stack's algorithm.
+    pub algorithm: CongestionControl,
     /// The effective send MSS, bytes.
     pub mss: u32,
     /// Octets in flight (FlightSize).
     pub flight: u32,
+    /// At least a segment waits that nothing but cwnd holds back.
+    pub limited: bool,
     /// SRTT, us; 0 before the first measurement.
     pub srtt_us: u32,
     /// The turn's time.
@@ -39,28 +75,34 @@ trait Algorithm {
     fn avoid(window: &mut Congestion, acked: u32, conditions: &Conditions);
 
     /// ssthresh after a congestion event, bytes; at least two segments (RFC 5681 equation 4).
-    fn reduced(window: &Congestion, conditions: &Conditions) -> u32;
+    fn reduced(window: &mut Congestion, conditions: &Conditions) -> u32;
+
+    /// The retransmission timer has expired.
+    fn timed_out(window: &mut Congestion);
+
+    /// Octets were acknowledged, but the window was not used up.
+    fn unused(window: &mut Congestion);
 }
 
 impl Congestion {
     /// The window after the handshake (RFC 6928; after a lost SYN one segment, RFC 5681 3.1).
     pub fn start(mss: u32, syn_was_lost: bool) -> Congestion {
         let cwnd = if syn_was_lost { mss } else { (10 * mss).min(14_600.max(2 * mss)) };
-        Congestion { cwnd, ssthresh: u32::MAX, acked: 0 }
+        Congestion { cwnd, ssthresh: u32::MAX, ..Congestion::default() }
     }
 
-    /// `acked` octets of new data were acknowledged outside loss recovery.
+    /// `acked` octets of new data were acknowledged outside loss recovery. A window that is not used up says nothing about
+    /// the path, so it does not grow (RFC 9438 5.8).
     pub fn acknowledged(&mut self, acked: u32, conditions: &Conditions) {
-        if self.cwnd < self.ssthresh {
-            self.cwnd = self.cwnd.saturating_add(acked.min(2 * conditions.mss));
-        } else {
-            Reno::avoid(self, acked, conditions);
+        match conditions.algorithm {
+            CongestionControl::Cubic => self.grow::<Cubic>(acked, conditions),
+            CongestionControl::Reno => self.grow::<Reno>(acked, conditions),
         }
     }
 
     /// A congestion event, at most one per round trip: cwnd and ssthresh fall.
     pub fn reduce(&mut self, conditions: &Conditions) {
-        self.ssthresh = Reno::reduced(self, conditions);
+        self.ssthresh = self.reduced(conditions);
         self.cwnd = self.ssthresh;
     }
 
@@ -68,10 +110,30 @@ impl Congestion {
     /// segment).
     pub fn timed_out(&mut self, first: bool, conditions: &Conditions) {
         if first {
-            self.ssthresh = Reno::reduced(self, conditions);
+            self.ssthresh = self.reduced(conditions);
         }
         self.cwnd = conditions.mss;
-        self.acked = 0;
+        match conditions.algorithm {
+            CongestionControl::Cubic => Cubic::timed_out(self),
+            CongestionControl::Reno => Reno::timed_out(self),
+        }
+    }
+
+    fn grow<A: Algorithm>(&mut self, acked: u32, conditions: &Conditions) {
+        if !conditions.limited {
+            A::unused(self);
+        } else if self.cwnd < self.ssthresh {
+            self.cwnd = self.cwnd.saturating_add(acked.min(2 * conditions.mss));
+        } else {
+            A::avoid(self, acked, conditions);
+        }
+    }
+
+    fn reduced(&mut self, conditions: &Conditions) -> u32 {
+        match conditions.algorithm {
+            CongestionControl::Cubic => Cubic::reduced(self, conditions),
+            CongestionControl::Reno => Reno::reduced(self, conditions),
+        }
     }
 }
 
@@ -82,7 +144,8 @@ mod tests {
     const MSS: u32 = 1000;
 
     fn with_flight(flight: u32) -> Conditions {
-        Conditions { mss: MSS, flight, srtt_us: 0, now: Tick(1) }
+        let algorithm = CongestionControl::Reno;
+        Conditions { algorithm, mss: MSS, flight, limited: true, srtt_us: 0, now: Tick(1) }
     }
 
     #[test]
@@ -109,6 +172,15 @@ mod tests {
         assert_eq!(congestion.cwnd, 11 * MSS);
         congestion.acknowledged(1_000_000, &with_flight(0));
         assert_eq!(congestion.cwnd, 13 * MSS, "one acknowledgment adds at most two segments");
+    }
+
+    #[test]
+    fn a_window_that_is_not_used_up_does_not_grow() {
+        for algorithm in CongestionControl::ALL {
+            let mut congestion = Congestion::start(MSS, false);
+            congestion.acknowledged(MSS, &Conditions { algorithm, limited: false, ..with_flight(0) });
+            assert_eq!(congestion.cwnd, 10 * MSS);
+        }
     }
 
     #[test]

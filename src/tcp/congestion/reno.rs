@@ -14,7 +14,13 @@ impl Algorithm for Reno {
         }
     }
 
-    fn reduced(_window: &Congestion, conditions: &Conditions) -> u32 {
+    fn reduced(_window: &mut Congestion, conditions: &Conditions) -> u32 {
         (conditions.flight / 2).max(2 * conditions.mss)
     }
+
+    fn timed_out(window: &mut Congestion) {
+        window.acked = 0;
+    }
+
+    fn unused(_window: &mut Congestion) {}
 }

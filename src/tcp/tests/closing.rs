@@ -97,6 +97,23 @@ fn b35_simultaneous_close_passes_through_closing_on_both_sides() {
 }
 
 #[test]
+fn b30_close_during_a_crossed_open_sends_its_fin_once_the_syn_is_acknowledged() {
+    let (mut client, syn) = syn_sent(plain());
+    client.arrives(Segment { seq: Seq(5), flags: SYN, wnd: 1000, ..Segment::default() });
+    client.expect(SYN_ACK);
+    assert_eq!(client.close(), calls::Closed::FinFollows);
+    client.expect_nothing();
+    assert_eq!(client.tcb.state, State::SynReceived);
+    let out = client.arrives(client.next(ACK));
+    assert!(out.established);
+    assert_eq!(client.tcb.state, State::FinWait1);
+    let fin = client.expect(FIN_ACK);
+    assert_eq!(fin.seq, syn.seq + 1);
+    client.arrives(client.next(ACK));
+    assert_eq!(client.tcb.state, State::FinWait2);
+}
+
+#[test]
 fn fin_is_sent_again_after_the_time_out() {
     let (mut client, _) = established();
     client.close();
@@ -149,6 +166,19 @@ fn rfc_2525_close_with_unread_text_aborts() {
     client.arrives(as_received(data));
     assert_eq!(client.close(), calls::Closed::Aborts);
     assert!(calls::abort_owes_reset(&client.tcb));
+}
+
+#[test]
+fn b36_abort_sends_a_reset_unless_both_fins_have_been_sent() {
+    let (mut client, _) = established_with(plain());
+    assert!(calls::abort_owes_reset(&client.tcb));
+    client.arrives(client.next(FIN_ACK));
+    client.queue(100);
+    client.close();
+    assert!(calls::abort_owes_reset(&client.tcb), "text and FIN still wait");
+    client.sends();
+    assert_eq!(client.tcb.state, State::LastAck);
+    assert!(!calls::abort_owes_reset(&client.tcb));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::tcp::state::CloseReason;
-use crate::tcp::tcb::Owed;
+use crate::tcp::tcb::{Fact, Owed};
 use crate::tcp::{End as Ends, Note};
 use crate::tick::Deadline;
 
@@ -88,7 +88,7 @@ fn data_times_out_after_the_retransmission_limit() {
 fn must_17_shld_7_small_segments_wait_for_the_acknowledgment_unless_told_not_to() {
     for no_delay in [false, true] {
         let (mut client, _) = established();
-        client.tcb.no_delay = no_delay;
+        client.tcb.facts.set(Fact::NO_DELAY, no_delay);
         client.queue(10);
         client.expect(PSH_ACK);
         client.queue(10);
@@ -195,7 +195,7 @@ fn no_receive_room_text_is_left_for_the_peer_to_send_again() {
 fn sequence_numbers_wrap_in_the_middle_of_a_transfer() {
     let (mut client, _) = established_with(plain());
     let shift = u32::MAX - client.tcb.snd_nxt.0 - 1000;
-    for seq in [&mut client.tcb.iss, &mut client.tcb.snd_una, &mut client.tcb.snd_nxt, &mut client.tcb.snd_resume] {
+    for seq in [&mut client.tcb.snd_una, &mut client.tcb.snd_nxt, &mut client.tcb.snd_resume] {
         *seq += shift;
     }
     client.tcb.snd_wl2 += shift;

@@ -5,10 +5,14 @@
 mod closing;
 mod cookie;
 mod data;
+mod held;
+mod icmp;
+mod matrix;
 mod opening;
 mod rate;
 mod reassembly;
 mod recovery;
+mod states;
 mod synchronized;
 mod time_wait;
 
@@ -16,7 +20,7 @@ use super::output::{self, Plan};
 use super::recovery::Sack;
 use super::sack::Scoreboard;
 use super::state::State;
-use super::tcb::Tcb;
+use super::tcb::{Fact, Tcb};
 use super::{Context, Outcome, Settings, calls, listen, syn_sent, synchronized as others, timeouts};
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
@@ -47,13 +51,17 @@ impl End {
     }
 
     fn arrives(&mut self, seg: Segment) -> Outcome {
+        self.arrives_with(seg, &[])
+    }
+
+    /// A segment with SACK blocks.
+    fn arrives_with(&mut self, seg: Segment, blocks: &[(Seq, Seq)]) -> Outcome {
         let settings = self.settings;
         let cx = Context { now: self.now, settings: &settings, receive_room: true };
         match self.tcb.state {
             State::SynSent => syn_sent::arrives(&mut self.tcb, &seg, &cx),
             _ => {
-                let blocks = seg.options.sack;
-                let sack = self.board.as_mut().map(|board| Sack { board, blocks: blocks.as_slice() });
+                let sack = self.board.as_mut().map(|board| Sack { board, blocks });
                 others::arrives(&mut self.tcb, &seg, sack, &cx)
             }
         }
@@ -148,6 +156,7 @@ fn as_received(plan: Plan) -> Segment {
         options: plan.options,
         payload_offset: 0,
         payload_len: plan.text_len,
+        ..Segment::default()
     }
 }
 
@@ -184,7 +193,7 @@ fn established_with(settings: Settings) -> (End, End) {
     let ack = client.expect(ACK);
     assert!(server.arrives(as_received(ack)).established);
     server.expect_nothing();
-    client.tcb.no_delay = true;
+    client.tcb.facts.add(Fact::NO_DELAY);
     assert_eq!((client.tcb.state, server.tcb.state), (State::Established, State::Established));
     (client, server)
 }

@@ -87,7 +87,7 @@ fn fin_wait_2_fin_out_of_order_ends_in_time_wait() {
     client.close();
     server.arrives(as_received(client.expect(FIN_ACK)));
     client.arrives(as_received(server.expect(ACK)));
-    client.tcb.app_closed = false;
+    client.tcb.facts.remove(Fact::APP_CLOSED);
     let mut kept = Reassembly::default();
     kept.keep(&client.tcb, &Segment { flags: FIN_ACK, ..early(&client, 10, 0) }, 1000);
     client.arrives(Segment { payload_len: 10, ..client.next(ACK) });

@@ -275,8 +275,13 @@ fn odd_options_are_read_or_skipped() {
     assert_eq!(of(Flags::ACK, &[2, 4, 5, 180, 3, 3, 7, 4, 2, 0, 0, 0]), Options::default(), "without SYN");
     assert_eq!(of(Flags::SYN, &[2, 4, 5, 180, 2, 4, 2, 24]).mss, Some(536), "the last one counts");
     assert_eq!(of(Flags::ACK, &[1; 40]), Options::default());
-    assert_eq!(of(Flags::SYN, &[5, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1]).sack.count, 0);
-    assert_eq!(of(Flags::ACK, &[5, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1]).sack.as_slice(), [(Seq(1), Seq(2))]);
+    let sack_of = |flags, list: &[u8]| {
+        let frame = with_options(flags, list);
+        tcp_of(&frame, &expect()).0.segment.sack_blocks(&frame)
+    };
+    let blocks = [5, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1];
+    assert_eq!(sack_of(Flags::SYN, &blocks).as_slice(), []);
+    assert_eq!(sack_of(Flags::ACK, &blocks).as_slice(), [(Seq(1), Seq(2))]);
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) fn between(src: impl Into<IpAddr>, dst: impl Into<IpAddr>, path: Path
 /// A plain ACK.
 pub(super) fn segment(options: &Options) -> SegmentOut<'_> {
     let (seq, ack) = (Seq(0x01020304), Seq(0x05060708));
-    SegmentOut { src_port: 40000, dst_port: 80, seq, ack, wnd: 1024, up: 0, flags: Flags::ACK, options }
+    SegmentOut { src_port: 40000, dst_port: 80, seq, ack, wnd: 1024, up: 0, flags: Flags::ACK, options, sack: &[] }
 }
 
 /// The frame that [`tcp::emit`] makes.

@@ -1,22 +1,24 @@
 //! Any bytes, valid frames with changes, and the way there and back.
 
 use super::*;
-use crate::wire::{arp, ethernet, icmp, ndp, tcp::SackBlocks, tcp::Timestamps};
+use crate::wire::{arp, ethernet, icmp, ndp, tcp::Timestamps};
 use proptest::prelude::*;
 use std::vec;
 
 fn any_options() -> impl Strategy<Value = Options> {
     let timestamps = proptest::option::of(any::<(u32, u32)>());
-    let sack = (0u8..5, any::<[(u32, u32); 4]>());
-    (any::<Option<u16>>(), any::<Option<u8>>(), any::<bool>(), timestamps, sack).prop_map(
-        |(mss, window_scale, sack_permitted, timestamps, (count, edges))| Options {
+    (any::<Option<u16>>(), any::<Option<u8>>(), any::<bool>(), timestamps).prop_map(
+        |(mss, window_scale, sack_permitted, timestamps)| Options {
             mss,
             window_scale,
             sack_permitted,
             timestamps: timestamps.map(|(val, ecr)| Timestamps { val, ecr }),
-            sack: SackBlocks { count, blocks: edges.map(|(left, right)| (Seq(left), Seq(right))) },
         },
     )
+}
+
+fn any_sack() -> impl Strategy<Value = Vec<(Seq, Seq)>> {
+    proptest::collection::vec(any::<(u32, u32)>().prop_map(|(left, right)| (Seq(left), Seq(right))), 0..5)
 }
 
 fn any_path() -> impl Strategy<Value = Path> {
@@ -34,25 +36,22 @@ fn any_path() -> impl Strategy<Value = Path> {
     )
 }
 
-/// The options as they arrive: what does not suit the SYN bit or has no room is left out, and unused blocks are 0.
-fn arriving(options: Options, syn: bool) -> Options {
+/// The options as they arrive: what does not suit the SYN bit or has no room is left out.
+fn arriving(options: Options, sack: &[(Seq, Seq)], syn: bool) -> (Options, &[(Seq, Seq)]) {
     if syn {
-        return Options { sack: SackBlocks::default(), ..options };
+        return (options, &[]);
     }
-    let count = options.sack.count.min(if options.timestamps.is_some() { 3 } else { 4 });
-    let mut sack = SackBlocks { count, ..SackBlocks::default() };
-    sack.blocks[..count.into()].copy_from_slice(&options.sack.blocks[..count.into()]);
-    Options { timestamps: options.timestamps, sack, ..Options::default() }
+    let count = sack.len().min(if options.timestamps.is_some() { 3 } else { 4 });
+    (Options { timestamps: options.timestamps, ..Options::default() }, &sack[..count])
 }
 
 /// A frame of every kind that this stack emits or answers.
 fn samples() -> Vec<Vec<u8>> {
     let timestamps = Some(Timestamps { val: 1, ecr: 2 });
-    let options =
-        Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, timestamps, ..Options::default() };
+    let options = Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, timestamps };
     let syn = |path| frame(path, &SegmentOut { flags: Flags::SYN, ..segment(&options) }, [b"", b""]);
-    let blocks = SackBlocks { count: 2, ..SackBlocks::default() };
-    let sack = Options { sack: blocks, ..Options::default() };
+    let plain_options = Options::default();
+    let sack = SegmentOut { sack: &[(Seq(1), Seq(2)), (Seq(3), Seq(4))], ..segment(&plain_options) };
     let mut asked = vec![0; 60];
     arp::emit_request(&mut asked, THEIRS, None, THEIRS_V4, OURS_V4);
     let mut solicited = vec![0; 90];
@@ -71,7 +70,7 @@ fn samples() -> Vec<Vec<u8>> {
     vec![
         syn(&path_v4()),
         syn(&path_v6()),
-        frame(&path_v4(), &segment(&sack), [b"payload", b""]),
+        frame(&path_v4(), &sack, [b"payload", b""]),
         plain(&path_v6()),
         asked,
         solicited,
@@ -110,26 +109,29 @@ proptest! {
 
     #[test]
     fn parse_of_emit_is_what_was_emitted(
-        path in any_path(), options in any_options(), numbers: (u32, u32, u16, u16, u8),
+        path in any_path(), options in any_options(), sack in any_sack(), numbers: (u32, u32, u16, u16, u8),
         ports in (1u16.., 1u16..), payload in proptest::collection::vec(any::<u8>(), 0..1400), split in 0usize..1400,
     ) {
         let (seq, ack, wnd, up, flags) = numbers;
         let flags = Flags(flags);
         let out = SegmentOut {
             src_port: ports.0, dst_port: ports.1, seq: Seq(seq), ack: Seq(ack), wnd, up, flags, options: &options,
+            sack: &sack,
         };
         let (first, second) = payload.split_at(split.min(payload.len()));
         let frame = frame(&path, &out, [first, second]);
         let expect = Expect { vlan: path.vlan, ..expect() };
         let (packet, arrived) = tcp_of(&frame, &expect);
-        let sent = arriving(options, flags.syn());
-        let unpadded = path.headers_len() + 20 + tcp::options_len(&sent) + payload.len();
+        let (sent, sent_sack) = arriving(options, &sack, flags.syn());
+        let unpadded = path.headers_len() + 20 + tcp::options_len(&sent, sent_sack) + payload.len();
         prop_assert_eq!(frame.len(), unpadded.max(60));
         prop_assert!(frame[unpadded..].iter().all(|byte| *byte == 0));
         prop_assert_eq!(arrived, &payload[..]);
         let segment = packet.segment;
         prop_assert_eq!((segment.seq, segment.ack, segment.wnd, segment.up), (Seq(seq), Seq(ack), wnd, up));
         prop_assert_eq!((segment.flags, segment.options), (flags, sent));
+        let arrived_sack = segment.sack_blocks(&frame);
+        prop_assert_eq!(arrived_sack.as_slice(), sent_sack);
         prop_assert_eq!((packet.tuple.remote_port, packet.tuple.local_port), ports);
         prop_assert_eq!((packet.tuple.addresses, ethernet::source(&frame)), (path.addresses.reversed(), path.src_mac));
         prop_assert_eq!(packet.dscp_ecn, path.dscp_ecn);

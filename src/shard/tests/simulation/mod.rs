@@ -172,6 +172,8 @@ impl Simulation {
 /// One seed from start to end, with the checks that concern it alone.
 fn simulate(seed: u64, burst: u32) -> Report {
     let plan = Plan::draw(seed);
+    let bytes: u32 = plan.jobs.iter().map(|job| job.up + job.down).sum();
+    assert!(plan.jobs.len() >= 20 && bytes >= 64_000, "{} connections, {bytes} bytes", plan.jobs.len());
     let mut simulation = Simulation::new(&plan, burst);
     simulation.run();
     let report = simulation.report();
@@ -293,6 +295,9 @@ fn b20_every_seed_delivers_every_byte_once_or_tells_an_error_and_leaves_nothing(
         if report.whole {
             assert_eq!(simulate(seed, 1).outcomes(), report.outcomes(), "burst 1 behaves otherwise");
         }
+        if seed % REPLAYED_EVERY == 1 {
+            assert_eq!(simulate(seed, 64), report, "the seed does not replay");
+        }
         Totals::of(&report)
     });
     println!("{totals:?}");
@@ -307,12 +312,8 @@ fn b20_every_seed_delivers_every_byte_once_or_tells_an_error_and_leaves_nothing(
     }
 }
 
-#[test]
-fn b20_the_same_seed_replays_exactly() {
-    for seed in [1, 2, 3, 4] {
-        assert_eq!(simulate(seed, 64), simulate(seed, 64));
-    }
-}
+/// One seed in so many is run twice, and must come to exactly the same.
+const REPLAYED_EVERY: u64 = 50;
 
 /// Seeds without SYNFIN_SEEDS. Origin: about 30 s of an unoptimised build on two cores.
 const SEEDS: u64 = 500;
