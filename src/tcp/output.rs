@@ -45,6 +45,7 @@ impl Plan {
 
 /// The next segment that is owed and may be sent, or `None` when nothing may be sent now; then nothing is owed either.
 /// `board` is there if the connection has a scoreboard.
+#[inline]
 pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     let mut board = board.and_then(|board| recovery::in_use(tcb, board));
     let plan = match tcb.state {
@@ -116,6 +117,7 @@ fn reset(tcb: &mut Tcb) -> Option<Plan> {
 }
 
 /// Our SYN or SYN-ACK, first or again.
+#[inline(never)]
 fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
     if !tcb.owed.has(Owed::SYN) {
         return None;

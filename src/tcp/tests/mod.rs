@@ -12,6 +12,7 @@ mod opening;
 mod rate;
 mod reassembly;
 mod recovery;
+mod requirements;
 mod states;
 mod synchronized;
 mod time_wait;
