@@ -3,8 +3,8 @@
 use super::burst::expire_budget;
 use super::connection::{Connection, Owing, Tell, Telling};
 use super::find::Found;
+use super::gaps::Gaps;
 use super::options::{OptionSets, OptionsId};
-use super::reassembly::Pieces;
 use super::route::Routes;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig, StateCounts};
@@ -50,8 +50,8 @@ pub(super) struct Core {
     /// When the quiet time after the start is over.
     quiet_until: Now,
     pub connections: Slab<Connection>,
-    /// Text out of order, of the connections that have some.
-    pub pieces: Slab<Pieces>,
+    /// What is missing, of the connections of which something is.
+    pub gaps: Slab<Gaps>,
     pub index: Index,
     pub listeners: Listeners,
     /// Settings of connections, shared by those that have the same.
@@ -137,7 +137,7 @@ impl Core {
             routes,
             quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
-            pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
+            gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
             listeners: Listeners::new(limits.listeners_max),
             options: OptionSets::new(),
@@ -402,6 +402,9 @@ impl Core {
             Note::BadAck => &mut self.counters.segments_bad_ack,
             Note::Paws => &mut self.counters.segments_paws,
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
+            Note::FastRecovery => &mut self.counters.fast_recoveries,
+            Note::TimedOut => &mut self.counters.time_outs,
+            Note::TailProbe => &mut self.counters.tail_probes,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,
             Note::TimeWaitRestart => &mut self.counters.time_wait_restarted,
             Note::IcmpUnmatched => &mut self.counters.icmp_unmatched,
