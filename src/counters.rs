@@ -86,6 +86,8 @@ counters! {
         syn_dropped_full,
         /// SYNs, and ACKs with a cookie, that found no neighbour record free or no way back.
         syn_dropped_no_neighbor,
+        /// SYNs during the quiet time (B48).
+        syn_dropped_quiet,
         /// SYNs answered by a cookie (B13).
         syn_cookies_sent,
         /// Cookies that came back and made a connection.
@@ -116,6 +118,14 @@ counters! {
         retransmitted_data,
         /// FINs sent again.
         retransmitted_fin,
+        /// Fast recoveries begun (RFC 6582, RFC 6675).
+        fast_recoveries,
+        /// Retransmission time-outs of text and FINs.
+        time_outs,
+        /// Tail loss probes (RFC 8985 7).
+        tail_probes,
+        /// Times that losses had to be recovered without a scoreboard, by duplicate ACKs alone, for want of a record.
+        scoreboards_refused,
         /// RSTs sent.
         rst_sent,
         /// RSTs and TIME-WAIT ACKs that the shard's limit held back (T02).
@@ -170,6 +180,8 @@ counters! {
         wrong_shard_dropped,
         /// OPEN calls refused because no port was free.
         ports_exhausted,
+        /// Times the policies were changed.
+        policies_changed,
         /// Hints that were stale when the segment arrived, and were looked up again.
         hints_stale,
     }
