@@ -58,6 +58,7 @@ impl<'a> Calls<'a> {
     /// Takes no more connections; those that exist live on. Returns whether the listener existed.
     pub fn stop_listening(&mut self, listener: ListenerId) -> bool {
         let listens = self.core.listeners.end(listener.0).is_some();
+        self.resume_accepting(listener);
         self.core.listeners.remove(listener.0);
         listens
     }

@@ -28,6 +28,9 @@ impl Core {
 
     /// The SYN-ACK in the SYN's own frame, back to where it came from.
     pub(super) fn answer_by_cookie(&mut self, burst: &mut Burst, syn: &Arrival, now: Now) {
+        if self.refuses_to_accept() {
+            return;
+        }
         let cx = Context { now, settings: &self.settings, receive_room: false };
         let syn_ack = self.cookies.syn_ack(&syn.tuple, &syn.segment, &cx);
         self.counters.syn_cookies_sent += 1;
@@ -48,6 +51,9 @@ impl Core {
         if self.cookies_seen.contains(valid.mark, period) {
             self.counters.syn_cookies_replayed += 1;
             return Returned::Nothing;
+        }
+        if self.refuses_to_accept() {
+            return Returned::NoRoom;
         }
         if self.time_wait_is_full(ack.tuple.is_v4()) {
             self.counters.syn_dropped_full += 1;
