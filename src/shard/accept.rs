@@ -9,8 +9,10 @@ use super::connection::{Tell, Telling};
 use super::core::Core;
 use crate::flow::list::List;
 use crate::ids::ListenerId;
+use crate::limits::DEADLINE_MAX_MS;
 use crate::tcp::tcb::Opened;
 use crate::tick::{Deadline, Now};
+use ::core::time::Duration;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -43,14 +45,16 @@ impl AcceptQueue {
         u64::from(listeners_max) * size_of::<Accepting>() as u64
     }
 
-    /// A new listener accepts at once, or waits so many ms for text.
-    pub(super) fn begin(&mut self, listener: u32, defer_ms: u32) {
+    /// A new listener accepts at once, or waits for text up to so long.
+    pub(super) fn begin(&mut self, listener: u32, defer: Option<Duration>) {
+        let defer_ms = defer.map_or(0, |defer| defer.as_millis().min(DEADLINE_MAX_MS.into()) as u32);
         if let Some(accepting) = self.listeners.get_mut(listener as usize) {
             *accepting = Accepting { paused: false, defer_ms };
         }
     }
 
     /// Connections in the queue.
+    #[cfg(test)]
     pub(super) fn len(&self) -> u32 {
         self.len
     }
@@ -88,14 +92,14 @@ impl Core {
     pub(super) fn leave_accept_queue(&mut self, number: u32) -> bool {
         let connection = &mut self.connections[number];
         if connection.tcb.opened() == Opened::Passively {
+            // The deadline of deferral, if any.
+            connection.tcb.linger_at = Deadline::NONE;
             if self.accept.of(connection.origin).paused {
                 if !List::<Telling>::is_linked(&self.connections, number) {
                     self.accept.parked.push_back(&mut self.connections, number);
                 }
                 return false;
             }
-            // The deadline of deferral, if any.
-            connection.tcb.linger_at = Deadline::NONE;
             self.accept.len -= 1;
         }
         self.connections[number].tell.remove(Tell::OPENED);

@@ -1,10 +1,11 @@
 //! Stage 4: the segment meets its record.
 
-use super::burst::{Arrival, Burst, Control, Message, Reply, Text};
+use super::burst::{Arrival, Burst, Control, IpMarks, Message, Reply, Text};
 use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
 use super::icmp;
+use super::options::OptionsId;
 use super::reassembly;
 use crate::counters::DropReason;
 use crate::flow::chunks::Chunks;
@@ -29,6 +30,11 @@ pub(super) fn arrive(
     found: Found,
     now: Now,
 ) {
+    let options = match found {
+        Found::Tcb(number) => core.connections[number].options,
+        Found::Listener(listener) => core.listener_options[listener as usize],
+        Found::TimeWait(_) | Found::Nobody => OptionsId::default(),
+    };
     let answer = match found {
         Found::Tcb(number) => connection(core, receiving, burst, arrival, bytes, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
@@ -41,7 +47,8 @@ pub(super) fn arrive(
             return;
         }
         core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
-        burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer });
+        let marks = IpMarks::of(core.options.get(options));
+        burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer, marks });
     }
 }
 
@@ -82,8 +89,10 @@ fn connection(
         return None;
     }
     let receive_room = receiving.free() > 0;
-    let cx = Context { now, settings: &core.settings, receive_room };
-    let tcb = &mut core.connections[number].tcb;
+    let connection = &mut core.connections[number];
+    let options = core.options.get(connection.options);
+    let cx = Context { now, settings: &core.settings, options, receive_room };
+    let tcb = &mut connection.tcb;
     let mut outcome: Outcome = match tcb.state {
         State::SynSent => syn_sent::arrives(tcb, &arrival.segment, &cx),
         State::SynReceived
@@ -117,7 +126,7 @@ fn connection(
 
 /// RFC 9293 3.10.7.4, TIME-WAIT.
 fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) -> Option<Answer> {
-    let cx = Context { now, settings: &core.settings, receive_room: false };
+    let cx = Context::without_connection(now, &core.settings);
     let number = value.number();
     let numbers = *core.time_wait_numbers(value)?;
     let arrived = time_wait::arrives(&numbers, &arrival.tuple, &arrival.segment, &cx);
@@ -178,7 +187,7 @@ fn listening(
             Returned::Nothing => Some(answer),
         },
         Listened::Opens if core.answers_by_cookie() => {
-            core.answer_by_cookie(burst, arrival, now);
+            core.answer_by_cookie(burst, listener, arrival, now);
             None
         }
         Listened::Opens => {

@@ -4,6 +4,7 @@ use super::accept::AcceptQueue;
 use super::burst::expire_budget;
 use super::connection::{Connection, Owing, Tell, Telling};
 use super::find::Found;
+use super::options::{OptionSets, OptionsId};
 use super::reassembly::Pieces;
 use super::route::Routes;
 use super::waiting::STARVED_MAX;
@@ -35,6 +36,7 @@ use crate::wire::ethernet::MacAddress;
 use ::core::ops::Range;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -53,6 +55,10 @@ pub(super) struct Core {
     pub pieces: Slab<Pieces>,
     pub index: Index,
     pub listeners: Listeners,
+    /// Settings of connections, shared by those that have the same.
+    pub options: OptionSets,
+    /// By number of the listener, the options that its connections inherit.
+    pub listener_options: Vec<OptionsId>,
     pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
     pub time_wait_v6: TimeWaitStore<TimeWaitV6>,
     pub destinations: Destinations,
@@ -139,6 +145,8 @@ impl Core {
             pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
             listeners: Listeners::new(limits.listeners_max),
+            options: OptionSets::new(),
+            listener_options: vec![OptionsId::default(); limits.listeners_max as usize],
             time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),
             time_wait_v6: TimeWaitStore::new(time_wait_v6_max, two_msl_ms),
             destinations: Destinations::new(
@@ -344,6 +352,7 @@ impl Core {
     /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
     pub(super) fn let_go(&mut self, number: u32) {
         self.neighbors.release(self.connections[number].neighbor);
+        self.options.release(self.connections[number].options);
         self.connections.remove(number);
     }
 

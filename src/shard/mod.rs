@@ -15,6 +15,7 @@ mod expire;
 mod find;
 mod icmp;
 mod open;
+mod options;
 mod parse;
 mod policies;
 mod reassembly;

@@ -28,6 +28,7 @@
 pub mod calls;
 pub mod closed;
 pub mod congestion;
+pub mod connection_options;
 pub mod cookie;
 pub mod icmp;
 pub mod isn;
@@ -48,6 +49,7 @@ pub mod timeouts;
 #[cfg(test)]
 mod tests;
 
+use self::connection_options::ConnectionOptions;
 use self::state::CloseReason;
 use crate::seq::Seq;
 use crate::tick::Now;
@@ -60,8 +62,17 @@ pub struct Context<'a> {
     pub now: Now,
     /// Settings of the stack.
     pub settings: &'a Settings,
+    /// Settings of the connection; the defaults where there is none.
+    pub options: &'a ConnectionOptions,
     /// Whether the receive pool can take the payload of one more segment.
     pub receive_room: bool,
+}
+
+impl<'a> Context<'a> {
+    /// What there is to know where no connection is concerned.
+    pub const fn without_connection(now: Now, settings: &'a Settings) -> Context<'a> {
+        Context { now, settings, options: &ConnectionOptions::DEFAULT, receive_room: false }
+    }
 }
 
 /// Settings of the protocol, the same for every connection of a stack.

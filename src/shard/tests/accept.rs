@@ -1,8 +1,10 @@
 //! The accept queue: its limit, pausing, deferring (B10).
 
 use super::*;
+use crate::api::ListenOptions;
 use crate::ids::ListenerId;
 use crate::tcp::cookie::SynCookies;
+use core::time::Duration;
 
 /// Logs what it is told, takes all bytes, and closes when the peer has.
 #[derive(Default)]
@@ -38,7 +40,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(accept_max: u32, syn_cookies: SynCookies, defer_ms: u32) -> Pair {
+    fn new(accept_max: u32, syn_cookies: SynCookies, defer_ms: u64) -> Pair {
         let (a, b) = pair(MemoryConfig::default(), MACS);
         let now = Now::from_ms(5_000);
         let end = |link, text: &str, seed| {
@@ -52,8 +54,10 @@ impl Pair {
             Shard::new(link, Log::default(), config, now).expect("a shard")
         };
         let (client, mut server) = (end(a, "10.0.0.1", 1), end(b, "10.0.0.2", 2));
-        let listener = server.calls(now).listen("10.0.0.2".parse().expect("an address"), 80).expect("a listener");
-        server.core.accept.begin(listener.0, defer_ms);
+        let defer_accept = (defer_ms > 0).then(|| Duration::from_millis(defer_ms));
+        let options = ListenOptions { defer_accept, ..ListenOptions::default() };
+        let own = "10.0.0.2".parse().expect("an address");
+        let listener = server.calls(now).listen_with(own, 80, &options).expect("a listener");
         Pair { client, server, listener, now }
     }
 
@@ -221,6 +225,6 @@ fn b10_deferred_connection_of_a_paused_listener_waits_for_both() {
     pair.server.calls(pair.now).resume_accepting(pair.listener);
     pair.turns(2);
     let log = pair.server.application();
-    assert_eq!((log.accepted.len(), log.bytes.len()), (2, 1));
+    assert_eq!((log.accepted.len(), log.bytes.len(), log.closed.len()), (2, 1, 0));
     pair.finish(&handles);
 }
