@@ -9,6 +9,8 @@ pub struct Limits {
     pub time_wait_max: u32,
     /// Half-open connections over all listeners of one shard (B10).
     pub half_open_max: u32,
+    /// Connections of one shard that are established and of which the application has not been told (B10).
+    pub accept_max: u32,
     /// Accepted SYN cookies that a shard remembers, so that a replayed ACK opens nothing (B13), 8 B each. Origin: two minutes of
     /// 500 a second. Fewer, and an old ACK may open a connection that its peer's RST then ends.
     pub cookies_remembered_max: u32,
@@ -36,6 +38,7 @@ impl Default for Limits {
             tcbs_max: 128 * 1024,
             time_wait_max: 1024 * 1024,
             half_open_max: 16 * 1024,
+            accept_max: 4096,
             cookies_remembered_max: 64 * 1024,
             chunks_max: 16 * 1024,
             reassemblies_max: 1024,

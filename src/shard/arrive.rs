@@ -84,6 +84,11 @@ fn connection(
     number: u32,
     now: Now,
 ) -> Option<Answer> {
+    let flags = arrival.segment.flags;
+    let completes = flags.ack() && !flags.rst() && core.connections[number].tcb.is_half_open_passively();
+    if completes && core.refuses_to_accept() {
+        return None;
+    }
     let receive_room = receiving.free() > 0;
     let blocks = arrival.segment.sack_blocks(bytes);
     let blocks = blocks.as_slice();

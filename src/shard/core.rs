@@ -1,5 +1,6 @@
 //! The tables of a shard, and what moves a connection between them.
 
+use super::accept::AcceptQueue;
 use super::burst::expire_budget;
 use super::connection::{Connection, Owing, Tell, Telling};
 use super::find::Found;
@@ -75,6 +76,8 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections that wait for the send pool, first in first out.
     pub starved: VecDeque<Handle>,
+    /// Connections of which the application does not know yet.
+    pub accept: AcceptQueue,
     /// Connections in SYN-RECEIVED by passive open.
     pub half_open: u32,
     /// The secrets of SYN cookies.
@@ -107,9 +110,11 @@ impl Core {
             return Err(ConfigError::BadBurst(limits.burst));
         }
         // Half of the chunks are for sending, half for receiving.
-        for (limit, given, least) in
-            [("chunks_max", limits.chunks_max, 2), ("events_per_turn", limits.events_per_turn, 1)]
-        {
+        for (limit, given, least) in [
+            ("chunks_max", limits.chunks_max, 2),
+            ("accept_max", limits.accept_max, 1),
+            ("events_per_turn", limits.events_per_turn, 1),
+        ] {
             if given < least {
                 return Err(ConfigError::LimitTooSmall { limit, given, least });
             }
@@ -162,6 +167,7 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             starved: VecDeque::with_capacity(STARVED_MAX),
+            accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
             cookies: Cookies::new(config.secrets.cookies, now),
             cookies_seen: Recent::new(limits.cookies_remembered_max),
@@ -195,10 +201,8 @@ impl Core {
             self.counters.established += 1;
             self.begin_with_path_mtu(number, now);
             self.forget_former(number);
-            let connection = &mut self.connections[number];
-            connection.tell.add(Tell::OPENED);
-            self.half_open -= u32::from(connection.tcb.opened() == Opened::Passively);
-            self.tell(number);
+            self.half_open -= u32::from(self.connections[number].tcb.opened() == Opened::Passively);
+            self.enter_accept_queue(number, now);
             if !self.is_still_wanted(number) {
                 return self.turn_away(number, now);
             }
@@ -250,9 +254,8 @@ impl Core {
         let connection = &mut self.connections[number];
         connection.tcb.end(CloseReason::Aborted);
         connection.tcb.owed.add(Owed::RESET);
-        connection.tell = Tell::TOLD_CLOSED;
+        self.drop_from_accept_queue(number);
         self.counters.closed_aborted += 1;
-        self.telling.remove(&mut self.connections, number);
         self.leave_index(number);
         self.retire(number, now);
         self.owe(number);
@@ -308,6 +311,14 @@ impl Core {
             self.owe(number);
         } else {
             self.owing_remove(number);
+        }
+        if self.is_deferred(number) && self.connections[number].pieces().is_none() {
+            // It came to nothing before the application heard of it.
+            self.drop_from_accept_queue(number);
+            if !self.connections[number].tcb.owes() {
+                self.let_go(number);
+            }
+            return;
         }
         let tell = &mut self.connections[number].tell;
         tell.remove(Tell::WRITABLE | Tell::WANTS_WRITABLE);
