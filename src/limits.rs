@@ -9,6 +9,8 @@ pub struct Limits {
     pub time_wait_max: u32,
     /// Half-open connections over all listeners of one shard (B10).
     pub half_open_max: u32,
+    /// Connections of one shard that are established and of which the application has not been told (B10).
+    pub accept_max: u32,
     /// Accepted SYN cookies that a shard remembers, so that a replayed ACK opens nothing (B13), 8 B each. Origin: two minutes of
     /// 500 a second. Fewer, and an old ACK may open a connection that its peer's RST then ends.
     pub cookies_remembered_max: u32,
@@ -36,6 +38,7 @@ impl Default for Limits {
             tcbs_max: 128 * 1024,
             time_wait_max: 1024 * 1024,
             half_open_max: 16 * 1024,
+            accept_max: 4096,
             cookies_remembered_max: 64 * 1024,
             chunks_max: 16 * 1024,
             reassemblies_max: 1024,
@@ -112,6 +115,24 @@ pub const SYN_ACK_RETRIES: u8 = 5;
 /// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s (SHLD-11): 15 take 9 minutes at least.
 pub const DATA_RETRIES: u8 = 15;
 
+/// R1 of RFC 9293 3.8.3 in retransmissions: after so many the application is told and the next hop asked for. Origin: SHLD-9.
+pub const R1_RETRIES: u8 = 3;
+
+/// Silence before the first keepalive probe, ms. Origin: MUST-28, two hours. Smaller sends more for nothing.
+pub const KEEPALIVE_IDLE_MS: u64 = 2 * 60 * 60 * 1000;
+
+/// From one keepalive probe to the next, ms. Origin: Linux's tcp_keepalive_intvl.
+pub const KEEPALIVE_INTERVAL_MS: u64 = 75_000;
+
+/// Keepalive probes without an answer that end a connection. Origin: Linux's tcp_keepalive_probes.
+pub const KEEPALIVE_PROBES: u8 = 10;
+
+/// The farthest deadline of a connection, ms: 24 days. Larger, and ticks could not be compared.
+pub const DEADLINE_MAX_MS: u32 = 24 * 24 * 60 * 60 * 1000;
+
+/// TTL and hop limit of what the stack sends. Origin: RFC 1700's recommended default.
+pub const TTL: u8 = 64;
+
 /// Maximum segment lifetime, ms (B40). 2MSL is then 60 s, as on Linux; RFC 9293 3.4.2 says 2 minutes for MSL, "arbitrarily".
 pub const MSL_MS: u32 = 30_000;
 
@@ -153,4 +174,5 @@ const _: () = assert!(BURST_MAX.is_power_of_two());
 const _: () = assert!(SCOREBOARD_RANGES_MAX >= 8 && SCOREBOARD_RANGES_MAX < 256);
 const _: () =
     assert!(RTO_MIN_MS <= RTO_MIN_PATIENT_MS && RTO_MIN_PATIENT_MS <= RTO_INITIAL_MS && RTO_INITIAL_MS <= RTO_MAX_MS);
+const _: () = assert!(DEADLINE_MAX_MS < i32::MAX as u32);
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(64));

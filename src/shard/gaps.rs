@@ -73,7 +73,8 @@ pub(super) fn keep(core: &mut Core, receiving: &mut Chunks, number: u32, seg: &S
 pub(super) fn deliver(core: &mut Core, number: u32, out: &mut Outcome, now: Now) -> u8 {
     let connection = &mut core.connections[number];
     let Some(attached) = connection.gaps().filter(|_| out.end.is_none()) else { return 0 };
-    let cx = Context { now, settings: &core.settings, receive_room: false };
+    let options = core.options.get(connection.options);
+    let cx = Context { now, settings: &core.settings, options, receive_room: false };
     let ranges = &mut core.gaps[attached].received;
     let ready = ranges.deliver(&mut connection.tcb);
     if ranges.fin_is_next(&connection.tcb) {
@@ -132,8 +133,9 @@ pub(super) fn for_arrival(core: &mut Core, number: u32, blocks: &[(Seq, Seq)]) -
 
 /// The connection's record for a time-out: there already, or attached now because something may be sent again.
 pub(super) fn for_time_out(core: &mut Core, number: u32, now: Now) -> Option<u32> {
-    let cx = Context { now, settings: &core.settings, receive_room: false };
     let connection = &core.connections[number];
+    let options = core.options.get(connection.options);
+    let cx = Context { now, settings: &core.settings, options, receive_room: false };
     let wants = timeouts::wants_scoreboard(&connection.tcb, &cx);
     if wants { for_sending(core, number) } else { connection.gaps() }
 }
