@@ -171,6 +171,11 @@ impl ErrorKind {
     const NAMES: [&'static str; 8] =
         ["reset", "refused", "timed_out", "wrong_byte", "wrong_length", "no_port", "unfinished", "other"];
 
+    /// The name in results.
+    pub(crate) fn name(self) -> &'static str {
+        ErrorKind::NAMES[self as usize]
+    }
+
     /// The kind of an error that the kernel returned.
     pub(crate) fn of_io(error: &std::io::Error) -> ErrorKind {
         match error.kind() {

@@ -114,11 +114,13 @@ pub enum ConnectError {
     PortInUse(u16),
     /// No local port is free towards this remote.
     #[error(
-        "no local port is free towards this remote: {in_use} in use, of which {time_wait} in TIME-WAIT; \
-         next free in {next_free_in_ms:?} ms; add local addresses or allow reuse"
+        "no local port is free towards this remote: of {owned} that this shard owns {in_use} in use, {time_wait} in \
+         TIME-WAIT; next free in {next_free_in_ms:?} ms; add local addresses or allow reuse"
     )]
     PortsExhausted {
-        /// Ports that belong to a connection or to TIME-WAIT.
+        /// Ports of the range that belong to this shard for this remote.
+        owned: u32,
+        /// Ports that belong to a connection.
         in_use: u32,
         /// Ports in TIME-WAIT.
         time_wait: u32,

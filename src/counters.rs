@@ -82,8 +82,10 @@ counters! {
         closed_refused,
         /// Connections that ended because no neighbour answered, or an ICMP error said why nobody did.
         closed_unreachable,
-        /// SYNs that found the half-open limit or the TCB slab full.
+        /// SYNs, and ACKs with a cookie, that found the half-open limit, the TCB slab or the TIME-WAIT store full.
         syn_dropped_full,
+        /// SYNs, and ACKs with a cookie, that found no neighbour record free or no way back.
+        syn_dropped_no_neighbor,
         /// SYNs answered by a cookie (B13).
         syn_cookies_sent,
         /// Cookies that came back and made a connection.

@@ -6,6 +6,7 @@ use super::core::Core;
 use super::find::Found;
 use super::icmp;
 use super::reassembly;
+use crate::counters::DropReason;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
 use crate::neighbor::Heard;
@@ -31,6 +32,10 @@ pub(super) fn arrive(
     let answer = match found {
         Found::Tcb(number) => connection(core, receiving, burst, arrival, bytes, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
+        Found::Listener(_) | Found::Nobody if core.routes.is_broadcast(arrival.tuple.remote()) => {
+            burst.drops.count(DropReason::Address);
+            None
+        }
         Found::Listener(listener) => listening(core, receiving, burst, arrival, bytes, listener, now),
         Found::Nobody => closed::arrives(&arrival.segment),
     };
@@ -197,6 +202,9 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
                     }
                 }
             }
+        }
+        Message::Echo(request) if core.routes.is_broadcast(request.src) => {
+            burst.drops.count(DropReason::Address);
         }
         Message::Echo(request) => {
             core.counters.echo_answered += 1;

@@ -4,6 +4,7 @@ use super::burst::Burst;
 use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
 use super::reassembly::Pieces;
+use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig};
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -15,6 +16,7 @@ use crate::flow::ports::{DestinationLimits, Destinations};
 use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
+use crate::ids::Handle;
 use crate::limits::{Limits, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
@@ -58,12 +60,8 @@ impl Limits {
     pub fn bill(&self, has_v6: bool, two_msl_ms: u32) -> Bill {
         let time_wait_v6_max = if has_v6 { self.time_wait_max } else { 0 };
         let entries = self.index_entries(has_v6);
-        let destinations = DestinationLimits {
-            destinations_max: self.destinations_max,
-            queued_ports_max: 0,
-            ports: (1, u16::MAX),
-            two_msl_ms,
-        };
+        let destinations =
+            DestinationLimits { destinations_max: self.destinations_max, queued_ports_max: 0, two_msl_ms };
         let line = |what, limit, items: u32, bytes| Line { what, limit, items: u64::from(items), bytes };
         let neighbors =
             Neighbors::bill(self.neighbors_max) + u64::from(self.neighbors_max) * size_of::<List<Owing>>() as u64;
@@ -100,6 +98,7 @@ impl Limits {
             line("path MTUs", "", PATH_MTUS_MAX, PathMtus::bill(PATH_MTUS_MAX)),
             line("neighbours", "neighbors_max", self.neighbors_max, neighbors),
             line("listeners", "listeners_max", self.listeners_max, Listeners::bill(self.listeners_max)),
+            line("waiting to send", "", STARVED_MAX as u32, (STARVED_MAX * size_of::<Handle>()) as u64),
             line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS)),
             line("burst", "burst", self.burst, Burst::bill(self)),
         ];

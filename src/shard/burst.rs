@@ -38,6 +38,8 @@ pub(super) struct Burst {
     pub expired_v4: Vec<(u32, TimeWaitV4)>,
     /// IPv6 TIME-WAIT records whose 2MSL is over.
     pub expired_v6: Vec<(u32, TimeWaitV6)>,
+    /// The hashes of their 4-tuples, IPv4 first.
+    pub hashes: Vec<Hash>,
     /// Neighbours to be asked for.
     pub asks: Vec<IpAddr>,
     /// Neighbours that have not answered.
@@ -128,6 +130,7 @@ impl Burst {
             due: Vec::with_capacity(expiries),
             expired_v4: Vec::with_capacity(expiries),
             expired_v6: Vec::with_capacity(expiries),
+            hashes: Vec::with_capacity(2 * expiries),
             asks: Vec::with_capacity(burst),
             silent: Vec::with_capacity(burst),
             drops: Drops::default(),
@@ -144,7 +147,8 @@ impl Burst {
             + size_of::<Text>()
             + size_of::<Reply>()
             + size_of::<IpAddr>();
-        let per_expiry = size_of::<u32>() + size_of::<(u32, TimeWaitV4)>() + size_of::<(u32, TimeWaitV6)>();
+        let per_expiry =
+            size_of::<u32>() + size_of::<(u32, TimeWaitV4)>() + size_of::<(u32, TimeWaitV6)>() + 2 * size_of::<Hash>();
         (limits.burst as usize * per_frame + expire_budget(limits) * per_expiry) as u64
     }
 }

@@ -73,6 +73,7 @@ impl<'a> Calls<'a> {
         let connection = live(&mut self.core.connections, handle)?;
         let room = calls::send_room(&connection.tcb, bytes.len(), &cx).map_err(refused)?;
         let taken = self.core.sending.append(&mut connection.to_send, &bytes[..room]);
+        let waits = connection.tell.has(Tell::WANTS_WRITABLE);
         if taken < bytes.len() {
             connection.tell.add(Tell::WANTS_WRITABLE);
             self.core.counters.send_pool_exhausted += u64::from(taken < room);
@@ -80,11 +81,9 @@ impl<'a> Calls<'a> {
         if taken > 0 {
             calls::sent(&mut connection.tcb, taken);
             self.core.owe(handle.number);
-        } else if connection.to_send.is_empty() && !bytes.is_empty() {
-            // The pool is empty and no acknowledgment of this connection's own will say when it is not: next turn.
-            connection.tell.remove(Tell::WANTS_WRITABLE);
-            connection.tell.add(Tell::WRITABLE);
-            self.core.tell(handle.number);
+        } else if connection.to_send.is_empty() && !bytes.is_empty() && !waits {
+            // No acknowledgment of this connection's own will say when there is room.
+            self.core.wait_for_chunks(handle);
         }
         Ok(taken)
     }

@@ -49,10 +49,15 @@ impl Core {
             self.counters.syn_cookies_replayed += 1;
             return Returned::Nothing;
         }
-        let full = self.time_wait_is_full(ack.tuple.is_v4());
-        let neighbor = if full { None } else { self.neighbor_towards(ack.tuple.remote(), Some(ack.src_mac), now) };
-        let number = neighbor.and_then(|neighbor| self.admit(valid.tcb, ack.hash, neighbor, None));
-        let Some(number) = number else {
+        if self.time_wait_is_full(ack.tuple.is_v4()) {
+            self.counters.syn_dropped_full += 1;
+            return Returned::NoRoom;
+        }
+        let Some(neighbor) = self.neighbor_towards(ack.tuple.remote(), Some(ack.src_mac), now) else {
+            self.counters.syn_dropped_no_neighbor += 1;
+            return Returned::NoRoom;
+        };
+        let Some(number) = self.admit(valid.tcb, ack.hash, neighbor, None) else {
             self.counters.syn_dropped_full += 1;
             return Returned::NoRoom;
         };

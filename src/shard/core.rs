@@ -5,6 +5,7 @@ use super::connection::{Connection, Owing, Tell, Telling};
 use super::find::Found;
 use super::reassembly::Pieces;
 use super::route::Routes;
+use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
@@ -17,9 +18,10 @@ use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
-use crate::ids::{Kind, NONE, Value};
+use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
+use crate::owner::Owners;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -30,6 +32,8 @@ use crate::tick::{Now, Tick};
 use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
 use ::core::ops::Range;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -61,6 +65,8 @@ pub(super) struct Core {
     pub waiting: Vec<List<Owing>>,
     /// Connections with something to tell, first in first out.
     pub telling: List<Telling>,
+    /// Connections that wait for the send pool, first in first out.
+    pub starved: VecDeque<Handle>,
     /// Connections in SYN-RECEIVED by passive open.
     pub half_open: u32,
     /// The secrets of SYN cookies.
@@ -91,6 +97,14 @@ impl Core {
         }
         if limits.burst == 0 || limits.burst > BURST_MAX {
             return Err(ConfigError::BadBurst(limits.burst));
+        }
+        // Half of the chunks are for sending, half for receiving.
+        for (limit, given, least) in
+            [("chunks_max", limits.chunks_max, 2), ("events_per_turn", limits.events_per_turn, 1)]
+        {
+            if given < least {
+                return Err(ConfigError::LimitTooSmall { limit, given, least });
+            }
         }
         let time_wait_v6_max = if routes.has_v6() { limits.time_wait_max } else { 0 };
         for records in [limits.tcbs_max, limits.time_wait_max] {
@@ -123,10 +137,11 @@ impl Core {
                 DestinationLimits {
                     destinations_max: limits.destinations_max,
                     queued_ports_max: limits.time_wait_max,
-                    ports: config.ports,
                     two_msl_ms,
                 },
                 config.secrets.ports,
+                Arc::new(Owners::alone(config.ports)),
+                0,
             ),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
@@ -135,6 +150,7 @@ impl Core {
             owing: List::new(),
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
+            starved: VecDeque::with_capacity(STARVED_MAX),
             half_open: 0,
             cookies: Cookies::new(config.secrets.cookies, now),
             cookies_seen: Recent::new(limits.cookies_remembered_max),
@@ -236,7 +252,7 @@ impl Core {
     }
 
     /// Puts the connection on the wheel for its earliest deadline.
-    #[inline]
+    #[inline(always)]
     pub(super) fn arm(&mut self, number: u32) {
         if let Some(deadline) = self.connections[number].tcb.deadline() {
             self.wheel.arm(&mut self.connections, number, deadline);
@@ -323,7 +339,8 @@ impl Core {
 
     /// The earliest deadline of any kind; a lower bound.
     pub(super) fn next_deadline(&self, now: Tick) -> Option<Tick> {
-        if !self.owing.is_empty() || !self.telling.is_empty() {
+        let fed = !self.starved.is_empty() && self.sending.free() > 0;
+        if fed || !self.owing.is_empty() || !self.telling.is_empty() {
             return Some(now);
         }
         [

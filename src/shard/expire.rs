@@ -2,7 +2,6 @@
 
 use super::burst::Burst;
 use super::core::Core;
-use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, Value};
 use crate::neighbor::Due;
 use crate::tcp::{Context, timeouts};
@@ -25,22 +24,19 @@ pub(super) fn time_wait(core: &mut Core, burst: &mut Burst, now: Now) {
     core.time_wait_v4.expire(now.tick(), budget, &mut burst.expired_v4);
     core.time_wait_v6.expire(now.tick(), budget, &mut burst.expired_v6);
     core.counters.time_wait_expired += (burst.expired_v4.len() + burst.expired_v6.len()) as u64;
-    for (_, record) in &burst.expired_v4 {
-        core.index.prefetch(core.index.hash(&record.tuple()));
+    let Burst { expired_v4, expired_v6, hashes, .. } = burst;
+    let tuples = expired_v4.iter().map(|(_, v4)| v4.tuple()).chain(expired_v6.iter().map(|(_, v6)| v6.tuple()));
+    hashes.extend(tuples.map(|tuple| core.index.hash(&tuple)));
+    for hash in &*hashes {
+        core.index.prefetch(*hash);
     }
-    for (_, record) in &burst.expired_v6 {
-        core.index.prefetch(core.index.hash(&record.tuple()));
+    let mut hashes = hashes.drain(..);
+    for ((number, record), hash) in expired_v4.drain(..).zip(&mut hashes) {
+        core.unindex_time_wait(hash, Value::new(Kind::TimeWaitV4, number), &record.tuple());
     }
-    for (number, record) in burst.expired_v4.drain(..) {
-        unindex(core, Value::new(Kind::TimeWaitV4, number), &record.tuple());
+    for ((number, record), hash) in expired_v6.drain(..).zip(hashes) {
+        core.unindex_time_wait(hash, Value::new(Kind::TimeWaitV6, number), &record.tuple());
     }
-    for (number, record) in burst.expired_v6.drain(..) {
-        unindex(core, Value::new(Kind::TimeWaitV6, number), &record.tuple());
-    }
-}
-
-fn unindex(core: &mut Core, value: Value, tuple: &FourTuple) {
-    core.unindex_time_wait(core.index.hash(tuple), value, tuple);
 }
 
 /// Neighbours to ask for, and those that do not answer.

@@ -147,6 +147,16 @@ pub enum ConfigError {
     /// A burst of 0 or beyond the largest.
     #[error("a burst of {0} frames is out of range: 1 to {max}", max = BURST_MAX)]
     BadBurst(u32),
+    /// A limit with which nothing would ever be sent or told.
+    #[error("limits.{limit} of {given} lets no connection work: it must be at least {least}")]
+    LimitTooSmall {
+        /// The limit.
+        limit: &'static str,
+        /// What it was set to.
+        given: u32,
+        /// What it must be at least.
+        least: u32,
+    },
     /// A limit that record numbers cannot express.
     #[error("{0} records are more than 2^30 - 1: lower limits.tcbs_max or limits.time_wait_max")]
     TooManyRecords(u32),

@@ -22,10 +22,14 @@ impl Core {
     /// (B10). `former` is the TIME-WAIT record that the SYN hit.
     pub(super) fn open_passively(&mut self, listener: u32, syn: &Arrival, former: Option<(Value, Numbers)>, now: Now) {
         let Arrival { tuple, hash, .. } = *syn;
-        let full = self.half_open >= self.limits.half_open_max || self.time_wait_is_full(tuple.is_v4());
-        let neighbor = if full { None } else { self.neighbor_towards(tuple.remote(), Some(syn.src_mac), now) };
-        let Some(neighbor) = neighbor else {
+        // The former incarnation's place in TIME-WAIT becomes this one's.
+        let full = former.is_none() && self.time_wait_is_full(tuple.is_v4());
+        if full || self.half_open >= self.limits.half_open_max {
             self.counters.syn_dropped_full += 1;
+            return;
+        }
+        let Some(neighbor) = self.neighbor_towards(tuple.remote(), Some(syn.src_mac), now) else {
+            self.counters.syn_dropped_no_neighbor += 1;
             return;
         };
         let cx = Context { now, settings: &self.settings, receive_room: false };
@@ -51,15 +55,12 @@ impl Core {
         options: &ConnectOptions,
         now: Now,
     ) -> Result<Handle, ConnectError> {
-        if !is_unicast(remote.ip()) || remote.port() == 0 {
+        if !is_unicast(remote.ip()) || self.routes.is_broadcast(remote.ip()) || remote.port() == 0 {
             return Err(ConnectError::InvalidRemote(remote));
         }
         let local = self.local_towards(remote.ip(), options)?;
         if self.connections.len() >= self.connections.max() {
             return Err(ConnectError::TooManyConnections(self.connections.max()));
-        }
-        if self.time_wait_is_full(local.is_ipv4()) {
-            return Err(ConnectError::TimeWaitFull(self.limits.time_wait_max));
         }
         let (destination, local_port) = match options.local_port {
             Some(0) => return Err(ConnectError::LocalPortZero),
@@ -90,6 +91,9 @@ impl Core {
     fn admit_active(&mut self, tuple: FourTuple, options: &ConnectOptions, now: Now) -> Result<u32, ConnectError> {
         let hash = self.index.hash(&tuple);
         let former = self.index.find(hash, |value| self.is_record_of(value, &tuple));
+        if former.is_none() && self.time_wait_is_full(tuple.is_v4()) {
+            return Err(ConnectError::TimeWaitFull(self.limits.time_wait_max));
+        }
         let cx = Context { now, settings: &self.settings, receive_room: false };
         let mut tcb = Tcb::open_actively(tuple, &cx);
         if let Some(value) = former {
@@ -169,13 +173,15 @@ impl Core {
         }
     }
 
-    /// A port that no connection towards the remote holds, TIME-WAIT included (B40) unless the policy lets it go (B45).
+    /// A port that no connection towards the remote holds, TIME-WAIT included (B40) unless the policy lets it go (B45). With a
+    /// full store only one will do whose place in TIME-WAIT the connection takes over.
     fn draw_port(&mut self, local: IpAddr, remote: SocketAddr, now: Now) -> Result<(u32, u16), ConnectError> {
         let key = DestinationKey { local, remote: remote.ip(), remote_port: remote.port() };
+        let full = self.time_wait_is_full(local.is_ipv4());
         let (index, connections) = (&self.index, &self.connections);
         let (time_wait_v4, time_wait_v6) = (&self.time_wait_v4, &self.time_wait_v6);
         let cx = Context { now, settings: &self.settings, receive_room: false };
-        let drawn = self.destinations.draw(&key, now.tick(), |port| {
+        let status = |port| {
             let tuple = FourTuple::new(local, port, remote.ip(), remote.port());
             let found = index.find(index.hash(&tuple), |value| match value.kind() {
                 Kind::Tcb => connections[value.number()].tcb.tuple == tuple,
@@ -183,17 +189,22 @@ impl Core {
                 Kind::TimeWaitV6 => time_wait_v6[value.number()].tuple() == tuple,
             });
             match found.map(|value| (value.kind(), value.number())) {
+                None if full => PortStatus::Busy,
                 None => PortStatus::Free,
                 Some((Kind::Tcb, _)) => PortStatus::Busy,
                 Some((Kind::TimeWaitV4, number)) => waits(&time_wait_v4[number].numbers, &cx),
                 Some((Kind::TimeWaitV6, number)) => waits(&time_wait_v6[number].numbers, &cx),
             }
-        });
-        drawn.map_err(|error| {
+        };
+        if full {
+            let drawn = self.destinations.draw_again(&key, now.tick(), status);
+            return drawn.map_err(|_| ConnectError::TimeWaitFull(self.limits.time_wait_max));
+        }
+        self.destinations.draw(&key, now.tick(), status).map_err(|error| {
             self.counters.ports_exhausted += 1;
             match error {
-                DrawError::PortsExhausted { in_use, time_wait, next_free_in_ms } => {
-                    ConnectError::PortsExhausted { in_use, time_wait, next_free_in_ms }
+                DrawError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms } => {
+                    ConnectError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms }
                 }
                 DrawError::DestinationsExhausted => ConnectError::DestinationsExhausted(self.limits.destinations_max),
             }

@@ -27,7 +27,7 @@ pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core,
 }
 
 /// Only what is addressed to the stack goes on.
-#[inline]
+#[inline(always)]
 fn is_for_us(parsed: &Parsed, core: &Core) -> bool {
     match parsed {
         Parsed::Tcp(packet) => core.routes.is_own(packet.tuple.local()),

@@ -96,6 +96,7 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
 }
 
 /// Builds one planned segment and queues it.
+#[inline(always)]
 fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u32, dst_mac: MacAddress, plan: &Plan) {
     count(core, plan);
     let connection = &mut core.connections[number];
@@ -150,6 +151,7 @@ fn count(core: &mut Core, plan: &Plan) {
 }
 
 /// A segment without a TCB, to whoever sent the frame that it is built in.
+#[inline(never)]
 fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer) -> usize {
     let dst_mac = ethernet::source(bytes);
     let options = Options { timestamps: answer.timestamps, ..Options::default() };
@@ -168,6 +170,7 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer
 }
 
 /// A SYN-ACK that leaves no state, to whoever sent the SYN in whose frame it is built.
+#[inline(never)]
 fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynAck) -> usize {
     let dst_mac = ethernet::source(bytes);
     let options = Options {

@@ -65,6 +65,7 @@ impl<A: Application> Teller<'_, A> {
 
     /// Everything else, connection by connection.
     pub(super) fn rest(&mut self) {
+        self.core.tell_starved();
         // Whoever is told again during this pass waits for the next turn: a pass ends.
         for _ in 0..self.core.telling.len() {
             if self.budget == 0 {

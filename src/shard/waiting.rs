@@ -1,8 +1,10 @@
-//! Connections that wait for a neighbour: they stand in its list instead of that of what is owed, by the same link.
+//! Connections that wait: for a neighbour, in its list instead of that of what is owed, by the same link; for the send pool, in
+//! a queue of handles.
 
 use super::connection::{Owing, Tell};
 use super::core::Core;
 use crate::flow::list::List;
+use crate::ids::Handle;
 use crate::neighbor::{Heard, NeighborId};
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::Owed;
@@ -73,6 +75,33 @@ impl Core {
         }
     }
 
+    /// The send pool is empty and the connection has nothing in it: it is told when chunks have come back. Where too many
+    /// wait, it tries again next turn.
+    pub(super) fn wait_for_chunks(&mut self, handle: Handle) {
+        if self.starved.len() < STARVED_MAX {
+            self.starved.push_back(handle);
+        } else {
+            self.tell_writable(handle);
+        }
+    }
+
+    /// Tells those who wait for the send pool, first in first out, no more than there are chunks.
+    pub(super) fn tell_starved(&mut self) {
+        for _ in 0..self.sending.free() {
+            let Some(handle) = self.starved.pop_front() else { return };
+            self.tell_writable(handle);
+        }
+    }
+
+    /// Writable, if the connection still waits for it.
+    fn tell_writable(&mut self, handle: Handle) {
+        let Some(connection) = self.connections.get_mut(handle.number, handle.generation) else { return };
+        if connection.tell.take(Tell::WANTS_WRITABLE) {
+            connection.tell.add(Tell::WRITABLE);
+            self.tell(handle.number);
+        }
+    }
+
     /// Removes the connection from the list that it owes or waits in.
     pub(super) fn owing_remove(&mut self, number: u32) {
         if List::<Owing>::is_linked(&self.connections, number) {
@@ -87,3 +116,6 @@ impl Core {
         self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
     }
 }
+
+/// Connections that wait for the send pool at a time. Smaller has the rest try every turn; larger costs 8 B each.
+pub(super) const STARVED_MAX: usize = 1024;

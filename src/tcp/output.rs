@@ -33,6 +33,7 @@ pub struct Plan {
 }
 
 /// The next segment that is owed and may be sent, or `None` when nothing may be sent now; then nothing is owed either.
+#[inline]
 pub fn next(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
     let plan = match tcb.state {
         State::Closed => reset(tcb),
@@ -103,6 +104,7 @@ fn reset(tcb: &mut Tcb) -> Option<Plan> {
 }
 
 /// Our SYN or SYN-ACK, first or again.
+#[inline(never)]
 fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
     if !tcb.owed.has(Owed::SYN) {
         return None;

@@ -71,10 +71,11 @@ impl Reassembly {
         Some(Kept { piece, new, skip: (start - seg.seq) as u16, len: (end - start) as u16 })
     }
 
-    /// RCV.NXT has moved: takes what is next in order now. Returns how many pieces have become ready.
+    /// RCV.NXT has moved: takes what is next in order now. Returns how many pieces have become ready. Text beyond a FIN that has
+    /// been taken is none of the stream's, whoever sent it (3.10.7.4, seventh check).
     pub fn deliver(&mut self, tcb: &mut Tcb) -> u8 {
         let before = self.ready;
-        while self.ready < self.count {
+        while self.ready < self.count && tcb.state.can_receive() {
             let piece = &mut self.pieces[usize::from(self.ready)];
             if piece.start.gt(tcb.rcv_nxt) {
                 break;

@@ -95,15 +95,10 @@ impl Wheel {
     where
         S::Output: Timed,
     {
-        let slot = self.slot_of(deadline);
         let link = records[number].wheel_link();
-        if link.is_armed() {
-            if self.granules_to(link.slot) <= self.granules_until(deadline) {
-                return;
-            }
-            self.unlink(records, number);
+        if !link.is_armed() || self.granules_to(link.slot) > self.granules_until(deadline) {
+            self.move_to(records, number, deadline);
         }
-        self.link(records, number, slot);
     }
 
     /// Takes record `number` out. One that is not in the wheel stays so.
@@ -212,6 +207,16 @@ impl Wheel {
             passed += 64 - slot % 64;
         }
         None
+    }
+
+    /// Hangs the record where `deadline` says. Not inlined: most of those who ask need not be moved.
+    #[inline(never)]
+    fn move_to<S: IndexMut<u32>>(&mut self, records: &mut S, number: u32, deadline: Tick)
+    where
+        S::Output: Timed,
+    {
+        self.stop(records, number);
+        self.link(records, number, self.slot_of(deadline));
     }
 
     fn link<S: IndexMut<u32>>(&mut self, records: &mut S, number: u32, slot: u32)

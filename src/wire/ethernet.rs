@@ -80,8 +80,8 @@ impl Header {
 pub(super) fn parse(frame: &[u8], expect: &Expect) -> Result<Header, DropReason> {
     let header = frame.first_chunk::<HEADER_BYTES>().ok_or(DropReason::Truncated)?;
     let (dst, src) = (MacAddress::at(header, 0), MacAddress::at(header, 6));
-    let to_group = dst.is_multicast();
-    if dst != expect.mac && !to_group {
+    let to_group = dst != expect.mac;
+    if to_group && !dst.is_multicast() {
         return Err(DropReason::NotOurMac);
     }
     if src.is_multicast() {

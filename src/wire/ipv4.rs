@@ -24,8 +24,7 @@ pub(super) struct Header {
 /// multicast, reserved or broadcast.
 #[inline]
 pub const fn is_unicast(address: Ipv4Addr) -> bool {
-    let first = address.octets()[0];
-    first != 0 && first != 127 && first < 224
+    matches!(address.octets()[0], 1..=126 | 128..=223)
 }
 
 /// Reads the header at the start of `packet`, which is the rest of the frame.
@@ -40,7 +39,10 @@ pub(super) fn parse(packet: &[u8]) -> Result<Header, DropReason> {
     if total_len > packet.len() {
         return Err(DropReason::Truncated);
     }
-    let sum = Sum::default().bytes(fixed).bytes(&packet[HEADER_BYTES..len]);
+    let mut sum = Sum::default().array(fixed);
+    if len > HEADER_BYTES {
+        sum = sum.bytes(&packet[HEADER_BYTES..len]);
+    }
     if !sum.is_valid() {
         return Err(DropReason::Ipv4Checksum);
     }
@@ -67,19 +69,11 @@ impl Emit {
     /// (RFC 6864 4.1). Returns its length; panics if `packet` is shorter.
     #[inline]
     pub(super) fn emit(&self, packet: &mut [u8], upper_len: usize) -> usize {
-        let header = &mut packet[..HEADER_BYTES];
-        let first = 0x4500 | u16::from(self.dscp_ecn);
-        let total_len = (HEADER_BYTES + upper_len) as u16;
-        let ttl_protocol = u16::from(self.ttl) << 8 | u16::from(self.protocol);
-        // Summed from the values, not from the bytes: those have only just been written.
-        let sum = Sum::default().word(first).word(total_len).word(DONT_FRAGMENT);
-        let checksum = sum.pseudo_v4(self.src, self.dst, 0, 0).word(ttl_protocol).finish();
-        let words = [first, total_len, 0, DONT_FRAGMENT, ttl_protocol, checksum];
-        for (bytes, word) in header.as_chunks_mut::<2>().0.iter_mut().zip(words) {
-            *bytes = word.to_be_bytes();
-        }
-        header[12..16].copy_from_slice(&self.src.octets());
-        header[16..20].copy_from_slice(&self.dst.octets());
+        let first = 0x4500_0000 | u32::from(self.dscp_ecn) << 16 | (HEADER_BYTES + upper_len) as u32 & 0xffff;
+        let ttl_protocol = u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16;
+        let words = [first, DONT_FRAGMENT.into(), ttl_protocol, self.src.to_bits(), self.dst.to_bits()];
+        let checksum = Sum::default().emit(packet, words).finish();
+        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
         HEADER_BYTES
     }
 }

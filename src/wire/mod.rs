@@ -85,6 +85,7 @@ impl Path {
 }
 
 /// Reads a frame, or says why it is dropped. Reads every byte at most a small constant number of times.
+#[inline(always)]
 pub fn parse(frame: &[u8], expect: &Expect) -> Result<Parsed, DropReason> {
     let link = ethernet::parse(frame, expect)?;
     match link.ether_type {
@@ -110,7 +111,7 @@ struct Network {
 
 /// Writes the link and network headers for `upper_len` bytes of `protocol`; returns the length of the headers and the
 /// sum of the pseudo-header.
-#[inline]
+#[inline(always)]
 fn emit_headers(frame: &mut [u8], path: &Path, protocol: u8, upper_len: usize) -> (usize, checksum::Sum) {
     let sum = checksum::Sum::default();
     match path.addresses {
@@ -127,7 +128,7 @@ fn emit_headers(frame: &mut [u8], path: &Path, protocol: u8, upper_len: usize) -
     }
 }
 
-#[inline]
+#[inline(always)]
 fn parse_v4(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Parsed, DropReason> {
     link.unicast_only()?;
     let header = ipv4::parse(&frame[link.len..])?;
@@ -143,8 +144,9 @@ fn parse_v4(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Pa
         upper,
     };
     match header.protocol {
-        PROTOCOL_TCP => tcp::parse(frame, &network, expect.verify_checksums),
-        PROTOCOL_ICMP => icmp::parse_v4(frame, &network),
+        PROTOCOL_TCP => tcp::parse(frame, network, expect.verify_checksums),
+        // A copy: what has an address is kept in memory, for TCP too.
+        PROTOCOL_ICMP => icmp::parse_v4(frame, &{ network }),
         _ => Err(DropReason::Protocol),
     }
 }
@@ -168,7 +170,7 @@ fn parse_v6(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Pa
         return Err(DropReason::Address);
     }
     match header.protocol {
-        PROTOCOL_TCP => tcp::parse(frame, &network, expect.verify_checksums),
+        PROTOCOL_TCP => tcp::parse(frame, network, expect.verify_checksums),
         PROTOCOL_ICMPV6 => icmp::parse_v6(frame, &network),
         _ => Err(DropReason::Protocol),
     }

@@ -1,5 +1,6 @@
 //! TCP segments (RFC 9293 3.1), their options (RFC 9293 3.2, RFC 2018, RFC 7323) and their bytes.
 
+use super::checksum::Sum;
 use super::{Network, PROTOCOL_TCP, Parsed, Path, TcpPacket, be16, be32, emit_headers, ethernet};
 use crate::counters::DropReason;
 use crate::four_tuple::FourTuple;
@@ -232,7 +233,7 @@ pub const OPTIONS_BYTES_MAX: usize = 40;
 
 /// Reads the segment of a packet whose network header was accepted.
 #[inline(always)]
-pub(super) fn parse(frame: &[u8], network: &Network, verify_checksum: bool) -> Result<Parsed, DropReason> {
+pub(super) fn parse(frame: &[u8], network: Network, verify_checksum: bool) -> Result<Parsed, DropReason> {
     let (begin, end) = network.upper;
     let bytes = &frame[begin..end];
     let header = bytes.first_chunk::<HEADER_BYTES>().ok_or(DropReason::Truncated)?;
@@ -240,7 +241,7 @@ pub(super) fn parse(frame: &[u8], network: &Network, verify_checksum: bool) -> R
     if data_at < HEADER_BYTES || data_at > bytes.len() {
         return Err(DropReason::TcpDataOffset);
     }
-    if verify_checksum && !network.pseudo.bytes(bytes).is_valid() {
+    if verify_checksum && !checksum_of(header, &bytes[HEADER_BYTES..], network.pseudo).is_valid() {
         let partial = be16(header, 16) == network.pseudo.fold();
         return Err(if partial { DropReason::TcpChecksumPartial } else { DropReason::TcpChecksum });
     }
@@ -261,9 +262,20 @@ pub(super) fn parse(frame: &[u8], network: &Network, verify_checksum: bool) -> R
         payload_offset: (begin + data_at) as u16,
         payload_len: (bytes.len() - data_at) as u16,
     };
-    let Network { addresses, dscp_ecn, .. } = *network;
+    let Network { addresses, dscp_ecn, .. } = network;
     let tuple = FourTuple { addresses, local_port: dst_port, remote_port: src_port };
     Ok(Parsed::Tcp(TcpPacket { tuple, dscp_ecn, segment }))
+}
+
+/// The sum of a segment. The usual options alone are added without a loop.
+#[inline]
+fn checksum_of(header: &[u8; HEADER_BYTES], rest: &[u8], pseudo: Sum) -> Sum {
+    let sum = pseudo.array(header);
+    match rest.as_array::<TIMESTAMPS_AND_NOPS>() {
+        Some(options) => sum.array(options),
+        None if rest.is_empty() => sum,
+        None => sum.bytes(rest),
+    }
 }
 
 /// Writes a whole frame: Ethernet, IP, TCP, options, then the two slices of `payload` one after the other. Returns its
@@ -271,32 +283,27 @@ pub(super) fn parse(frame: &[u8], network: &Network, verify_checksum: bool) -> R
 ///
 /// Panics if `frame` is shorter than that length, which is [`Path::headers_len`] + [`HEADER_BYTES`] + [`options_len`] +
 /// the payload before padding.
-#[inline]
+#[inline(always)]
 pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: [&[u8]; 2]) -> usize {
     let present = Present::of(segment.options, segment.sack, segment.flags.syn());
     let data_at = HEADER_BYTES + present.len();
     let segment_len = data_at + payload[0].len() + payload[1].len();
     let (begin, pseudo) = emit_headers(frame, path, PROTOCOL_TCP, segment_len);
     let bytes = &mut frame[begin..begin + segment_len];
-    let header = &mut bytes[..HEADER_BYTES];
-    header[0..2].copy_from_slice(&segment.src_port.to_be_bytes());
-    header[2..4].copy_from_slice(&segment.dst_port.to_be_bytes());
-    header[4..8].copy_from_slice(&segment.seq.0.to_be_bytes());
-    header[8..12].copy_from_slice(&segment.ack.0.to_be_bytes());
-    let [wnd_high, wnd_low] = segment.wnd.to_be_bytes();
-    header[12..16].copy_from_slice(&[(data_at as u8) << 2, segment.flags.0, wnd_high, wnd_low]);
-    header[16..20].copy_from_slice(&u32::from(segment.up).to_be_bytes());
-    present.emit(&mut bytes[HEADER_BYTES..data_at]);
-    let mut at = data_at;
-    for piece in payload {
-        // Most segments carry nothing, and a copy of unknown length is a call.
-        if !piece.is_empty() {
-            bytes[at..at + piece.len()].copy_from_slice(piece);
-            at += piece.len();
-        }
+    let ports = u32::from(segment.src_port) << 16 | u32::from(segment.dst_port);
+    let offset_flags = (data_at as u32) << 26 | u32::from(segment.flags.0) << 16;
+    let words = [ports, segment.seq.0, segment.ack.0, offset_flags | u32::from(segment.wnd), segment.up.into()];
+    let sum = pseudo.emit(bytes, words);
+    let (options, text) = bytes[HEADER_BYTES..].split_at_mut(data_at - HEADER_BYTES);
+    let mut sum = present.emit(options, sum);
+    // Most segments carry nothing, and a copy of unknown length is a call.
+    if !text.is_empty() {
+        let (first, second) = text.split_at_mut(payload[0].len());
+        first.copy_from_slice(payload[0]);
+        second.copy_from_slice(payload[1]);
+        sum = sum.bytes(text);
     }
-    let checksum = pseudo.bytes(bytes).finish();
-    bytes[16..18].copy_from_slice(&checksum.to_be_bytes());
+    bytes[16..18].copy_from_slice(&sum.finish().to_be_bytes());
     ethernet::pad(frame, begin + segment_len)
 }
 
@@ -399,48 +406,59 @@ impl<'a> Present<'a> {
         }
     }
 
-    /// Writes the options. SYN: MSS, SACK permitted, timestamps, NOP and window scale; else NOP, NOP and timestamps,
-    /// NOP, NOP and SACK. `list` has [`Present::len`] bytes.
+    /// Writes the options and adds them. SYN: MSS, SACK permitted, timestamps, NOP and window scale; else NOP, NOP and
+    /// timestamps, NOP, NOP and SACK. `list` has [`Present::len`] bytes.
     #[inline]
-    fn emit(&self, mut list: &mut [u8]) {
+    fn emit(&self, list: &mut [u8], sum: Sum) -> Sum {
         let options = self.options;
+        let mut list = List { rest: list, sum };
         if self.syn {
             if let Some(mss) = options.mss {
-                let [high, low] = mss.to_be_bytes();
-                list = put(list, [MSS, 4, high, low]);
+                list.put([be([MSS, 4, 0, 0]) | u32::from(mss)]);
             }
             if options.sack_permitted && options.timestamps.is_none() {
-                list = put(list, [NOP, NOP, SACK_PERMITTED, 2]);
+                list.put([be([NOP, NOP, SACK_PERMITTED, 2])]);
             }
         }
         if let Some(timestamps) = options.timestamps {
             // SACK permitted takes the place of the two NOPs.
             let lead = if self.syn && options.sack_permitted { [SACK_PERMITTED, 2] } else { [NOP, NOP] };
-            let ([v0, v1, v2, v3], [e0, e1, e2, e3]) = (timestamps.val.to_be_bytes(), timestamps.ecr.to_be_bytes());
-            list = put(list, [lead[0], lead[1], TIMESTAMPS, TIMESTAMPS_BYTES, v0, v1, v2, v3, e0, e1, e2, e3]);
+            list.put([be([lead[0], lead[1], TIMESTAMPS, TIMESTAMPS_BYTES]), timestamps.val, timestamps.ecr]);
         }
         if self.syn
             && let Some(shift) = options.window_scale
         {
-            list = put(list, [NOP, WINDOW_SCALE, 3, shift]);
+            list.put([be([NOP, WINDOW_SCALE, 3, shift])]);
         }
         if !self.sack.is_empty() {
-            list = put(list, [NOP, NOP, SACK, (2 + 8 * self.sack.len()) as u8]);
+            list.put([be([NOP, NOP, SACK, (2 + 8 * self.sack.len()) as u8])]);
             for (left, right) in self.sack {
-                list = put(list, left.0.to_be_bytes());
-                list = put(list, right.0.to_be_bytes());
+                list.put([left.0, right.0]);
             }
         }
-        debug_assert!(list.is_empty(), "the option list was measured wrongly");
+        debug_assert!(list.rest.is_empty(), "the option list was measured wrongly");
+        list.sum
     }
 }
 
-/// Writes some bytes; returns what is left of the list.
-#[inline]
-fn put<const BYTES: usize>(list: &mut [u8], bytes: [u8; BYTES]) -> &mut [u8] {
-    let (front, rest) = list.split_at_mut(BYTES);
-    front.copy_from_slice(&bytes);
-    rest
+/// An option list that is being written, word by word.
+struct List<'a> {
+    rest: &'a mut [u8],
+    sum: Sum,
+}
+
+impl List<'_> {
+    #[inline]
+    fn put<const WORDS: usize>(&mut self, words: [u32; WORDS]) {
+        let (place, rest) = core::mem::take(&mut self.rest).split_at_mut(4 * WORDS);
+        self.sum = self.sum.emit(place, words);
+        self.rest = rest;
+    }
+}
+
+/// Four bytes as a word.
+const fn be(bytes: [u8; 4]) -> u32 {
+    u32::from_be_bytes(bytes)
 }
 
 const END: u8 = 0;

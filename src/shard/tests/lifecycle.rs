@@ -83,7 +83,9 @@ fn b40_ports_in_time_wait_are_not_used_again_and_running_out_is_an_error() {
     let error =
         world.client.calls(world.now).connect("10.0.0.2:80".parse().expect("an end"), &ConnectOptions::default());
     match error {
-        Err(crate::api::ConnectError::PortsExhausted { in_use: _, time_wait: 20, next_free_in_ms: Some(wait) }) => {
+        Err(crate::api::ConnectError::PortsExhausted {
+            owned: 20, time_wait: 20, next_free_in_ms: Some(wait), ..
+        }) => {
             assert!((59_000..=60_000).contains(&wait), "{wait}");
         }
         other => panic!("{other:?}"),

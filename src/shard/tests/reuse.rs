@@ -151,6 +151,30 @@ fn b44_half_open_reuse_that_is_reset_restores_the_record() {
 }
 
 #[test]
+fn b46_a_full_store_still_lets_an_incarnation_take_over_its_own_place() {
+    for closer in [Closer::Client, Closer::Server] {
+        let limits = Limits { time_wait_max: 1, ..Setup::default().limits };
+        let setup = Setup { closer, limits, ports: (40_000, 40_009), ..Setup::default() };
+        let mut world = World::new(&setup);
+        world.run(1000);
+        for _ in 0..3 {
+            world.now = world.now.plus_ms(1100);
+            // Where the server's store is full, the client must take the port that is in it.
+            let in_store = world.server.core.time_wait_v4.oldest();
+            let local_port = in_store.map(|number| world.server.core.time_wait_v4[number].tuple().remote_port);
+            let remote = world.client.application().remote;
+            let options = ConnectOptions { local_port, ..ConnectOptions::default() };
+            world.client.calls(world.now).connect(remote, &options).expect("it takes over the only place");
+            world.run(10_000);
+        }
+        let counters = if closer == Closer::Client { world.client.counters() } else { world.server.counters() };
+        assert_eq!((counters.time_wait_reused, counters.time_wait_created, counters.syn_dropped_full), (3, 4, 0));
+        assert_eq!(counters.time_wait_evicted + counters.time_wait_skipped, 0);
+        world.assert_clean();
+    }
+}
+
+#[test]
 fn b46_full_store_evicts_or_skips_by_policy_and_counts() {
     for (full, evicted, skipped) in [(Full::EvictOldest, 30, 0), (Full::Skip, 0, 30)] {
         let limits = Limits { time_wait_max: 10, ..Setup::default().limits };

@@ -82,6 +82,18 @@ fn shld_31_fin_out_of_order_closes_when_everything_before_it_has_come() {
 }
 
 #[test]
+fn close_wait_text_beyond_the_fin_is_not_delivered() {
+    let (mut client, _) = established_with(plain());
+    let mut kept = Reassembly::default();
+    let start = client.tcb.rcv_nxt;
+    assert!(kept.keep(&client.tcb, &early(&client, 50, 200), 1000).is_some());
+    let out = client.arrives(Segment { payload_len: 100, flags: FIN_ACK, ..client.next(ACK) });
+    assert!(out.peer_closed);
+    assert_eq!(kept.deliver(&mut client.tcb), 0);
+    assert_eq!((client.tcb.rcv_nxt - start, client.tcb.unread_bytes), (101, 100), "the FIN is the end");
+}
+
+#[test]
 fn fin_wait_2_fin_out_of_order_ends_in_time_wait() {
     let (mut client, mut server) = established_with(plain());
     client.close();

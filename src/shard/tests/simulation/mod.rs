@@ -115,8 +115,7 @@ impl Simulation {
         self.frames() != before
     }
 
-    /// Frames received and segments sent so far: whether a step has done anything. That an end has something to tell again,
-    /// such as Writable while its send pool is empty, is no reason to hurry.
+    /// Frames received and segments sent so far: whether a step has done anything.
     fn frames(&self) -> u64 {
         self.ends.iter().map(|end| end.counters().frames_received + end.counters().segments_sent).sum()
     }
