@@ -1,6 +1,7 @@
 //! Two shards joined in memory, virtual time: the whole turn from frames to events and back.
 
 mod capacity;
+mod ends;
 mod flood;
 mod hostile;
 mod lifecycle;
