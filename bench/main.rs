@@ -14,6 +14,7 @@ mod kernel;
 mod lines;
 mod payload;
 mod proc;
+mod risk;
 mod role;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +44,8 @@ enum What {
     Bulk(Box<bulk::BulkArgs>),
     /// The engine alone, in memory: lifecycles per second with TIME-WAIT entries resident, beside smoltcp
     Engine(engine::EngineArgs),
+    /// What TIME-WAIT reuse risks: old duplicates aimed at new incarnations, by policy, in virtual time
+    Risk(risk::RiskArgs),
     /// The server of the kernel baseline (a role)
     KernelServer(RoleArgs),
     /// The client of the kernel baseline (a role)
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         What::Cps(args) => cps::run(&args),
         What::Bulk(args) => bulk::run(&args),
         What::Engine(args) => engine::run(&args),
+        What::Risk(args) => risk::run(&args),
         What::KernelServer(args) => role(kernel::server::run(&args)),
         What::KernelClient(args) => role(kernel::client::run(&args)),
         What::SynfinServer(args) => role(ends::run_server(&args)),

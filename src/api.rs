@@ -4,6 +4,7 @@
 
 use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
+pub use crate::tcp::connection_options::{ConnectionOptions, Keepalive, OptionsError};
 pub use crate::tcp::state::CloseReason;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -72,6 +73,15 @@ pub struct ConnectOptions {
     pub deadline: Option<Duration>,
     /// A number of the application's own, kept with the connection.
     pub user: u64,
+    /// The connection's settings.
+    pub connection: ConnectionOptions,
+}
+
+/// What holds for a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ListenOptions {
+    /// Settings that its connections inherit, from the SYN-ACK on.
+    pub connection: ConnectionOptions,
 }
 
 /// Why a listener was refused.
@@ -89,6 +99,9 @@ pub enum ListenError {
     /// The limit on listeners is reached.
     #[error("all {0} listeners are in use: raise limits.listeners_max")]
     TooMany(u32),
+    /// The connection options are refused.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
 }
 
 /// Why an active open was refused.
@@ -97,6 +110,9 @@ pub enum ConnectError {
     /// Broadcast, multicast, unspecified, loopback or port 0 (MUST-46).
     #[error("{0} cannot be connected to: it is no unicast address and port")]
     InvalidRemote(SocketAddr),
+    /// The quiet time after the start is not over (RFC 9293 3.4.3); what is left of it, ms.
+    #[error("the quiet time after the start lasts {0} ms more: try again then, or set it to 0")]
+    QuietTime(u64),
     /// Local port 0.
     #[error("local port 0 cannot be used: choose one from 1 to 65535 or let the stack draw one")]
     LocalPortZero,
@@ -136,6 +152,9 @@ pub enum ConnectError {
     /// The TIME-WAIT store is full and its policy is to refuse opens.
     #[error("all {0} TIME-WAIT places are taken or reserved: raise limits.time_wait_max or choose another policy")]
     TimeWaitFull(u32),
+    /// The connection options are refused.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
 }
 
 /// Why a call on a connection was refused.
@@ -161,4 +180,7 @@ pub enum CallError {
         /// Bytes unread.
         unread: usize,
     },
+    /// The connection options are refused.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
 }

@@ -86,6 +86,8 @@ counters! {
         syn_dropped_full,
         /// SYNs, and ACKs with a cookie, that found no neighbour record free or no way back.
         syn_dropped_no_neighbor,
+        /// SYNs during the quiet time (B48).
+        syn_dropped_quiet,
         /// SYNs answered by a cookie (B13).
         syn_cookies_sent,
         /// Cookies that came back and made a connection.
@@ -170,6 +172,8 @@ counters! {
         wrong_shard_dropped,
         /// OPEN calls refused because no port was free.
         ports_exhausted,
+        /// Times the policies were changed.
+        policies_changed,
         /// Hints that were stale when the segment arrived, and were looked up again.
         hints_stale,
     }

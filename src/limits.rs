@@ -103,6 +103,24 @@ pub const SYN_ACK_RETRIES: u8 = 5;
 /// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s (SHLD-11): 15 take about 13 minutes.
 pub const DATA_RETRIES: u8 = 15;
 
+/// R1 of RFC 9293 3.8.3 in retransmissions: after so many the application is told and the next hop asked for. Origin: SHLD-9.
+pub const R1_RETRIES: u8 = 3;
+
+/// Silence before the first keepalive probe, ms. Origin: MUST-28, two hours. Smaller sends more for nothing.
+pub const KEEPALIVE_IDLE_MS: u64 = 2 * 60 * 60 * 1000;
+
+/// From one keepalive probe to the next, ms. Origin: Linux's tcp_keepalive_intvl.
+pub const KEEPALIVE_INTERVAL_MS: u64 = 75_000;
+
+/// Keepalive probes without an answer that end a connection. Origin: Linux's tcp_keepalive_probes.
+pub const KEEPALIVE_PROBES: u8 = 10;
+
+/// The farthest deadline of a connection, ms: 24 days. Larger, and ticks could not be compared.
+pub const DEADLINE_MAX_MS: u32 = 24 * 24 * 60 * 60 * 1000;
+
+/// TTL and hop limit of what the stack sends. Origin: RFC 1700's recommended default.
+pub const TTL: u8 = 64;
+
 /// Maximum segment lifetime, ms (B40). 2MSL is then 60 s, as on Linux; RFC 9293 3.4.2 says 2 minutes for MSL, "arbitrarily".
 pub const MSL_MS: u32 = 30_000;
 
@@ -142,4 +160,5 @@ pub const PORTS: (u16, u16) = (32_768, 60_999);
 
 const _: () = assert!(BURST_MAX.is_power_of_two());
 const _: () = assert!(RTO_MIN_MS <= RTO_INITIAL_MS && RTO_INITIAL_MS <= RTO_MAX_MS);
+const _: () = assert!(DEADLINE_MAX_MS < i32::MAX as u32);
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(64));

@@ -51,6 +51,9 @@ pub(crate) struct BulkArgs {
     /// How the XDP program is attached
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     pub mode: Mode,
+    /// Send and receive buffer of synfin's ends, KiB; the kernel's grow by themselves
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub buffer_kb: u32,
     /// CPUs of the sender and of the receiver
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "0,1")]
     pub cpus: Vec<usize>,
@@ -177,6 +180,7 @@ fn one_round(args: &BulkArgs, flags: &Flags, direction: Direction, live: &mut Li
             ("--warmup-ms", ms(flags.warmup_s)),
             ("--server", SocketAddrV4::new(SERVER, PORT).to_string()),
             ("--source", SENDER.to_string()),
+            ("--buffer-bytes", args.buffer_kb.saturating_mul(1024).to_string()),
             ("--mode", args.mode.name().to_string()),
         ];
         pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect()

@@ -23,6 +23,7 @@ use synfin::limits::Limits;
 use synfin::link::Link;
 use synfin::link::xdp::{Claim, Prefix, Steering, XdpConfig, XdpError, XdpLink};
 use synfin::shard::{LocalAddress, Secrets, Shard, ShardConfig};
+use synfin::tcp::Settings;
 use synfin::tick::Now;
 
 /// A shard over AF_XDP with its clock.
@@ -157,6 +158,11 @@ fn config(args: &RoleArgs, addresses: Vec<Ipv4Addr>, seed: u64) -> ShardConfig {
             .map(|address| LocalAddress { address: IpAddr::V4(address), prefix_len: PREFIX_BITS })
             .collect(),
         ports: PORTS,
+        settings: Settings {
+            receive_buffer_bytes: args.buffer_bytes,
+            send_buffer_bytes: args.buffer_bytes,
+            ..Settings::default()
+        },
         secrets: Secrets::from_seed(seed),
         ..ShardConfig::default()
     }

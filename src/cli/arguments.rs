@@ -87,6 +87,9 @@ pub(super) struct Common {
     /// Maximum segment lifetime; TIME-WAIT lasts twice as long.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub(super) msl: u32,
+    /// How long after the start to open nothing and be silent to SYNs, as RFC 9293 3.4.3 wants after a crash.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub(super) quiet_time: u32,
     /// When a 4-tuple in TIME-WAIT may be used again: strict, timestamp, timestamp-or-sequence, or none (laboratory only).
     #[arg(long, value_name = "POLICY", default_value = Policy::default().name(), value_parser = parse_policy)]
     pub(super) time_wait: Policy,

@@ -181,6 +181,8 @@ impl Application for Client {
                     self.opened += 1;
                     self.live += 1;
                 }
+                // The quiet time passes by itself.
+                Err(ConnectError::QuietTime(_)) => return,
                 Err(error) => {
                     self.refused = true;
                     let _ = self.ended.send(End::Refused(error));

@@ -1,10 +1,11 @@
 //! Stage 4: the segment meets its record.
 
-use super::burst::{Arrival, Burst, Control, Message, Reply, Text};
+use super::burst::{Arrival, Burst, Control, IpMarks, Message, Reply, Text};
 use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
 use super::icmp;
+use super::options::OptionsId;
 use super::reassembly;
 use crate::counters::DropReason;
 use crate::flow::chunks::Chunks;
@@ -29,13 +30,15 @@ pub(super) fn arrive(
     found: Found,
     now: Now,
 ) {
+    let options = match found {
+        Found::Tcb(number) => core.connections[number].options,
+        Found::Listener(listener) => core.listener_options[listener as usize],
+        Found::TimeWait(_) | Found::Nobody => OptionsId::default(),
+    };
     let answer = match found {
         Found::Tcb(number) => connection(core, receiving, burst, arrival, bytes, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
-        Found::Listener(_) | Found::Nobody if core.routes.is_broadcast(arrival.tuple.remote()) => {
-            burst.drops.count(DropReason::Address);
-            None
-        }
+        Found::Listener(_) | Found::Nobody if is_passed_over(core, burst, arrival, now) => None,
         Found::Listener(listener) => listening(core, receiving, burst, arrival, bytes, listener, now),
         Found::Nobody => closed::arrives(&arrival.segment),
     };
@@ -44,8 +47,21 @@ pub(super) fn arrive(
             return;
         }
         core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
-        burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer });
+        let marks = IpMarks::of(core.options.get(options));
+        burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer, marks });
     }
+}
+
+/// Whether a segment for no connection is dropped in silence: from the broadcast address of an own network (MUST-57,
+/// MUST-63), or a SYN in the quiet time (RFC 9293 3.4.3).
+fn is_passed_over(core: &mut Core, burst: &mut Burst, arrival: &Arrival, now: Now) -> bool {
+    if core.routes.is_broadcast(arrival.tuple.remote()) {
+        burst.drops.count(DropReason::Address);
+        return true;
+    }
+    let quiet = arrival.segment.flags.syn() && core.quiet_for_ms(now) > 0;
+    core.counters.syn_dropped_quiet += u64::from(quiet);
+    quiet
 }
 
 /// Whether the shard's limit applies (T02): to what no connection has agreed to. A connection's own last ACK or RST, with
@@ -68,8 +84,10 @@ fn connection(
     now: Now,
 ) -> Option<Answer> {
     let receive_room = receiving.free() > 0;
-    let cx = Context { now, settings: &core.settings, receive_room };
-    let tcb = &mut core.connections[number].tcb;
+    let connection = &mut core.connections[number];
+    let options = core.options.get(connection.options);
+    let cx = Context { now, settings: &core.settings, options, receive_room };
+    let tcb = &mut connection.tcb;
     let mut outcome: Outcome = match tcb.state {
         State::SynSent => syn_sent::arrives(tcb, &arrival.segment, &cx),
         State::SynReceived
@@ -103,7 +121,7 @@ fn connection(
 
 /// RFC 9293 3.10.7.4, TIME-WAIT.
 fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) -> Option<Answer> {
-    let cx = Context { now, settings: &core.settings, receive_room: false };
+    let cx = Context::without_connection(now, &core.settings);
     let number = value.number();
     let numbers = *core.time_wait_numbers(value)?;
     let arrived = time_wait::arrives(&numbers, &arrival.tuple, &arrival.segment, &cx);
@@ -164,7 +182,7 @@ fn listening(
             Returned::Nothing => Some(answer),
         },
         Listened::Opens if core.answers_by_cookie() => {
-            core.answer_by_cookie(burst, arrival, now);
+            core.answer_by_cookie(burst, listener, arrival, now);
             None
         }
         Listened::Opens => {

@@ -1,5 +1,6 @@
 //! The record of one connection: the protocol's TCB, and the links and chains by which containers hold it.
 
+use super::options::OptionsId;
 use crate::bits::Bits;
 use crate::flow::chunks::Chain;
 use crate::flow::index::Hash;
@@ -35,6 +36,8 @@ pub(super) struct Connection {
     /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
     /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of text out of order.
     aside: u32,
+    /// Its option set.
+    pub options: OptionsId,
     /// Its next hop.
     pub neighbor: NeighborId,
     /// What the application has not been told.
@@ -87,6 +90,7 @@ impl Default for Connection {
             consumed_bytes: 0,
             origin: NONE,
             aside: NONE,
+            options: OptionsId::default(),
             neighbor: NeighborId(NONE),
             tell: Bits::NONE,
             wheel: WheelLink::default(),

@@ -3,6 +3,7 @@
 use super::burst::expire_budget;
 use super::connection::{Connection, Owing, Tell, Telling};
 use super::find::Found;
+use super::options::{OptionSets, OptionsId};
 use super::reassembly::Pieces;
 use super::route::Routes;
 use super::waiting::STARVED_MAX;
@@ -34,6 +35,7 @@ use crate::wire::ethernet::MacAddress;
 use ::core::ops::Range;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -45,11 +47,17 @@ pub(super) struct Core {
     pub mac: MacAddress,
     pub vlan: Option<u16>,
     pub routes: Routes,
+    /// When the quiet time after the start is over.
+    quiet_until: Now,
     pub connections: Slab<Connection>,
     /// Text out of order, of the connections that have some.
     pub pieces: Slab<Pieces>,
     pub index: Index,
     pub listeners: Listeners,
+    /// Settings of connections, shared by those that have the same.
+    pub options: OptionSets,
+    /// By number of the listener, the options that its connections inherit.
+    pub listener_options: Vec<OptionsId>,
     pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
     pub time_wait_v6: TimeWaitStore<TimeWaitV6>,
     pub destinations: Destinations,
@@ -127,10 +135,13 @@ impl Core {
             mac,
             vlan: config.vlan,
             routes,
+            quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
             pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
             listeners: Listeners::new(limits.listeners_max),
+            options: OptionSets::new(),
+            listener_options: vec![OptionsId::default(); limits.listeners_max as usize],
             time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),
             time_wait_v6: TimeWaitStore::new(time_wait_v6_max, two_msl_ms),
             destinations: Destinations::new(
@@ -159,6 +170,12 @@ impl Core {
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
+    }
+
+    /// What is left of the quiet time after the start, ms (RFC 9293 3.4.3).
+    #[inline]
+    pub(super) fn quiet_for_ms(&self, now: Now) -> u64 {
+        self.quiet_until.us().saturating_sub(now.us()).div_ceil(1000)
     }
 
     /// Where the large tables lie, for whoever can put them on huge pages.
@@ -324,6 +341,7 @@ impl Core {
     /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
     pub(super) fn let_go(&mut self, number: u32) {
         self.neighbors.release(self.connections[number].neighbor);
+        self.options.release(self.connections[number].options);
         self.connections.remove(number);
     }
 

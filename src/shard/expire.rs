@@ -12,8 +12,10 @@ pub(super) fn connections(core: &mut Core, burst: &mut Burst, now: Now) {
     let budget = core.expire_budget();
     core.wheel.expire(&mut core.connections, now.tick(), budget, &mut burst.due);
     for number in burst.due.drain(..) {
-        let cx = Context { now, settings: &core.settings, receive_room: false };
-        let outcome = timeouts::due(&mut core.connections[number].tcb, &cx);
+        let connection = &mut core.connections[number];
+        let options = core.options.get(connection.options);
+        let cx = Context { now, settings: &core.settings, options, receive_room: false };
+        let outcome = timeouts::due(&mut connection.tcb, &cx);
         core.settle(number, &outcome, now);
     }
 }

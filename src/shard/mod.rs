@@ -14,7 +14,9 @@ mod expire;
 mod find;
 mod icmp;
 mod open;
+mod options;
 mod parse;
+mod policies;
 mod reassembly;
 mod respond;
 mod route;
@@ -28,6 +30,7 @@ mod tests;
 
 pub use bill::Bill;
 pub use calls::Calls;
+pub use policies::Policies;
 pub use route::LocalAddress;
 
 use crate::api::Application;
@@ -64,6 +67,8 @@ pub struct ShardConfig {
     pub gateways: Vec<IpAddr>,
     /// MSL, ms.
     pub msl_ms: u32,
+    /// How long after its start the shard opens nothing and is silent to SYNs, ms (RFC 9293 3.4.3, B48).
+    pub quiet_time_ms: u32,
     /// Local ports for active opens, both included.
     pub ports: (u16, u16),
     /// Secrets of the stack.
@@ -72,7 +77,7 @@ pub struct ShardConfig {
     pub vlan: Option<u16>,
     /// Verify checksums of received packets; off only where hardware has done so.
     pub verify_checksums: bool,
-    /// The protocol's other settings; `mtu`, `msl_ms` and `isn_secret` are overwritten.
+    /// The protocol's other settings; `mtu`, `msl_ms`, `msl_since` and `isn_secret` are overwritten.
     pub settings: Settings,
 }
 
@@ -83,6 +88,7 @@ impl Default for ShardConfig {
             addresses: Vec::new(),
             gateways: Vec::new(),
             msl_ms: limits::MSL_MS,
+            quiet_time_ms: 0,
             ports: limits::PORTS,
             secrets: Secrets::from_seed(0),
             vlan: None,
@@ -238,6 +244,7 @@ impl<L: Link, A: Application> Shard<L, A> {
         let settings = Settings {
             mtu: u16::try_from(mtu).ok().filter(|mtu| (576..=9216).contains(mtu)).ok_or(ConfigError::BadMtu(mtu))?,
             msl_ms: config.msl_ms,
+            msl_since: Now::default(),
             isn_secret: config.secrets.isn,
             ..config.settings
         };

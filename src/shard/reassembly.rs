@@ -71,7 +71,8 @@ pub(super) fn keep(core: &mut Core, receiving: &mut Chunks, number: u32, seg: &S
 pub(super) fn deliver(core: &mut Core, number: u32, out: &mut Outcome, now: Now) -> u8 {
     let connection = &mut core.connections[number];
     let Some(attached) = connection.pieces().filter(|_| out.end.is_none()) else { return 0 };
-    let cx = Context { now, settings: &core.settings, receive_room: false };
+    let options = core.options.get(connection.options);
+    let cx = Context { now, settings: &core.settings, options, receive_room: false };
     let ranges = &mut core.pieces[attached].ranges;
     let ready = ranges.deliver(&mut connection.tcb);
     if ranges.fin_is_next(&connection.tcb) {

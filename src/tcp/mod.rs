@@ -28,6 +28,7 @@
 pub mod calls;
 pub mod closed;
 pub mod congestion;
+pub mod connection_options;
 pub mod cookie;
 pub mod icmp;
 pub mod isn;
@@ -48,6 +49,7 @@ pub mod timeouts;
 #[cfg(test)]
 mod tests;
 
+use self::connection_options::ConnectionOptions;
 use self::state::CloseReason;
 use crate::seq::Seq;
 use crate::tick::Now;
@@ -60,8 +62,17 @@ pub struct Context<'a> {
     pub now: Now,
     /// Settings of the stack.
     pub settings: &'a Settings,
+    /// Settings of the connection; the defaults where there is none.
+    pub options: &'a ConnectionOptions,
     /// Whether the receive pool can take the payload of one more segment.
     pub receive_room: bool,
+}
+
+impl<'a> Context<'a> {
+    /// What there is to know where no connection is concerned.
+    pub const fn without_connection(now: Now, settings: &'a Settings) -> Context<'a> {
+        Context { now, settings, options: &ConnectionOptions::DEFAULT, receive_room: false }
+    }
 }
 
 /// Settings of the protocol, the same for every connection of a stack.
@@ -71,6 +82,8 @@ pub struct Settings {
     pub mtu: u16,
     /// MSL, ms (B40).
     pub msl_ms: u32,
+    /// Since when `msl_ms` has been what it is: what is older in TIME-WAIT may have another end (B45).
+    pub msl_since: Now,
     /// Receive buffer of one connection, bytes: the largest window ever offered.
     pub receive_buffer_bytes: u32,
     /// Send buffer of one connection, bytes.
@@ -104,6 +117,7 @@ impl Default for Settings {
         Settings {
             mtu: 1500,
             msl_ms: crate::limits::MSL_MS,
+            msl_since: Now::default(),
             receive_buffer_bytes: 256 * 1024,
             send_buffer_bytes: 256 * 1024,
             timestamps: true,

@@ -167,7 +167,7 @@ fn text_or_fin(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
     let in_flight = tcb.snd_resume - tcb.snd_una;
     let window = tcb.snd_wnd.min(tcb.congestion.cwnd).saturating_sub(in_flight);
     let len = unsent.min(segment_room(tcb)).min(window);
-    if !may_send(tcb, unsent, len, in_flight) {
+    if !may_send(tcb, cx, unsent, len, in_flight) {
         tcb.owed.remove(Owed::DATA);
         if in_flight == 0 && !tcb.retransmit_at.is_set() {
             // Nothing is on its way that could open the window: the persist timer runs (SHLD-29).
@@ -179,7 +179,7 @@ fn text_or_fin(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
 }
 
 /// Sender's silly-window avoidance and Nagle (RFC 9293 3.8.6.2.1, 3.7.4; MUST-38).
-fn may_send(tcb: &Tcb, unsent: u32, len: u32, in_flight: u32) -> bool {
+fn may_send(tcb: &Tcb, cx: &Context<'_>, unsent: u32, len: u32, in_flight: u32) -> bool {
     if unsent == 0 {
         // A FIN alone: it needs no window of octets, only something to follow.
         return true;
@@ -188,8 +188,7 @@ fn may_send(tcb: &Tcb, unsent: u32, len: u32, in_flight: u32) -> bool {
     let again = tcb.snd_resume.lt(tcb.snd_nxt);
     len > 0
         && (len == room
-            || (len == unsent
-                && (in_flight == 0 || tcb.facts.has(Fact::FIN_QUEUED) || tcb.facts.has(Fact::NO_DELAY) || again))
+            || (len == unsent && (in_flight == 0 || tcb.facts.has(Fact::FIN_QUEUED) || cx.options.no_delay || again))
             || len >= tcb.snd_wnd_max / 2
             || (again && in_flight == 0))
 }

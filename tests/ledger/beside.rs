@@ -24,7 +24,7 @@ pub(crate) const RFCS: &[Row] = &[
     done("RFC 5961", "blind attacks", "src/tcp/synchronized.rs",
         &["t05_established_reset_in_the_window_but_not_exact_gets_a_challenge_ack", "t06_established_syn_arrives_gets_a_challenge_ack_and_lives",
             "t07_ack_of_data_not_sent_is_refused_and_its_text_not_taken"]),
-    done("RFC 6056", "ports nobody can guess", "src/flow/ports.rs", &["starts_are_spread_over_the_range"]),
+    done("RFC 6056", "ports nobody can guess", "src/flow/ports.rs", &["t10_starts_are_spread_over_the_range"]),
     missing("RFC 6093", "urgent text in line", "not yet: see MUST-30"),
     done("RFC 6191", "timestamps shorten TIME-WAIT", "src/tcp/time_wait.rs::reopens", &["b44_passive_reuse_follows_the_policy"]),
     done("RFC 6298", "the retransmission time-out", "src/tcp/rto.rs::Rto",

@@ -33,6 +33,7 @@ impl Sources {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut sources = Sources { files: BTreeMap::new(), tests: BTreeMap::new() };
         sources.follow(root, Path::new("src/lib.rs"));
+        sources.follow(root, Path::new("bench/main.rs"));
         for entry in fs::read_dir(root.join("tests")).expect("tests are readable") {
             let path = entry.expect("tests are readable").path();
             let crate_root = if path.is_dir() { path.join("main.rs") } else { path };

@@ -21,7 +21,7 @@ pub(crate) const ROWS: &[Row] = &[
         &["t08_one_connections_limit_says_nothing_about_another", "t08_challenge_acks_are_limited_per_connection_and_the_limit_changes"]),
     done("T09", "ISN prediction", "src/tcp/isn.rs::start", &["t09_isn_low_bits_spread_evenly"]),
     done("T10", "source-port prediction", "src/flow/ports.rs",
-        &["starts_are_spread_over_the_range"]),
+        &["t10_starts_are_spread_over_the_range"]),
     missing("T11", "SACK panic and slowness, tiny MSS", "the smallest MSS is enforced (MUST-15); there is no SACK yet"),
     done("T12", "tiny segments out of order", "src/tcp/reassembly.rs",
         &["t12_pieces_and_octets_are_bounded", "t12_any_segments_are_kept_once_and_delivered_up_to_the_first_gap"]),

@@ -7,7 +7,9 @@ mod hostile;
 mod lifecycle;
 mod limits;
 mod old_duplicates;
+mod options;
 mod path_mtu;
+mod policies;
 mod reuse;
 mod simulation;
 
@@ -280,7 +282,7 @@ fn assert_shard_clean<L: Link, A: Application>(shard: &Shard<L, A>) {
     let core = &shard.core;
     assert_eq!(core.sending.free(), core.limits.chunks_max / 2, "every chunk is back");
     assert!(core.pieces.is_empty(), "text out of order is left");
-    assert_eq!(core.half_open, 0);
+    assert_eq!((core.half_open, core.options.in_use()), (0, 1), "only the default options are in use");
     assert!(core.owing.is_empty() && core.telling.is_empty() && core.wheel.is_empty());
     assert_eq!(core.index.len(), core.time_wait_len(), "only TIME-WAIT is left in the index");
     assert_eq!(shard.receiving.free(), core.limits.chunks_max / 2);

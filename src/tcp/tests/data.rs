@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::tcp::state::CloseReason;
-use crate::tcp::tcb::{Fact, Owed};
+use crate::tcp::tcb::Owed;
 use crate::tcp::{End as Ends, Note};
 use crate::tick::Deadline;
 
@@ -92,7 +92,7 @@ fn data_times_out_after_the_retransmission_limit() {
 fn must_17_shld_7_small_segments_wait_for_the_acknowledgment_unless_told_not_to() {
     for no_delay in [false, true] {
         let (mut client, _) = established();
-        client.tcb.facts.set(Fact::NO_DELAY, no_delay);
+        client.options.no_delay = no_delay;
         client.queue(10);
         client.expect(PSH_ACK);
         client.queue(10);
@@ -145,7 +145,7 @@ fn b22_window_closes_while_nobody_reads_and_opens_by_a_step_worth_sending() {
     let out = server.arrives(Segment { payload_len: 1, ..server.next(ACK) });
     assert_eq!(out.text, None, "nothing is taken beyond the window");
     assert_eq!(server.expect(ACK).wnd, 0);
-    let cx = Context { now: start(), settings: &small, receive_room: true };
+    let cx = Context { now: start(), settings: &small, options: &ConnectionOptions::DEFAULT, receive_room: true };
     calls::received(&mut server.tcb, 100, &cx);
     server.expect_nothing();
     calls::received(&mut server.tcb, 3900, &cx);
@@ -192,7 +192,8 @@ fn text_beyond_a_chunk_and_our_mss_is_left_for_the_peer_to_send_again() {
 fn no_receive_room_text_is_left_for_the_peer_to_send_again() {
     let (mut client, _) = established_with(plain());
     let settings = client.settings;
-    let cx = Context { now: client.now, settings: &settings, receive_room: false };
+    let cx =
+        Context { now: client.now, settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: false };
     let seg = Segment { payload_len: 5, ..client.next(ACK) };
     let out = others::arrives(&mut client.tcb, &seg, &cx);
     assert_eq!((out.text, out.note), (None, Some(Note::NoReceiveRoom)));

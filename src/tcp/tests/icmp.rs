@@ -21,7 +21,8 @@ impl End {
         let router: IpAddr = Ipv4Addr::new(192, 0, 2, 1).into();
         let error = Error { kind, src_mac: MacAddress::default(), from: router, quoted };
         let settings = self.settings;
-        let cx = Context { now: self.now, settings: &settings, receive_room: true };
+        let cx =
+            Context { now: self.now, settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
         arrives(&mut self.tcb, &error, &cx)
     }
 
@@ -213,10 +214,10 @@ fn shld_6_a_known_path_mtu_holds_from_the_first_segment_on() {
 fn established_v6() -> End {
     let tuple = FourTuple::new(Ipv6Addr::LOCALHOST.into(), 40_000, Ipv6Addr::from_bits(9).into(), 80);
     let settings = settings();
-    let cx = Context { now: start(), settings: &settings, receive_room: true };
+    let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     let mut client = End::new(Tcb::open_actively(tuple, &cx), settings, start());
     let syn = as_received(client.expect(SYN));
-    let cx = Context { now: start(), settings: &settings, receive_room: true };
+    let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     let mut server = End::new(Tcb::open_passively(tuple.reversed(), &syn, &cx), settings, start());
     let syn_ack = as_received(server.expect(SYN_ACK));
     assert!(client.arrives(syn_ack).established);

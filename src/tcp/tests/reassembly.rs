@@ -76,7 +76,7 @@ fn shld_31_fin_out_of_order_closes_when_everything_before_it_has_come() {
     kept.deliver(&mut client.tcb);
     assert!(kept.fin_is_next(&client.tcb));
     let (settings, mut out) = (client.settings, Outcome::default());
-    let cx = Context { now: client.now, settings: &settings, receive_room: true };
+    let cx = Context { now: client.now, settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     others::take_early_fin(&mut client.tcb, &cx, &mut out);
     assert_eq!((client.tcb.state, out.peer_closed), (State::CloseWait, true));
     assert!(!kept.fin_is_next(&client.tcb), "a FIN counts once");
@@ -106,7 +106,7 @@ fn fin_wait_2_fin_out_of_order_ends_in_time_wait() {
     client.arrives(Segment { payload_len: 10, ..client.next(ACK) });
     kept.deliver(&mut client.tcb);
     let (settings, mut out) = (client.settings, Outcome::default());
-    let cx = Context { now: client.now, settings: &settings, receive_room: true };
+    let cx = Context { now: client.now, settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     assert!(kept.fin_is_next(&client.tcb));
     others::take_early_fin(&mut client.tcb, &cx, &mut out);
     assert_eq!(out.end, Some(crate::tcp::End::TimeWait));

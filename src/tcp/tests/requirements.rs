@@ -18,7 +18,7 @@ fn must_1_rec_1_windows_are_unsigned_and_kept_in_32_bits() {
 fn must_15_without_mss_option_1220_octets_over_ipv6() {
     let addresses = ["fd00::2", "fd00::1"].map(|text| text.parse().expect("an address"));
     let tuple = FourTuple::new(addresses[0], 80, addresses[1], 40_000);
-    let cx = Context { now: start(), settings: &plain(), receive_room: true };
+    let cx = Context { now: start(), settings: &plain(), options: &ConnectionOptions::DEFAULT, receive_room: true };
     let syn = Segment { seq: Seq(7), wnd: 1000, flags: SYN, ..Segment::default() };
     assert_eq!(Tcb::open_passively(tuple, &syn, &cx).mss, 1220);
 }
