@@ -121,6 +121,9 @@ impl fmt::Display for Report {
     }
 }
 
+/// A line of the table of totals: its name, and what it says of each policy.
+type Line = (&'static str, fn(&Row) -> String);
+
 impl Report {
     fn workloads(&self, f: &mut fmt::Formatter<'_>, rst_ends: bool) -> fmt::Result {
         let policies: Vec<&str> =
@@ -149,7 +152,7 @@ impl Report {
             write!(f, " {:>22}", row.policy)?;
         }
         writeln!(f)?;
-        let lines: [(&str, fn(&Row) -> String); 13] = [
+        let lines: [Line; 13] = [
             ("RST in TIME-WAIT", |row| if row.rst_ends_time_wait { "ends it" } else { "ignored" }.into()),
             ("incarnations", |row| row.tally.incarnations.to_string()),
             ("old segments aimed", |row| row.old_segments_aimed.to_string()),
