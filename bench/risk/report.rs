@@ -124,6 +124,9 @@ impl fmt::Display for Report {
     }
 }
 
+/// A line of the table of totals: its name, and what it says of each policy.
+type Line = (&'static str, fn(&Row) -> String);
+
 impl Report {
     fn workloads(&self, f: &mut fmt::Formatter<'_>, rst_ends: bool) -> fmt::Result {
         let policies: Vec<&str> =
