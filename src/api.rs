@@ -4,6 +4,7 @@
 
 use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
+pub use crate::tcp::connection_options::{ConnectionOptions, Keepalive, OptionsError};
 pub use crate::tcp::state::CloseReason;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -72,6 +73,18 @@ pub struct ConnectOptions {
     pub deadline: Option<Duration>,
     /// A number of the application's own, kept with the connection.
     pub user: u64,
+    /// The connection's settings.
+    pub connection: ConnectionOptions,
+}
+
+/// What holds for a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ListenOptions {
+    /// Settings that its connections inherit, from the SYN-ACK on.
+    pub connection: ConnectionOptions,
+    /// Accepted is told with the first text or the FIN, or without either after this time (TCP_DEFER_ACCEPT); `None` tells it
+    /// at once. At most 24 days.
+    pub defer_accept: Option<Duration>,
 }
 
 /// Why a listener was refused.
@@ -89,6 +102,9 @@ pub enum ListenError {
     /// The limit on listeners is reached.
     #[error("all {0} listeners are in use: raise limits.listeners_max")]
     TooMany(u32),
+    /// The connection options are refused.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
 }
 
 /// Why an active open was refused.
@@ -139,6 +155,9 @@ pub enum ConnectError {
     /// The TIME-WAIT store is full and its policy is to refuse opens.
     #[error("all {0} TIME-WAIT places are taken or reserved: raise limits.time_wait_max or choose another policy")]
     TimeWaitFull(u32),
+    /// The connection options are refused.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
 }
 
 /// Why a call on a connection was refused.
@@ -164,4 +183,7 @@ pub enum CallError {
         /// Bytes unread.
         unread: usize,
     },
+    /// The connection options are refused.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
 }

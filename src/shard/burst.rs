@@ -8,6 +8,7 @@ use crate::limits::Limits;
 use crate::link::Frame;
 use crate::neighbor::NeighborId;
 use crate::tcp::Answer;
+use crate::tcp::connection_options::ConnectionOptions;
 use crate::tcp::cookie::SynAck;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::wire::ethernet::MacAddress;
@@ -105,15 +106,28 @@ pub(super) struct Text {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reply {
     /// A segment without a TCB.
-    Segment { frame: u16, tuple: FourTuple, answer: Answer },
+    Segment { frame: u16, tuple: FourTuple, answer: Answer, marks: IpMarks },
     /// A SYN-ACK that carries a cookie.
-    SynAck { frame: u16, tuple: FourTuple, syn_ack: SynAck },
+    SynAck { frame: u16, tuple: FourTuple, syn_ack: SynAck, marks: IpMarks },
     /// An ARP reply.
     Arp { frame: u16, request: arp::Packet },
     /// A neighbour advertisement.
     Advertisement { frame: u16, solicitation: ndp::Solicitation },
     /// An echo reply.
     Echo { frame: u16, request: icmp::Echo },
+}
+
+/// What a connection's options put into the IP header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IpMarks {
+    pub ttl: u8,
+    pub dscp: u8,
+}
+
+impl IpMarks {
+    pub(super) const fn of(options: &ConnectionOptions) -> IpMarks {
+        IpMarks { ttl: options.ttl, dscp: options.dscp }
+    }
 }
 
 impl Burst {

@@ -2,6 +2,7 @@
 
 use super::burst::Arrival;
 use super::core::Core;
+use super::options::OptionsId;
 use super::route::is_unicast;
 use crate::api::{ConnectError, ConnectOptions};
 use crate::flow::index::Hash;
@@ -24,6 +25,9 @@ impl Core {
         let Arrival { tuple, hash, .. } = *syn;
         // The former incarnation's place in TIME-WAIT becomes this one's.
         let full = former.is_none() && self.time_wait_is_full(tuple.is_v4());
+        if self.refuses_to_accept() {
+            return;
+        }
         if full || self.half_open >= self.limits.half_open_max {
             self.counters.syn_dropped_full += 1;
             return;
@@ -32,13 +36,14 @@ impl Core {
             self.counters.syn_dropped_no_neighbor += 1;
             return;
         };
-        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let options = self.listener_options[listener as usize];
+        let cx = Context { now, settings: &self.settings, options: self.options.get(options), receive_room: false };
         let mut tcb = Tcb::open_passively(tuple, &syn.segment, &cx);
         if let Some((_, numbers)) = &former {
             let random = self.random.random();
             tcb.set_iss(time_wait::iss_beyond(numbers, tcb.iss(), random));
         }
-        let Some(number) = self.admit(tcb, hash, neighbor, former.map(|(value, _)| value)) else {
+        let Some(number) = self.admit(tcb, hash, neighbor, former.map(|(value, _)| value), options) else {
             self.counters.syn_dropped_full += 1;
             return;
         };
@@ -98,7 +103,7 @@ impl Core {
         if former.is_none() && self.time_wait_is_full(tuple.is_v4()) {
             return Err(ConnectError::TimeWaitFull(self.limits.time_wait_max));
         }
-        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let cx = Context { now, settings: &self.settings, options: &options.connection, receive_room: false };
         let mut tcb = Tcb::open_actively(tuple, &cx);
         if let Some(value) = former {
             let reusable = self.time_wait_numbers(value).filter(|numbers| time_wait::may_open_actively(numbers, &cx));
@@ -112,12 +117,29 @@ impl Core {
             tcb.linger_at = Deadline::at(now.tick().plus(ticks));
         }
         let neighbor = self.neighbor_of(tuple.remote(), now)?;
-        self.admit(tcb, hash, neighbor, former).ok_or(ConnectError::TooManyConnections(self.connections.max()))
+        let set = match self.options.acquire(&options.connection) {
+            Ok(set) => set,
+            Err(error) => {
+                self.neighbors.release(neighbor);
+                return Err(error.into());
+            }
+        };
+        // The connection counts for itself.
+        let admitted = self.admit(tcb, hash, neighbor, former, set);
+        self.options.release(set);
+        admitted.ok_or(ConnectError::TooManyConnections(self.connections.max()))
     }
 
     /// A slot and an index entry for a new TCB, in the place of the former incarnation's record where there is one. Without
     /// room the neighbour is given back.
-    pub(super) fn admit(&mut self, tcb: Tcb, hash: Hash, neighbor: NeighborId, former: Option<Value>) -> Option<u32> {
+    pub(super) fn admit(
+        &mut self,
+        tcb: Tcb,
+        hash: Hash,
+        neighbor: NeighborId,
+        former: Option<Value>,
+        options: OptionsId,
+    ) -> Option<u32> {
         let number = self.connections.insert();
         let admitted = number.filter(|&number| {
             let own = Value::new(Kind::Tcb, number);
@@ -137,6 +159,7 @@ impl Core {
                 connection.hash = hash;
                 connection.neighbor = neighbor;
                 connection.set_former(former);
+                connection.options = self.options.share(options);
             }
             None => self.neighbors.release(neighbor),
         }
@@ -184,7 +207,7 @@ impl Core {
         let full = self.time_wait_is_full(local.is_ipv4());
         let (index, connections) = (&self.index, &self.connections);
         let (time_wait_v4, time_wait_v6) = (&self.time_wait_v4, &self.time_wait_v6);
-        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let cx = Context::without_connection(now, &self.settings);
         let status = |port| {
             let tuple = FourTuple::new(local, port, remote.ip(), remote.port());
             let found = index.find(index.hash(&tuple), |value| match value.kind() {

@@ -53,8 +53,9 @@ impl Core {
     /// connection it is a soft error (RFC 9293 3.9.2.2): what it owes is tried again when its time-out comes.
     pub(super) fn fail_waiting(&mut self, number: u32, now: Now) {
         self.owing_remove(number);
-        let cx = Context { now, settings: &self.settings, receive_room: false };
         let connection = &mut self.connections[number];
+        let options = self.options.get(connection.options);
+        let cx = Context { now, settings: &self.settings, options, receive_room: false };
         match connection.tcb.state {
             State::Closed => {
                 connection.tcb.owed = Owed::default();

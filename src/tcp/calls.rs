@@ -100,3 +100,11 @@ pub fn abort_owes_reset(tcb: &Tcb) -> bool {
         State::Closing | State::LastAck => !tcb.fin_is_sent(),
     }
 }
+
+/// The connection's options have changed.
+pub fn options_changed(tcb: &mut Tcb, cx: &Context<'_>) {
+    tcb.mss = tcb.mss.min(cx.options.mss_max.unwrap_or(u16::MAX));
+    // What Nagle's algorithm holds back may go now.
+    let unsent = tcb.state.can_send() && output::has_unsent(tcb);
+    tcb.owed.add_if(Owed::DATA, unsent);
+}

@@ -126,19 +126,17 @@ pub enum Fact {}
 impl Fact {
     /// It was opened by an OPEN call, not by a listener.
     pub const OPENED_ACTIVELY: Bits<Fact> = Bits::bit(0);
-    /// Nagle's algorithm is off (MUST-17).
-    pub const NO_DELAY: Bits<Fact> = Bits::bit(1);
     /// The application has closed both directions: it takes no more bytes.
-    pub const APP_CLOSED: Bits<Fact> = Bits::bit(2);
+    pub const APP_CLOSED: Bits<Fact> = Bits::bit(1);
     /// A FIN follows the last octet of the send buffer.
-    pub const FIN_QUEUED: Bits<Fact> = Bits::bit(3);
+    pub const FIN_QUEUED: Bits<Fact> = Bits::bit(2);
     /// The peer has acknowledged our FIN.
-    pub const FIN_ACKNOWLEDGED: Bits<Fact> = Bits::bit(4);
+    pub const FIN_ACKNOWLEDGED: Bits<Fact> = Bits::bit(3);
     /// An ICMP error has said since the last progress why there may be none (SHLD-25).
-    pub const SOFT_ERROR: Bits<Fact> = Bits::bit(5);
+    pub const SOFT_ERROR: Bits<Fact> = Bits::bit(4);
     /// A segment of the current MSS has arrived, as far as one can see from here: with Nagle's algorithm at most one segment
     /// in flight is smaller, so whoever acknowledges so many octets at once has had a large one.
-    pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(6);
+    pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(5);
 }
 
 /// How a connection was opened.

@@ -76,7 +76,7 @@ fn b33_fin_wait_2_fin_arrives_answers_from_values_alone() {
     let answer = out.answer.expect("the last ACK");
     assert_eq!((answer.seq, answer.ack), (client.tcb.snd_nxt, fin.seq + 1));
     client.expect_nothing();
-    let cx = Context { now: start(), settings: &settings(), receive_room: true };
+    let cx = Context { now: start(), settings: &settings(), options: &ConnectionOptions::DEFAULT, receive_room: true };
     let TimeWait::V4(record) = TimeWait::of(&client.tcb, &cx) else { panic!("an IPv4 record") };
     assert_eq!(record.tuple(), client.tcb.tuple);
     assert_eq!((record.numbers.snd_nxt, record.numbers.rcv_nxt), (answer.seq, answer.ack));

@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::tcp::state::CloseReason;
-use crate::tcp::tcb::{Fact, Owed};
+use crate::tcp::tcb::Owed;
 use crate::tcp::{End as Ends, Note};
 use crate::tick::Deadline;
 
 #[test]
 fn b20_lost_segment_is_sent_again_after_the_time_out_from_the_first_octet() {
-    let (mut client, _) = established();
+    let (mut client, _) = established_with(without_sack());
     client.queue(4000);
     let first = client.sends();
     assert_eq!(first.iter().map(|plan| plan.text_len).collect::<Vec<_>>(), [1448, 1448, 1104]);
@@ -20,7 +20,7 @@ fn b20_lost_segment_is_sent_again_after_the_time_out_from_the_first_octet() {
 
 #[test]
 fn b20_after_a_time_out_acknowledgments_clock_out_the_rest_again() {
-    let (mut client, mut server) = established();
+    let (mut client, mut server) = established_with(without_sack());
     client.queue(4000);
     client.sends();
     client.time_out();
@@ -68,7 +68,7 @@ fn b20_duplicate_acks_go_before_text_so_that_they_count() {
 
 #[test]
 fn data_times_out_after_the_retransmission_limit() {
-    let (mut client, _) = established();
+    let (mut client, _) = established_with(without_sack());
     client.queue(1);
     client.sends();
     let mut total = 0;
@@ -88,7 +88,7 @@ fn data_times_out_after_the_retransmission_limit() {
 fn must_17_shld_7_small_segments_wait_for_the_acknowledgment_unless_told_not_to() {
     for no_delay in [false, true] {
         let (mut client, _) = established();
-        client.tcb.facts.set(Fact::NO_DELAY, no_delay);
+        client.options.no_delay = no_delay;
         client.queue(10);
         client.expect(PSH_ACK);
         client.queue(10);
@@ -138,7 +138,7 @@ fn b22_window_closes_while_nobody_reads_and_opens_by_a_step_worth_sending() {
     let out = server.arrives(Segment { payload_len: 1, ..server.next(ACK) });
     assert_eq!(out.text, None, "nothing is taken beyond the window");
     assert_eq!(server.expect(ACK).wnd, 0);
-    let cx = Context { now: start(), settings: &small, receive_room: true };
+    let cx = Context { now: start(), settings: &small, options: &ConnectionOptions::DEFAULT, receive_room: true };
     calls::received(&mut server.tcb, 100, &cx);
     server.expect_nothing();
     calls::received(&mut server.tcb, 3900, &cx);
@@ -184,9 +184,10 @@ fn text_beyond_a_chunk_and_our_mss_is_left_for_the_peer_to_send_again() {
 fn no_receive_room_text_is_left_for_the_peer_to_send_again() {
     let (mut client, _) = established_with(plain());
     let settings = client.settings;
-    let cx = Context { now: client.now, settings: &settings, receive_room: false };
+    let cx =
+        Context { now: client.now, settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: false };
     let seg = Segment { payload_len: 5, ..client.next(ACK) };
-    let out = others::arrives(&mut client.tcb, &seg, &cx);
+    let out = others::arrives(&mut client.tcb, &seg, None, &cx);
     assert_eq!((out.text, out.note), (None, Some(Note::NoReceiveRoom)));
     assert_eq!(client.arrives(seg).text, Some((0, 5)));
 }

@@ -21,7 +21,8 @@ impl End {
         let router: IpAddr = Ipv4Addr::new(192, 0, 2, 1).into();
         let error = Error { kind, src_mac: MacAddress::default(), from: router, quoted };
         let settings = self.settings;
-        let cx = Context { now: self.now, settings: &settings, receive_room: true };
+        let cx =
+            Context { now: self.now, settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
         arrives(&mut self.tcb, &error, &cx)
     }
 
@@ -183,7 +184,7 @@ fn t27_a_segment_that_was_smaller_than_the_claim_was_never_too_big() {
 
 #[test]
 fn t27_while_large_segments_arrive_a_claim_waits_for_a_time_out() {
-    let (mut client, _) = established();
+    let (mut client, _) = established_with(without_sack());
     client.in_flight(4000);
     client.arrives(client.next(ACK));
     let seq = client.in_flight(4000);
@@ -209,10 +210,10 @@ fn shld_6_a_known_path_mtu_holds_from_the_first_segment_on() {
 fn established_v6() -> End {
     let tuple = FourTuple::new(Ipv6Addr::LOCALHOST.into(), 40_000, Ipv6Addr::from_bits(9).into(), 80);
     let settings = settings();
-    let cx = Context { now: start(), settings: &settings, receive_room: true };
+    let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     let mut client = End::new(Tcb::open_actively(tuple, &cx), settings, start());
     let syn = as_received(client.expect(SYN));
-    let cx = Context { now: start(), settings: &settings, receive_room: true };
+    let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     let mut server = End::new(Tcb::open_passively(tuple.reversed(), &syn, &cx), settings, start());
     let syn_ack = as_received(server.expect(SYN_ACK));
     assert!(client.arrives(syn_ack).established);

@@ -12,12 +12,12 @@ fn record(settings: &Settings) -> (Numbers, Segment) {
     client.arrives(client.next(ACK));
     let fin = client.next(FIN_ACK);
     assert!(client.arrives(fin).end.is_some());
-    let cx = Context { now: start(), settings, receive_room: true };
+    let cx = Context { now: start(), settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     (Numbers::of(&client.tcb, &cx), fin)
 }
 
 fn arrives(numbers: &Numbers, seg: Segment, settings: &Settings) -> Arrived {
-    let cx = Context { now: start(), settings, receive_room: true };
+    let cx = Context { now: start(), settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     time_wait::arrives(numbers, &tuple(), &seg, &cx)
 }
 
