@@ -124,6 +124,9 @@ impl fmt::Display for Report {
     }
 }
 
+/// A line of the table of totals: its name, and what it says of each policy.
+type Line = (&'static str, fn(&Row) -> String);
+
 impl Report {
     fn controls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Random ISNs at both ends, given that they came to where an old text lies in the window:")?;

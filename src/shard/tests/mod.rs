@@ -2,6 +2,7 @@
 
 mod accept;
 mod capacity;
+mod ends;
 mod flood;
 mod hostile;
 mod lifecycle;
