@@ -82,6 +82,9 @@ pub struct ConnectOptions {
 pub struct ListenOptions {
     /// Settings that its connections inherit, from the SYN-ACK on.
     pub connection: ConnectionOptions,
+    /// Accepted is told with the first text or the FIN, or without either after this time (TCP_DEFER_ACCEPT); `None` tells it
+    /// at once. At most 24 days.
+    pub defer_accept: Option<Duration>,
 }
 
 /// Why a listener was refused.
@@ -128,6 +131,16 @@ pub enum ConnectError {
     /// The 4-tuple with the given local port is in use.
     #[error("local port {0} is in use towards this remote: choose another or let the stack draw one")]
     PortInUse(u16),
+    /// What comes back to the given local port arrives at another shard.
+    #[error(
+        "local port {port} towards this remote belongs to shard {shard}: connect from there, or let the stack draw one"
+    )]
+    OtherShard {
+        /// The given port.
+        port: u16,
+        /// Whose it is.
+        shard: u16,
+    },
     /// No local port is free towards this remote.
     #[error(
         "no local port is free towards this remote: of {owned} that this shard owns {in_use} in use, {time_wait} in \

@@ -86,6 +86,10 @@ counters! {
         syn_dropped_full,
         /// SYNs, and ACKs with a cookie, that found no neighbour record free or no way back.
         syn_dropped_no_neighbor,
+        /// SYNs, and ACKs of SYN-ACKs, ignored because the accept queue was full (B10).
+        accept_queue_full,
+        /// Deferred connections that were told without text, because their deadline came.
+        accept_defer_expired,
         /// SYNs during the quiet time (B48).
         syn_dropped_quiet,
         /// SYNs answered by a cookie (B13).
@@ -118,6 +122,14 @@ counters! {
         retransmitted_data,
         /// FINs sent again.
         retransmitted_fin,
+        /// Fast recoveries begun (RFC 6582, RFC 6675).
+        fast_recoveries,
+        /// Retransmission time-outs of text and FINs.
+        time_outs,
+        /// Tail loss probes (RFC 8985 7).
+        tail_probes,
+        /// Times that losses had to be recovered without a scoreboard, by duplicate ACKs alone, for want of a record.
+        scoreboards_refused,
         /// RSTs sent.
         rst_sent,
         /// RSTs and TIME-WAIT ACKs that the shard's limit held back (T02).
@@ -166,10 +178,16 @@ counters! {
         path_mtu_known,
         /// Echo requests answered.
         echo_answered,
-        /// Frames that arrived on a shard that does not own their 4-tuple.
+        /// Frames passed on to another shard, because it owns their 4-tuple or did.
         wrong_shard,
-        /// Frames for another shard that found its queue full.
-        wrong_shard_dropped,
+        /// Answers about neighbours copied to another shard that had asked.
+        neighbor_answers_shared,
+        /// Frames for another shard that found its queue full: dropped.
+        handover_full,
+        /// Frames about whose owner two shards disagreed, while a new indirection table came into force: dropped.
+        handover_lost,
+        /// Frames that other shards passed on to this one.
+        handover_received,
         /// OPEN calls refused because no port was free.
         ports_exhausted,
         /// Times the policies were changed.

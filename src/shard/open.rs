@@ -25,6 +25,9 @@ impl Core {
         let Arrival { tuple, hash, .. } = *syn;
         // The former incarnation's place in TIME-WAIT becomes this one's.
         let full = former.is_none() && self.time_wait_is_full(tuple.is_v4());
+        if self.refuses_to_accept() {
+            return;
+        }
         if full || self.half_open >= self.limits.half_open_max {
             self.counters.syn_dropped_full += 1;
             return;
@@ -70,7 +73,11 @@ impl Core {
         }
         let (destination, local_port) = match options.local_port {
             Some(0) => return Err(ConnectError::LocalPortZero),
-            Some(port) => (NONE, port),
+            Some(port) => match self.destinations.other_owner(&FourTuple::new(local, port, remote.ip(), remote.port()))
+            {
+                Some(shard) => return Err(ConnectError::OtherShard { port, shard }),
+                None => (NONE, port),
+            },
             None => self.draw_port(local, remote, now)?,
         };
         let tuple = FourTuple::new(local, local_port, remote.ip(), remote.port());
