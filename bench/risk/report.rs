@@ -100,9 +100,6 @@ impl Row {
     }
 }
 
-/// A line of totals: its name, and its value for a policy.
-type Line = (&'static str, fn(&Row) -> String);
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "What TIME-WAIT reuse risks: incarnations that took octets of an earlier one, of those at which")?;
