@@ -50,6 +50,7 @@ pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
         tcb.agreed = tcb.agreed.scaled(shift.min(WINDOW_SHIFT_MAX), receive_shift(cx.settings));
     }
     if let (true, Some(timestamps)) = (tcb.agreed.timestamps, offered.timestamps) {
+        tcb.rto.trust_timestamps();
         tcb.ts_recent = timestamps.val;
         tcb.ts_recent_at = CoarseTick::of(cx.now.tick());
     }

@@ -399,7 +399,7 @@ fn t13_a_flood_of_fragments_takes_no_memory_and_is_counted() {
     world.act(&segment(Flags::ACK.0, 1, 0, 0));
     world.act(&segment(Flags::ACK.0, 0, 0, 100));
     let whole = world.last.clone();
-    let free = (world.stack.receiving.free(), world.stack.core.pieces.is_empty());
+    let free = (world.stack.receiving.free(), world.stack.core.gaps.is_empty());
     let mut sent = 0;
     // More fragments, first, middle and last, overlapping, of many datagrams.
     for number in 0..3000u16 {
@@ -419,7 +419,7 @@ fn t13_a_flood_of_fragments_takes_no_memory_and_is_counted() {
         sent += 1;
     }
     assert_eq!(world.stack.drops().of(crate::counters::DropReason::Fragment), sent);
-    assert_eq!((world.stack.receiving.free(), world.stack.core.pieces.is_empty()), free);
+    assert_eq!((world.stack.receiving.free(), world.stack.core.gaps.is_empty()), free);
     world.assert_whole();
 }
 

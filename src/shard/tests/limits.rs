@@ -87,6 +87,7 @@ const NOTHING: Limits = Limits {
     destinations_max: 0,
     neighbors_max: 0,
     listeners_max: 0,
+    handover_batches_max: 0,
     events_per_turn: 1,
     burst: 1,
 };

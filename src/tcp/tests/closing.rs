@@ -119,10 +119,10 @@ fn fin_is_sent_again_after_the_time_out() {
     let (mut client, _) = established();
     client.close();
     let first = client.expect(FIN_ACK);
-    assert_eq!(client.time_out().0, 1000);
+    assert_eq!(client.time_out().0, 200);
     let again = client.expect(FIN_ACK);
     assert!(again.again && again.seq == first.seq);
-    assert_eq!(client.time_out().0, 2000);
+    assert_eq!(client.time_out().0, 400);
 }
 
 #[test]

@@ -140,7 +140,8 @@ fn shld_6_too_big_sends_everything_again_at_once_in_smaller_segments() {
     assert_eq!(again.iter().map(|plan| plan.text_len).collect::<Vec<_>>(), [948, 948, 948, 948, 208]);
     assert!(again[0].seq == seq && again.iter().all(|plan| plan.again));
     assert_eq!(client.tcb.congestion.cwnd, cwnd, "nothing was lost by congestion");
-    assert_eq!(client.tcb.retransmit_at, Deadline::at(client.now.plus_ms(1000).tick()));
+    let time_out = client.tcb.rto.current_ms().into();
+    assert_eq!(client.tcb.retransmit_at, Deadline::at(client.now.plus_ms(time_out).tick()));
     assert_eq!(client.error(ErrorKind::TooBig { mtu: 1000 }, seq + 1448).note, Some(Note::PathMtuRefused));
     client.expect_nothing();
 }
