@@ -122,6 +122,14 @@ counters! {
         retransmitted_data,
         /// FINs sent again.
         retransmitted_fin,
+        /// Fast recoveries begun (RFC 6582, RFC 6675).
+        fast_recoveries,
+        /// Retransmission time-outs of text and FINs.
+        time_outs,
+        /// Tail loss probes (RFC 8985 7).
+        tail_probes,
+        /// Times that losses had to be recovered without a scoreboard, by duplicate ACKs alone, for want of a record.
+        scoreboards_refused,
         /// RSTs sent.
         rst_sent,
         /// RSTs and TIME-WAIT ACKs that the shard's limit held back (T02).

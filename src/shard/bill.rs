@@ -4,7 +4,7 @@ use super::accept::AcceptQueue;
 use super::burst::Burst;
 use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
-use super::reassembly::Pieces;
+use super::gaps::Gaps;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig};
 use crate::flow::chunks::Chunks;
@@ -84,10 +84,10 @@ impl Limits {
             line("ports given back", "time_wait_max", self.time_wait_max, PortPool::bill(self.time_wait_max)),
             line("chunks", "chunks_max", self.chunks_max, Chunks::bill(self.chunks_max)),
             line(
-                "text out of order",
+                "losses and gaps",
                 "reassemblies_max",
                 self.reassemblies_max.min(self.tcbs_max),
-                Slab::<Pieces>::bill(self.reassemblies_max.min(self.tcbs_max)),
+                Slab::<Gaps>::bill(self.reassemblies_max.min(self.tcbs_max)),
             ),
             line("destinations", "destinations_max", self.destinations_max, Destinations::bill(&destinations)),
             line(

@@ -4,8 +4,8 @@ use super::accept::AcceptQueue;
 use super::burst::expire_budget;
 use super::connection::{Connection, Owing, Tell, Telling};
 use super::find::Found;
+use super::gaps::Gaps;
 use super::options::{OptionSets, OptionsId};
-use super::reassembly::Pieces;
 use super::route::Routes;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig, StateCounts};
@@ -51,8 +51,8 @@ pub(super) struct Core {
     /// When the quiet time after the start is over.
     quiet_until: Now,
     pub connections: Slab<Connection>,
-    /// Text out of order, of the connections that have some.
-    pub pieces: Slab<Pieces>,
+    /// What is missing, of the connections of which something is.
+    pub gaps: Slab<Gaps>,
     pub index: Index,
     pub listeners: Listeners,
     /// Settings of connections, shared by those that have the same.
@@ -142,7 +142,7 @@ impl Core {
             routes,
             quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
-            pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
+            gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
             listeners: Listeners::new(limits.listeners_max),
             options: OptionSets::new(),
@@ -312,7 +312,7 @@ impl Core {
         } else {
             self.owing_remove(number);
         }
-        if self.is_deferred(number) && self.connections[number].pieces().is_none() {
+        if self.is_deferred(number) && self.connections[number].has_received_nothing() {
             // It came to nothing before the application heard of it.
             self.drop_from_accept_queue(number);
             if !self.connections[number].tcb.owes() {
@@ -413,6 +413,9 @@ impl Core {
             Note::BadAck => &mut self.counters.segments_bad_ack,
             Note::Paws => &mut self.counters.segments_paws,
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
+            Note::FastRecovery => &mut self.counters.fast_recoveries,
+            Note::TimedOut => &mut self.counters.time_outs,
+            Note::TailProbe => &mut self.counters.tail_probes,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,
             Note::TimeWaitRestart => &mut self.counters.time_wait_restarted,
             Note::IcmpUnmatched => &mut self.counters.icmp_unmatched,

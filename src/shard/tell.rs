@@ -8,7 +8,7 @@ use super::burst::Text;
 use super::calls::{Calls, Lent};
 use super::connection::{Tell, Telling};
 use super::core::Core;
-use super::reassembly;
+use super::gaps;
 use crate::api::{Application, Event};
 use crate::flow::chunks::Chunks;
 use crate::flow::list::List;
@@ -32,7 +32,7 @@ impl<A: Application> Teller<'_, A> {
     pub(super) fn text(&mut self, text: &Text, bytes: &[u8]) {
         self.lend(text.number, bytes);
         if text.pieces > 0 {
-            reassembly::take(self.core, self.receiving, text.number, text.pieces);
+            gaps::take(self.core, self.receiving, text.number, text.pieces);
             self.core.connections[text.number].tell.add(Tell::READABLE);
             self.core.tell(text.number);
         }
@@ -171,7 +171,7 @@ impl<A: Application> Teller<'_, A> {
 
     /// The application has heard the last of the connection: it goes, unless it still owes the peer a RST.
     fn told_closed(&mut self, number: u32) {
-        reassembly::release(self.core, self.receiving, number);
+        gaps::release(self.core, self.receiving, number);
         let connection = &mut self.core.connections[number];
         self.receiving.clear(&mut connection.unread);
         connection.consumed_bytes = 0;

@@ -281,7 +281,7 @@ fn assert_shard_clean<L: Link, A: Application>(shard: &Shard<L, A>) {
     assert!(levels.conserved() && levels.in_hand == 0, "{levels:?}");
     let core = &shard.core;
     assert_eq!(core.sending.free(), core.limits.chunks_max / 2, "every chunk is back");
-    assert!(core.pieces.is_empty(), "text out of order is left");
+    assert!(core.gaps.is_empty(), "text out of order is left");
     assert_eq!((core.half_open, core.accept.len()), (0, 0));
     assert_eq!(core.options.in_use(), 1, "only the default options are in use");
     assert!(core.owing.is_empty() && core.telling.is_empty() && core.wheel.is_empty());
