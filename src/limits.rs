@@ -25,6 +25,9 @@ pub struct Limits {
     pub neighbors_max: u32,
     /// Listeners of one shard.
     pub listeners_max: u32,
+    /// Batches of up to 64 frames or 16 KiB under way to one shard from the others. Fewer drop frames while their owner is in a
+    /// long turn; none are made for a shard that is alone.
+    pub handover_batches_max: u32,
     /// Events told to the application per turn; more wait for the next turn.
     pub events_per_turn: u32,
     /// Frames per ring operation.
@@ -45,6 +48,7 @@ impl Default for Limits {
             destinations_max: 4096,
             neighbors_max: 4096,
             listeners_max: 256,
+            handover_batches_max: 128,
             events_per_turn: 512,
             burst: 64,
         }

@@ -118,6 +118,7 @@ mod tests {
         assert_eq!((shift(65_535), shift(65_536), shift(256 * 1024), shift(u32::MAX)), (0, 1, 3, 14));
     }
 
+    /// Shows RFC 6691.
     #[test]
     fn must_67_mss_follows_the_mtu() {
         let settings = Settings { mtu: 1500, ..Settings::default() };

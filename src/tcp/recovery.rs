@@ -364,6 +364,7 @@ mod tests {
         Conditions { algorithm, mss: MSS, flight, limited: true, srtt_us: 0, now: Tick(1) }
     }
 
+    /// Shows RFC 6582, RFC 2525 2.8.
     #[test]
     fn third_duplicate_halves_and_full_acknowledgment_ends_recovery() {
         let (mut window, mut recovery) = (Congestion::start(MSS, false), Recovery::start(Seq(0)));

@@ -97,6 +97,7 @@ const _: () = assert!(RTO_MAX_MS <= u16::MAX as u32);
 mod tests {
     use super::*;
 
+    /// Shows RFC 6298, RFC 2525 2.7.
     #[test]
     fn first_measurement_sets_srtt_and_half_of_it_as_variance() {
         let mut rto = Rto::default();
@@ -105,6 +106,7 @@ mod tests {
         assert_eq!((rto.srtt_us, rto.rttvar_us, rto.current_ms()), (800_000, 400_000, 2400));
     }
 
+    /// Shows MUST-19, RFC 6298, RFC 2525 2.10.
     #[test]
     fn b11_backoff_doubles_up_to_the_maximum_and_ends_with_progress() {
         let mut rto = Rto::default();
