@@ -61,13 +61,12 @@ impl Core {
         if self.time_wait_is_full(local.is_ipv4()) {
             return Err(ConnectError::TimeWaitFull(self.limits.time_wait_max));
         }
-        let (destination, local_port) = match options.local_port {
+        let (destination, wanted) = match options.local_port {
             Some(0) => return Err(ConnectError::LocalPortZero),
-            Some(port) => (NONE, port),
+            Some(port) => (NONE, self.wanted(FourTuple::new(local, port, remote.ip(), remote.port()))),
             None => self.draw_port(local, remote, now)?,
         };
-        let tuple = FourTuple::new(local, local_port, remote.ip(), remote.port());
-        let opened = self.admit_active(tuple, options, now);
+        let opened = self.admit_active(&wanted, options, now);
         match opened {
             Ok(number) => {
                 let connection = &mut self.connections[number];
@@ -80,16 +79,15 @@ impl Core {
             }
             Err(error) => {
                 if destination != NONE {
-                    self.destinations.give_back(destination, local_port, now.tick());
+                    self.destinations.give_back(destination, wanted.tuple.local_port, now.tick());
                 }
                 Err(error)
             }
         }
     }
 
-    fn admit_active(&mut self, tuple: FourTuple, options: &ConnectOptions, now: Now) -> Result<u32, ConnectError> {
-        let hash = self.index.hash(&tuple);
-        let former = self.index.find(hash, |value| self.is_record_of(value, &tuple));
+    fn admit_active(&mut self, wanted: &Wanted, options: &ConnectOptions, now: Now) -> Result<u32, ConnectError> {
+        let Wanted { tuple, hash, holder: former } = *wanted;
         let cx = Context { now, settings: &self.settings, receive_room: false };
         let mut tcb = Tcb::open_actively(tuple, &cx);
         if let Some(value) = former {
@@ -169,36 +167,61 @@ impl Core {
         }
     }
 
-    /// A port that no connection towards the remote holds, TIME-WAIT included (B40) unless the policy lets it go (B45).
-    fn draw_port(&mut self, local: IpAddr, remote: SocketAddr, now: Now) -> Result<(u32, u16), ConnectError> {
+    fn wanted(&self, tuple: FourTuple) -> Wanted {
+        let hash = self.index.hash(&tuple);
+        Wanted { tuple, hash, holder: self.index.find(hash, |value| self.is_record_of(value, &tuple)) }
+    }
+
+    /// A 4-tuple whose port no connection towards the remote holds, TIME-WAIT included (B40) unless the policy lets it go (B45).
+    fn draw_port(&mut self, local: IpAddr, remote: SocketAddr, now: Now) -> Result<(u32, Wanted), ConnectError> {
         let key = DestinationKey { local, remote: remote.ip(), remote_port: remote.port() };
         let (index, connections) = (&self.index, &self.connections);
         let (time_wait_v4, time_wait_v6) = (&self.time_wait_v4, &self.time_wait_v6);
         let cx = Context { now, settings: &self.settings, receive_room: false };
+        let tuple = |port| FourTuple::new(local, port, remote.ip(), remote.port());
+        let mut wanted = None;
         let drawn = self.destinations.draw(&key, now.tick(), |port| {
-            let tuple = FourTuple::new(local, port, remote.ip(), remote.port());
-            let found = index.find(index.hash(&tuple), |value| match value.kind() {
+            let tuple = tuple(port);
+            let hash = index.hash(&tuple);
+            let holder = index.find(hash, |value| match value.kind() {
                 Kind::Tcb => connections[value.number()].tcb.tuple == tuple,
                 Kind::TimeWaitV4 => time_wait_v4[value.number()].tuple() == tuple,
                 Kind::TimeWaitV6 => time_wait_v6[value.number()].tuple() == tuple,
             });
-            match found.map(|value| (value.kind(), value.number())) {
+            wanted = Some(Wanted { tuple, hash, holder });
+            match holder.map(|value| (value.kind(), value.number())) {
                 None => PortStatus::Free,
                 Some((Kind::Tcb, _)) => PortStatus::Busy,
                 Some((Kind::TimeWaitV4, number)) => waits(&time_wait_v4[number].numbers, &cx),
                 Some((Kind::TimeWaitV6, number)) => waits(&time_wait_v6[number].numbers, &cx),
             }
         });
-        drawn.map_err(|error| {
-            self.counters.ports_exhausted += 1;
-            match error {
-                DrawError::PortsExhausted { in_use, time_wait, next_free_in_ms } => {
-                    ConnectError::PortsExhausted { in_use, time_wait, next_free_in_ms }
-                }
-                DrawError::DestinationsExhausted => ConnectError::DestinationsExhausted(self.limits.destinations_max),
+        match drawn {
+            Ok((destination, port)) => {
+                // The port that was asked about last is the one drawn.
+                let wanted = wanted.filter(|wanted: &Wanted| wanted.tuple.local_port == port);
+                Ok((destination, wanted.unwrap_or_else(|| self.wanted(tuple(port)))))
             }
-        })
+            Err(error) => {
+                self.counters.ports_exhausted += 1;
+                Err(match error {
+                    DrawError::PortsExhausted { in_use, time_wait, next_free_in_ms } => {
+                        ConnectError::PortsExhausted { in_use, time_wait, next_free_in_ms }
+                    }
+                    DrawError::DestinationsExhausted => {
+                        ConnectError::DestinationsExhausted(self.limits.destinations_max)
+                    }
+                })
+            }
+        }
     }
+}
+
+/// What an active open asks for: a 4-tuple, its hash, and what has it now.
+struct Wanted {
+    tuple: FourTuple,
+    hash: Hash,
+    holder: Option<Value>,
 }
 
 /// How a port in TIME-WAIT may be used.

@@ -114,9 +114,9 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
     };
     let path = path(tuple, core.mac, dst_mac, core.vlan);
     let text = if plan.text_len == 0 {
-        [&[][..], &[][..]]
+        &NO_TEXT
     } else {
-        core.sending.slices(&connection.to_send, plan.text_offset, u32::from(plan.text_len))
+        &core.sending.slices(&connection.to_send, plan.text_offset, u32::from(plan.text_len))
     };
     let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &segment, text);
     transmit(link, core, frame, len);
@@ -166,7 +166,7 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, [&[], &[]])
+    wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, &NO_TEXT)
 }
 
 /// A SYN-ACK that leaves no state, to whoever sent the SYN in whose frame it is built.
@@ -190,12 +190,15 @@ fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynA
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, [&[], &[]])
+    wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, &NO_TEXT)
 }
 
 fn path(tuple: &FourTuple, src_mac: MacAddress, dst_mac: MacAddress, vlan: Option<u16>) -> Path {
     Path { src_mac, dst_mac, vlan, addresses: tuple.addresses, ttl: TTL, dscp_ecn: 0 }
 }
+
+/// The text of a segment without any.
+const NO_TEXT: [&[u8]; 2] = [&[], &[]];
 
 /// TTL and hop limit of what the stack sends. Origin: RFC 1700's recommended default.
 const TTL: u8 = 64;

@@ -40,11 +40,9 @@ pub fn next(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
         State::SynSent => syn(tcb, cx, Flags::SYN),
         State::SynReceived => syn(tcb, cx, Flags::SYN | Flags::ACK).or_else(|| pure_ack(tcb, cx)),
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
-            duplicate_ack(tcb, cx)
-                .or_else(|| resend_first(tcb, cx))
-                .or_else(|| probe(tcb, cx))
-                .or_else(|| text_or_fin(tcb, cx))
-                .or_else(|| pure_ack(tcb, cx))
+            let after_loss = tcb.owed.duplicate_acks > 0 || tcb.owed.has(Owed::RESEND_FIRST | Owed::PROBE);
+            let first = if after_loss { before_text(tcb, cx) } else { None };
+            first.or_else(|| text_or_fin(tcb, cx)).or_else(|| pure_ack(tcb, cx))
         }
     };
     if plan.is_none() {
@@ -133,6 +131,12 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
     tcb.timed = if again { Timed::NONE } else { Timed::segment(tcb.snd_nxt, cx.now.tick()) };
     tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
     Some(plan)
+}
+
+/// What goes before new text when segments were lost or a window is closed.
+#[inline(never)]
+fn before_text(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
+    duplicate_ack(tcb, cx).or_else(|| resend_first(tcb, cx)).or_else(|| probe(tcb, cx))
 }
 
 /// The first unacknowledged segment, for fast retransmit and partial acknowledgments (RFC 6582).

@@ -16,6 +16,7 @@ use crate::wire::tcp::{Flags, Segment};
 use core::ops::ControlFlow::{self, Break, Continue};
 
 /// The eight checks.
+#[inline]
 pub fn arrives(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> Outcome {
     let mut out = Outcome::default();
     let _ = eight_checks(tcb, seg, cx, &mut out);

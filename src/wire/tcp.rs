@@ -284,7 +284,7 @@ fn checksum_of(header: &[u8; HEADER_BYTES], rest: &[u8], pseudo: Sum) -> Sum {
 /// Panics if `frame` is shorter than that length, which is [`Path::headers_len`] + [`HEADER_BYTES`] + [`options_len`] +
 /// the payload before padding.
 #[inline(always)]
-pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: [&[u8]; 2]) -> usize {
+pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: &[&[u8]; 2]) -> usize {
     let present = Present::of(segment.options, segment.sack, segment.flags.syn());
     let data_at = HEADER_BYTES + present.len();
     let segment_len = data_at + payload[0].len() + payload[1].len();
