@@ -118,6 +118,16 @@ counters! {
         retransmitted_data,
         /// FINs sent again.
         retransmitted_fin,
+        /// Connections that were told R1 retransmissions in a row have brought nothing (MUST-20).
+        stalled,
+        /// Keepalive probes sent (B24).
+        keepalive_probes,
+        /// Connections ended because no keepalive probe was answered.
+        keepalive_timeouts,
+        /// Connections ended by the user timeout (B25).
+        user_timeouts,
+        /// Connections that the application left in CLOSE-WAIT for long (B37).
+        close_wait_lasting,
         /// RSTs sent.
         rst_sent,
         /// RSTs and TIME-WAIT ACKs that the shard's limit held back (T02).

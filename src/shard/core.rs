@@ -1,13 +1,14 @@
 //! The tables of a shard, and what moves a connection between them.
 
 use super::burst::expire_budget;
-use super::connection::{Connection, Owing, Tell, Telling};
+use super::connection::{Connection, Fact, Owing, Tell, Telling};
 use super::find::Found;
 use super::options::{OptionSets, OptionsId};
 use super::reassembly::Pieces;
 use super::route::Routes;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig, StateCounts};
+use crate::bits::Bits;
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -215,6 +216,9 @@ impl Core {
             self.connections[number].tell.add(Tell::PEER_CLOSED);
             self.tell(number);
         }
+        if outcome.stalled {
+            self.stalled(number, now);
+        }
         match outcome.end {
             None => self.schedule(number),
             Some(End::Listen) => {
@@ -235,6 +239,17 @@ impl Core {
         }
     }
 
+    /// R1 of RFC 9293 3.8.3: the application is told, and the next hop asked for (MUST-20).
+    fn stalled(&mut self, number: u32, now: Now) {
+        self.counters.stalled += 1;
+        let connection = &mut self.connections[number];
+        self.neighbors.doubted(connection.neighbor, now.tick());
+        if !connection.tcb.is_half_open_passively() {
+            connection.tell.add(Tell::STALLED);
+            self.tell(number);
+        }
+    }
+
     /// Whether whoever listened when the SYN came listens still; what an application opened itself is always wanted.
     fn is_still_wanted(&self, number: u32) -> bool {
         let connection = &self.connections[number];
@@ -250,7 +265,8 @@ impl Core {
         let connection = &mut self.connections[number];
         connection.tcb.end(CloseReason::Aborted);
         connection.tcb.owed.add(Owed::RESET);
-        connection.tell = Tell::TOLD_CLOSED;
+        connection.tell = Bits::NONE;
+        connection.facts.add(Fact::TOLD_CLOSED);
         self.counters.closed_aborted += 1;
         self.telling.remove(&mut self.connections, number);
         self.leave_index(number);
@@ -404,6 +420,10 @@ impl Core {
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,
             Note::TimeWaitRestart => &mut self.counters.time_wait_restarted,
+            Note::KeepaliveProbe => &mut self.counters.keepalive_probes,
+            Note::KeepaliveTimeout => &mut self.counters.keepalive_timeouts,
+            Note::UserTimeout => &mut self.counters.user_timeouts,
+            Note::CloseWaitLasts => &mut self.counters.close_wait_lasting,
             Note::IcmpUnmatched => &mut self.counters.icmp_unmatched,
             Note::IcmpSoft => &mut self.counters.icmp_soft,
             Note::IcmpHard => &mut self.counters.icmp_hard,

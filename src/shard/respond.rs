@@ -1,7 +1,7 @@
 //! Stage 7: what is owed becomes frames, each built once, straight into its place.
 
 use super::burst::{Burst, IpMarks, Reply};
-use super::connection::Tell;
+use super::connection::Fact;
 use super::core::Core;
 use super::tell::settle_consumed;
 use crate::flow::chunks::Chunks;
@@ -90,7 +90,7 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
         }
     }
     core.owing.pop_front(&mut core.connections);
-    if core.connections[number].tell.has(Tell::TOLD_CLOSED) {
+    if core.connections[number].facts.has(Fact::TOLD_CLOSED) {
         core.let_go(number);
     } else {
         core.arm(number);

@@ -5,7 +5,7 @@
 use super::options;
 use super::state::State;
 use super::tcb::{Fact, Owed, Tcb, Timed};
-use super::{Answer, Context};
+use super::{Answer, Context, waits};
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
 use crate::tick::{Deadline, Tick};
@@ -144,9 +144,16 @@ fn resend_first(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
     Some(segment(tcb, cx, tcb.snd_una, len))
 }
 
-/// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1).
+/// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1). With nothing under
+/// way, a keepalive probe: no octet, at a number that the peer has acknowledged and must answer (RFC 9293 3.8.4, SHLD-12).
 fn probe(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
-    if !tcb.owed.take(Owed::PROBE) || !has_unsent(tcb) {
+    if !tcb.owed.take(Owed::PROBE) {
+        return None;
+    }
+    if waits::is_idle(tcb) {
+        return Some(plan_from(tcb, cx, tcb.snd_nxt.back(1), 0, 0, Flags::ACK));
+    }
+    if !has_unsent(tcb) {
         return None;
     }
     let len = tcb.send_queued_bytes.min(tcb.snd_wnd.max(1)).min(segment_room(tcb));
@@ -208,6 +215,7 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
         }
         return None;
     }
+    waits::acknowledged_alone(tcb, cx);
     let duplicates = tcb.owed.duplicate_acks.saturating_sub(1);
     let plan = plan_from(tcb, cx, tcb.snd_nxt, 0, 0, Flags::ACK);
     tcb.owed.duplicate_acks = duplicates;

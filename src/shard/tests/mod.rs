@@ -69,6 +69,7 @@ impl Application for Server {
                 self.closed.push(reason);
             }
             Event::Connected { .. } => panic!("a server opens nothing"),
+            Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 }
@@ -129,6 +130,7 @@ impl Application for Client {
                 self.closed.push(reason);
             }
             Event::Accepted { .. } => panic!("a client accepts nothing"),
+            Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 
