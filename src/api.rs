@@ -94,6 +94,9 @@ pub struct ConnectOptions {
 pub struct ListenOptions {
     /// Settings that its connections inherit, from the SYN-ACK on.
     pub connection: ConnectionOptions,
+    /// Accepted is told with the first text or the FIN, or without either after this time (TCP_DEFER_ACCEPT); `None` tells it
+    /// at once. At most 24 days.
+    pub defer_accept: Option<Duration>,
 }
 
 /// Why a listener was refused.

@@ -86,6 +86,10 @@ counters! {
         syn_dropped_full,
         /// SYNs, and ACKs with a cookie, that found no neighbour record free or no way back.
         syn_dropped_no_neighbor,
+        /// SYNs, and ACKs of SYN-ACKs, ignored because the accept queue was full (B10).
+        accept_queue_full,
+        /// Deferred connections that were told without text, because their deadline came.
+        accept_defer_expired,
         /// SYNs during the quiet time (B48).
         syn_dropped_quiet,
         /// SYNs answered by a cookie (B13).
@@ -118,6 +122,14 @@ counters! {
         retransmitted_data,
         /// FINs sent again.
         retransmitted_fin,
+        /// Fast recoveries begun (RFC 6582, RFC 6675).
+        fast_recoveries,
+        /// Retransmission time-outs of text and FINs.
+        time_outs,
+        /// Tail loss probes (RFC 8985 7).
+        tail_probes,
+        /// Times that losses had to be recovered without a scoreboard, by duplicate ACKs alone, for want of a record.
+        scoreboards_refused,
         /// Connections that were told R1 retransmissions in a row have brought nothing (MUST-20).
         stalled,
         /// Keepalive probes sent (B24).

@@ -9,12 +9,15 @@ pub struct Limits {
     pub time_wait_max: u32,
     /// Half-open connections over all listeners of one shard (B10).
     pub half_open_max: u32,
+    /// Connections of one shard that are established and of which the application has not been told (B10).
+    pub accept_max: u32,
     /// Accepted SYN cookies that a shard remembers, so that a replayed ACK opens nothing (B13), 8 B each. Origin: two minutes of
     /// 500 a second. Fewer, and an old ACK may open a connection that its peer's RST then ends.
     pub cookies_remembered_max: u32,
     /// Chunks of [`CHUNK_BYTES`] for unacknowledged and unread bytes of one shard.
     pub chunks_max: u32,
-    /// Connections of one shard that may hold text out of order at a time; others have it sent again (SHLD-31, T12).
+    /// Connections of one shard of which something may be missing at a time: text out of order, or segments that are lost. Others
+    /// have it sent again (SHLD-31, T12), or recover by duplicate ACKs alone. About 0.7 kB each.
     pub reassemblies_max: u32,
     /// Destinations (remote address, remote port, local address) that own a port, of one shard.
     pub destinations_max: u32,
@@ -35,6 +38,7 @@ impl Default for Limits {
             tcbs_max: 128 * 1024,
             time_wait_max: 1024 * 1024,
             half_open_max: 16 * 1024,
+            accept_max: 4096,
             cookies_remembered_max: 64 * 1024,
             chunks_max: 16 * 1024,
             reassemblies_max: 1024,
@@ -60,6 +64,10 @@ pub const PIECES_MAX: usize = 8;
 /// Octets out of order that one connection holds at most. Origin: the default receive buffer; smaller has more sent again after
 /// one loss, larger lets one peer take more of the receive pool (T12).
 pub const REASSEMBLY_BYTES_MAX: u32 = 256 * 1024;
+
+/// Ranges of a connection's scoreboard (RFC 6675), 12 B each. Origin: T11, CVE-2019-11478: each ACK looks at all of them a few
+/// times. Smaller has more sent again when losses are scattered, larger makes each SACK dearer.
+pub const SCOREBOARD_RANGES_MAX: usize = 32;
 
 /// Smallest segment size accepted from a peer's MSS option, bytes. Origin: CVE-2019-11479; smaller lets a peer multiply our packets.
 pub const MSS_MIN: u16 = 48;
@@ -163,6 +171,7 @@ pub const CHALLENGE_WINDOW_MS: u32 = 1024;
 pub const PORTS: (u16, u16) = (32_768, 60_999);
 
 const _: () = assert!(BURST_MAX.is_power_of_two());
+const _: () = assert!(SCOREBOARD_RANGES_MAX >= 8 && SCOREBOARD_RANGES_MAX < 256);
 const _: () = assert!(RTO_MIN_MS <= RTO_INITIAL_MS && RTO_INITIAL_MS <= RTO_MAX_MS);
 const _: () = assert!(DEADLINE_MAX_MS < i32::MAX as u32);
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(64));

@@ -9,9 +9,13 @@
 //!   client shard -- link --> wire (history, aim, random ISNs) -- link --> faults --> server shard      (and back)
 //! ```
 
+mod chart;
 mod ends;
 mod history;
+mod model;
 mod moment;
+mod phases;
+pub(crate) mod predict;
 mod rate;
 mod report;
 mod sweep;
@@ -36,7 +40,7 @@ pub(crate) struct RiskArgs {
     /// Under 20 s: fewer incarnations, whose rates say less
     #[arg(long)]
     quick: bool,
-    /// Incarnations of each policy, over all workloads [default: 10000000, 200000 with --quick]
+    /// Incarnations of each policy, over all workloads [default: 10000000, 150000 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
     incarnations: Option<u64>,
     /// Policies to play [default: all]
@@ -107,7 +111,7 @@ fn publish<R: Serialize + Display>(report: &R, json: Option<&str>) -> Result<(),
 
 /// Incarnations of each policy.
 const INCARNATIONS: u64 = 10_000_000;
-const QUICK_INCARNATIONS: u64 = 200_000;
+const QUICK_INCARNATIONS: u64 = 150_000;
 
 #[cfg(test)]
 mod tests {

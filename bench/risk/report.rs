@@ -99,6 +99,9 @@ impl Row {
     }
 }
 
+/// A line of totals: its name, and its value for a policy.
+type Line = (&'static str, fn(&Row) -> String);
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "What TIME-WAIT reuse risks: incarnations that took octets of an earlier one, of those at which")?;
@@ -149,7 +152,7 @@ impl Report {
             write!(f, " {:>22}", row.policy)?;
         }
         writeln!(f)?;
-        let lines: [(&str, fn(&Row) -> String); 13] = [
+        let lines: [Line; 13] = [
             ("RST in TIME-WAIT", |row| if row.rst_ends_time_wait { "ends it" } else { "ignored" }.into()),
             ("incarnations", |row| row.tally.incarnations.to_string()),
             ("old segments aimed", |row| row.old_segments_aimed.to_string()),

@@ -77,7 +77,7 @@ mod tests {
     use crate::risk::workload::End;
 
     fn small(policy: Policy) -> Plan {
-        Plan { policies: vec![policy], incarnations: 36 * 600, seed: 1 }
+        Plan { policies: vec![policy], incarnations: 36 * 400, seed: 1 }
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
         assert!(played.iter().all(|played| played.tally.other_bytes == 0), "{played:?}");
         let reused: u64 = played.iter().map(|played| played.tally.time_wait_reused).sum();
         let aimed: u64 = played.iter().map(|played| played.tally.passed.incarnations_aimed).sum();
-        assert!(reused > 5000 && aimed > 10_000, "{reused} {aimed}");
+        assert!(reused > 2000 && aimed > 3000, "{reused} {aimed}");
     }
 
     #[test]

@@ -4,14 +4,15 @@ use super::burst::{Arrival, Burst, Control, IpMarks, Message, Reply, Text};
 use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
+use super::gaps;
 use super::icmp;
 use super::options::OptionsId;
-use super::reassembly;
 use crate::counters::DropReason;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
 use crate::neighbor::Heard;
 use crate::tcp::listen::Listened;
+use crate::tcp::recovery::Sack;
 use crate::tcp::state::State;
 use crate::tcp::time_wait::Numbers;
 use crate::tcp::{Answer, Context, Note, Outcome, closed, listen, syn_sent, synchronized, time_wait};
@@ -83,11 +84,20 @@ fn connection(
     number: u32,
     now: Now,
 ) -> Option<Answer> {
+    let flags = arrival.segment.flags;
+    let completes = flags.ack() && !flags.rst() && core.connections[number].tcb.is_half_open_passively();
+    if completes && core.refuses_to_accept() {
+        return None;
+    }
     let receive_room = receiving.free() > 0;
+    let blocks = arrival.segment.sack_blocks(bytes);
+    let blocks = blocks.as_slice();
+    let attached = gaps::for_arrival(core, number, blocks);
     let connection = &mut core.connections[number];
     let options = core.options.get(connection.options);
     let cx = Context { now, settings: &core.settings, options, receive_room };
     let tcb = &mut connection.tcb;
+    let sack = attached.map(|attached| Sack { board: &mut core.gaps[attached].sent, blocks });
     let mut outcome: Outcome = match tcb.state {
         State::SynSent => syn_sent::arrives(tcb, &arrival.segment, &cx),
         State::SynReceived
@@ -96,7 +106,7 @@ fn connection(
         | State::FinWait2
         | State::CloseWait
         | State::Closing
-        | State::LastAck => synchronized::arrives(tcb, &arrival.segment, &cx),
+        | State::LastAck => synchronized::arrives(tcb, &arrival.segment, sack, &cx),
         // A remnant is outside the index: no segment finds it.
         State::Closed => return closed::arrives(&arrival.segment),
     };
@@ -104,14 +114,13 @@ fn connection(
         let reserved = receiving.reserve(1);
         debug_assert!(reserved, "text was taken without room for it");
         let offset = arrival.segment.payload_offset + skip;
-        let pieces = reassembly::deliver(core, number, &mut outcome, now);
+        let pieces = gaps::deliver(core, number, &mut outcome, now);
         burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
     } else if outcome.note == Some(Note::OutOfOrder) {
-        reassembly::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes));
+        gaps::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes));
     }
-    if outcome.peer_closed {
-        reassembly::detach_if_empty(core, receiving, number);
-    }
+    gaps::note_twice(core, number, &arrival.segment, &outcome);
+    gaps::detach_if_idle(core, receiving, number);
     if outcome.established || outcome.acked_bytes > 0 {
         core.heard_from(number, arrival.src_mac, now);
     }

@@ -1,9 +1,10 @@
 //! What a shard's tables cost, before any is made.
 
+use super::accept::AcceptQueue;
 use super::burst::Burst;
 use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
-use super::reassembly::Pieces;
+use super::gaps::Gaps;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig};
 use crate::flow::chunks::Chunks;
@@ -83,10 +84,10 @@ impl Limits {
             line("ports given back", "time_wait_max", self.time_wait_max, PortPool::bill(self.time_wait_max)),
             line("chunks", "chunks_max", self.chunks_max, Chunks::bill(self.chunks_max)),
             line(
-                "text out of order",
+                "losses and gaps",
                 "reassemblies_max",
                 self.reassemblies_max.min(self.tcbs_max),
-                Slab::<Pieces>::bill(self.reassemblies_max.min(self.tcbs_max)),
+                Slab::<Gaps>::bill(self.reassemblies_max.min(self.tcbs_max)),
             ),
             line("destinations", "destinations_max", self.destinations_max, Destinations::bill(&destinations)),
             line(
@@ -97,7 +98,12 @@ impl Limits {
             ),
             line("path MTUs", "", PATH_MTUS_MAX, PathMtus::bill(PATH_MTUS_MAX)),
             line("neighbours", "neighbors_max", self.neighbors_max, neighbors),
-            line("listeners", "listeners_max", self.listeners_max, Listeners::bill(self.listeners_max)),
+            line(
+                "listeners",
+                "listeners_max",
+                self.listeners_max,
+                Listeners::bill(self.listeners_max) + AcceptQueue::bill(self.listeners_max),
+            ),
             line("waiting to send", "", STARVED_MAX as u32, (STARVED_MAX * size_of::<Handle>()) as u64),
             line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS)),
             line("burst", "burst", self.burst, Burst::bill(self)),

@@ -64,6 +64,7 @@ impl<'a> Calls<'a> {
         match self.core.listeners.add(address, port) {
             Ok(number) => {
                 self.core.listener_options[number as usize] = set;
+                self.core.accept.begin(number, options.defer_accept);
                 Ok(ListenerId(number))
             }
             Err(error) => {
@@ -80,6 +81,7 @@ impl<'a> Calls<'a> {
     pub fn stop_listening(&mut self, listener: ListenerId) -> bool {
         let listens = self.core.listeners.end(listener.0).is_some();
         if listens {
+            self.resume_accepting(listener);
             self.core.listeners.remove(listener.0);
             self.core.options.release(self.core.listener_options[listener.0 as usize]);
         }

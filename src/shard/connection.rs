@@ -34,7 +34,7 @@ pub(super) struct Connection {
     /// Opened passively, the listener that it came to; actively, the destination that its port belongs to, or [`NONE`].
     pub origin: u32,
     /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
-    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of text out of order.
+    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of what is missing.
     aside: u32,
     /// Its option set.
     pub options: OptionsId,
@@ -141,23 +141,23 @@ impl Connection {
         Some(former)
     }
 
-    /// The record of text out of order.
+    /// The record of what is missing.
     #[inline]
-    pub(super) fn pieces(&self) -> Option<u32> {
+    pub(super) fn gaps(&self) -> Option<u32> {
         self.aside().filter(|value| value.kind() == Kind::Tcb).map(Value::number)
     }
 
-    /// Attaches a record of text out of order. There must be no former incarnation's.
-    pub(super) fn set_pieces(&mut self, pieces: u32) {
+    /// Attaches a record of what is missing. There must be no former incarnation's.
+    pub(super) fn set_gaps(&mut self, gaps: u32) {
         debug_assert!(self.aside == NONE);
-        self.aside = Value::new(Kind::Tcb, pieces).to_bits();
+        self.aside = Value::new(Kind::Tcb, gaps).to_bits();
     }
 
-    /// Detaches the record of text out of order and returns it.
-    pub(super) fn take_pieces(&mut self) -> Option<u32> {
-        let pieces = self.pieces()?;
+    /// Detaches the record of what is missing and returns it.
+    pub(super) fn take_gaps(&mut self) -> Option<u32> {
+        let gaps = self.gaps()?;
         self.aside = NONE;
-        Some(pieces)
+        Some(gaps)
     }
 }
 

@@ -1,14 +1,14 @@
 //! The tables of a shard, and what moves a connection between them.
 
+use super::accept::AcceptQueue;
 use super::burst::expire_budget;
-use super::connection::{Connection, Fact, Owing, Tell, Telling};
+use super::connection::{Connection, Owing, Tell, Telling};
 use super::find::Found;
+use super::gaps::Gaps;
 use super::options::{OptionSets, OptionsId};
-use super::reassembly::Pieces;
 use super::route::Routes;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig, StateCounts};
-use crate::bits::Bits;
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -51,8 +51,8 @@ pub(super) struct Core {
     /// When the quiet time after the start is over.
     quiet_until: Now,
     pub connections: Slab<Connection>,
-    /// Text out of order, of the connections that have some.
-    pub pieces: Slab<Pieces>,
+    /// What is missing, of the connections of which something is.
+    pub gaps: Slab<Gaps>,
     pub index: Index,
     pub listeners: Listeners,
     /// Settings of connections, shared by those that have the same.
@@ -76,6 +76,8 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections that wait for the send pool, first in first out.
     pub starved: VecDeque<Handle>,
+    /// Connections of which the application does not know yet.
+    pub accept: AcceptQueue,
     /// Connections in SYN-RECEIVED by passive open.
     pub half_open: u32,
     /// The secrets of SYN cookies.
@@ -108,9 +110,11 @@ impl Core {
             return Err(ConfigError::BadBurst(limits.burst));
         }
         // Half of the chunks are for sending, half for receiving.
-        for (limit, given, least) in
-            [("chunks_max", limits.chunks_max, 2), ("events_per_turn", limits.events_per_turn, 1)]
-        {
+        for (limit, given, least) in [
+            ("chunks_max", limits.chunks_max, 2),
+            ("accept_max", limits.accept_max, 1),
+            ("events_per_turn", limits.events_per_turn, 1),
+        ] {
             if given < least {
                 return Err(ConfigError::LimitTooSmall { limit, given, least });
             }
@@ -138,7 +142,7 @@ impl Core {
             routes,
             quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
-            pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
+            gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
             listeners: Listeners::new(limits.listeners_max),
             options: OptionSets::new(),
@@ -163,6 +167,7 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             starved: VecDeque::with_capacity(STARVED_MAX),
+            accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
             cookies: Cookies::new(config.secrets.cookies, now),
             cookies_seen: Recent::new(limits.cookies_remembered_max),
@@ -196,10 +201,8 @@ impl Core {
             self.counters.established += 1;
             self.begin_with_path_mtu(number, now);
             self.forget_former(number);
-            let connection = &mut self.connections[number];
-            connection.tell.add(Tell::OPENED);
-            self.half_open -= u32::from(connection.tcb.opened() == Opened::Passively);
-            self.tell(number);
+            self.half_open -= u32::from(self.connections[number].tcb.opened() == Opened::Passively);
+            self.enter_accept_queue(number, now);
             if !self.is_still_wanted(number) {
                 return self.turn_away(number, now);
             }
@@ -265,10 +268,8 @@ impl Core {
         let connection = &mut self.connections[number];
         connection.tcb.end(CloseReason::Aborted);
         connection.tcb.owed.add(Owed::RESET);
-        connection.tell = Bits::NONE;
-        connection.facts.add(Fact::TOLD_CLOSED);
+        self.drop_from_accept_queue(number);
         self.counters.closed_aborted += 1;
-        self.telling.remove(&mut self.connections, number);
         self.leave_index(number);
         self.retire(number, now);
         self.owe(number);
@@ -324,6 +325,14 @@ impl Core {
             self.owe(number);
         } else {
             self.owing_remove(number);
+        }
+        if self.is_deferred(number) && self.connections[number].gaps().is_none() {
+            // It came to nothing before the application heard of it.
+            self.drop_from_accept_queue(number);
+            if !self.connections[number].tcb.owes() {
+                self.let_go(number);
+            }
+            return;
         }
         let tell = &mut self.connections[number].tell;
         tell.remove(Tell::WRITABLE | Tell::WANTS_WRITABLE);
@@ -418,6 +427,9 @@ impl Core {
             Note::BadAck => &mut self.counters.segments_bad_ack,
             Note::Paws => &mut self.counters.segments_paws,
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
+            Note::FastRecovery => &mut self.counters.fast_recoveries,
+            Note::TimedOut => &mut self.counters.time_outs,
+            Note::TailProbe => &mut self.counters.tail_probes,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,
             Note::TimeWaitRestart => &mut self.counters.time_wait_restarted,
             Note::KeepaliveProbe => &mut self.counters.keepalive_probes,

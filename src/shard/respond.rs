@@ -3,6 +3,7 @@
 use super::burst::{Burst, IpMarks, Reply};
 use super::connection::Fact;
 use super::core::Core;
+use super::gaps;
 use super::tell::settle_consumed;
 use crate::flow::chunks::Chunks;
 use crate::four_tuple::FourTuple;
@@ -84,12 +85,14 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
         let connection = &mut core.connections[number];
         let options = core.options.get(connection.options);
         let cx = Context { now, settings: &core.settings, options, receive_room: false };
-        match &output::next(&mut connection.tcb, &cx) {
+        let board = connection.gaps().map(|attached| &mut core.gaps[attached].sent);
+        match &output::next(&mut connection.tcb, board, &cx) {
             Some(plan) => send_plan(link, core, frame, number, dst_mac, plan),
             None => link.give_back(frame),
         }
     }
     core.owing.pop_front(&mut core.connections);
+    gaps::detach_if_idle(core, receiving, number);
     if core.connections[number].facts.has(Fact::TOLD_CLOSED) {
         core.let_go(number);
     } else {
@@ -102,6 +105,7 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
 #[inline(always)]
 fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u32, dst_mac: MacAddress, plan: &Plan) {
     count(core, plan);
+    let sack = gaps::take_blocks(core, number, plan);
     let connection = &core.connections[number];
     let tuple = &connection.tcb.tuple;
     let segment = SegmentOut {
@@ -113,7 +117,7 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
         up: 0,
         flags: plan.flags,
         options: &plan.options,
-        sack: &[],
+        sack: sack.as_slice(),
     };
     let path = path(core, tuple, dst_mac, IpMarks::of(core.options.get(connection.options)));
     let text = if plan.text_len == 0 {

@@ -3,6 +3,7 @@
 use super::state::State;
 use super::tcb::{Fact, Owed, Tcb};
 use super::{Context, output, waits};
+use crate::tick::{Deadline, Tick};
 
 /// Why the state does not allow a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,4 +111,17 @@ pub fn options_changed(tcb: &mut Tcb, cx: &Context<'_>) {
     let unsent = tcb.state.can_send() && output::has_unsent(tcb);
     tcb.owed.add_if(Owed::DATA, unsent);
     waits::options_changed(tcb, cx);
+}
+
+/// Accepting is deferred until text comes, or until then; the caller looks whether it has.
+pub fn defer_accept(tcb: &mut Tcb, until: Tick) {
+    tcb.facts.add(Fact::ACCEPT_DEFERRED);
+    tcb.waits_until = Deadline::at(until);
+}
+
+/// The application hears of the connection.
+pub fn accept(tcb: &mut Tcb, cx: &Context<'_>) {
+    if tcb.facts.take(Fact::ACCEPT_DEFERRED) && tcb.state != State::Closed {
+        waits::restart(tcb, cx);
+    }
 }

@@ -9,7 +9,8 @@
 //! | 3.7.1, RFC 7323, RFC 2018 options | [`options`] |
 //! | 3.8.1 retransmission time-out (RFC 6298) | [`rto`] |
 //! | 3.8.2 congestion control (RFC 5681, 6928, 9438) | [`congestion`] |
-//! | 3.8.2 loss recovery (RFC 6582) | [`recovery`] |
+//! | 3.8.2 loss recovery (RFC 6582, SACK by RFC 2018 and 6675) | [`recovery`], [`sack`] |
+//! | 3.8.2 losses found by time, tail loss probe (RFC 8985) | `rack` |
 //! | 3.8.6 windows, what may be sent now | [`output`] |
 //! | RFC 4987 3.6 SYN cookies | [`cookie`] |
 //! | RFC 5961 7, limits of answers | [`rate`] |
@@ -37,10 +38,12 @@ pub mod isn;
 pub mod listen;
 pub mod options;
 pub mod output;
+mod rack;
 pub mod rate;
 pub mod reassembly;
 pub mod recovery;
 pub mod rto;
+pub mod sack;
 pub mod state;
 pub mod syn_sent;
 pub mod synchronized;
@@ -95,6 +98,8 @@ pub struct Settings {
     pub timestamps: bool,
     /// Offer window scaling (RFC 7323).
     pub window_scale: bool,
+    /// Offer selective acknowledgments (RFC 2018).
+    pub sack: bool,
     /// RST in TIME-WAIT ends it (RFC 9293 3.10.7.4) instead of being ignored (RFC 1337, B43).
     pub rst_ends_time_wait: bool,
     /// When a 4-tuple in TIME-WAIT may be used again before 2MSL is over.
@@ -125,6 +130,7 @@ impl Default for Settings {
             send_buffer_bytes: 256 * 1024,
             timestamps: true,
             window_scale: true,
+            sack: true,
             rst_ends_time_wait: false,
             time_wait_policy: time_wait::Policy::default(),
             time_wait_delay_ms: crate::limits::TIME_WAIT_DELAY_MS,
@@ -204,6 +210,12 @@ pub enum Note {
     Paws,
     /// In the window, but not next.
     OutOfOrder,
+    /// Fast recovery begins (RFC 6582, RFC 6675).
+    FastRecovery,
+    /// The retransmission time-out has come (RFC 6298 5.4).
+    TimedOut,
+    /// A tail loss probe is owed (RFC 8985 7).
+    TailProbe,
     /// In order, but the receive pool is empty.
     NoReceiveRoom,
     /// A retransmitted FIN restarts 2MSL (B41).

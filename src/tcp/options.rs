@@ -14,7 +14,7 @@ pub fn of_syn(tcb: &Tcb, cx: &Context<'_>) -> Options {
     let (sack, scale, timestamps) = if answers {
         (tcb.agreed.sack, tcb.agreed.window_scale, tcb.agreed.timestamps)
     } else {
-        (false, cx.settings.window_scale, cx.settings.timestamps)
+        (cx.settings.sack, cx.settings.window_scale, cx.settings.timestamps)
     };
     Options {
         mss: Some(mss_limit(cx, tcb.tuple.is_v4())),
@@ -45,6 +45,7 @@ pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
     tcb.mss = offered.mss.unwrap_or(default).max(MSS_MIN).min(mss_limit(cx, v4));
     tcb.agreed = Agreed::default();
     tcb.agreed.timestamps = offered.timestamps.is_some() && cx.settings.timestamps;
+    tcb.agreed.sack = offered.sack_permitted && cx.settings.sack;
     if let Some(shift) = offered.window_scale.filter(|_| cx.settings.window_scale) {
         tcb.agreed = tcb.agreed.scaled(shift.min(WINDOW_SHIFT_MAX), receive_shift(cx.settings));
     }

@@ -5,7 +5,7 @@
 
 use super::closed::reset_of;
 use super::congestion::Congestion;
-use super::recovery::Recovery;
+use super::recovery::{self, Recovery, Sack};
 use super::state::{CloseReason, State};
 use super::tcb::{DUPLICATE_ACKS_MAX, Fact, Opened, Owed, Tcb, Timed};
 use super::{Answer, Context, End, Note, Outcome, options, output, waits};
@@ -15,20 +15,26 @@ use crate::tick::Deadline;
 use crate::wire::tcp::{Flags, Segment};
 use core::ops::ControlFlow::{self, Break, Continue};
 
-/// The eight checks.
-pub fn arrives(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> Outcome {
+/// The eight checks; `sack` is there if the connection has a scoreboard.
+pub fn arrives(tcb: &mut Tcb, seg: &Segment, sack: Option<Sack<'_>>, cx: &Context<'_>) -> Outcome {
     let mut out = Outcome::default();
-    let _ = eight_checks(tcb, seg, cx, &mut out);
+    let _ = eight_checks(tcb, seg, sack, cx, &mut out);
     tcb.invariants();
     out
 }
 
-fn eight_checks(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+fn eight_checks(
+    tcb: &mut Tcb,
+    seg: &Segment,
+    sack: Option<Sack<'_>>,
+    cx: &Context<'_>,
+    out: &mut Outcome,
+) -> ControlFlow<()> {
     first_check_sequence(tcb, seg, cx, out)?;
     second_check_rst(tcb, seg, cx, out)?;
     third_check_security();
     fourth_check_syn(tcb, seg, cx, out)?;
-    fifth_check_ack(tcb, seg, cx, out)?;
+    fifth_check_ack(tcb, seg, sack, cx, out)?;
     sixth_check_urg();
     seventh_process_text(tcb, seg, cx, out)?;
     eighth_check_fin(tcb, seg, cx, out)
@@ -152,7 +158,13 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
 }
 
 /// The ACK field, state by state.
-fn fifth_check_ack(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+fn fifth_check_ack(
+    tcb: &mut Tcb,
+    seg: &Segment,
+    sack: Option<Sack<'_>>,
+    cx: &Context<'_>,
+    out: &mut Outcome,
+) -> ControlFlow<()> {
     if !seg.flags.ack() {
         return Break(());
     }
@@ -160,7 +172,7 @@ fn fifth_check_ack(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     match tcb.state {
         State::SynReceived => complete_handshake(tcb, seg, cx, out)?,
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
-            take_acknowledgment(tcb, seg, cx, out)?;
+            take_acknowledgment(tcb, seg, sack, cx, out)?;
         }
         State::Closed | State::SynSent => return Break(()),
     }
@@ -219,7 +231,13 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
 }
 
 /// ESTABLISHED and after: RFC 5961 5.2's acceptable range (T07), SND.UNA, the window, loss signals.
-fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+fn take_acknowledgment(
+    tcb: &mut Tcb,
+    seg: &Segment,
+    sack: Option<Sack<'_>>,
+    cx: &Context<'_>,
+    out: &mut Outcome,
+) -> ControlFlow<()> {
     let oldest = tcb.snd_una.back(tcb.snd_wnd_max);
     if seg.ack.gt(tcb.snd_nxt) || seg.ack.lt(oldest) {
         out.note = Some(Note::BadAck);
@@ -233,15 +251,13 @@ fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
     if seg.ack.ge(tcb.snd_una) && may_update {
         update_send_window(tcb, seg);
     }
-    if seg.ack.gt(tcb.snd_una) {
-        advance_snd_una(tcb, seg, cx, out);
-    } else if is_duplicate(tcb, seg, window_before) {
-        let conditions = tcb.conditions(cx);
-        let resend = tcb.recovery.duplicate(&mut tcb.congestion, tcb.snd_una, tcb.snd_nxt, &conditions);
-        tcb.owed.add_if(Owed::RESEND_FIRST, resend);
-        tcb.owed.add(Owed::DATA);
-    } else if seg.ack == tcb.snd_una {
+    let acked = if seg.ack.gt(tcb.snd_una) { advance_snd_una(tcb, seg, cx, out) } else { 0 };
+    let duplicate = acked == 0 && is_duplicate(tcb, seg, window_before);
+    if acked == 0 && !duplicate && seg.ack == tcb.snd_una {
         output::window_answered(tcb, window_before);
+    }
+    if acked > 0 || duplicate || sack.is_some() {
+        out.note = recovery::heard(tcb, sack, acked, duplicate, cx);
     }
     Continue(())
 }
@@ -252,7 +268,8 @@ fn is_duplicate(tcb: &Tcb, seg: &Segment, window_before: u32) -> bool {
     seg.ack == tcb.snd_una && tcb.flight() > 0 && seg.is_empty() && unchanged
 }
 
-fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
+/// Moves SND.UNA; returns by how many octets.
+fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> u32 {
     measure_round_trip(tcb, seg, cx);
     let acked = seg.ack - tcb.snd_una;
     let text = acked.min(tcb.send_queued_bytes);
@@ -266,13 +283,9 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     tcb.facts.remove(Fact::SOFT_ERROR);
     tcb.facts.add_if(Fact::LARGE_ACKNOWLEDGED, text >= u32::from(tcb.mss));
     tcb.rto.progressed();
-    let conditions = tcb.conditions(cx);
-    let resend = tcb.recovery.acknowledged(&mut tcb.congestion, acked, tcb.snd_una, &conditions);
-    tcb.owed.set(Owed::RESEND_FIRST, resend);
-    // RFC 6298 5.2, 5.3: off when all is acknowledged, otherwise from now.
-    tcb.retransmit_at = Deadline::at_if(conditions.flight > 0, cx.now.tick().plus(tcb.rto.current_ms()));
     let unsent = output::has_unsent(tcb);
     tcb.owed.set(Owed::DATA, unsent);
+    acked
 }
 
 fn update_send_window(tcb: &mut Tcb, seg: &Segment) {

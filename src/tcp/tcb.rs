@@ -140,6 +140,8 @@ impl Fact {
     pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(5);
     /// The application has let CLOSE-WAIT last, which has been counted (B37).
     pub const CLOSE_WAIT_LASTS: Bits<Fact> = Bits::bit(6);
+    /// The application has not heard of it: accepting waits for text.
+    pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(7);
 }
 
 /// How a connection was opened.

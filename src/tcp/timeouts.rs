@@ -1,13 +1,25 @@
 //! RFC 9293 3.10.8: a deadline of a TCB has come.
 
+use super::rack::Probe;
+use super::recovery::{self, Timer};
+use super::sack::Scoreboard;
 use super::state::{CloseReason, State};
 use super::tcb::{Fact, Opened, Owed, Tcb, Timed};
-use super::{Context, End, Outcome, output, waits};
+use super::{Context, End, Note, Outcome, output, waits};
 use crate::limits::SYN_ACK_RETRIES;
 use crate::tick::Deadline;
 
-/// Everything that is due at the context's time.
-pub fn due(tcb: &mut Tcb, cx: &Context<'_>) -> Outcome {
+/// Whether what is due at the context's time is better done with a scoreboard: a retransmission, or the probe before it.
+pub fn wants_scoreboard(tcb: &Tcb, cx: &Context<'_>) -> bool {
+    tcb.agreed.sack
+        && !tcb.syn_is_unacknowledged()
+        && tcb.flight() > 0
+        && tcb.snd_wnd > 0
+        && tcb.retransmit_at.is_due(cx.now.tick())
+}
+
+/// Everything that is due at the context's time; `board` is there if the connection has a scoreboard.
+pub fn due(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Outcome {
     let now = cx.now.tick();
     let mut out = Outcome::default();
     if tcb.waits_until.is_due(now) {
@@ -22,14 +34,33 @@ pub fn due(tcb: &mut Tcb, cx: &Context<'_>) -> Outcome {
     }
     if tcb.retransmit_at.is_due(now) {
         tcb.retransmit_at = Deadline::NONE;
-        retransmission(tcb, cx, &mut out);
+        match (tcb.recovery.take_timer(), board) {
+            (Timer::Reordering, Some(board)) => out.note = recovery::reordering_over(tcb, board, cx),
+            (Timer::Probe, Some(board)) if tcb.flight() > 0 && tcb.snd_wnd > 0 => tail_probe(tcb, board, cx, &mut out),
+            (Timer::Reordering, None) | (Timer::Probe, _) if tcb.flight() > 0 => recovery::arm_time_out(tcb, cx),
+            (Timer::Reordering, None) | (Timer::Probe, _) => {}
+            (Timer::Retransmission, board) => retransmission(tcb, board, cx, &mut out),
+        }
     }
     tcb.invariants();
     out
 }
 
+/// TLP_send_probe (RFC 8985 7.3): one segment, so that the peer says what it has.
+fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>, out: &mut Outcome) {
+    if tcb.snd_resume != tcb.snd_nxt {
+        return recovery::arm_time_out(tcb, cx);
+    }
+    if !board.is_on() {
+        recovery::begin(tcb, board, cx);
+    }
+    board.rack.probe = Some(Probe::Due);
+    tcb.owed.add(Owed::PROBE);
+    out.note = Some(Note::TailProbe);
+}
+
 /// The retransmission time-out (RFC 6298 5.4 to 5.7), or the persist time-out when nothing is in flight.
-fn retransmission(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
+fn retransmission(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>, out: &mut Outcome) {
     let syn = tcb.syn_is_unacknowledged();
     if !syn && tcb.flight() == 0 && !output::has_unsent(tcb) {
         return;
@@ -53,11 +84,23 @@ fn retransmission(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
         tcb.owed.add(Owed::PROBE);
         return;
     }
+    out.note = Some(Note::TimedOut);
     let conditions = tcb.conditions(cx);
     tcb.congestion.timed_out(tcb.retries == 1, &conditions);
     tcb.recovery.timed_out(tcb.snd_nxt);
-    tcb.snd_resume = tcb.snd_una;
     tcb.owed.add(Owed::DATA);
+    match board {
+        // RFC 6675 5.1; what was SACKed counts until a second time-out says that the peer has thrown it away (RFC 2018 8).
+        Some(board) => {
+            if recovery::in_use(tcb, board).is_none() {
+                recovery::begin(tcb, board, cx);
+            }
+            tcb.snd_resume = tcb.snd_nxt;
+            board.lose_all(tcb.retries > 1);
+            board.rack.probe = None;
+        }
+        None => tcb.snd_resume = tcb.snd_una,
+    }
 }
 
 /// What is owed cannot leave: no next hop answers. Text and FIN wait for the retransmission time-out, whose limit decides
@@ -65,7 +108,7 @@ fn retransmission(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
 pub fn could_not_send(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.owed = Owed::default();
     if !tcb.retransmit_at.is_set() && (tcb.flight() > 0 || output::has_unsent(tcb)) {
-        tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
+        recovery::arm_time_out(tcb, cx);
     }
 }
 

@@ -3,6 +3,7 @@
 //! | it waits for | how long | then |
 //! | --- | --- | --- |
 //! | the handshake | connect deadline, user timeout | it ends |
+//! | the first text, with accepting deferred | as the listener says | the application is told |
 //! | progress of what was sent, or of a closed window | user timeout (RFC 9293 3.9.1, B25, T03) | RST, it ends |
 //! | the peer's FIN, with the application gone | [`FIN_WAIT_2_MS`] (B37) | it ends |
 //! | the application's CLOSE, after the peer's | [`CLOSE_WAIT_MS`] (B37) | it is counted, and waits for the peer |
@@ -20,6 +21,7 @@ use crate::tick::Deadline;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum WaitsFor {
     Handshake,
+    Text,
     Progress,
     Fin,
     Application,
@@ -29,7 +31,7 @@ enum WaitsFor {
 /// The wait begins anew, from now on. The handshake's has been set when the connection was opened.
 pub(super) fn restart(tcb: &mut Tcb, cx: &Context<'_>) {
     let wait_ticks = match waits_for(tcb) {
-        WaitsFor::Handshake => return,
+        WaitsFor::Handshake | WaitsFor::Text => return,
         WaitsFor::Progress => cx.options.user_timeout.map(ticks),
         WaitsFor::Fin => Some(FIN_WAIT_2_MS),
         WaitsFor::Application => Some(CLOSE_WAIT_MS),
@@ -45,7 +47,7 @@ pub(super) fn restart(tcb: &mut Tcb, cx: &Context<'_>) {
 pub(super) fn heard(tcb: &mut Tcb, snd_una_before: Seq, snd_wnd_before: u32, cx: &Context<'_>) {
     let progressed = tcb.snd_una != snd_una_before || (snd_wnd_before == 0 && tcb.snd_wnd > 0);
     match waits_for(tcb) {
-        WaitsFor::Handshake | WaitsFor::Fin => {}
+        WaitsFor::Handshake | WaitsFor::Text | WaitsFor::Fin => {}
         WaitsFor::Progress if !progressed => {}
         WaitsFor::Progress | WaitsFor::Application | WaitsFor::Peer => restart(tcb, cx),
     }
@@ -69,7 +71,7 @@ pub(super) fn acknowledged_alone(tcb: &mut Tcb, cx: &Context<'_>) {
 /// The options have changed. What the handshake and the peer's FIN wait for is none of theirs.
 pub(super) fn options_changed(tcb: &mut Tcb, cx: &Context<'_>) {
     match waits_for(tcb) {
-        WaitsFor::Handshake | WaitsFor::Fin => {}
+        WaitsFor::Handshake | WaitsFor::Text | WaitsFor::Fin => {}
         WaitsFor::Progress | WaitsFor::Application | WaitsFor::Peer => restart(tcb, cx),
     }
 }
@@ -84,6 +86,8 @@ pub(super) fn is_idle(tcb: &Tcb) -> bool {
 pub(super) fn due(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     tcb.waits_until = Deadline::NONE;
     match waits_for(tcb) {
+        // The shard has looked to it.
+        WaitsFor::Text => {}
         WaitsFor::Handshake | WaitsFor::Fin => timeouts::end(tcb, out),
         WaitsFor::Progress => {
             out.note = Some(Note::UserTimeout);
@@ -121,6 +125,7 @@ fn abort(tcb: &mut Tcb, out: &mut Outcome) {
 fn waits_for(tcb: &Tcb) -> WaitsFor {
     match tcb.state {
         State::SynSent | State::SynReceived => WaitsFor::Handshake,
+        State::Established | State::CloseWait if tcb.facts.has(Fact::ACCEPT_DEFERRED) => WaitsFor::Text,
         State::FinWait2 if tcb.facts.has(Fact::APP_CLOSED) => WaitsFor::Fin,
         State::FinWait1 | State::Closing | State::LastAck => WaitsFor::Progress,
         State::Established | State::FinWait2 | State::CloseWait if !is_idle(tcb) => WaitsFor::Progress,

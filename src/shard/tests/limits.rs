@@ -79,6 +79,7 @@ const NOTHING: Limits = Limits {
     tcbs_max: 0,
     time_wait_max: 0,
     half_open_max: 0,
+    accept_max: 1,
     cookies_remembered_max: 0,
     chunks_max: 2,
     reassemblies_max: 0,
@@ -155,6 +156,7 @@ fn tables_past_memory_fail_with_the_bill() {
 fn limits_with_which_nothing_works_are_refused_with_the_limit_and_its_least_value() {
     let sound = Setup::default().limits;
     let small = [
+        (Limits { accept_max: 0, ..sound }, "limits.accept_max of 0 lets no connection work: it must be at least 1"),
         (Limits { chunks_max: 0, ..sound }, "limits.chunks_max of 0 lets no connection work: it must be at least 2"),
         (Limits { chunks_max: 1, ..sound }, "limits.chunks_max of 1 lets no connection work: it must be at least 2"),
         (

@@ -89,7 +89,7 @@ impl Bench {
 
     pub(super) fn listen(&mut self, connection: ConnectionOptions) -> Result<ListenerId, ListenError> {
         let at = self.tuple.remote();
-        self.shard.calls(self.now).listen_with(at, 80, &ListenOptions { connection })
+        self.shard.calls(self.now).listen_with(at, 80, &ListenOptions { connection, ..ListenOptions::default() })
     }
 
     /// The peer's handshake; returns the SYN-ACK.
@@ -266,7 +266,7 @@ fn a_full_table_of_options_is_a_typed_error_and_sets_are_used_again() {
     let full = OptionsError::TooMany(256);
     assert_eq!(calls.connect(remote, &with(256)), Err(ConnectError::Options(full)));
     let at = "10.0.0.2".parse().expect("an address");
-    let listen = ListenOptions { connection: with(256).connection };
+    let listen = ListenOptions { connection: with(256).connection, ..ListenOptions::default() };
     assert_eq!(calls.listen_with(at, 81, &listen), Err(ListenError::Options(full)));
     let shared = calls.connect(remote, &with(255)).expect("an equal set needs no new one");
     assert_eq!(calls.set_options(shared, &with(256).connection), Err(CallError::Options(full)));

@@ -8,7 +8,7 @@ use crate::tick::Deadline;
 
 #[test]
 fn b20_lost_segment_is_sent_again_after_the_time_out_from_the_first_octet() {
-    let (mut client, _) = established();
+    let (mut client, _) = established_with(without_sack());
     client.queue(4000);
     let first = client.sends();
     assert_eq!(first.iter().map(|plan| plan.text_len).collect::<Vec<_>>(), [1448, 1448, 1104]);
@@ -20,7 +20,7 @@ fn b20_lost_segment_is_sent_again_after_the_time_out_from_the_first_octet() {
 
 #[test]
 fn b20_after_a_time_out_acknowledgments_clock_out_the_rest_again() {
-    let (mut client, mut server) = established();
+    let (mut client, mut server) = established_with(without_sack());
     client.queue(4000);
     client.sends();
     client.time_out();
@@ -68,7 +68,7 @@ fn b20_duplicate_acks_go_before_text_so_that_they_count() {
 
 #[test]
 fn data_times_out_after_the_retransmission_limit() {
-    let (mut client, _) = established();
+    let (mut client, _) = established_with(without_sack());
     client.queue(1);
     client.sends();
     let mut total = 0;
@@ -187,7 +187,7 @@ fn no_receive_room_text_is_left_for_the_peer_to_send_again() {
     let cx =
         Context { now: client.now, settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: false };
     let seg = Segment { payload_len: 5, ..client.next(ACK) };
-    let out = others::arrives(&mut client.tcb, &seg, &cx);
+    let out = others::arrives(&mut client.tcb, &seg, None, &cx);
     assert_eq!((out.text, out.note), (None, Some(Note::NoReceiveRoom)));
     assert_eq!(client.arrives(seg).text, Some((0, 5)));
 }

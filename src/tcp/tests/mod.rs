@@ -11,6 +11,7 @@ mod matrix;
 mod opening;
 mod rate;
 mod reassembly;
+mod recovery;
 mod requirements;
 mod states;
 mod synchronized;
@@ -19,6 +20,8 @@ mod waits;
 
 use super::connection_options::ConnectionOptions;
 use super::output::{self, Plan};
+use super::recovery::Sack;
+use super::sack::Scoreboard;
 use super::state::State;
 use super::tcb::{Fact, Tcb};
 use super::{Context, Outcome, Settings, calls, listen, syn_sent, synchronized as others, timeouts};
@@ -39,6 +42,8 @@ const PSH_ACK: Flags = Flags(Flags::PSH.0 | Flags::ACK.0);
 /// One end with its clock and settings.
 struct End {
     tcb: Tcb,
+    /// The scoreboard of an end that has one.
+    board: Option<Scoreboard>,
     settings: Settings,
     options: ConnectionOptions,
     now: Now,
@@ -46,15 +51,23 @@ struct End {
 
 impl End {
     fn new(tcb: Tcb, settings: Settings, now: Now) -> End {
-        End { tcb, settings, options: ConnectionOptions::DEFAULT, now }
+        End { tcb, board: None, settings, options: ConnectionOptions::DEFAULT, now }
     }
 
     fn arrives(&mut self, seg: Segment) -> Outcome {
+        self.arrives_with(seg, &[])
+    }
+
+    /// A segment with SACK blocks.
+    fn arrives_with(&mut self, seg: Segment, blocks: &[(Seq, Seq)]) -> Outcome {
         let (settings, options) = (self.settings, self.options);
         let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
         match self.tcb.state {
             State::SynSent => syn_sent::arrives(&mut self.tcb, &seg, &cx),
-            _ => others::arrives(&mut self.tcb, &seg, &cx),
+            _ => {
+                let sack = self.board.as_mut().map(|board| Sack { board, blocks });
+                others::arrives(&mut self.tcb, &seg, sack, &cx)
+            }
         }
     }
 
@@ -64,7 +77,7 @@ impl End {
         let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
         let mut plans = Vec::new();
         while self.tcb.owes() {
-            plans.extend(output::next(&mut self.tcb, &cx));
+            plans.extend(output::next(&mut self.tcb, self.board.as_mut(), &cx));
             assert!(plans.len() < 1000, "transmission does not end");
         }
         plans
@@ -125,7 +138,7 @@ impl End {
         self.now = self.now.plus_ms(u64::from(waited));
         let (settings, options) = (self.settings, self.options);
         let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
-        (waited, timeouts::due(&mut self.tcb, &cx))
+        (waited, timeouts::due(&mut self.tcb, self.board.as_mut(), &cx))
     }
 
     /// A segment from the peer that is next in order and acknowledges everything.
@@ -207,4 +220,9 @@ fn settings() -> Settings {
 /// Without timestamps, so that segments may be made up freely.
 fn plain() -> Settings {
     Settings { timestamps: false, ..settings() }
+}
+
+/// By duplicate ACKs and time-outs alone.
+fn without_sack() -> Settings {
+    Settings { sack: false, ..settings() }
 }

@@ -154,3 +154,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn sack_blocks_begin_with_the_one_that_came_last_and_name_those_before_it() {
+    let (client, _) = established_with(plain());
+    let mut kept = Reassembly::default();
+    let at = |from: u32| client.tcb.rcv_nxt + from;
+    let mut come = |from: u32, len: u16| {
+        kept.keep(&client.tcb, &Segment { seq: at(from), payload_len: len, ..client.next(ACK) }, 1 << 20);
+        kept.take_blocks(3).as_slice().iter().map(|(l, r)| (*l - at(0), *r - at(0))).collect::<Vec<_>>()
+    };
+    assert_eq!(come(100, 10), [(100, 110)]);
+    assert_eq!(come(300, 10), [(300, 310), (100, 110)]);
+    assert_eq!(come(200, 10), [(200, 210), (300, 310), (100, 110)]);
+    assert_eq!(come(310, 10), [(300, 320), (200, 210), (100, 110)]);
+    assert_eq!(come(400, 10), [(400, 410), (300, 320), (200, 210)], "three beside timestamps");
+    assert_eq!(come(210, 90), [(200, 320), (400, 410), (100, 110)], "pieces that touch are one block");
+    assert_eq!(come(205, 10), [(205, 215), (200, 320), (400, 410)], "RFC 2883: twice, inside the block around it");
+    assert_eq!(kept.take_blocks(3).count, 3, "told once");
+}

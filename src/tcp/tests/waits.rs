@@ -88,7 +88,7 @@ fn b24_must_26_no_probe_while_data_is_under_way_but_retransmissions() {
     client.expect(PSH_ACK);
     for _ in 0..5 {
         let (_, out, plans) = next_sends(&mut client);
-        assert_eq!((out.note, plans[0].text_len), (None, 10));
+        assert!(plans.iter().all(|plan| plan.text_len == 10) && out.note != Some(Note::KeepaliveProbe), "{plans:?}");
     }
     client.arrives(client.next(ACK));
     assert_eq!(next_sends(&mut client).1.note, Some(Note::KeepaliveProbe));
@@ -203,8 +203,10 @@ fn must_20_must_21_r1_is_told_once_and_r2_ends_as_the_options_say() {
             assert_eq!(out.end, Some(Ends::Closed(CloseReason::TimedOut)));
             break;
         }
-        client.expect(PSH_ACK);
-        stalled.push(out.stalled);
+        // Without a scoreboard the first deadline may be a tail probe's, which sends nothing.
+        if !client.sends().is_empty() {
+            stalled.push(out.stalled);
+        }
     }
     assert_eq!(stalled, [false, true, false, false]);
 }
