@@ -143,6 +143,16 @@ pub enum ConnectError {
     /// The 4-tuple with the given local port is in use.
     #[error("local port {0} is in use towards this remote: choose another or let the stack draw one")]
     PortInUse(u16),
+    /// What comes back to the given local port arrives at another shard.
+    #[error(
+        "local port {port} towards this remote belongs to shard {shard}: connect from there, or let the stack draw one"
+    )]
+    OtherShard {
+        /// The given port.
+        port: u16,
+        /// Whose it is.
+        shard: u16,
+    },
     /// No local port is free towards this remote.
     #[error(
         "no local port is free towards this remote: of {owned} that this shard owns {in_use} in use, {time_wait} in \

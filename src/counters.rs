@@ -188,10 +188,16 @@ counters! {
         path_mtu_known,
         /// Echo requests answered.
         echo_answered,
-        /// Frames that arrived on a shard that does not own their 4-tuple.
+        /// Frames passed on to another shard, because it owns their 4-tuple or did.
         wrong_shard,
-        /// Frames for another shard that found its queue full.
-        wrong_shard_dropped,
+        /// Answers about neighbours copied to another shard that had asked.
+        neighbor_answers_shared,
+        /// Frames for another shard that found its queue full: dropped.
+        handover_full,
+        /// Frames about whose owner two shards disagreed, while a new indirection table came into force: dropped.
+        handover_lost,
+        /// Frames that other shards passed on to this one.
+        handover_received,
         /// OPEN calls refused because no port was free.
         ports_exhausted,
         /// Times the policies were changed.

@@ -14,7 +14,7 @@ use crate::toeplitz::{KEY_BYTES, Toeplitz};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::mem::size_of;
+use core::mem::{size_of, size_of_val};
 
 /// How packets come to queues.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -108,15 +108,11 @@ impl Owners {
     }
 
     /// Bytes that the tables take, once for all shards.
-    pub fn bill(spread: &Spread, shards: u16, ports: (u16, u16)) -> u64 {
-        let entries = match spread {
-            _ if shards <= 1 => 1,
-            Spread::Rss(rss) => rss.table.len(),
-            Spread::Symmetric => usize::from(SYMMETRIC_TABLE),
-        };
-        let range = usize::from(ports.0.abs_diff(ports.1)) + 1;
-        let classes = range * size_of::<u16>() + (entries + 1) * size_of::<u32>();
-        (size_of::<Owners>() + 2 * entries * size_of::<u16>() + 2 * classes) as u64
+    pub fn bytes(&self) -> u64 {
+        let entries = 2 * size_of_val(&*self.table);
+        let classes = [&self.classes_v4, &self.classes_v6]
+            .map(|classes| size_of_val(&*classes.starts) + size_of_val(&*classes.ports));
+        (size_of::<Owners>() + entries + classes[0] + classes[1]) as u64
     }
 
     /// How many shards there are.

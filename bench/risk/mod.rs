@@ -67,9 +67,9 @@ fn measure(args: &RiskArgs) -> Result<Report, Failure> {
         Some(names) => names.iter().map(|name| name.policy()).collect(),
         None => Policy::ALL.to_vec(),
     };
-    let control = sweep::play_control(args.seed).map_err(Failure::failed)?;
+    let aimed = sweep::play_aimed(args.seed).map_err(Failure::failed)?;
     let played = sweep::play(&Plan { policies, incarnations, seed: args.seed }).map_err(Failure::failed)?;
-    Ok(Report::new(&control, &played, args.quick, args.seed, incarnations))
+    Ok(Report::new(&aimed, &played, args.quick, args.seed, incarnations))
 }
 
 /// Whether the figures count at all.
@@ -119,11 +119,11 @@ mod tests {
 
     #[test]
     fn a_run_whose_control_shows_nothing_is_invalid() {
-        let mut control = sweep::play_control(3).expect("plays");
-        let report = |control: &sweep::Played| Report::new(control, &[], true, 3, 0);
-        assert_eq!(judge(&report(&control)), Ok(()));
-        control.tally.old_bytes = 0;
-        let refused = judge(&report(&control)).expect_err("no control, no figures");
+        let mut aimed = sweep::play_aimed(3).expect("plays");
+        let report = |aimed: &[sweep::Played]| Report::new(aimed, &[], true, 3, 0);
+        assert_eq!(judge(&report(&aimed)), Ok(()));
+        aimed.last_mut().expect("the control").tally.old_bytes = 0;
+        let refused = judge(&report(&aimed)).expect_err("no control, no figures");
         assert_eq!(refused.exit, 1);
         assert!(refused.message.starts_with("INVALID"));
     }

@@ -60,39 +60,48 @@ impl Supply {
 
     /// Connections opened in each second while the policies follow one another, each for so many seconds.
     pub(super) fn series(&self, phases: &[(Policy, u32)]) -> Vec<f64> {
-        // Tuples that were never used, and those that were with when they were closed, the first one first.
-        let mut fresh = self.tuples as f64;
-        let mut closed: VecDeque<(f64, f64)> = VecDeque::new();
-        let mut series = Vec::new();
-        for &(policy, seconds) in phases {
-            for _ in 0..seconds {
-                let begun = series.len() as f64;
-                let mut opened = 0.0;
-                for step in 0..STEPS {
-                    let now = begun + f64::from(step) / f64::from(STEPS);
-                    let wanted = self.rate / f64::from(STEPS);
-                    let mut got = wanted.min(fresh);
-                    fresh -= got;
-                    while got < wanted
-                        && let Some((at, count)) = closed.front_mut()
-                        && now - *at >= self.held_s(policy)
-                    {
-                        let taken = count.min(wanted - got);
-                        got += taken;
-                        *count -= taken;
-                        if *count <= 0.0 {
-                            closed.pop_front();
-                        }
-                    }
-                    if got > 0.0 {
-                        closed.push_back((now, got));
-                    }
-                    opened += got;
-                }
-                series.push(opened);
+        let mut ports = Ports { fresh: self.tuples as f64, closed: VecDeque::new() };
+        let seconds = phases.iter().flat_map(|&(policy, seconds)| (0..seconds).map(move |_| policy));
+        let in_second = |(second, policy): (usize, Policy)| {
+            let (wanted, held_s) = (self.rate / f64::from(STEPS), self.held_s(policy));
+            let at = |step| second as f64 + f64::from(step) / f64::from(STEPS);
+            (0..STEPS).map(|step| ports.open(at(step), wanted, held_s)).sum()
+        };
+        seconds.enumerate().map(in_second).collect()
+    }
+}
+
+/// 4-tuples as an amount that flows.
+struct Ports {
+    /// Those that were never used.
+    fresh: f64,
+    /// When and how many were closed, the first ones first.
+    closed: VecDeque<(f64, f64)>,
+}
+
+impl Ports {
+    /// Opens as much of `wanted` at `now` as has been closed for `held_s`; all of it closes at once.
+    fn open(&mut self, now: f64, wanted: f64, held_s: f64) -> f64 {
+        if held_s == 0.0 {
+            return wanted;
+        }
+        let mut opened = wanted.min(self.fresh);
+        self.fresh -= opened;
+        while opened < wanted
+            && let Some((at, count)) = self.closed.front_mut()
+            && now - *at >= held_s
+        {
+            let taken = count.min(wanted - opened);
+            opened += taken;
+            *count -= taken;
+            if *count <= 0.0 {
+                self.closed.pop_front();
             }
         }
-        series
+        if opened > 0.0 {
+            self.closed.push_back((now, opened));
+        }
+        opened
     }
 }
 
@@ -122,5 +131,6 @@ mod tests {
         let series = supply.series(&[(Policy::Strict, 12), (Policy::Timestamp, 3)]);
         let rounded: Vec<u64> = series.iter().map(|opened| opened.round() as u64).collect();
         assert_eq!(rounded, [1000, 1000, 1000, 1000, 1000, 0, 0, 0, 0, 0, 1000, 1000, 1000, 1000, 1000]);
+        assert_eq!(supply.series(&[(Policy::None, 2), (Policy::Strict, 1)]), [1000.0, 1000.0, 1000.0]);
     }
 }

@@ -209,6 +209,12 @@ impl Destinations {
         }
     }
 
+    /// The shard that owns the connection, if it is not this one.
+    pub fn other_owner(&self, tuple: &FourTuple) -> Option<u16> {
+        let owner = self.owners.owner(tuple);
+        (owner != self.shard).then_some(owner)
+    }
+
     /// Destinations that own a port or may own one in TIME-WAIT.
     pub fn len(&self) -> u32 {
         self.slab.len()
@@ -351,9 +357,8 @@ impl Destinations {
     }
 
     fn owns(&self, destination: u32, port: u16) -> bool {
-        self.slab[destination].key.is_none_or(|key| {
-            self.owners.owner(&FourTuple::new(key.local, port, key.remote, key.remote_port)) == self.shard
-        })
+        let tuple = |key: DestinationKey| FourTuple::new(key.local, port, key.remote, key.remote_port);
+        self.slab[destination].key.is_some_and(|key| self.other_owner(&tuple(key)).is_none())
     }
 
     fn hash(&self, key: &DestinationKey, salt: u16) -> Hash {

@@ -269,6 +269,11 @@ impl Neighbors {
         }
     }
 
+    /// Whether an answer is waited for.
+    pub fn is_asking(&self) -> bool {
+        self.ask_now.first().is_some() || self.asked.first().is_some()
+    }
+
     /// When [`Neighbors::poll`] has something to do next.
     pub fn next_deadline(&self) -> Option<Tick> {
         let firsts = [&self.ask_now, &self.asked, &self.confirmed].map(List::first).into_iter().flatten();

@@ -6,7 +6,7 @@ use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
 use super::gaps::Gaps;
 use super::waiting::STARVED_MAX;
-use super::{ConfigError, ShardConfig};
+use super::{ConfigError, ShardConfig, handover};
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
 use crate::flow::list::List;
@@ -20,6 +20,7 @@ use crate::flow::time_wait::TimeWaitStore;
 use crate::ids::Handle;
 use crate::limits::{Limits, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
+use crate::owner::Owners;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::timer::wheel::Wheel;
 use ::core::fmt;
@@ -121,8 +122,21 @@ impl Limits {
 impl ShardConfig {
     /// What a shard made from this costs.
     pub fn bill(&self) -> Bill {
+        self.bill_among(&Owners::alone(self.ports))
+    }
+
+    /// What one of several shards costs, its part of what they share included.
+    pub fn bill_among(&self, owners: &Owners) -> Bill {
         let has_v6 = self.addresses.iter().any(|own| own.address.is_ipv6());
-        self.limits.bill(has_v6, self.msl_ms.saturating_mul(2))
+        let mut bill = self.limits.bill(has_v6, self.msl_ms.saturating_mul(2));
+        let ports = u64::from(owners.ports().1 - owners.ports().0) + 1;
+        let bytes = owners.bytes().div_ceil(owners.shards().into());
+        bill.lines.push(Line { what: "ports by class", limit: "", items: ports, bytes });
+        if owners.shards() > 1 {
+            let (limit, items) = ("handover_batches_max", self.limits.handover_batches_max.into());
+            bill.lines.push(Line { what: "hand-over", limit, items, bytes: handover::bill(&self.limits) });
+        }
+        bill
     }
 }
 

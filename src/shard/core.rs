@@ -8,7 +8,7 @@ use super::gaps::Gaps;
 use super::options::{OptionSets, OptionsId};
 use super::route::Routes;
 use super::waiting::STARVED_MAX;
-use super::{ConfigError, ShardConfig, StateCounts};
+use super::{ConfigError, Place, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -23,7 +23,6 @@ use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
-use crate::owner::Owners;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -98,6 +97,7 @@ impl Core {
         config: &ShardConfig,
         settings: Settings,
         mac: MacAddress,
+        place: &Place,
         now: Now,
     ) -> Result<Core, ConfigError> {
         let limits = config.limits;
@@ -125,7 +125,7 @@ impl Core {
                 return Err(ConfigError::TooManyRecords(records));
             }
         }
-        config.bill().reserve()?;
+        config.bill_among(place.owners()).reserve()?;
         let entries = limits.index_entries(routes.has_v6());
         if !(1..=MSL_MAX_MS).contains(&config.msl_ms) {
             return Err(ConfigError::BadMsl(config.msl_ms));
@@ -156,8 +156,8 @@ impl Core {
                     two_msl_ms,
                 },
                 config.secrets.ports,
-                Arc::new(Owners::alone(config.ports)),
-                0,
+                Arc::clone(place.owners()),
+                place.shard(),
             ),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
@@ -326,7 +326,7 @@ impl Core {
         } else {
             self.owing_remove(number);
         }
-        if self.is_deferred(number) && self.connections[number].gaps().is_none() {
+        if self.is_deferred(number) && self.connections[number].has_received_nothing() {
             // It came to nothing before the application heard of it.
             self.drop_from_accept_queue(number);
             if !self.connections[number].tcb.owes() {

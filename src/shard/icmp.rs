@@ -43,6 +43,6 @@ impl Core {
 }
 
 /// The connection as this end names it: the quoted segment was on its way out.
-fn tuple_of(quoted: &Quoted) -> FourTuple {
+pub(super) fn tuple_of(quoted: &Quoted) -> FourTuple {
     FourTuple::new(quoted.src, quoted.src_port, quoted.dst, quoted.dst_port)
 }

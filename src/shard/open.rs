@@ -73,7 +73,11 @@ impl Core {
         }
         let (destination, local_port) = match options.local_port {
             Some(0) => return Err(ConnectError::LocalPortZero),
-            Some(port) => (NONE, port),
+            Some(port) => match self.destinations.other_owner(&FourTuple::new(local, port, remote.ip(), remote.port()))
+            {
+                Some(shard) => return Err(ConnectError::OtherShard { port, shard }),
+                None => (NONE, port),
+            },
             None => self.draw_port(local, remote, now)?,
         };
         let tuple = FourTuple::new(local, local_port, remote.ip(), remote.port());

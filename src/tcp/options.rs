@@ -50,6 +50,7 @@ pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
         tcb.agreed = tcb.agreed.scaled(shift.min(WINDOW_SHIFT_MAX), receive_shift(cx.settings));
     }
     if let (true, Some(timestamps)) = (tcb.agreed.timestamps, offered.timestamps) {
+        tcb.rto.trust_timestamps();
         tcb.ts_recent = timestamps.val;
         tcb.ts_recent_at = CoarseTick::of(cx.now.tick());
     }
@@ -117,6 +118,7 @@ mod tests {
         assert_eq!((shift(65_535), shift(65_536), shift(256 * 1024), shift(u32::MAX)), (0, 1, 3, 14));
     }
 
+    /// Shows RFC 6691.
     #[test]
     fn must_67_mss_follows_the_mtu() {
         let settings = Settings { mtu: 1500, ..Settings::default() };

@@ -295,7 +295,9 @@ fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, 
     let again = seq.lt(tcb.snd_nxt);
     let plan = Plan { again, ..plan_from(tcb, cx, seq, seq - tcb.send_start(), len, flags) };
     let end = end + u32::from(with_fin);
-    if again {
+    if tcb.agreed.timestamps {
+        // Every acknowledgment measures the round trip.
+    } else if again {
         tcb.timed = Timed::NONE;
     } else if !tcb.timed.is_on() {
         tcb.timed = Timed::segment(end, cx.now.tick());

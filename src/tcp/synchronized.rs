@@ -298,6 +298,12 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) {
     if let Some(timestamps) = seg.options.timestamps.filter(|echo| tcb.agreed.timestamps && echo.ecr != 0) {
         let rtt_ms = tcb.ts_now(cx).wrapping_sub(timestamps.ecr);
+        if let Some(sent_again_at) = tcb.timed.acknowledged(seg.ack) {
+            tcb.timed = Timed::NONE;
+            if rtt_ms > cx.now.tick().since(sent_again_at) {
+                tcb.rto.was_spurious();
+            }
+        }
         // A forged echo from the future or from before the connection measures nothing.
         if rtt_ms < 1 << 20 {
             tcb.rto.measured(rtt_ms * 1000);

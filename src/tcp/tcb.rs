@@ -66,7 +66,8 @@ pub struct Tcb {
     pub congestion: Congestion,
     /// Loss recovery.
     pub recovery: Recovery,
-    /// A segment that is being timed without timestamps: its end, and when it was sent. Karn: cleared on retransmission.
+    /// Without timestamps a segment that is being timed: its end, and when it was sent; Karn: cleared on retransmission. With
+    /// them the first octet that a time-out has sent again, to see whether that was spurious (RFC 3522).
     pub timed: Timed,
 
     /// Retransmission or persist deadline (RFC 9293 3.8.1, 3.8.6.1).

@@ -73,7 +73,11 @@ fn retransmission(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_
     tcb.retries += 1;
     out.stalled = tcb.retries == cx.options.retries1;
     tcb.rto.back_off();
-    tcb.timed = Timed::NONE;
+    if !tcb.agreed.timestamps {
+        tcb.timed = Timed::NONE;
+    } else if tcb.retries == 1 {
+        tcb.timed = Timed::segment(tcb.snd_una + 1, cx.now.tick());
+    }
     if syn {
         tcb.owed.add(Owed::SYN);
         return;

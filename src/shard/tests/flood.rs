@@ -292,6 +292,7 @@ fn nobody(number: u32) -> FourTuple {
     FourTuple::new(IpAddr::V4(source.into()), port, ip("10.0.0.2"), 80)
 }
 
+/// Shows RFC 4987.
 #[test]
 fn t01_during_a_syn_flood_half_open_is_bounded_and_every_client_connects() {
     let limits = Limits { half_open_max: 64, tcbs_max: 256, ..limits() };

@@ -279,6 +279,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// No panic, no invalid frame, no growth; when the peer has gone, time ends everything.
+    /// T31.
     #[test]
     fn whatever_a_peer_sends_the_stack_stays_whole(
         acts in proptest::collection::vec(act(), 1..120),
@@ -346,4 +347,121 @@ fn t17_segment_from_the_stack_itself_is_dropped() {
     world.stack.turn(world.now);
     assert_eq!(world.stack.drops().of(crate::counters::DropReason::Address), 1);
     assert_eq!(world.stack.connections_live(), 0);
+}
+
+/// The fields of a segment that a test chooses: its control bits, and how far from what the stack expects it is.
+fn segment(flags: u8, seq: i32, ack: i32, len: u16) -> Act {
+    Act::Segment { port: 0, flags, seq, ack, len, wnd: 60_000, options: 0 }
+}
+
+#[test]
+fn t22_nothing_that_arrives_ends_or_fills_time_wait() {
+    let mut world = Hostile::new();
+    for act in [segment(Flags::SYN.0, 0, 0, 0), segment(Flags::ACK.0, 1, 0, 0)] {
+        world.act(&act);
+    }
+    world.call(1000, Call::ShutDown);
+    world.act(&Act::Wait { ms: 0 });
+    world.act(&segment(Flags::FIN.0 | Flags::ACK.0, 0, 0, 0));
+    let (time_wait, told) = (world.stack.time_wait_live(), world.stack.application().closed);
+    assert_eq!((time_wait, told), (1, 1), "closed first, and over for the application: {:?}", world.stack.counters());
+    let entered = world.now;
+    let answers = |world: &Hostile| world.stack.counters().answers_sent;
+    let before = answers(&world);
+    let mut sent = 0;
+    for at in 0..200 {
+        for flags in
+            [Flags::RST.0, Flags::RST.0 | Flags::ACK.0, Flags::SYN.0 | Flags::ACK.0, Flags::FIN.0, Flags::ACK.0, 0]
+        {
+            world.act(&segment(flags, [0, -1, 1, 50_000][at % 4], [0, -5, 7][at % 3], [0, 0, 100][at % 3]));
+            sent += 1;
+        }
+        // A SYN before what was received opens nothing, by number.
+        world.act(&segment(Flags::SYN.0, -1 - at as i32, 0, 0));
+        sent += 1;
+        assert_eq!((world.stack.time_wait_live(), world.stack.connections_live()), (1, 0), "round {at}");
+    }
+    assert!(answers(&world) - before <= sent, "an answer at most for each");
+    assert_eq!(
+        (world.stack.application().accepted, world.stack.application().closed),
+        (1, 1),
+        "nobody is told anything"
+    );
+    assert!(world.stack.counters().time_wait_rst_ignored >= 400);
+    // 2MSL after the last FIN that was the peer's own again, it ends.
+    while world.stack.time_wait_live() == 1 && world.now < entered.plus_ms(130_000) {
+        world.act(&Act::Wait { ms: 500 });
+    }
+    assert_eq!(world.stack.time_wait_live(), 0);
+    assert!(world.now >= entered.plus_ms(60_000), "not before 2MSL");
+}
+
+#[test]
+fn t13_a_flood_of_fragments_takes_no_memory_and_is_counted() {
+    let mut world = Hostile::new();
+    world.act(&segment(Flags::SYN.0, 0, 0, 0));
+    world.act(&segment(Flags::ACK.0, 1, 0, 0));
+    world.act(&segment(Flags::ACK.0, 0, 0, 100));
+    let whole = world.last.clone();
+    let free = (world.stack.receiving.free(), world.stack.core.gaps.is_empty());
+    let mut sent = 0;
+    // More fragments, first, middle and last, overlapping, of many datagrams.
+    for number in 0..3000u16 {
+        let mut fragment = whole.clone();
+        let more = if number % 3 == 2 { 0 } else { 0x2000 };
+        let field = more | (number % 7 * 3 + u16::from(number % 3 != 0));
+        if field == 0 {
+            continue;
+        }
+        fragment[18..20].copy_from_slice(&(number % 50).to_be_bytes());
+        fragment[20..22].copy_from_slice(&field.to_be_bytes());
+        fragment[24..26].fill(0);
+        let checksum = header_checksum(&fragment[14..34]);
+        fragment[24..26].copy_from_slice(&checksum.to_be_bytes());
+        world.send(fragment);
+        world.stack.turn(world.now);
+        sent += 1;
+    }
+    assert_eq!(world.stack.drops().of(crate::counters::DropReason::Fragment), sent);
+    assert_eq!((world.stack.receiving.free(), world.stack.core.gaps.is_empty()), free);
+    world.assert_whole();
+}
+
+/// RFC 791's checksum of a header whose checksum field is 0.
+fn header_checksum(header: &[u8]) -> u16 {
+    let sum: u32 = header.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// Four peers: one that sends an octet a second, one that never reads, one that sends nothing, one that half-closes and stays.
+#[test]
+fn t04_peers_that_trickle_and_never_close_take_bounded_memory() {
+    let mut world = Hostile::new();
+    for port in 0..4 {
+        let act =
+            |flags: u8, seq: i32, len: u16, wnd: u16| Act::Segment { port, flags, seq, ack: 0, len, wnd, options: 0 };
+        world.act(&act(Flags::SYN.0, 0, 0, 1000));
+        world.act(&act(Flags::ACK.0, 1, 0, 1000));
+    }
+    assert_eq!(world.stack.connections_live(), 4);
+    let trickle =
+        |port: u8, flags: u8, len: u16, wnd: u16| Act::Segment { port, flags, seq: 0, ack: 0, len, wnd, options: 0 };
+    world.act(&trickle(3, Flags::FIN.0 | Flags::ACK.0, 0, 1000));
+    for _ in 0..2000 {
+        // The stack sends everything back: of what the second peer sends it must keep the echo.
+        world.act(&trickle(0, Flags::ACK.0 | Flags::PSH.0, 1, 1000));
+        world.act(&trickle(1, Flags::ACK.0 | Flags::PSH.0, 1400, 0));
+        world.act(&Act::Wait { ms: 1000 });
+        world.assert_whole();
+    }
+    let core = &world.stack.core;
+    let queued: u32 =
+        core.connections.iter().map(|(_, known)| known.tcb.send_queued_bytes + known.tcb.unread_bytes).sum();
+    assert!(
+        core.connections.len() <= 4 && queued <= 64 * 2048,
+        "{queued} bytes in {} connections",
+        core.connections.len()
+    );
+    // The application ends them when it has had enough, and everything is back.
+    world.end();
 }

@@ -51,6 +51,7 @@ fn b46_time_wait_limit_refuses_opens_and_never_evicts() {
     assert_eq!((counters.time_wait_created, counters.time_wait_evicted, counters.time_wait_skipped), (10, 0, 0));
 }
 
+/// Shows MUST-46.
 #[test]
 fn invalid_ends_are_refused_with_typed_errors() {
     let mut world = World::new(&Setup { connections: 0, ..Setup::default() });
@@ -86,6 +87,7 @@ const NOTHING: Limits = Limits {
     destinations_max: 0,
     neighbors_max: 0,
     listeners_max: 0,
+    handover_batches_max: 0,
     events_per_turn: 1,
     burst: 1,
 };

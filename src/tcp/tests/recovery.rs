@@ -13,6 +13,7 @@ fn sending(segments: u32) -> (End, Vec<Plan>) {
     client.arrives(client.next(ACK));
     client.board = Some(Scoreboard::default());
     client.tcb.rto = Rto::default();
+    client.tcb.rto.trust_timestamps();
     client.tcb.rto.measured(100_000);
     client.tcb.congestion.cwnd = 100 * MSS;
     client.queue((segments * MSS) as usize);
@@ -219,4 +220,63 @@ fn b05_sack_is_offered_and_agreed_only_by_both() {
         client.arrives(syn_ack);
         assert_eq!(client.tcb.agreed.sack, mine && theirs);
     }
+}
+
+/// A client whose peer delays the ACK of a lone segment for `delay_ms`, unless a second copy comes.
+fn time_outs_with_delayed_acks(settings: Settings, delay_ms: u64, rounds: usize) -> usize {
+    let (mut client, mut server) = established_with(settings);
+    client.board = settings.sack.then(Scoreboard::default);
+    let mut time_outs = 0;
+    for _ in 0..rounds {
+        client.queue(100);
+        let plan = client.expect(PSH_ACK);
+        server.now = client.now;
+        assert!(server.arrives(as_received(plan)).text.is_some());
+        server.consume_all();
+        server.tcb.delayed_ack_at = crate::tick::Deadline::NONE;
+        let answer_at = client.now.plus_ms(delay_ms);
+        let mut answered = false;
+        while !answered && client.tcb.deadline().is_some_and(|at| at.is_before(answer_at.tick())) {
+            let (_, out) = client.time_out();
+            time_outs += usize::from(out.note == Some(Note::TimedOut));
+            server.now = client.now;
+            for again in client.sends() {
+                server.arrives(as_received(again));
+                answered = true;
+            }
+        }
+        client.now = if answered { client.now.plus_ms(1) } else { answer_at };
+        server.now = client.now;
+        server.tcb.owed.add(crate::tcp::tcb::Owed::ACK_NOW);
+        let ack = server.expect(ACK);
+        client.arrives(as_received(ack));
+        client.sends();
+        assert_eq!(client.tcb.flight(), 0);
+    }
+    time_outs
+}
+
+#[test]
+fn delayed_acks_cost_at_most_one_spurious_time_out() {
+    for settings in [settings(), without_sack(), plain()] {
+        for (delay_ms, time_outs_max) in [(40, 0), (195, 0), (300, 1), (500, 1)] {
+            let time_outs = time_outs_with_delayed_acks(settings, delay_ms, 50);
+            assert!(time_outs <= time_outs_max, "{time_outs} at {delay_ms} ms with {settings:?}");
+        }
+    }
+}
+
+#[test]
+fn a_time_out_in_recovery_comes_after_200_ms_even_where_acks_are_delayed() {
+    let (mut client, sent) = sending(6);
+    client.tcb.rto.was_spurious();
+    assert_eq!(client.tcb.rto.current_ms(), 1000);
+    later(&mut client, 100);
+    acked(&mut client, &sent, 1, &[(2, 5)]);
+    client.sends();
+    acked(&mut client, &sent, 2, &[(3, 5)]);
+    client.sends();
+    let (waited, out) = client.time_out();
+    assert_eq!(out.note, Some(Note::TimedOut));
+    assert!((200..400).contains(&waited), "{waited}");
 }

@@ -15,6 +15,16 @@ fn must_1_rec_1_windows_are_unsigned_and_kept_in_32_bits() {
 }
 
 #[test]
+fn must_15_without_mss_option_1220_octets_over_ipv6() {
+    let addresses = ["fd00::2", "fd00::1"].map(|text| text.parse().expect("an address"));
+    let tuple = FourTuple::new(addresses[0], 80, addresses[1], 40_000);
+    let cx = Context { now: start(), settings: &plain(), options: &ConnectionOptions::DEFAULT, receive_room: true };
+    let syn = Segment { seq: Seq(7), wnd: 1000, flags: SYN, ..Segment::default() };
+    assert_eq!(Tcb::open_passively(tuple, &syn, &cx).mss, 1220);
+}
+
+/// Shows RFC 2525 2.18.
+#[test]
 fn must_16_segments_are_as_large_as_the_mss_less_their_options() {
     for (settings, room) in [(plain(), 1460), (settings(), 1448)] {
         let (mut client, _) = established_with(settings);
@@ -139,6 +149,7 @@ fn shld_14_the_right_edge_offered_never_moves_back() {
     }
 }
 
+/// Shows RFC 6928, RFC 2525 2.2, RFC 2525 2.3.
 #[test]
 fn rfc_2525_2_1_2_2_2_3_transmission_starts_slowly_with_and_without_an_mss_option() {
     let by_time_outs = Settings { sack: false, ..plain() };
