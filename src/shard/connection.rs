@@ -129,6 +129,11 @@ impl Connection {
         Some(former)
     }
 
+    /// Neither text nor pieces of it have come.
+    pub(super) fn has_received_nothing(&self) -> bool {
+        self.tcb.unread_bytes == 0 && self.gaps().is_none()
+    }
+
     /// The record of what is missing.
     #[inline]
     pub(super) fn gaps(&self) -> Option<u32> {

@@ -312,7 +312,7 @@ impl Core {
         } else {
             self.owing_remove(number);
         }
-        if self.is_deferred(number) && self.connections[number].gaps().is_none() {
+        if self.is_deferred(number) && self.connections[number].has_received_nothing() {
             // It came to nothing before the application heard of it.
             self.drop_from_accept_queue(number);
             if !self.connections[number].tcb.owes() {

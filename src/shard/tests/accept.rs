@@ -214,6 +214,21 @@ fn b10_deferred_connection_that_is_reset_is_never_told() {
 }
 
 #[test]
+fn b10_deferred_connection_whose_text_and_rst_come_in_one_burst_is_told_of_both() {
+    let mut pair = Pair::new(100, SynCookies::Auto, 3000);
+    let handles = pair.connect(1);
+    pair.turns(50);
+    pair.send(handles[0], 10);
+    pair.client.turn(pair.now);
+    pair.client.calls(pair.now).abort(handles[0]).expect("open");
+    pair.client.turn(pair.now);
+    pair.turns(50);
+    let log = pair.server.application();
+    assert_eq!((log.accepted.len(), log.bytes.len(), log.closed.len()), (1, 1, 1));
+    pair.finish(&[]);
+}
+
+#[test]
 fn b10_deferred_connection_of_a_paused_listener_waits_for_both() {
     let mut pair = Pair::new(100, SynCookies::Auto, 500);
     pair.server.calls(pair.now).pause_accepting(pair.listener);
