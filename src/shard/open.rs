@@ -118,7 +118,7 @@ impl Core {
         }
         if let Some(deadline) = options.deadline {
             let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32);
-            tcb.linger_at = Deadline::at(now.tick().plus(ticks));
+            tcb.waits_until = tcb.waits_until.earlier(Deadline::at(now.tick().plus(ticks)));
         }
         let neighbor = self.neighbor_of(tuple.remote(), now)?;
         let set = match self.options.acquire(&options.connection) {

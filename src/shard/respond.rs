@@ -1,7 +1,7 @@
 //! Stage 7: what is owed becomes frames, each built once, straight into its place.
 
 use super::burst::{Burst, IpMarks, Reply};
-use super::connection::Tell;
+use super::connection::Fact;
 use super::core::Core;
 use super::gaps;
 use super::tell::settle_consumed;
@@ -93,7 +93,7 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
     }
     core.owing.pop_front(&mut core.connections);
     gaps::detach_if_idle(core, receiving, number);
-    if core.connections[number].tell.has(Tell::TOLD_CLOSED) {
+    if core.connections[number].facts.has(Fact::TOLD_CLOSED) {
         core.let_go(number);
     } else {
         core.arm(number);

@@ -8,7 +8,7 @@ use super::recovery;
 use super::sack::Scoreboard;
 use super::state::State;
 use super::tcb::{Fact, Owed, Tcb, Timed};
-use super::{Answer, Context};
+use super::{Answer, Context, waits};
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
 use crate::tick::{Deadline, Tick};
@@ -171,10 +171,14 @@ fn next_lost(tcb: &Tcb, board: &Scoreboard) -> Option<(Seq, u32)> {
     (seq == tcb.snd_una || seq - tcb.snd_una + len <= tcb.snd_wnd).then_some((seq, len))
 }
 
-/// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1).
+/// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1). With nothing under
+/// way, a keepalive probe: no octet, at a number that the peer has acknowledged and must answer (RFC 9293 3.8.4, SHLD-12).
 fn probe(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     if !tcb.owed.take(Owed::PROBE) {
         return None;
+    }
+    if tcb.keepalive_probes > 0 && waits::is_idle(tcb) {
+        return Some(plan_from(tcb, cx, tcb.snd_nxt.back(1), 0, 0, Flags::ACK));
     }
     if let Some(board) = board {
         return tail_probe(tcb, board, cx);
@@ -268,6 +272,7 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
         }
         return None;
     }
+    waits::acknowledged_alone(tcb, cx);
     let duplicates = tcb.owed.duplicate_acks.saturating_sub(1);
     let plan = plan_from(tcb, cx, tcb.snd_nxt, 0, 0, Flags::ACK);
     tcb.owed.duplicate_acks = duplicates;

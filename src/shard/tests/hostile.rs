@@ -79,7 +79,11 @@ impl Application for Tolerant {
             // Every other connection is left in CLOSE-WAIT.
             Event::PeerClosed { handle } if handle.number().is_multiple_of(2) => drop(calls.close(handle)),
             Event::Closed { .. } => self.closed += 1,
-            Event::Connected { .. } | Event::Writable { .. } | Event::PeerClosed { .. } => {}
+            Event::Connected { .. }
+            | Event::Writable { .. }
+            | Event::PeerClosed { .. }
+            | Event::Stalled { .. }
+            | Event::Urgent { .. } => {}
         }
     }
 }

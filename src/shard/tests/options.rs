@@ -29,6 +29,8 @@ impl Application for Notes {
             Event::Readable { handle, .. } => ("readable", handle),
             Event::Writable { handle } => ("writable", handle),
             Event::PeerClosed { handle } => ("peer closed", handle),
+            Event::Stalled { handle } => ("stalled", handle),
+            Event::Urgent { handle } => ("urgent", handle),
             Event::Closed { handle, reason } => {
                 self.reason = Some(reason);
                 ("closed", handle)

@@ -196,7 +196,7 @@ fn t25_syn_received_old_ack_outside_the_window_is_not_answered() {
 #[test]
 fn connect_deadline_outlives_a_crossed_syn() {
     let (mut client, _) = syn_sent(plain());
-    client.tcb.linger_at = crate::tick::Deadline::at(client.now.tick().plus(500));
+    client.tcb.waits_until = crate::tick::Deadline::at(client.now.tick().plus(500));
     client.arrives(Segment { seq: Seq(5), flags: SYN, wnd: 1000, ..Segment::default() });
-    assert!(client.tcb.linger_at.is_set());
+    assert!(client.tcb.waits_until.is_set());
 }
