@@ -78,6 +78,7 @@ fn b20_limited_transmit_sends_a_new_segment_for_each_of_two_duplicates() {
     }
 }
 
+/// Shows RFC 6675.
 #[test]
 fn the_window_is_halved_once_per_recovery_and_the_pipe_keeps_to_it() {
     let (mut client, sent) = sending(20);
@@ -114,6 +115,7 @@ fn rack_a_lost_retransmission_is_sent_again_without_a_time_out() {
     assert!(client.tcb.congestion.cwnd < before, "two indications of congestion (RFC 5681 4.3)");
 }
 
+/// Shows RFC 8985.
 #[test]
 fn rack_one_segment_beyond_makes_a_hole_lost_after_the_reordering_window() {
     let (mut client, sent) = sending(2);
@@ -140,6 +142,7 @@ fn rack_reordering_once_seen_makes_the_sender_wait() {
     assert!(client.tcb.recovery.is_open(), "nothing was lost");
 }
 
+/// Shows RFC 8985.
 #[test]
 fn tlp_the_last_segment_is_probed_before_the_time_out() {
     let (mut client, sent) = sending(4);

@@ -28,6 +28,7 @@ fn lost(board: &Scoreboard) -> Option<(u32, u32)> {
     board.next_lost().map(|(start, end)| ((start - at(0)) / MSS, (end - at(0)) / MSS))
 }
 
+/// Shows RFC 6675.
 #[test]
 fn three_ranges_or_more_than_two_segments_beyond_make_a_hole_lost() {
     let mut scattered = board(10);
@@ -69,6 +70,7 @@ fn t24_sack_at_or_outside_what_is_in_flight_says_nothing() {
     assert_eq!(board, before);
 }
 
+/// Shows RFC 2018.
 #[test]
 fn t24_a_peer_that_throws_away_what_it_sacked_gets_it_again() {
     let mut board = board(10);
@@ -83,6 +85,7 @@ fn t24_a_peer_that_throws_away_what_it_sacked_gets_it_again() {
     assert_eq!((lost(&board), board.sacked()), (Some((0, 4)), 0));
 }
 
+/// Shows RFC 2883.
 #[test]
 fn d_sack_is_told_from_news() {
     let (low, high) = (block(0, 1), block(3, 5));
@@ -132,6 +135,7 @@ fn octets(board: &Scoreboard) -> Vec<Octet> {
 
 proptest! {
     /// Few blocks: nothing is forgotten, and the scoreboard agrees with an oracle octet by octet.
+    /// RFC 2018.
     #[test]
     fn ranges_agree_with_an_oracle(ops in proptest::collection::vec((0..6u8, 0..120u32, 1..40u32), 1..12)) {
         let mut board = Scoreboard::default();
