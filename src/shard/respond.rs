@@ -14,7 +14,7 @@ use crate::tcp::output::{self, Plan};
 use crate::tcp::{Answer, Context};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
-use crate::wire::tcp::{Flags, Options, SegmentOut};
+use crate::wire::tcp::{Flags, Options, SackBlocks, SegmentOut};
 use crate::wire::{self, Expect, Path, arp, ethernet, icmp, ndp};
 use ::core::net::IpAddr;
 
@@ -117,7 +117,7 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
         up: 0,
         flags: plan.flags,
         options: &plan.options,
-        sack: sack.as_slice(),
+        sack: sack.as_ref().map_or(&[], SackBlocks::as_slice),
     };
     let path = path(core, tuple, dst_mac, IpMarks::of(core.options.get(connection.options)));
     let text = if plan.text_len == 0 {
