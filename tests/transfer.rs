@@ -167,10 +167,12 @@ fn serve(way: Way, size: u64, loss_percent: u32, ready: Sender<()>, stops: Recei
     }
     let lost = shard.link().transmit_faults().lost + shard.link().receive_faults().lost;
     let counters = shard.counters();
-    eprintln!(
-        "  {} segments out, {} of them again, {lost} frames lost",
-        counters.segments_sent, counters.retransmitted_data
-    );
+    let counted: Vec<String> = COUNTED
+        .iter()
+        .filter_map(|wanted| counters.iter().find(|(name, _)| name == wanted))
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    eprintln!("  {lost} frames lost, {}", counted.join(", "));
     let service = shard.application_mut();
     Served { digest: std::mem::take(&mut service.digest), reason: service.reason, lost }
 }
@@ -209,6 +211,7 @@ impl Application for Service {
             Event::PeerClosed { handle } if self.way == Way::KernelSends => calls.close(handle).expect("is open"),
             Event::Closed { reason, .. } => self.reason = Some(reason),
             Event::Accepted { .. } | Event::PeerClosed { .. } | Event::Connected { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 
@@ -260,6 +263,8 @@ impl Digest {
     }
 }
 
+/// Counters that say how a transfer went.
+const COUNTED: [&str; 5] = ["segments_sent", "retransmitted_data", "fast_recoveries", "time_outs", "tail_probes"];
 /// What one transfer moves, 10^6 bytes.
 const MEGABYTES: u64 = 10;
 /// Bytes that a sender makes at a time.
