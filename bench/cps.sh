@@ -35,61 +35,6 @@ Exit codes: 0 ok, 1 failed or errors were counted, 2 usage, 3 the environment is
 HELP
 }
 
-die() {
-    local code=$1
-    shift
-    echo "cps.sh: $*" >&2
-    exit "$code"
-}
-
-keep=no
-for option in "$@"; do
-    case "$option" in
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    --keep) keep=yes ;;
-    esac
-done
-
-[ "$(id -u)" -eq 0 ] || die 3 "root is needed for namespaces and AF_XDP: run it with sudo"
-top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || die 3 "cannot find the project"
-[ ! -x "$top/scripts/setup.sh" ] || "$top/scripts/setup.sh" || exit
-command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
-command -v cargo >/dev/null || die 3 "cargo is not installed: install Rust 1.95 or later"
-for tool in ip ethtool; do
-    command -v "$tool" >/dev/null || die 3 "$tool is not installed: install iproute2 and ethtool"
-done
-
-(cd "$top" && cargo build --release --features bench --bin synfin-bench) || die 1 "the build failed"
-
-client="synfin-cps-a-$$"
-server="synfin-cps-b-$$"
-bench=
-
-# shellcheck disable=SC2317,SC2329 # called by the trap
-clean_up() {
-    trap '' INT TERM HUP
-    if [ -n "$bench" ]; then
-        kill -TERM "$bench" 2>/dev/null
-        wait "$bench" 2>/dev/null
-    fi
-    if [ "$keep" = yes ] && ip netns list | grep -q "^$client\b"; then
-        echo "kept: namespaces $client and $server; remove them with: bench/wire.sh down $client $server" >&2
-    else
-        "$top/bench/wire.sh" down "$client" "$server"
-    fi
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-# In the background, so that a signal to this script alone is acted on at once.
-"${CARGO_TARGET_DIR:-$top/target}/release/synfin-bench" cps \
-    --netns-a "$client" --netns-b "$server" --wire "$top/bench/wire.sh" "$@" &
-bench=$!
-wait "$bench"
-code=$?
-bench=
-exit "$code"
+# shellcheck source=bench/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+bench cps "$@"

@@ -1,6 +1,7 @@
 //! What a role process tells the orchestrator: one JSON object per line on its standard output.
 
 use crate::proc::NetCounters;
+use crate::role::ErrorKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -43,6 +44,12 @@ pub(crate) struct Final {
     pub seconds: f64,
     /// Connections completed from start to end, warm-up and drain included.
     pub connections_total: u64,
+    /// Octets received within the measured window (streams only).
+    #[serde(default)]
+    pub bytes: u64,
+    /// Octets sent or received from start to end (streams only).
+    #[serde(default)]
+    pub bytes_total: u64,
     /// Errors by kind.
     pub errors: BTreeMap<String, u64>,
     /// Connect latency within the measured window; `None` at a server.
@@ -95,6 +102,13 @@ impl TimeWait {
 }
 
 impl Final {
+    /// Counts one error more, if there is one.
+    pub(crate) fn add_error(&mut self, kind: Option<ErrorKind>) {
+        if let Some(kind) = kind {
+            *self.errors.entry(kind.name().to_string()).or_insert(0) += 1;
+        }
+    }
+
     /// All errors.
     pub(crate) fn errors_total(&self) -> u64 {
         self.errors.values().sum()

@@ -1,7 +1,9 @@
-//! `synfin-bench`: measures connections per second of synfin, of the kernel and of the wire itself.
+//! `synfin-bench`: measures connections per second and bytes per second of synfin, of the kernel and of the wire itself.
 //!
-//! `bench/cps.sh` builds it and calls `synfin-bench cps`, which starts the other subcommands, the roles, in network namespaces.
+//! `bench/cps.sh` and `bench/bulk.sh` build it and call `synfin-bench cps` or `bulk`, which start the other subcommands, the
+//! roles, in network namespaces.
 
+mod bulk;
 mod cps;
 mod echo;
 mod echo_role;
@@ -12,6 +14,7 @@ mod kernel;
 mod lines;
 mod payload;
 mod proc;
+mod risk;
 mod role;
 
 use clap::{Parser, Subcommand};
@@ -24,7 +27,7 @@ use std::process::ExitCode;
 #[command(
     name = "synfin-bench",
     version,
-    about = "Connections per second: synfin, the kernel's TCP and the limit of the wire"
+    about = "Connections and bytes per second: synfin, the kernel's TCP and the limit of the wire"
 )]
 struct Command {
     #[command(subcommand)]
@@ -36,8 +39,15 @@ enum What {
     /// Runs everything and puts it side by side; see `bench/cps.sh --help`
     #[command(override_usage = "bench/cps.sh [OPTIONS]")]
     Cps(Box<cps::CpsArgs>),
+    /// One stream of bytes, synfin and the kernel as either end; see `bench/bulk.sh --help`
+    #[command(override_usage = "bench/bulk.sh [OPTIONS]")]
+    Bulk(Box<bulk::BulkArgs>),
     /// The engine alone, in memory: lifecycles per second with TIME-WAIT entries resident, beside smoltcp
     Engine(engine::EngineArgs),
+    /// What TIME-WAIT reuse risks: old duplicates aimed at new incarnations, by policy, in virtual time
+    Risk(risk::RiskArgs),
+    /// What TIME-WAIT reuse gains, predicted: tuples, ceiling, exhaustion; and a simulated collapse and recovery
+    Predict(risk::predict::PredictArgs),
     /// The server of the kernel baseline (a role)
     KernelServer(RoleArgs),
     /// The client of the kernel baseline (a role)
@@ -46,6 +56,14 @@ enum What {
     SynfinServer(RoleArgs),
     /// The client on synfin (a role)
     SynfinClient(RoleArgs),
+    /// Sends a stream over the kernel's TCP (a role)
+    KernelSender(RoleArgs),
+    /// Receives a stream over the kernel's TCP (a role)
+    KernelReceiver(RoleArgs),
+    /// Sends a stream over synfin (a role)
+    SynfinSender(RoleArgs),
+    /// Receives a stream over synfin (a role)
+    SynfinReceiver(RoleArgs),
     /// Sends frames back (a role)
     EchoReflector(RoleArgs),
     /// Sends frames and counts what comes back (a role)
@@ -55,11 +73,18 @@ enum What {
 fn main() -> ExitCode {
     let outcome = match Command::parse().what {
         What::Cps(args) => cps::run(&args),
+        What::Bulk(args) => bulk::run(&args),
         What::Engine(args) => engine::run(&args),
+        What::Risk(args) => risk::run(&args),
+        What::Predict(args) => risk::predict::run(&args),
         What::KernelServer(args) => role(kernel::server::run(&args)),
         What::KernelClient(args) => role(kernel::client::run(&args)),
         What::SynfinServer(args) => role(ends::run_server(&args)),
         What::SynfinClient(args) => role(ends::run_client(&args)),
+        What::KernelSender(args) => role(bulk::kernel_sender(&args)),
+        What::KernelReceiver(args) => role(bulk::kernel_receiver(&args)),
+        What::SynfinSender(args) => role(bulk::synfin_sender(&args)),
+        What::SynfinReceiver(args) => role(bulk::synfin_receiver(&args)),
         What::EchoReflector(args) => role(echo_role::reflect(&args)),
         What::EchoGenerator(args) => role(echo_role::generate(&args)),
     };

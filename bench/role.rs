@@ -49,6 +49,9 @@ pub(crate) struct RoleArgs {
     /// Frames per ring operation of an echo
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub batch: u32,
+    /// Send and receive buffer of a synfin connection, bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 256 * 1024)]
+    pub buffer_bytes: u32,
     /// TIME-WAIT places of a synfin shard
     #[arg(long, value_name = "N", default_value_t = 1 << 20)]
     pub time_wait: u32,
@@ -170,6 +173,11 @@ pub(crate) enum ErrorKind {
 impl ErrorKind {
     const NAMES: [&'static str; 8] =
         ["reset", "refused", "timed_out", "wrong_byte", "wrong_length", "no_port", "unfinished", "other"];
+
+    /// The name in results.
+    pub(crate) fn name(self) -> &'static str {
+        ErrorKind::NAMES[self as usize]
+    }
 
     /// The kind of an error that the kernel returned.
     pub(crate) fn of_io(error: &std::io::Error) -> ErrorKind {

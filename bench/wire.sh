@@ -1,15 +1,17 @@
 #!/bin/sh
 # Makes and removes the wire of one run: two network namespaces joined by a veth pair of one queue each.
 #
-#   wire.sh up NS_A NS_B kernel TIME_WAIT_MAX    with addresses for the kernel's TCP at both ends
-#   wire.sh up NS_A NS_B xdp TIME_WAIT_MAX       without addresses: the ends belong to AF_XDP
+#   wire.sh up NS_A NS_B kernel TIME_WAIT_MAX        with addresses for the kernel's TCP at both ends
+#   wire.sh up NS_A NS_B xdp TIME_WAIT_MAX           without addresses: the ends belong to AF_XDP
+#   wire.sh up NS_A NS_B xdp-kernel TIME_WAIT_MAX    AF_XDP in NS_A, the kernel in NS_B
+#   wire.sh up NS_A NS_B kernel-xdp TIME_WAIT_MAX    the other way round
 #   wire.sh down NS_A NS_B
 #
 # Addresses: server 10.77.0.1 in NS_B, client 10.77.0.2 in NS_A, and every address of 10.77.128.0/17 is the client's as a source.
 set -eu
 
 usage() {
-    echo "usage: $0 up NS_A NS_B kernel|xdp TIME_WAIT_MAX | down NS_A NS_B" >&2
+    echo "usage: $0 up NS_A NS_B kernel|xdp|xdp-kernel|kernel-xdp TIME_WAIT_MAX | down NS_A NS_B" >&2
     exit 2
 }
 
@@ -45,6 +47,13 @@ kernel_end() {
         net.core.somaxconn=65535
 }
 
+# An address whose peers are sent to by CUBIC, whatever this machine's default is: both stacks are then alike.
+address() {
+    ns=$1 address=$2 dev=$3
+    ip -n "$ns" addr add "$address/17" dev "$dev" noprefixroute
+    ip -n "$ns" route add 10.77.0.0/17 dev "$dev" src "$address" congctl cubic
+}
+
 up() {
     ip netns add "$ns_a"
     ip netns add "$ns_b"
@@ -52,12 +61,14 @@ up() {
         peer name "$if_b" netns "$ns_b" numtxqueues 1 numrxqueues 1
     end_up "$ns_a" "$if_a"
     end_up "$ns_b" "$if_b"
-    if [ "$ends" = kernel ]; then
+    if [ "${ends%-*}" = kernel ]; then
         kernel_end "$ns_a" "$if_a" "$time_wait_max"
-        kernel_end "$ns_b" "$if_b" "$time_wait_max"
-        ip -n "$ns_a" addr add 10.77.0.2/17 dev "$if_a"
+        address "$ns_a" 10.77.0.2 "$if_a"
         ip -n "$ns_a" route add local 10.77.128.0/17 dev lo
-        ip -n "$ns_b" addr add 10.77.0.1/17 dev "$if_b"
+    fi
+    if [ "${ends#*-}" = kernel ]; then
+        kernel_end "$ns_b" "$if_b" "$time_wait_max"
+        address "$ns_b" 10.77.0.1 "$if_b"
         ip -n "$ns_b" route add 10.77.128.0/17 via 10.77.0.2
     fi
 }
@@ -68,7 +79,7 @@ case "${1:-}" in
 up)
     [ $# -eq 5 ] || usage
     ns_a=$2 ns_b=$3 ends=$4 time_wait_max=$5
-    case "$ends" in kernel | xdp) ;; *) usage ;; esac
+    case "$ends" in kernel | xdp | xdp-kernel | kernel-xdp) ;; *) usage ;; esac
     up
     ;;
 down)

@@ -4,6 +4,7 @@
 
 use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
+pub use crate::tcp::connection_options::{ConnectionOptions, Keepalive, OptionsError};
 pub use crate::tcp::state::CloseReason;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -47,6 +48,18 @@ pub enum Event<'a> {
         /// The connection.
         handle: Handle,
     },
+    /// What was sent has not been acknowledged although it was sent again as often as `retries1` says (R1 of RFC 9293 3.8.3,
+    /// MUST-20). The stack goes on until R2. The only event that may come before Connected.
+    Stalled {
+        /// The connection.
+        handle: Handle,
+    },
+    /// The peer has sent urgent data, or more of it after the last has been read (RFC 9293 3.8.5, RFC 6093, MUST-32). It stays
+    /// in line: [`Calls::urgent_bytes`] says how many unread and coming bytes lead to its end.
+    Urgent {
+        /// The connection.
+        handle: Handle,
+    },
     /// The peer has sent FIN: no bytes follow those already told.
     PeerClosed {
         /// The connection.
@@ -72,6 +85,18 @@ pub struct ConnectOptions {
     pub deadline: Option<Duration>,
     /// A number of the application's own, kept with the connection.
     pub user: u64,
+    /// The connection's settings.
+    pub connection: ConnectionOptions,
+}
+
+/// What holds for a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ListenOptions {
+    /// Settings that its connections inherit, from the SYN-ACK on.
+    pub connection: ConnectionOptions,
+    /// Accepted is told with the first text or the FIN, or without either after this time (TCP_DEFER_ACCEPT); `None` tells it
+    /// at once. At most 24 days.
+    pub defer_accept: Option<Duration>,
 }
 
 /// Why a listener was refused.
@@ -89,6 +114,9 @@ pub enum ListenError {
     /// The limit on listeners is reached.
     #[error("all {0} listeners are in use: raise limits.listeners_max")]
     TooMany(u32),
+    /// The connection options are refused.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
 }
 
 /// Why an active open was refused.
@@ -97,6 +125,9 @@ pub enum ConnectError {
     /// Broadcast, multicast, unspecified, loopback or port 0 (MUST-46).
     #[error("{0} cannot be connected to: it is no unicast address and port")]
     InvalidRemote(SocketAddr),
+    /// The quiet time after the start is not over (RFC 9293 3.4.3); what is left of it, ms.
+    #[error("the quiet time after the start lasts {0} ms more: try again then, or set it to 0")]
+    QuietTime(u64),
     /// Local port 0.
     #[error("local port 0 cannot be used: choose one from 1 to 65535 or let the stack draw one")]
     LocalPortZero,
@@ -112,13 +143,25 @@ pub enum ConnectError {
     /// The 4-tuple with the given local port is in use.
     #[error("local port {0} is in use towards this remote: choose another or let the stack draw one")]
     PortInUse(u16),
+    /// What comes back to the given local port arrives at another shard.
+    #[error(
+        "local port {port} towards this remote belongs to shard {shard}: connect from there, or let the stack draw one"
+    )]
+    OtherShard {
+        /// The given port.
+        port: u16,
+        /// Whose it is.
+        shard: u16,
+    },
     /// No local port is free towards this remote.
     #[error(
-        "no local port is free towards this remote: {in_use} in use, of which {time_wait} in TIME-WAIT; \
-         next free in {next_free_in_ms:?} ms; add local addresses or allow reuse"
+        "no local port is free towards this remote: of {owned} that this shard owns {in_use} in use, {time_wait} in \
+         TIME-WAIT; next free in {next_free_in_ms:?} ms; add local addresses or allow reuse"
     )]
     PortsExhausted {
-        /// Ports that belong to a connection or to TIME-WAIT.
+        /// Ports of the range that belong to this shard for this remote.
+        owned: u32,
+        /// Ports that belong to a connection.
         in_use: u32,
         /// Ports in TIME-WAIT.
         time_wait: u32,
@@ -134,6 +177,9 @@ pub enum ConnectError {
     /// The TIME-WAIT store is full and its policy is to refuse opens.
     #[error("all {0} TIME-WAIT places are taken or reserved: raise limits.time_wait_max or choose another policy")]
     TimeWaitFull(u32),
+    /// The connection options are refused.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
 }
 
 /// Why a call on a connection was refused.
@@ -159,4 +205,7 @@ pub enum CallError {
         /// Bytes unread.
         unread: usize,
     },
+    /// The connection options are refused.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
 }

@@ -82,8 +82,16 @@ counters! {
         closed_refused,
         /// Connections that ended because no neighbour answered, or an ICMP error said why nobody did.
         closed_unreachable,
-        /// SYNs that found the half-open limit or the TCB slab full.
+        /// SYNs, and ACKs with a cookie, that found the half-open limit, the TCB slab or the TIME-WAIT store full.
         syn_dropped_full,
+        /// SYNs, and ACKs with a cookie, that found no neighbour record free or no way back.
+        syn_dropped_no_neighbor,
+        /// SYNs, and ACKs of SYN-ACKs, ignored because the accept queue was full (B10).
+        accept_queue_full,
+        /// Deferred connections that were told without text, because their deadline came.
+        accept_defer_expired,
+        /// SYNs during the quiet time (B48).
+        syn_dropped_quiet,
         /// SYNs answered by a cookie (B13).
         syn_cookies_sent,
         /// Cookies that came back and made a connection.
@@ -114,6 +122,24 @@ counters! {
         retransmitted_data,
         /// FINs sent again.
         retransmitted_fin,
+        /// Fast recoveries begun (RFC 6582, RFC 6675).
+        fast_recoveries,
+        /// Retransmission time-outs of text and FINs.
+        time_outs,
+        /// Tail loss probes (RFC 8985 7).
+        tail_probes,
+        /// Times that losses had to be recovered without a scoreboard, by duplicate ACKs alone, for want of a record.
+        scoreboards_refused,
+        /// Connections that were told R1 retransmissions in a row have brought nothing (MUST-20).
+        stalled,
+        /// Keepalive probes sent (B24).
+        keepalive_probes,
+        /// Connections ended because no keepalive probe was answered.
+        keepalive_timeouts,
+        /// Connections ended by the user timeout (B25).
+        user_timeouts,
+        /// Connections that the application left in CLOSE-WAIT for long (B37).
+        close_wait_lasting,
         /// RSTs sent.
         rst_sent,
         /// RSTs and TIME-WAIT ACKs that the shard's limit held back (T02).
@@ -162,12 +188,20 @@ counters! {
         path_mtu_known,
         /// Echo requests answered.
         echo_answered,
-        /// Frames that arrived on a shard that does not own their 4-tuple.
+        /// Frames passed on to another shard, because it owns their 4-tuple or did.
         wrong_shard,
-        /// Frames for another shard that found its queue full.
-        wrong_shard_dropped,
+        /// Answers about neighbours copied to another shard that had asked.
+        neighbor_answers_shared,
+        /// Frames for another shard that found its queue full: dropped.
+        handover_full,
+        /// Frames about whose owner two shards disagreed, while a new indirection table came into force: dropped.
+        handover_lost,
+        /// Frames that other shards passed on to this one.
+        handover_received,
         /// OPEN calls refused because no port was free.
         ports_exhausted,
+        /// Times the policies were changed.
+        policies_changed,
         /// Hints that were stale when the segment arrived, and were looked up again.
         hints_stale,
     }

@@ -9,7 +9,7 @@
 //! | 3 | [`shard`] (one turn: `shard/turn.rs`), [`api`] |
 //! | 2 | [`tcp`], [`flow`], [`timer`], [`neighbor`] |
 //! | 1 | [`wire`], [`link`] |
-//! | 0 | [`limits`], [`bits`], [`seq`], [`tick`], [`four_tuple`], [`keyed_hash`], [`ids`], [`counters`], [`prefetch`] |
+//! | 0 | [`limits`], [`bits`], [`seq`], [`tick`], [`four_tuple`], [`keyed_hash`], [`ids`], [`counters`], [`prefetch`], [`toeplitz`], [`owner`] |
 //!
 //! Without features the library is `no_std` + alloc: floors 0 to 3 without AF_XDP.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
@@ -23,9 +23,11 @@ pub mod four_tuple;
 pub mod ids;
 pub mod keyed_hash;
 pub mod limits;
+pub mod owner;
 pub mod prefetch;
 pub mod seq;
 pub mod tick;
+pub mod toeplitz;
 
 pub mod link;
 pub mod wire;

@@ -9,12 +9,15 @@ pub struct Limits {
     pub time_wait_max: u32,
     /// Half-open connections over all listeners of one shard (B10).
     pub half_open_max: u32,
+    /// Connections of one shard that are established and of which the application has not been told (B10).
+    pub accept_max: u32,
     /// Accepted SYN cookies that a shard remembers, so that a replayed ACK opens nothing (B13), 8 B each. Origin: two minutes of
     /// 500 a second. Fewer, and an old ACK may open a connection that its peer's RST then ends.
     pub cookies_remembered_max: u32,
     /// Chunks of [`CHUNK_BYTES`] for unacknowledged and unread bytes of one shard.
     pub chunks_max: u32,
-    /// Connections of one shard that may hold text out of order at a time; others have it sent again (SHLD-31, T12).
+    /// Connections of one shard of which something may be missing at a time: text out of order, or segments that are lost. Others
+    /// have it sent again (SHLD-31, T12), or recover by duplicate ACKs alone. About 0.7 kB each.
     pub reassemblies_max: u32,
     /// Destinations (remote address, remote port, local address) that own a port, of one shard.
     pub destinations_max: u32,
@@ -22,6 +25,9 @@ pub struct Limits {
     pub neighbors_max: u32,
     /// Listeners of one shard.
     pub listeners_max: u32,
+    /// Batches of up to 64 frames or 16 KiB under way to one shard from the others. Fewer drop frames while their owner is in a
+    /// long turn; none are made for a shard that is alone.
+    pub handover_batches_max: u32,
     /// Events told to the application per turn; more wait for the next turn.
     pub events_per_turn: u32,
     /// Frames per ring operation.
@@ -35,12 +41,14 @@ impl Default for Limits {
             tcbs_max: 128 * 1024,
             time_wait_max: 1024 * 1024,
             half_open_max: 16 * 1024,
+            accept_max: 4096,
             cookies_remembered_max: 64 * 1024,
             chunks_max: 16 * 1024,
             reassemblies_max: 1024,
             destinations_max: 4096,
             neighbors_max: 4096,
             listeners_max: 256,
+            handover_batches_max: 128,
             events_per_turn: 512,
             burst: 64,
         }
@@ -60,6 +68,10 @@ pub const PIECES_MAX: usize = 8;
 /// Octets out of order that one connection holds at most. Origin: the default receive buffer; smaller has more sent again after
 /// one loss, larger lets one peer take more of the receive pool (T12).
 pub const REASSEMBLY_BYTES_MAX: u32 = 256 * 1024;
+
+/// Ranges of a connection's scoreboard (RFC 6675), 12 B each. Origin: T11, CVE-2019-11478: each ACK looks at all of them a few
+/// times. Smaller has more sent again when losses are scattered, larger makes each SACK dearer.
+pub const SCOREBOARD_RANGES_MAX: usize = 32;
 
 /// Smallest segment size accepted from a peer's MSS option, bytes. Origin: CVE-2019-11479; smaller lets a peer multiply our packets.
 pub const MSS_MIN: u16 = 48;
@@ -88,8 +100,12 @@ pub const PATH_MTU_AGE_S: u32 = 600;
 /// First retransmission time-out, ms. Origin: RFC 6298 2.1. Smaller resends to distant peers; larger stalls one lost SYN.
 pub const RTO_INITIAL_MS: u32 = 1000;
 
-/// Smallest retransmission time-out, ms. Origin: RFC 6298 2.4 (SHOULD 1 s).
-pub const RTO_MIN_MS: u32 = 1000;
+/// Smallest retransmission time-out with timestamps, ms. A named deviation from RFC 6298 2.4 (SHOULD 1 s), as Linux has it. Origin:
+/// the longest delayed ACKs that are common; smaller times out on them, larger waits longer after each loss that nothing shows.
+pub const RTO_MIN_MS: u32 = 200;
+
+/// Smallest retransmission time-out without timestamps, and with them after a time-out that was spurious, ms. Origin: RFC 6298 2.4.
+pub const RTO_MIN_PATIENT_MS: u32 = 1000;
 
 /// Largest retransmission time-out, ms. Origin: RFC 6298 2.5 (at least 60 s).
 pub const RTO_MAX_MS: u32 = 64_000;
@@ -100,8 +116,26 @@ pub const SYN_RETRIES: u8 = 7;
 /// Retransmissions of a SYN-ACK before half-open state is removed (B11; a named deviation, half-open state is the attacker's).
 pub const SYN_ACK_RETRIES: u8 = 5;
 
-/// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s (SHLD-11): 15 take about 13 minutes.
+/// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s (SHLD-11): 15 take 9 minutes at least.
 pub const DATA_RETRIES: u8 = 15;
+
+/// R1 of RFC 9293 3.8.3 in retransmissions: after so many the application is told and the next hop asked for. Origin: SHLD-9.
+pub const R1_RETRIES: u8 = 3;
+
+/// Silence before the first keepalive probe, ms. Origin: MUST-28, two hours. Smaller sends more for nothing.
+pub const KEEPALIVE_IDLE_MS: u64 = 2 * 60 * 60 * 1000;
+
+/// From one keepalive probe to the next, ms. Origin: Linux's tcp_keepalive_intvl.
+pub const KEEPALIVE_INTERVAL_MS: u64 = 75_000;
+
+/// Keepalive probes without an answer that end a connection. Origin: Linux's tcp_keepalive_probes.
+pub const KEEPALIVE_PROBES: u8 = 10;
+
+/// The farthest deadline of a connection, ms: 24 days. Larger, and ticks could not be compared.
+pub const DEADLINE_MAX_MS: u32 = 24 * 24 * 60 * 60 * 1000;
+
+/// TTL and hop limit of what the stack sends. Origin: RFC 1700's recommended default.
+pub const TTL: u8 = 64;
 
 /// Maximum segment lifetime, ms (B40). 2MSL is then 60 s, as on Linux; RFC 9293 3.4.2 says 2 minutes for MSL, "arbitrarily".
 pub const MSL_MS: u32 = 30_000;
@@ -118,6 +152,10 @@ pub const TIME_WAIT_DELAY_MS: u32 = 1000;
 
 /// How long FIN-WAIT-2 may last once the application has gone, ms (B37). Origin: Linux's tcp_fin_timeout.
 pub const FIN_WAIT_2_MS: u32 = 60_000;
+
+/// How long a connection may stay in CLOSE-WAIT with nothing under way before that is counted, ms (B37). Origin: as long as FIN-WAIT-2 at
+/// the other end lasts, after which the peer has gone. Smaller counts applications that think; larger finds leaks late.
+pub const CLOSE_WAIT_MS: u32 = 60_000;
 
 /// How long one secret makes SYN cookies, ms (B13). A cookie is valid in its period and the next, hence for at most two
 /// minutes. Smaller refuses peers with a long round trip; larger gives a guess or a replay more time.
@@ -141,5 +179,8 @@ pub const CHALLENGE_WINDOW_MS: u32 = 1024;
 pub const PORTS: (u16, u16) = (32_768, 60_999);
 
 const _: () = assert!(BURST_MAX.is_power_of_two());
-const _: () = assert!(RTO_MIN_MS <= RTO_INITIAL_MS && RTO_INITIAL_MS <= RTO_MAX_MS);
+const _: () = assert!(SCOREBOARD_RANGES_MAX >= 8 && SCOREBOARD_RANGES_MAX < 256);
+const _: () =
+    assert!(RTO_MIN_MS <= RTO_MIN_PATIENT_MS && RTO_MIN_PATIENT_MS <= RTO_INITIAL_MS && RTO_INITIAL_MS <= RTO_MAX_MS);
+const _: () = assert!(DEADLINE_MAX_MS < i32::MAX as u32);
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(64));

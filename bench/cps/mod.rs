@@ -1,12 +1,12 @@
 //! `synfin-bench cps`: the main job. Runs synfin, the kernel's TCP and the raw echo in turn, and puts them side by side.
 
-mod child;
-mod live;
-mod machine;
+pub(crate) mod child;
+pub(crate) mod live;
+pub(crate) mod machine;
 pub(crate) mod plan;
 mod report;
-mod rounds;
-mod statistics;
+pub(crate) mod rounds;
+pub(crate) mod statistics;
 mod table;
 
 use crate::failure::Failure;
@@ -18,6 +18,7 @@ use machine::Machine;
 use plan::Plan;
 use report::{Flags, Report};
 use rounds::{Bench, Stack, Wire};
+use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -120,13 +121,14 @@ fn measure(args: &CpsArgs, plan: &Plan, live: &mut Live) -> Result<Report, Failu
 }
 
 /// The file for the result, opened before the run so that a bad path costs no minute.
-struct Json<'a> {
+pub(crate) struct Json<'a> {
     path: &'a Path,
     file: std::fs::File,
 }
 
 impl Json<'_> {
-    fn open(path: &Path) -> Result<Json<'_>, Failure> {
+    /// Opens `path`, which need not exist.
+    pub(crate) fn open(path: &Path) -> Result<Json<'_>, Failure> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
         let file = file.map_err(|error| {
             Failure::usage(format!("--json {}: {error}; name a file that can be written", path.display()))
@@ -134,7 +136,8 @@ impl Json<'_> {
         Ok(Json { path, file })
     }
 
-    fn write(mut self, report: &Report) -> Result<(), Failure> {
+    /// Writes `report` in place of what was there.
+    pub(crate) fn write(mut self, report: &impl Serialize) -> Result<(), Failure> {
         let failed = |what: String| Failure::failed(format!("--json {}: {what}", self.path.display()));
         let text = serde_json::to_string_pretty(report).map_err(|error| failed(error.to_string()))?;
         let written = self.file.set_len(0).and_then(|()| self.file.write_all(text.as_bytes()));

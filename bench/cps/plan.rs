@@ -123,7 +123,7 @@ pub(crate) const CLIENT_NETWORK_BITS: u8 = 17;
 /// Prefix that server and sources have in common, bits.
 pub(crate) const PREFIX_BITS: u8 = 16;
 /// Port of the server.
-const PORT: u16 = 7000;
+pub(crate) const PORT: u16 = 7000;
 /// Local ports of the client; `wire.sh` sets the same range.
 pub(crate) const PORTS: (u16, u16) = (1024, 65_535);
 /// Fewest source addresses by default: the kernel's connect() prefers ports of one parity, and few sources make it search.

@@ -91,7 +91,8 @@ pub(crate) struct Bench<'a> {
 impl Bench<'_> {
     /// One round of synfin or of the kernel.
     pub(crate) fn round(&self, stack: Stack, live: &mut Live) -> Result<Round, Failure> {
-        let up = self.wire.up(if stack == Stack::Kernel { Ends::Kernel } else { Ends::Xdp }, self.plan)?;
+        let up =
+            self.wire.up(if stack == Stack::Kernel { Ends::Kernel } else { Ends::Xdp }, self.plan.tuples.count())?;
         let window_s = self.plan.warmup_s + self.plan.duration_s;
         let args = |interface: &str, cpu| self.role_args(interface, cpu, self.plan.duration_s, self.plan.conns, 64);
         let (client_cpu, server_cpu) = self.plan.cpus;
@@ -121,7 +122,7 @@ impl Bench<'_> {
         let windows = [self.plan.conns, 2 * self.plan.conns];
         let runs: Vec<(u32, u32)> = BATCHES.iter().flat_map(|&batch| windows.map(|window| (batch, window))).collect();
         let seconds = self.plan.echo_s(runs.len());
-        let _up = self.wire.up(Ends::Xdp, self.plan)?;
+        let _up = self.wire.up(Ends::Xdp, self.plan.tuples.count())?;
         let mut best: Option<Echo> = None;
         for (batch, window) in runs {
             live.doing(format!("{round} echo, batch {batch}, window {window}"), "frames/s");
@@ -185,18 +186,27 @@ pub(crate) enum Ends {
     Kernel,
     /// AF_XDP: no address.
     Xdp,
+    /// The client's AF_XDP, the server's the kernel's.
+    XdpKernel,
+    /// The other way round.
+    KernelXdp,
 }
 
 /// A wire that is up; dropping it takes it down.
 pub(crate) struct Up<'a>(&'a Wire);
 
 impl Wire {
-    /// Makes the wire anew.
-    pub(crate) fn up(&self, ends: Ends, plan: &Plan) -> Result<Up<'_>, Failure> {
+    /// Makes the wire anew; a kernel end keeps at most `time_wait_max` TIME-WAIT entries.
+    pub(crate) fn up(&self, ends: Ends, time_wait_max: u64) -> Result<Up<'_>, Failure> {
         self.run(&["down", &self.client, &self.server])?;
         let up = Up(self);
-        let ends = if ends == Ends::Kernel { "kernel" } else { "xdp" };
-        self.run(&["up", &self.client, &self.server, ends, &plan.tuples.count().to_string()])?;
+        let ends = match ends {
+            Ends::Kernel => "kernel",
+            Ends::Xdp => "xdp",
+            Ends::XdpKernel => "xdp-kernel",
+            Ends::KernelXdp => "kernel-xdp",
+        };
+        self.run(&["up", &self.client, &self.server, ends, &time_wait_max.to_string()])?;
         Ok(up)
     }
 
@@ -233,7 +243,7 @@ fn ms(seconds: f64) -> String {
 }
 
 /// Interface names that `wire.sh` gives.
-const CLIENT_INTERFACE: &str = "client0";
-const SERVER_INTERFACE: &str = "server0";
+pub(crate) const CLIENT_INTERFACE: &str = "client0";
+pub(crate) const SERVER_INTERFACE: &str = "server0";
 /// Frames per ring operation that the echo is tried with.
 const BATCHES: [u32; 3] = [16, 64, 256];

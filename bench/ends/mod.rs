@@ -23,12 +23,13 @@ use synfin::limits::Limits;
 use synfin::link::Link;
 use synfin::link::xdp::{Claim, Prefix, Steering, XdpConfig, XdpError, XdpLink};
 use synfin::shard::{LocalAddress, Secrets, Shard, ShardConfig};
+use synfin::tcp::Settings;
 use synfin::tick::Now;
 
 /// A shard over AF_XDP with its clock.
-struct End<A> {
+pub(crate) struct End<A> {
     // The link leaves its slot before the program goes.
-    shard: Shard<XdpLink, A>,
+    pub(crate) shard: Shard<XdpLink, A>,
     steering: Steering,
     started: Instant,
     interface: String,
@@ -37,7 +38,7 @@ struct End<A> {
 
 impl<A: Application> End<A> {
     /// Attaches, binds and claims what belongs to these addresses.
-    fn new(
+    pub(crate) fn new(
         args: &RoleArgs,
         application: A,
         addresses: Vec<Ipv4Addr>,
@@ -58,13 +59,13 @@ impl<A: Application> End<A> {
     }
 
     /// Says that this end is ready, and in which mode.
-    fn tell_ready(&self) {
+    pub(crate) fn tell_ready(&self) {
         let copy = if self.shard.link().zero_copy() { "zero-copy" } else { "copy" };
         tell(&Line::Ready(Ready { mode: Some(format!("{} {copy}", self.steering.mode())) }));
     }
 
     /// Turn after turn, as long as the application says so.
-    fn turn_while(&mut self, mut goes_on: impl FnMut(&A) -> bool) {
+    pub(crate) fn turn_while(&mut self, mut goes_on: impl FnMut(&A) -> bool) {
         while goes_on(self.shard.application()) {
             let now = self.now();
             self.shard.turn(now);
@@ -72,17 +73,18 @@ impl<A: Application> End<A> {
     }
 
     /// Turns for a while, so that what the peer still sends is answered.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let until = Instant::now() + SETTLE;
         self.turn_while(|_| Instant::now() < until);
     }
 
-    fn now(&self) -> Now {
+    /// Now, by the shard's clock.
+    pub(crate) fn now(&self) -> Now {
         Now::from_us(self.started.elapsed().as_micros() as u64)
     }
 
     /// Adds what shard, link and interface counted.
-    fn result(&self, of_meter: Final) -> Result<Final, Failure> {
+    pub(crate) fn result(&self, of_meter: Final) -> Result<Final, Failure> {
         let frames_total = interface_frames(&self.interface)? - self.frames_before;
         let counted = self.shard.counters();
         Ok(Final { frames_total, time_wait: time_wait(counted), counters: self.counters(), ..of_meter })
@@ -129,7 +131,7 @@ impl Incoming {
 }
 
 /// What an end that was not graceful counts as.
-fn error_of(reason: CloseReason) -> ErrorKind {
+pub(crate) fn error_of(reason: CloseReason) -> ErrorKind {
     match reason {
         CloseReason::Graceful => ErrorKind::WrongLength,
         CloseReason::Reset => ErrorKind::Reset,
@@ -156,6 +158,11 @@ fn config(args: &RoleArgs, addresses: Vec<Ipv4Addr>, seed: u64) -> ShardConfig {
             .map(|address| LocalAddress { address: IpAddr::V4(address), prefix_len: PREFIX_BITS })
             .collect(),
         ports: PORTS,
+        settings: Settings {
+            receive_buffer_bytes: args.buffer_bytes,
+            send_buffer_bytes: args.buffer_bytes,
+            ..Settings::default()
+        },
         secrets: Secrets::from_seed(seed),
         ..ShardConfig::default()
     }

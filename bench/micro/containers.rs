@@ -4,6 +4,7 @@ use core::hint::black_box;
 use core::net::Ipv4Addr;
 use core::ops::{Index as At, IndexMut};
 use criterion::{Criterion, criterion_group, criterion_main};
+use std::sync::Arc;
 use std::time::Duration;
 use synfin::flow::chunks::{Chain, Chunks};
 use synfin::flow::index::Index;
@@ -11,6 +12,7 @@ use synfin::flow::ports::{DestinationKey, DestinationLimits, Destinations, PortS
 use synfin::flow::time_wait::{TimeWaitRecord, TimeWaitStore};
 use synfin::four_tuple::FourTuple;
 use synfin::ids::{Kind, Value};
+use synfin::owner::Owners;
 use synfin::tick::Tick;
 use synfin::timer::wheel::{Timed, Wheel, WheelLink};
 use synfin::wire::checksum::Sum;
@@ -91,13 +93,8 @@ fn wheel(c: &mut Criterion) {
 /// A port drawn and given back while so many percent of the range are in TIME-WAIT: it must cost the same.
 fn ports(c: &mut Criterion) {
     for percent in [1u32, 99] {
-        let limits = DestinationLimits {
-            destinations_max: 16,
-            queued_ports_max: 70_000,
-            ports: (1024, u16::MAX),
-            two_msl_ms: TWO_MSL_MS,
-        };
-        let mut destinations = Destinations::new(limits, (3, 4));
+        let limits = DestinationLimits { destinations_max: 16, queued_ports_max: 70_000, two_msl_ms: TWO_MSL_MS };
+        let mut destinations = Destinations::new(limits, (3, 4), Arc::new(Owners::alone((1024, u16::MAX))), 0);
         let key = DestinationKey {
             local: Ipv4Addr::new(10, 0, 0, 1).into(),
             remote: Ipv4Addr::new(10, 0, 0, 2).into(),

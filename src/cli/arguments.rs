@@ -87,6 +87,9 @@ pub(super) struct Common {
     /// Maximum segment lifetime; TIME-WAIT lasts twice as long.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub(super) msl: u32,
+    /// How long after the start to open nothing and be silent to SYNs, as RFC 9293 3.4.3 wants after a crash.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub(super) quiet_time: u32,
     /// When a 4-tuple in TIME-WAIT may be used again: strict, timestamp, timestamp-or-sequence, or none (laboratory only).
     #[arg(long, value_name = "POLICY", default_value = Policy::default().name(), value_parser = parse_policy)]
     pub(super) time_wait: Policy,
@@ -244,6 +247,43 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// T34: whatever is typed, there is a command, or one error that names what is wrong; never a panic.
+        #[test]
+        fn t34_any_command_line_is_a_command_or_one_error_with_its_place(
+            words in proptest::collection::vec(word(), 0..12),
+        ) {
+            let line = std::iter::once("synfin".to_owned()).chain(words.iter().cloned());
+            if let Err(error) = Arguments::try_parse_from(line) {
+                let text = error.to_string();
+                let says_where = words.iter().any(|word| text.contains(word.as_str())) || text.contains("--") || text.contains("Usage");
+                proptest::prop_assert!(!text.is_empty() && says_where, "{words:?}: {text}");
+            }
+        }
+    }
+
+    /// A word of a command line: one that belongs there, one nearly so, or anything.
+    fn word() -> impl proptest::strategy::Strategy<Value = String> {
+        use proptest::prelude::*;
+        let known: Vec<String> = [SERVE_EXAMPLE, CONNECT_EXAMPLE]
+            .iter()
+            .flat_map(|text| text.split_whitespace())
+            .map(str::to_owned)
+            .collect();
+        let options: Vec<String> = Arguments::command()
+            .get_subcommands()
+            .flat_map(|command| command.get_arguments())
+            .filter_map(|argument| argument.get_long().map(|long| format!("--{long}")))
+            .collect();
+        prop_oneof![
+            4 => proptest::sample::select(known),
+            3 => proptest::sample::select(options),
+            2 => "[0-9a-f.:/,-]{0,24}",
+            1 => "\\PC{0,12}",
+        ]
+    }
+
+    /// Shows T34.
     #[test]
     fn wrong_values_are_refused() {
         for wrong in [

@@ -165,7 +165,7 @@ impl Application for Client {
                 // The printing thread lives as long as the session.
                 let _ = self.ended.send(End::Connection { number: number + 1, reason, received });
             }
-            Event::Accepted { .. } | Event::PeerClosed { .. } => {}
+            Event::Accepted { .. } | Event::PeerClosed { .. } | Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 
@@ -181,6 +181,8 @@ impl Application for Client {
                     self.opened += 1;
                     self.live += 1;
                 }
+                // The quiet time passes by itself.
+                Err(ConnectError::QuietTime(_)) => return,
                 Err(error) => {
                     self.refused = true;
                     let _ = self.ended.send(End::Refused(error));

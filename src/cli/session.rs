@@ -120,6 +120,7 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
         addresses: common.address.clone(),
         gateways: common.gateway.clone(),
         msl_ms: common.msl * 1000,
+        quiet_time_ms: common.quiet_time * 1000,
         secrets: random_secrets()?,
         settings: Settings {
             time_wait_policy: common.time_wait,
@@ -133,7 +134,7 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
         ..ShardConfig::default()
     };
     if common.time_wait == Policy::None {
-        eprintln!("WARNING: --time-wait none: old duplicates reach new connections; for the laboratory only");
+        eprintln!("{}", print::NO_TIME_WAIT);
     }
     for gateway in &common.gateway {
         if common.gateway.iter().filter(|other| other.is_ipv4() == gateway.is_ipv4()).count() > 1 {

@@ -196,9 +196,9 @@ impl Index {
 }
 
 impl Hash {
-    /// The hash as a number below `bound`, for uses beside the index.
-    pub(super) const fn below(self, bound: u32) -> u32 {
-        (((self.0 >> 32) * bound as u64) >> 32) as u32
+    /// All of the hash, for uses beside the index.
+    pub(super) const fn bits(self) -> u64 {
+        self.0
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! Local ports for active opens: one record per destination, a draw in O(1), never a spin.
 //!
-//! A destination starts at a port that a keyed hash chooses (RFC 6056 3.3.3) and takes the range once around, port by port.
-//! Ports that come back wait in a queue; when the lap is done, the oldest of them is next, which is the one whose TIME-WAIT
+//! A destination starts at a port that a keyed hash chooses (RFC 6056 3.3.3) and takes the ports that this shard owns once
+//! around, one by one (`owner`: segments to any other port would arrive at another shard). Ports that come back wait in a queue; when the lap is done, the oldest of them is next, which is the one whose TIME-WAIT
 //! ends first. The queues share a bounded pool: a port that finds it full is forgotten, and a destination that forgot
 //! ports drops its queue and takes another lap when it needs them.
 //!
@@ -11,9 +11,11 @@ use super::index::{Hash, Index};
 use super::list::{Link, Linked, List};
 use super::port_queue::{PortPool, PortQueue};
 use super::slab::{Record, Slab};
-use crate::four_tuple::FourTuple;
+use crate::four_tuple::{Addresses, FourTuple};
 use crate::ids::{Kind, Value};
+use crate::owner::{Lap, Owners};
 use crate::tick::Tick;
+use alloc::sync::Arc;
 use core::mem::size_of;
 use core::net::IpAddr;
 
@@ -42,8 +44,6 @@ pub enum PortStatus {
     },
     /// A connection has the 4-tuple, or someone listens on the port.
     Busy,
-    /// Segments to this port arrive at another shard.
-    NotOurs,
 }
 
 /// Why no port can be drawn.
@@ -51,10 +51,12 @@ pub enum PortStatus {
 pub enum DrawError {
     /// No port of the range is free for this destination.
     #[error(
-        "no local port is free for this destination ({in_use} in use, {time_wait} in TIME-WAIT): add a source address or \
-         a destination, widen the port range, or allow reuse"
+        "no local port is free for this destination (of {owned} that this shard owns {in_use} in use, {time_wait} in \
+         TIME-WAIT): add a source address or a destination, widen the port range, or allow reuse"
     )]
     PortsExhausted {
+        /// Ports of the range that belong to this shard for this destination.
+        owned: u32,
         /// Ports that were drawn and not given back.
         in_use: u32,
         /// Ports that were given back and not drawn again: in TIME-WAIT, as far as known.
@@ -74,9 +76,11 @@ pub struct Destinations {
     queues: PortPool,
     /// Destinations that own no port, the longest idle first.
     idle: List<Idle>,
-    /// First port of the range, and how many there are.
-    low: u16,
-    range: u32,
+    /// Whose each port is, and which of the shards this is.
+    owners: Arc<Owners>,
+    shard: u16,
+    /// The owners have changed: a port that comes back may be another shard's now.
+    changed: bool,
     two_msl_ms: u32,
     /// How many destinations were made: mixed into where each starts.
     made: u32,
@@ -89,24 +93,22 @@ pub struct DestinationLimits {
     pub destinations_max: u32,
     /// Ports that can wait in queues, if the queues are long; those of all destinations together.
     pub queued_ports_max: u32,
-    /// First and last port of the range.
-    pub ports: (u16, u16),
     /// How long a destination's last port may be in TIME-WAIT, ms.
     pub two_msl_ms: u32,
 }
 
 impl Destinations {
-    /// An empty set of destinations. `key` must be secret and random. A range in the wrong order is turned around.
-    pub fn new(limits: DestinationLimits, key: (u64, u64)) -> Destinations {
-        let (low, high) = (limits.ports.0.min(limits.ports.1), limits.ports.0.max(limits.ports.1));
+    /// An empty set of destinations of shard number `shard`. `key` must be secret and random.
+    pub fn new(limits: DestinationLimits, key: (u64, u64), owners: Arc<Owners>, shard: u16) -> Destinations {
         let max = limits.destinations_max.min(Value::NUMBER_MAX);
         Destinations {
             slab: Slab::new(max),
             index: Index::new(max, key),
             queues: PortPool::new(limits.queued_ports_max),
             idle: List::new(),
-            low,
-            range: u32::from(high - low) + 1,
+            owners,
+            shard,
+            changed: false,
             two_msl_ms: limits.two_msl_ms,
             made: 0,
         }
@@ -121,8 +123,8 @@ impl Destinations {
 
     /// Draws a local port for a connection, and says which destination it is to be given back to.
     ///
-    /// `status` is asked about at most 24 ports that may be ours, and about others until one is found or 4,096 were not: then
-    /// the draw fails with a next try in 0 ms, which goes on where this one was.
+    /// `status` is asked about at most 24 ports. The draw fails with a next try in 0 ms if a lap has more ports than it asked
+    /// about; that try goes on where this one was.
     pub fn draw(
         &mut self,
         key: &DestinationKey,
@@ -138,6 +140,23 @@ impl Destinations {
                 self.begin_lap_if_many_were_forgotten(number);
                 self.draw_fresh(number, &mut soonest, &mut status)
             });
+        self.hand_out(number, drawn, soonest)
+    }
+
+    /// As [`Destinations::draw`], but only from the ports that were given back: at most 8 of them are asked about.
+    pub fn draw_again(
+        &mut self,
+        key: &DestinationKey,
+        now: Tick,
+        mut status: impl FnMut(u16) -> PortStatus,
+    ) -> Result<(u32, u16), DrawError> {
+        let number = self.destination(key, now)?;
+        let mut soonest = Soonest::default();
+        let drawn = self.draw_queued(number, &mut soonest, &mut status);
+        self.hand_out(number, drawn, soonest)
+    }
+
+    fn hand_out(&mut self, number: u32, drawn: Option<u16>, soonest: Soonest) -> Result<(u32, u16), DrawError> {
         let destination = &mut self.slab[number];
         match drawn {
             Some(port) => {
@@ -146,6 +165,7 @@ impl Destinations {
                 Ok((number, port))
             }
             None => Err(DrawError::PortsExhausted {
+                owned: destination.lap.owned(),
                 in_use: destination.in_use,
                 time_wait: destination.queue.len() + destination.forgotten,
                 next_free_in_ms: soonest.0,
@@ -158,7 +178,9 @@ impl Destinations {
         if !self.slab.is_live(destination) {
             return;
         }
-        self.enqueue(destination, port);
+        if !self.changed || self.owns(destination, port) {
+            self.enqueue(destination, port);
+        }
         let record = &mut self.slab[destination];
         record.in_use = record.in_use.saturating_sub(1);
         record.last_back = now;
@@ -170,6 +192,27 @@ impl Destinations {
     /// Changes how long a destination's last port may be in TIME-WAIT, ms.
     pub const fn set_two_msl(&mut self, two_msl_ms: u32) {
         self.two_msl_ms = two_msl_ms;
+    }
+
+    /// Whose each port is has changed: every destination begins a new lap, and what waited in its queue comes up there.
+    pub fn change_owners(&mut self, owners: &Arc<Owners>) {
+        self.owners = Arc::clone(owners);
+        self.changed = true;
+        for number in 0..self.slab.max() {
+            let key = self.slab.is_live(number).then(|| self.slab[number].key).flatten();
+            if let Some(key) = key {
+                let lap = self.lap(&key);
+                let record = &mut self.slab[number];
+                self.queues.clear(&mut record.queue);
+                (record.lap, record.forgotten) = (lap, 0);
+            }
+        }
+    }
+
+    /// The shard that owns the connection, if it is not this one.
+    pub fn other_owner(&self, tuple: &FourTuple) -> Option<u16> {
+        let owner = self.owners.owner(tuple);
+        (owner != self.shard).then_some(owner)
     }
 
     /// Destinations that own a port or may own one in TIME-WAIT.
@@ -203,10 +246,10 @@ impl Destinations {
             return Err(DrawError::DestinationsExhausted);
         }
         self.made = self.made.wrapping_add(1);
-        let start = self.hash(key, self.made as u16).below(self.range);
+        let lap = self.lap(key);
         let record = &mut self.slab[number];
         record.key = Some(*key);
-        record.start = start as u16;
+        record.lap = lap;
         // It owns no port yet: it may go at once.
         record.last_back = Tick(now.0.wrapping_sub(self.two_msl_ms));
         self.idle.push_back(&mut self.slab, number);
@@ -229,35 +272,26 @@ impl Destinations {
         Some(())
     }
 
-    /// Goes on with the lap: each port of the range is asked about once.
+    /// Goes on with the lap: each port that is ours is asked about once.
     fn draw_fresh(
         &mut self,
         number: u32,
         soonest: &mut Soonest,
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
-        let (mut asked, mut passed_over) = (0, 0);
-        while self.slab[number].lap < self.range {
-            if asked == FRESH_ASKED_MAX || passed_over == PASSED_OVER_MAX {
-                soonest.note(0);
-                return None;
-            }
-            let record = &mut self.slab[number];
-            let port = self.low + ((u32::from(record.start) + record.lap) % self.range) as u16;
-            record.lap += 1;
+        for _ in 0..FRESH_ASKED_MAX {
+            let port = self.owners.next_port(self.shard, &mut self.slab[number].lap)?;
             match status(port) {
                 PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => return Some(port),
-                PortStatus::NotOurs => passed_over += 1,
-                PortStatus::Busy => {
-                    asked += 1;
-                    self.enqueue(number, port);
-                }
+                PortStatus::Busy => self.enqueue(number, port),
                 PortStatus::TimeWait { free_in_ms, .. } => {
-                    asked += 1;
                     soonest.note(free_in_ms);
                     self.enqueue(number, port);
                 }
             }
+        }
+        if !self.slab[number].lap.is_done() {
+            soonest.note(0);
         }
         None
     }
@@ -283,8 +317,8 @@ impl Destinations {
                         (first, first_free_in_ms) = (position, free_in_ms);
                     }
                 }
-                PortStatus::Busy | PortStatus::NotOurs if first_free_in_ms == u32::MAX => first = position + 1,
-                PortStatus::Busy | PortStatus::NotOurs => {}
+                PortStatus::Busy if first_free_in_ms == u32::MAX => first = position + 1,
+                PortStatus::Busy => {}
             }
         }
         for _ in 0..first {
@@ -297,9 +331,10 @@ impl Destinations {
 
     fn begin_lap_if_many_were_forgotten(&mut self, number: u32) {
         let record = &mut self.slab[number];
-        if record.lap == self.range && record.forgotten > record.queue.len() / QUEUED_PER_FORGOTTEN {
+        if record.lap.is_done() && record.forgotten > record.queue.len() / QUEUED_PER_FORGOTTEN {
             self.queues.clear(&mut record.queue);
-            (record.forgotten, record.lap) = (0, 0);
+            record.forgotten = 0;
+            record.lap.again();
         }
     }
 
@@ -315,6 +350,17 @@ impl Destinations {
         }
     }
 
+    /// A lap from a start that nobody else can tell (T10).
+    fn lap(&self, key: &DestinationKey) -> Lap {
+        let random = self.hash(key, self.made as u16).bits();
+        self.owners.lap(self.shard, &Addresses::new(key.local, key.remote), key.remote_port, random)
+    }
+
+    fn owns(&self, destination: u32, port: u16) -> bool {
+        let tuple = |key: DestinationKey| FourTuple::new(key.local, port, key.remote, key.remote_port);
+        self.slab[destination].key.is_some_and(|key| self.other_owner(&tuple(key)).is_none())
+    }
+
     fn hash(&self, key: &DestinationKey, salt: u16) -> Hash {
         self.index.hash(&FourTuple::new(key.local, salt, key.remote, key.remote_port))
     }
@@ -325,10 +371,8 @@ impl Destinations {
 struct Destination {
     key: Option<DestinationKey>,
     generation: u32,
-    /// Where the lap began, ports after the low end of the range.
-    start: u16,
-    /// Ports of the lap that were asked about.
-    lap: u32,
+    /// The ports of the lap that were not asked about yet.
+    lap: Lap,
     /// Ports drawn and not given back.
     in_use: u32,
     /// Ports that the pool had no room for.
@@ -376,16 +420,13 @@ impl Soonest {
 /// Ports of the lap that a draw finds taken before it gives up. More make a draw slower where many ports are chosen by hand.
 const FRESH_ASKED_MAX: u32 = 8;
 
-/// Ports of other shards that a draw passes over before it gives up. Fewer fail with a hundred shards and bad luck.
-const PASSED_OVER_MAX: u32 = 4096;
-
 /// Queued ports that a draw asks about before it gives up. Fewer wait for ports whose TIME-WAIT was restarted in a row.
 const QUEUED_ASKED_MAX: u32 = 8;
 
 /// A destination takes a new lap when it forgot more than one port for so many queued ones.
 const QUEUED_PER_FORGOTTEN: u32 = 8;
 
-const _: () = assert!(size_of::<Destination>() <= 88);
+const _: () = assert!(size_of::<Destination>() <= 96);
 
 #[cfg(test)]
 mod tests;

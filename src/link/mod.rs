@@ -13,6 +13,7 @@
 pub mod capture;
 pub mod faults;
 pub mod memory;
+pub mod nics;
 mod pool;
 #[cfg(feature = "xdp")]
 pub mod xdp;
@@ -126,6 +127,14 @@ pub trait Link {
 
     /// An empty frame to fill and send, or `None` when none is free or the transmit queue has no room for it.
     fn take(&mut self) -> Option<Frame>;
+
+    /// Copies `bytes` into a frame from [`Link::take`], as if they had been received in it; what has no room is cut off.
+    fn copy_in(&mut self, frame: &mut Frame, bytes: &[u8]) {
+        let room = self.bytes_mut(frame);
+        let len = bytes.len().min(room.len()).min(usize::from(u16::MAX));
+        room[..len].copy_from_slice(&bytes[..len]);
+        frame.len = len as u16;
+    }
 
     /// Queues the first `len` bytes of `frame` for transmission. Frames from [`Link::take`] always fit; a received frame
     /// that is sent instead of given back may find the queue full and comes back.

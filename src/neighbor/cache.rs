@@ -173,6 +173,14 @@ impl Neighbors {
         }
     }
 
+    /// What was sent by `id` is not acknowledged (RFC 9293 3.8.3, MUST-20): one that is taken to be there is asked for.
+    pub fn doubted(&mut self, id: NeighborId, now: Tick) {
+        let taken_to_be_there = |entry: &Entry| matches!(entry.state, State::Reachable | State::Stale);
+        if self.entries.get(id.0 as usize).is_some_and(taken_to_be_there) {
+            self.start_asking(id.0, State::Probe { asked: 0 }, now);
+        }
+    }
+
     /// Entries that somebody uses: those that nothing evicts.
     pub const fn in_use(&self) -> u32 {
         self.in_use
@@ -266,6 +274,11 @@ impl Neighbors {
                 State::Free | State::Stale | State::Failed => debug_assert!(false, "{state:?} has no deadline"),
             }
         }
+    }
+
+    /// Whether an answer is waited for.
+    pub fn is_asking(&self) -> bool {
+        self.ask_now.first().is_some() || self.asked.first().is_some()
     }
 
     /// When [`Neighbors::poll`] has something to do next.

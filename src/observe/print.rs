@@ -1,6 +1,8 @@
 //! A stack's state as text for people and as JSON for programs: one list of numbers, two forms.
 
+use crate::shard::Policies;
 use crate::stack::{ShardSnapshot, StackReport};
+use crate::tcp::time_wait::Policy;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -21,6 +23,10 @@ pub fn text(report: &StackReport) -> String {
     for (number, shard) in report.shards.iter().enumerate() {
         line(&mut out, format_args!("shard {number}"));
         section(&mut out, "  states", shard.states.iter().map(|(name, count)| (name, u64::from(count))));
+        line(&mut out, format_args!("  policies: {}", shard.policies));
+        if shard.policies.time_wait == Policy::None {
+            line(&mut out, format_args!("  {NO_TIME_WAIT}"));
+        }
         section(&mut out, "  counters", shard.counters.iter());
         section(&mut out, "  drops", shard.drops.iter().copied());
         section(&mut out, "  link", shard.link.iter());
@@ -52,6 +58,7 @@ pub fn json(report: &StackReport) -> Value {
 fn shard_json(shard: &ShardSnapshot) -> Value {
     json!({
         "states": object(shard.states.iter().map(|(name, count)| (name, u64::from(count)))),
+        "policies": policies(&shard.policies),
         "counters": object(shard.counters.iter()),
         "drops": object(shard.drops.iter().copied()),
         "link": object(shard.link.iter()),
@@ -61,6 +68,18 @@ fn shard_json(shard: &ShardSnapshot) -> Value {
         "turns_slow": shard.turns_slow,
         "turn_us": object(quantiles(&shard.turn_us).into_iter()),
         "application_ns": object(quantiles(&shard.application_ns).into_iter()),
+    })
+}
+
+fn policies(policies: &Policies) -> Value {
+    json!({
+        "msl_ms": policies.msl_ms,
+        "time_wait": policies.time_wait.name(),
+        "time_wait_delay_ms": policies.time_wait_delay_ms,
+        "time_wait_full": policies.time_wait_full.name(),
+        "rst_ends_time_wait": policies.rst_ends_time_wait,
+        "syn_cookies": policies.syn_cookies.name(),
+        "warning": (policies.time_wait == Policy::None).then_some(NO_TIME_WAIT),
     })
 }
 
@@ -100,3 +119,6 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{text}");
 }
+
+/// What reports and the start say of a stack without TIME-WAIT.
+pub const NO_TIME_WAIT: &str = "WARNING: time-wait none: old duplicates reach new connections; for the laboratory only (counted as time_wait_skipped)";

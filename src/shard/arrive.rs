@@ -1,15 +1,18 @@
 //! Stage 4: the segment meets its record.
 
-use super::burst::{Arrival, Burst, Control, Message, Reply, Text};
+use super::burst::{Arrival, Burst, Control, IpMarks, Message, Reply, Text};
 use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
+use super::gaps;
 use super::icmp;
-use super::reassembly;
+use super::options::OptionsId;
+use crate::counters::DropReason;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
 use crate::neighbor::Heard;
 use crate::tcp::listen::Listened;
+use crate::tcp::recovery::Sack;
 use crate::tcp::state::State;
 use crate::tcp::time_wait::Numbers;
 use crate::tcp::{Answer, Context, Note, Outcome, closed, listen, syn_sent, synchronized, time_wait};
@@ -28,9 +31,15 @@ pub(super) fn arrive(
     found: Found,
     now: Now,
 ) {
+    let options = match found {
+        Found::Tcb(number) => core.connections[number].options,
+        Found::Listener(listener) => core.listener_options[listener as usize],
+        Found::TimeWait(_) | Found::Nobody => OptionsId::default(),
+    };
     let answer = match found {
         Found::Tcb(number) => connection(core, receiving, burst, arrival, bytes, number, now),
         Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
+        Found::Listener(_) | Found::Nobody if is_passed_over(core, burst, arrival, now) => None,
         Found::Listener(listener) => listening(core, receiving, burst, arrival, bytes, listener, now),
         Found::Nobody => closed::arrives(&arrival.segment),
     };
@@ -39,8 +48,21 @@ pub(super) fn arrive(
             return;
         }
         core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
-        burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer });
+        let marks = IpMarks::of(core.options.get(options));
+        burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer, marks });
     }
+}
+
+/// Whether a segment for no connection is dropped in silence: from the broadcast address of an own network (MUST-57,
+/// MUST-63), or a SYN in the quiet time (RFC 9293 3.4.3).
+fn is_passed_over(core: &mut Core, burst: &mut Burst, arrival: &Arrival, now: Now) -> bool {
+    if core.routes.is_broadcast(arrival.tuple.remote()) {
+        burst.drops.count(DropReason::Address);
+        return true;
+    }
+    let quiet = arrival.segment.flags.syn() && core.quiet_for_ms(now) > 0;
+    core.counters.syn_dropped_quiet += u64::from(quiet);
+    quiet
 }
 
 /// Whether the shard's limit applies (T02): to what no connection has agreed to. A connection's own last ACK or RST, with
@@ -63,9 +85,20 @@ fn connection(
     number: u32,
     now: Now,
 ) -> Option<Answer> {
+    let flags = arrival.segment.flags;
+    let completes = flags.ack() && !flags.rst() && core.connections[number].tcb.is_half_open_passively();
+    if completes && core.refuses_to_accept() {
+        return None;
+    }
     let receive_room = receiving.free() > 0;
-    let cx = Context { now, settings: &core.settings, receive_room };
-    let tcb = &mut core.connections[number].tcb;
+    let blocks = arrival.segment.sack_blocks(bytes);
+    let blocks = blocks.as_slice();
+    let attached = gaps::for_arrival(core, number, blocks);
+    let connection = &mut core.connections[number];
+    let options = core.options.get(connection.options);
+    let cx = Context { now, settings: &core.settings, options, receive_room };
+    let tcb = &mut connection.tcb;
+    let sack = attached.map(|attached| Sack { board: &mut core.gaps[attached].sent, blocks });
     let mut outcome: Outcome = match tcb.state {
         State::SynSent => syn_sent::arrives(tcb, &arrival.segment, &cx),
         State::SynReceived
@@ -74,7 +107,7 @@ fn connection(
         | State::FinWait2
         | State::CloseWait
         | State::Closing
-        | State::LastAck => synchronized::arrives(tcb, &arrival.segment, &cx),
+        | State::LastAck => synchronized::arrives(tcb, &arrival.segment, sack, &cx),
         // A remnant is outside the index: no segment finds it.
         State::Closed => return closed::arrives(&arrival.segment),
     };
@@ -82,14 +115,13 @@ fn connection(
         let reserved = receiving.reserve(1);
         debug_assert!(reserved, "text was taken without room for it");
         let offset = arrival.segment.payload_offset + skip;
-        let pieces = reassembly::deliver(core, number, &mut outcome, now);
+        let pieces = gaps::deliver(core, number, &mut outcome, now);
         burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
     } else if outcome.note == Some(Note::OutOfOrder) {
-        reassembly::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes));
+        gaps::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes));
     }
-    if outcome.peer_closed {
-        reassembly::detach_if_empty(core, receiving, number);
-    }
+    gaps::note_twice(core, number, &arrival.segment, &outcome);
+    gaps::detach_if_idle(core, receiving, number);
     if outcome.established || outcome.acked_bytes > 0 {
         core.heard_from(number, arrival.src_mac, now);
     }
@@ -99,7 +131,7 @@ fn connection(
 
 /// RFC 9293 3.10.7.4, TIME-WAIT.
 fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) -> Option<Answer> {
-    let cx = Context { now, settings: &core.settings, receive_room: false };
+    let cx = Context::without_connection(now, &core.settings);
     let number = value.number();
     let numbers = *core.time_wait_numbers(value)?;
     let arrived = time_wait::arrives(&numbers, &arrival.tuple, &arrival.segment, &cx);
@@ -160,7 +192,7 @@ fn listening(
             Returned::Nothing => Some(answer),
         },
         Listened::Opens if core.answers_by_cookie() => {
-            core.answer_by_cookie(burst, arrival, now);
+            core.answer_by_cookie(burst, listener, arrival, now);
             None
         }
         Listened::Opens => {
@@ -198,6 +230,9 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
                     }
                 }
             }
+        }
+        Message::Echo(request) if core.routes.is_broadcast(request.src) => {
+            burst.drops.count(DropReason::Address);
         }
         Message::Echo(request) => {
             core.counters.echo_answered += 1;

@@ -1,10 +1,12 @@
 //! What a shard's tables cost, before any is made.
 
+use super::accept::AcceptQueue;
 use super::burst::Burst;
 use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
-use super::reassembly::Pieces;
-use super::{ConfigError, ShardConfig};
+use super::gaps::Gaps;
+use super::waiting::STARVED_MAX;
+use super::{ConfigError, ShardConfig, handover};
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
 use crate::flow::list::List;
@@ -15,8 +17,10 @@ use crate::flow::ports::{DestinationLimits, Destinations};
 use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
+use crate::ids::Handle;
 use crate::limits::{Limits, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
+use crate::owner::Owners;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::timer::wheel::Wheel;
 use ::core::fmt;
@@ -58,12 +62,8 @@ impl Limits {
     pub fn bill(&self, has_v6: bool, two_msl_ms: u32) -> Bill {
         let time_wait_v6_max = if has_v6 { self.time_wait_max } else { 0 };
         let entries = self.index_entries(has_v6);
-        let destinations = DestinationLimits {
-            destinations_max: self.destinations_max,
-            queued_ports_max: 0,
-            ports: (1, u16::MAX),
-            two_msl_ms,
-        };
+        let destinations =
+            DestinationLimits { destinations_max: self.destinations_max, queued_ports_max: 0, two_msl_ms };
         let line = |what, limit, items: u32, bytes| Line { what, limit, items: u64::from(items), bytes };
         let neighbors =
             Neighbors::bill(self.neighbors_max) + u64::from(self.neighbors_max) * size_of::<List<Owing>>() as u64;
@@ -85,10 +85,10 @@ impl Limits {
             line("ports given back", "time_wait_max", self.time_wait_max, PortPool::bill(self.time_wait_max)),
             line("chunks", "chunks_max", self.chunks_max, Chunks::bill(self.chunks_max)),
             line(
-                "text out of order",
+                "losses and gaps",
                 "reassemblies_max",
                 self.reassemblies_max.min(self.tcbs_max),
-                Slab::<Pieces>::bill(self.reassemblies_max.min(self.tcbs_max)),
+                Slab::<Gaps>::bill(self.reassemblies_max.min(self.tcbs_max)),
             ),
             line("destinations", "destinations_max", self.destinations_max, Destinations::bill(&destinations)),
             line(
@@ -99,7 +99,13 @@ impl Limits {
             ),
             line("path MTUs", "", PATH_MTUS_MAX, PathMtus::bill(PATH_MTUS_MAX)),
             line("neighbours", "neighbors_max", self.neighbors_max, neighbors),
-            line("listeners", "listeners_max", self.listeners_max, Listeners::bill(self.listeners_max)),
+            line(
+                "listeners",
+                "listeners_max",
+                self.listeners_max,
+                Listeners::bill(self.listeners_max) + AcceptQueue::bill(self.listeners_max),
+            ),
+            line("waiting to send", "", STARVED_MAX as u32, (STARVED_MAX * size_of::<Handle>()) as u64),
             line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS)),
             line("burst", "burst", self.burst, Burst::bill(self)),
         ];
@@ -116,8 +122,21 @@ impl Limits {
 impl ShardConfig {
     /// What a shard made from this costs.
     pub fn bill(&self) -> Bill {
+        self.bill_among(&Owners::alone(self.ports))
+    }
+
+    /// What one of several shards costs, its part of what they share included.
+    pub fn bill_among(&self, owners: &Owners) -> Bill {
         let has_v6 = self.addresses.iter().any(|own| own.address.is_ipv6());
-        self.limits.bill(has_v6, self.msl_ms.saturating_mul(2))
+        let mut bill = self.limits.bill(has_v6, self.msl_ms.saturating_mul(2));
+        let ports = u64::from(owners.ports().1 - owners.ports().0) + 1;
+        let bytes = owners.bytes().div_ceil(owners.shards().into());
+        bill.lines.push(Line { what: "ports by class", limit: "", items: ports, bytes });
+        if owners.shards() > 1 {
+            let (limit, items) = ("handover_batches_max", self.limits.handover_batches_max.into());
+            bill.lines.push(Line { what: "hand-over", limit, items, bytes: handover::bill(&self.limits) });
+        }
+        bill
     }
 }
 

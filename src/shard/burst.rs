@@ -5,9 +5,10 @@ use crate::flow::index::Hash;
 use crate::four_tuple::FourTuple;
 use crate::ids::Value;
 use crate::limits::Limits;
-use crate::link::Frame;
+use crate::link::{Frame, Link};
 use crate::neighbor::NeighborId;
 use crate::tcp::Answer;
+use crate::tcp::connection_options::ConnectionOptions;
 use crate::tcp::cookie::SynAck;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::wire::ethernet::MacAddress;
@@ -24,6 +25,8 @@ pub(super) struct Burst {
     pub received: Vec<Frame>,
     /// The same frames while the turn works on them.
     pub frames: Vec<Option<Frame>>,
+    /// How many functions were asked about each of the first frames, which other shards have handed over.
+    pub handed: Vec<u8>,
     /// TCP segments for this stack.
     pub arrivals: Vec<Arrival>,
     /// Everything else that parsed.
@@ -105,9 +108,9 @@ pub(super) struct Text {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reply {
     /// A segment without a TCB.
-    Segment { frame: u16, tuple: FourTuple, answer: Answer },
+    Segment { frame: u16, tuple: FourTuple, answer: Answer, marks: IpMarks },
     /// A SYN-ACK that carries a cookie.
-    SynAck { frame: u16, tuple: FourTuple, syn_ack: SynAck },
+    SynAck { frame: u16, tuple: FourTuple, syn_ack: SynAck, marks: IpMarks },
     /// An ARP reply.
     Arp { frame: u16, request: arp::Packet },
     /// A neighbour advertisement.
@@ -116,13 +119,26 @@ pub(super) enum Reply {
     Echo { frame: u16, request: icmp::Echo },
 }
 
+/// What a connection's options put into the IP header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IpMarks {
+    pub ttl: u8,
+    pub dscp: u8,
+}
+
+impl IpMarks {
+    pub(super) const fn of(options: &ConnectionOptions) -> IpMarks {
+        IpMarks { ttl: options.ttl, dscp: options.dscp }
+    }
+}
+
 impl Burst {
     pub(super) fn new(limits: &Limits) -> Burst {
-        let burst = limits.burst as usize;
-        let expiries = expire_budget(limits);
+        let (burst, expiries) = (frames_max(limits), expire_budget(limits));
         Burst {
-            received: Vec::with_capacity(burst),
+            received: Vec::with_capacity(limits.burst as usize),
             frames: Vec::with_capacity(burst),
+            handed: Vec::with_capacity(handed_max(limits)),
             arrivals: Vec::with_capacity(burst),
             controls: Vec::with_capacity(burst),
             texts: Vec::with_capacity(burst),
@@ -138,6 +154,18 @@ impl Burst {
         }
     }
 
+    /// The bytes of the frame in place `place`.
+    #[inline]
+    pub(super) fn bytes<'a, L: Link>(&self, link: &'a L, place: u16) -> &'a [u8] {
+        self.frames[usize::from(place)].as_ref().map_or(&[], |frame| link.bytes(frame))
+    }
+
+    /// How many functions were asked about the owner of the frame in place `place`; 0 for one of this shard's own queue.
+    #[inline]
+    pub(super) fn asked(&self, place: u16) -> u8 {
+        self.handed.get(usize::from(place)).copied().unwrap_or(0)
+    }
+
     /// Bytes that the working space takes.
     pub(super) fn bill(limits: &Limits) -> u64 {
         let per_frame = size_of::<Frame>()
@@ -149,8 +177,17 @@ impl Burst {
             + size_of::<IpAddr>();
         let per_expiry =
             size_of::<u32>() + size_of::<(u32, TimeWaitV4)>() + size_of::<(u32, TimeWaitV6)>() + 2 * size_of::<Hash>();
-        (limits.burst as usize * per_frame + expire_budget(limits) * per_expiry) as u64
+        (frames_max(limits) * per_frame + expire_budget(limits) * per_expiry) as u64
     }
+}
+
+/// Frames of a turn that other shards may have handed over: the link has its whole burst besides.
+pub(super) fn handed_max(limits: &Limits) -> usize {
+    (limits.burst as usize).div_ceil(2)
+}
+
+fn frames_max(limits: &Limits) -> usize {
+    limits.burst as usize + handed_max(limits)
 }
 
 /// Deadlines and TIME-WAIT records that one turn treats: four times what its segments can create, at least 256.

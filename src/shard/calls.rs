@@ -1,8 +1,8 @@
 //! What an application may do: the calls of RFC 9293 3.9.1 on one shard. They act at once; segments leave at the end of the turn.
 
-use super::connection::{Connection, Tell};
+use super::connection::{Connection, Fact, Tell};
 use super::core::Core;
-use crate::api::{CallError, ConnectError, ConnectOptions, ListenError};
+use crate::api::{CallError, ConnectError, ConnectOptions, ConnectionOptions, ListenError, ListenOptions};
 use crate::flow::chunks::Chunks;
 use crate::flow::listeners::AddError;
 use crate::four_tuple::FourTuple;
@@ -10,7 +10,7 @@ use crate::ids::{Handle, ListenerId};
 use crate::tcp::Context;
 use crate::tcp::calls::{self, Closed, Refused};
 use crate::tcp::state::{CloseReason, State};
-use crate::tcp::tcb::{Fact, Owed};
+use crate::tcp::tcb::Owed;
 use crate::tick::Now;
 use ::core::net::{IpAddr, SocketAddr};
 
@@ -42,23 +42,49 @@ impl<'a> Calls<'a> {
     }
 
     /// Takes connections to `port` at `address`, one of the stack's or the unspecified address of a family (MUST-41, MUST-42).
+    /// They have the default options.
     pub fn listen(&mut self, address: IpAddr, port: u16) -> Result<ListenerId, ListenError> {
+        self.listen_with(address, port, &ListenOptions::default())
+    }
+
+    /// As [`Calls::listen`], with options.
+    pub fn listen_with(
+        &mut self,
+        address: IpAddr,
+        port: u16,
+        options: &ListenOptions,
+    ) -> Result<ListenerId, ListenError> {
         if port == 0 {
             return Err(ListenError::PortZero);
         }
         if !address.is_unspecified() && !self.core.routes.is_own(address) {
             return Err(ListenError::NotOurAddress(address));
         }
-        self.core.listeners.add(address, port).map(ListenerId).map_err(|error| match error {
-            AddError::InUse => ListenError::InUse(SocketAddr::new(address, port)),
-            AddError::Full => ListenError::TooMany(self.core.limits.listeners_max),
-        })
+        let set = self.core.options.acquire(&options.connection)?;
+        match self.core.listeners.add(address, port) {
+            Ok(number) => {
+                self.core.listener_options[number as usize] = set;
+                self.core.accept.begin(number, options.defer_accept);
+                Ok(ListenerId(number))
+            }
+            Err(error) => {
+                self.core.options.release(set);
+                Err(match error {
+                    AddError::InUse => ListenError::InUse(SocketAddr::new(address, port)),
+                    AddError::Full => ListenError::TooMany(self.core.limits.listeners_max),
+                })
+            }
+        }
     }
 
     /// Takes no more connections; those that exist live on. Returns whether the listener existed.
     pub fn stop_listening(&mut self, listener: ListenerId) -> bool {
         let listens = self.core.listeners.end(listener.0).is_some();
-        self.core.listeners.remove(listener.0);
+        if listens {
+            self.resume_accepting(listener);
+            self.core.listeners.remove(listener.0);
+            self.core.options.release(self.core.listener_options[listener.0 as usize]);
+        }
         listens
     }
 
@@ -69,30 +95,31 @@ impl<'a> Calls<'a> {
 
     /// Queues bytes to be sent (RFC 9293 3.9.1.2); returns how many were taken. After fewer than asked, Writable follows.
     pub fn send(&mut self, handle: Handle, bytes: &[u8]) -> Result<usize, CallError> {
-        let cx = Context { now: self.now, settings: &self.core.settings, receive_room: false };
         let connection = live(&mut self.core.connections, handle)?;
+        let options = self.core.options.get(connection.options);
+        let cx = Context { now: self.now, settings: &self.core.settings, options, receive_room: false };
         let room = calls::send_room(&connection.tcb, bytes.len(), &cx).map_err(refused)?;
         let taken = self.core.sending.append(&mut connection.to_send, &bytes[..room]);
+        let waits = connection.tell.has(Tell::WANTS_WRITABLE);
         if taken < bytes.len() {
             connection.tell.add(Tell::WANTS_WRITABLE);
             self.core.counters.send_pool_exhausted += u64::from(taken < room);
         }
         if taken > 0 {
-            calls::sent(&mut connection.tcb, taken);
+            calls::sent(&mut connection.tcb, taken, &cx);
             self.core.owe(handle.number);
-        } else if connection.to_send.is_empty() && !bytes.is_empty() {
-            // The pool is empty and no acknowledgment of this connection's own will say when it is not: next turn.
-            connection.tell.remove(Tell::WANTS_WRITABLE);
-            connection.tell.add(Tell::WRITABLE);
-            self.core.tell(handle.number);
+        } else if connection.to_send.is_empty() && !bytes.is_empty() && !waits {
+            // No acknowledgment of this connection's own will say when there is room.
+            self.core.wait_for_chunks(handle);
         }
         Ok(taken)
     }
 
     /// Takes `count` of the lent or buffered bytes (RFC 9293 3.9.1.3); the window opens by as much.
     pub fn consume(&mut self, handle: Handle, count: usize) -> Result<(), CallError> {
-        let cx = Context { now: self.now, settings: &self.core.settings, receive_room: false };
         let connection = live(&mut self.core.connections, handle)?;
+        let options = self.core.options.get(connection.options);
+        let cx = Context { now: self.now, settings: &self.core.settings, options, receive_room: false };
         let lent = self.lent.as_mut().filter(|lent| lent.handle == handle);
         let unread = match &lent {
             Some(lent) => lent.bytes.len() - lent.taken,
@@ -173,13 +200,32 @@ impl<'a> Calls<'a> {
 
     /// Turns Nagle's algorithm off or on (MUST-17).
     pub fn set_no_delay(&mut self, handle: Handle, no_delay: bool) -> Result<(), CallError> {
-        live(&mut self.core.connections, handle)?.tcb.facts.set(Fact::NO_DELAY, no_delay);
+        let options = *self.options(handle)?;
+        self.set_options(handle, &ConnectionOptions { no_delay, ..options })
+    }
+
+    /// The connection's options.
+    pub fn options(&self, handle: Handle) -> Result<&ConnectionOptions, CallError> {
+        self.record(handle).map(|connection| self.core.options.get(connection.options))
+    }
+
+    /// Changes the connection's options, at once: timers that run take the new times. Refused options change nothing.
+    pub fn set_options(&mut self, handle: Handle, options: &ConnectionOptions) -> Result<(), CallError> {
+        let connection = live(&mut self.core.connections, handle)?;
+        let former = connection.options;
+        connection.options = self.core.options.acquire(options)?;
+        self.core.options.release(former);
+        let options = self.core.options.get(connection.options);
+        let cx = Context { now: self.now, settings: &self.core.settings, options, receive_room: false };
+        calls::options_changed(&mut connection.tcb, &cx);
+        self.core.schedule(handle.number);
         Ok(())
     }
 
     fn close_direction(&mut self, handle: Handle, both: bool) -> Result<(), CallError> {
-        let cx = Context { now: self.now, settings: &self.core.settings, receive_room: false };
         let connection = live(&mut self.core.connections, handle)?;
+        let options = self.core.options.get(connection.options);
+        let cx = Context { now: self.now, settings: &self.core.settings, options, receive_room: false };
         match calls::close(&mut connection.tcb, both, &cx).map_err(refused)? {
             Closed::FinFollows => {
                 self.core.schedule(handle.number);
@@ -205,7 +251,7 @@ impl<'a> Calls<'a> {
 fn live(connections: &mut crate::flow::slab::Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
     connections
         .get_mut(handle.number, handle.generation)
-        .filter(|connection| !connection.tell.has(Tell::TOLD_CLOSED) && !connection.tcb.is_half_open_passively())
+        .filter(|connection| !connection.facts.has(Fact::TOLD_CLOSED) && !connection.tcb.is_half_open_passively())
         .ok_or(CallError::Stale)
 }
 

@@ -1,5 +1,6 @@
 //! The record of one connection: the protocol's TCB, and the links and chains by which containers hold it.
 
+use super::options::OptionsId;
 use crate::bits::Bits;
 use crate::flow::chunks::Chain;
 use crate::flow::index::Hash;
@@ -33,12 +34,16 @@ pub(super) struct Connection {
     /// Opened passively, the listener that it came to; actively, the destination that its port belongs to, or [`NONE`].
     pub origin: u32,
     /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
-    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of text out of order.
+    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of what is missing.
     aside: u32,
+    /// Its option set.
+    pub options: OptionsId,
     /// Its next hop.
     pub neighbor: NeighborId,
     /// What the application has not been told.
     pub tell: Bits<Tell>,
+    /// What else is true of it.
+    pub facts: Bits<Fact>,
     wheel: WheelLink,
     owing: Link,
     telling: Link,
@@ -61,10 +66,19 @@ impl Tell {
     pub(super) const CLOSED: Bits<Tell> = Bits::bit(4);
     /// A SEND took less than asked: room is worth an event.
     pub(super) const WANTS_WRITABLE: Bits<Tell> = Bits::bit(5);
+    /// R1 retransmissions have brought nothing.
+    pub(super) const STALLED: Bits<Tell> = Bits::bit(6);
+}
+
+/// What is true of a connection in the shard.
+#[derive(Debug)]
+pub(super) enum Fact {}
+
+impl Fact {
     /// The end was told; only what is owed to the peer keeps the record.
-    pub(super) const TOLD_CLOSED: Bits<Tell> = Bits::bit(6);
-    /// Nothing to tell: the connection is in its neighbour's list, not in that of what is owed.
-    pub(super) const WAITS_FOR_NEIGHBOR: Bits<Tell> = Bits::bit(7);
+    pub(super) const TOLD_CLOSED: Bits<Fact> = Bits::bit(0);
+    /// The connection is in its neighbour's list, not in that of what is owed.
+    pub(super) const WAITS_FOR_NEIGHBOR: Bits<Fact> = Bits::bit(1);
 }
 
 /// The list of connections that owe the peer something, or wait for one neighbour.
@@ -87,8 +101,10 @@ impl Default for Connection {
             consumed_bytes: 0,
             origin: NONE,
             aside: NONE,
+            options: OptionsId::default(),
             neighbor: NeighborId(NONE),
             tell: Bits::NONE,
+            facts: Bits::NONE,
             wheel: WheelLink::default(),
             owing: Link::default(),
             telling: Link::default(),
@@ -125,23 +141,28 @@ impl Connection {
         Some(former)
     }
 
-    /// The record of text out of order.
+    /// Neither text nor pieces of it have come.
+    pub(super) fn has_received_nothing(&self) -> bool {
+        self.tcb.unread_bytes == 0 && self.gaps().is_none()
+    }
+
+    /// The record of what is missing.
     #[inline]
-    pub(super) fn pieces(&self) -> Option<u32> {
+    pub(super) fn gaps(&self) -> Option<u32> {
         self.aside().filter(|value| value.kind() == Kind::Tcb).map(Value::number)
     }
 
-    /// Attaches a record of text out of order. There must be no former incarnation's.
-    pub(super) fn set_pieces(&mut self, pieces: u32) {
+    /// Attaches a record of what is missing. There must be no former incarnation's.
+    pub(super) fn set_gaps(&mut self, gaps: u32) {
         debug_assert!(self.aside == NONE);
-        self.aside = Value::new(Kind::Tcb, pieces).to_bits();
+        self.aside = Value::new(Kind::Tcb, gaps).to_bits();
     }
 
-    /// Detaches the record of text out of order and returns it.
-    pub(super) fn take_pieces(&mut self) -> Option<u32> {
-        let pieces = self.pieces()?;
+    /// Detaches the record of what is missing and returns it.
+    pub(super) fn take_gaps(&mut self) -> Option<u32> {
+        let gaps = self.gaps()?;
         self.aside = NONE;
-        Some(pieces)
+        Some(gaps)
     }
 }
 

@@ -1,6 +1,6 @@
 //! SYN cookies at a listener (B13): a SYN that leaves no state, and the ACK that brings it back.
 
-use super::burst::{Arrival, Burst, Reply};
+use super::burst::{Arrival, Burst, IpMarks, Reply};
 use super::core::Core;
 use crate::tcp::Context;
 use crate::tcp::cookie::SynCookies;
@@ -27,11 +27,15 @@ impl Core {
     }
 
     /// The SYN-ACK in the SYN's own frame, back to where it came from.
-    pub(super) fn answer_by_cookie(&mut self, burst: &mut Burst, syn: &Arrival, now: Now) {
-        let cx = Context { now, settings: &self.settings, receive_room: false };
+    pub(super) fn answer_by_cookie(&mut self, burst: &mut Burst, listener: u32, syn: &Arrival, now: Now) {
+        if self.refuses_to_accept() {
+            return;
+        }
+        let options = self.options.get(self.listener_options[listener as usize]);
+        let cx = Context { now, settings: &self.settings, options, receive_room: false };
         let syn_ack = self.cookies.syn_ack(&syn.tuple, &syn.segment, &cx);
         self.counters.syn_cookies_sent += 1;
-        burst.answers.push(Reply::SynAck { frame: syn.frame, tuple: syn.tuple, syn_ack });
+        burst.answers.push(Reply::SynAck { frame: syn.frame, tuple: syn.tuple, syn_ack, marks: IpMarks::of(options) });
     }
 
     /// A connection from the cookie that the ACK may bring.
@@ -39,7 +43,8 @@ impl Core {
         if !self.cookies.may_return(now) {
             return Returned::Nothing;
         }
-        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let options = self.listener_options[listener as usize];
+        let cx = Context { now, settings: &self.settings, options: self.options.get(options), receive_room: false };
         let Some(valid) = self.cookies.accept(&ack.tuple, &ack.segment, &cx) else {
             self.counters.syn_cookies_invalid += 1;
             return Returned::Nothing;
@@ -49,10 +54,18 @@ impl Core {
             self.counters.syn_cookies_replayed += 1;
             return Returned::Nothing;
         }
-        let full = self.time_wait_is_full(ack.tuple.is_v4());
-        let neighbor = if full { None } else { self.neighbor_towards(ack.tuple.remote(), Some(ack.src_mac), now) };
-        let number = neighbor.and_then(|neighbor| self.admit(valid.tcb, ack.hash, neighbor, None));
-        let Some(number) = number else {
+        if self.refuses_to_accept() {
+            return Returned::NoRoom;
+        }
+        if self.time_wait_is_full(ack.tuple.is_v4()) {
+            self.counters.syn_dropped_full += 1;
+            return Returned::NoRoom;
+        }
+        let Some(neighbor) = self.neighbor_towards(ack.tuple.remote(), Some(ack.src_mac), now) else {
+            self.counters.syn_dropped_no_neighbor += 1;
+            return Returned::NoRoom;
+        };
+        let Some(number) = self.admit(valid.tcb, ack.hash, neighbor, None, options) else {
             self.counters.syn_dropped_full += 1;
             return Returned::NoRoom;
         };

@@ -1,11 +1,14 @@
 //! The tables of a shard, and what moves a connection between them.
 
+use super::accept::AcceptQueue;
 use super::burst::expire_budget;
 use super::connection::{Connection, Owing, Tell, Telling};
 use super::find::Found;
-use super::reassembly::Pieces;
+use super::gaps::Gaps;
+use super::options::{OptionSets, OptionsId};
 use super::route::Routes;
-use super::{ConfigError, ShardConfig, StateCounts};
+use super::waiting::STARVED_MAX;
+use super::{ConfigError, Place, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -17,7 +20,7 @@ use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
-use crate::ids::{Kind, NONE, Value};
+use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
 use crate::tcp::cookie::Cookies;
@@ -30,6 +33,9 @@ use crate::tick::{Now, Tick};
 use crate::timer::wheel::Wheel;
 use crate::wire::ethernet::MacAddress;
 use ::core::ops::Range;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -41,11 +47,17 @@ pub(super) struct Core {
     pub mac: MacAddress,
     pub vlan: Option<u16>,
     pub routes: Routes,
+    /// When the quiet time after the start is over.
+    quiet_until: Now,
     pub connections: Slab<Connection>,
-    /// Text out of order, of the connections that have some.
-    pub pieces: Slab<Pieces>,
+    /// What is missing, of the connections of which something is.
+    pub gaps: Slab<Gaps>,
     pub index: Index,
     pub listeners: Listeners,
+    /// Settings of connections, shared by those that have the same.
+    pub options: OptionSets,
+    /// By number of the listener, the options that its connections inherit.
+    pub listener_options: Vec<OptionsId>,
     pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
     pub time_wait_v6: TimeWaitStore<TimeWaitV6>,
     pub destinations: Destinations,
@@ -61,6 +73,10 @@ pub(super) struct Core {
     pub waiting: Vec<List<Owing>>,
     /// Connections with something to tell, first in first out.
     pub telling: List<Telling>,
+    /// Connections that wait for the send pool, first in first out.
+    pub starved: VecDeque<Handle>,
+    /// Connections of which the application does not know yet.
+    pub accept: AcceptQueue,
     /// Connections in SYN-RECEIVED by passive open.
     pub half_open: u32,
     /// The secrets of SYN cookies.
@@ -81,6 +97,7 @@ impl Core {
         config: &ShardConfig,
         settings: Settings,
         mac: MacAddress,
+        place: &Place,
         now: Now,
     ) -> Result<Core, ConfigError> {
         let limits = config.limits;
@@ -92,13 +109,23 @@ impl Core {
         if limits.burst == 0 || limits.burst > BURST_MAX {
             return Err(ConfigError::BadBurst(limits.burst));
         }
+        // Half of the chunks are for sending, half for receiving.
+        for (limit, given, least) in [
+            ("chunks_max", limits.chunks_max, 2),
+            ("accept_max", limits.accept_max, 1),
+            ("events_per_turn", limits.events_per_turn, 1),
+        ] {
+            if given < least {
+                return Err(ConfigError::LimitTooSmall { limit, given, least });
+            }
+        }
         let time_wait_v6_max = if routes.has_v6() { limits.time_wait_max } else { 0 };
         for records in [limits.tcbs_max, limits.time_wait_max] {
             if records > Value::NUMBER_MAX {
                 return Err(ConfigError::TooManyRecords(records));
             }
         }
-        config.bill().reserve()?;
+        config.bill_among(place.owners()).reserve()?;
         let entries = limits.index_entries(routes.has_v6());
         if !(1..=MSL_MAX_MS).contains(&config.msl_ms) {
             return Err(ConfigError::BadMsl(config.msl_ms));
@@ -113,20 +140,24 @@ impl Core {
             mac,
             vlan: config.vlan,
             routes,
+            quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
-            pieces: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
+            gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, config.secrets.index),
             listeners: Listeners::new(limits.listeners_max),
+            options: OptionSets::new(),
+            listener_options: vec![OptionsId::default(); limits.listeners_max as usize],
             time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),
             time_wait_v6: TimeWaitStore::new(time_wait_v6_max, two_msl_ms),
             destinations: Destinations::new(
                 DestinationLimits {
                     destinations_max: limits.destinations_max,
                     queued_ports_max: limits.time_wait_max,
-                    ports: config.ports,
                     two_msl_ms,
                 },
                 config.secrets.ports,
+                Arc::clone(place.owners()),
+                place.shard(),
             ),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
@@ -135,6 +166,8 @@ impl Core {
             owing: List::new(),
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
+            starved: VecDeque::with_capacity(STARVED_MAX),
+            accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
             cookies: Cookies::new(config.secrets.cookies, now),
             cookies_seen: Recent::new(limits.cookies_remembered_max),
@@ -143,6 +176,12 @@ impl Core {
             random: SmallRng::seed_from_u64(config.secrets.random),
             counters: Counters::default(),
         })
+    }
+
+    /// What is left of the quiet time after the start, ms (RFC 9293 3.4.3).
+    #[inline]
+    pub(super) fn quiet_for_ms(&self, now: Now) -> u64 {
+        self.quiet_until.us().saturating_sub(now.us()).div_ceil(1000)
     }
 
     /// Where the large tables lie, for whoever can put them on huge pages.
@@ -162,10 +201,8 @@ impl Core {
             self.counters.established += 1;
             self.begin_with_path_mtu(number, now);
             self.forget_former(number);
-            let connection = &mut self.connections[number];
-            connection.tell.add(Tell::OPENED);
-            self.half_open -= u32::from(connection.tcb.opened() == Opened::Passively);
-            self.tell(number);
+            self.half_open -= u32::from(self.connections[number].tcb.opened() == Opened::Passively);
+            self.enter_accept_queue(number, now);
             if !self.is_still_wanted(number) {
                 return self.turn_away(number, now);
             }
@@ -181,6 +218,9 @@ impl Core {
         if outcome.peer_closed {
             self.connections[number].tell.add(Tell::PEER_CLOSED);
             self.tell(number);
+        }
+        if outcome.stalled {
+            self.stalled(number, now);
         }
         match outcome.end {
             None => self.schedule(number),
@@ -202,6 +242,17 @@ impl Core {
         }
     }
 
+    /// R1 of RFC 9293 3.8.3: the application is told, and the next hop asked for (MUST-20).
+    fn stalled(&mut self, number: u32, now: Now) {
+        self.counters.stalled += 1;
+        let connection = &mut self.connections[number];
+        self.neighbors.doubted(connection.neighbor, now.tick());
+        if !connection.tcb.is_half_open_passively() {
+            connection.tell.add(Tell::STALLED);
+            self.tell(number);
+        }
+    }
+
     /// Whether whoever listened when the SYN came listens still; what an application opened itself is always wanted.
     fn is_still_wanted(&self, number: u32) -> bool {
         let connection = &self.connections[number];
@@ -217,9 +268,8 @@ impl Core {
         let connection = &mut self.connections[number];
         connection.tcb.end(CloseReason::Aborted);
         connection.tcb.owed.add(Owed::RESET);
-        connection.tell = Tell::TOLD_CLOSED;
+        self.drop_from_accept_queue(number);
         self.counters.closed_aborted += 1;
-        self.telling.remove(&mut self.connections, number);
         self.leave_index(number);
         self.retire(number, now);
         self.owe(number);
@@ -276,6 +326,14 @@ impl Core {
         } else {
             self.owing_remove(number);
         }
+        if self.is_deferred(number) && self.connections[number].has_received_nothing() {
+            // It came to nothing before the application heard of it.
+            self.drop_from_accept_queue(number);
+            if !self.connections[number].tcb.owes() {
+                self.let_go(number);
+            }
+            return;
+        }
         let tell = &mut self.connections[number].tell;
         tell.remove(Tell::WRITABLE | Tell::WANTS_WRITABLE);
         tell.add(Tell::CLOSED);
@@ -308,6 +366,7 @@ impl Core {
     /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
     pub(super) fn let_go(&mut self, number: u32) {
         self.neighbors.release(self.connections[number].neighbor);
+        self.options.release(self.connections[number].options);
         self.connections.remove(number);
     }
 
@@ -323,7 +382,8 @@ impl Core {
 
     /// The earliest deadline of any kind; a lower bound.
     pub(super) fn next_deadline(&self, now: Tick) -> Option<Tick> {
-        if !self.owing.is_empty() || !self.telling.is_empty() {
+        let fed = !self.starved.is_empty() && self.sending.free() > 0;
+        if fed || !self.owing.is_empty() || !self.telling.is_empty() {
             return Some(now);
         }
         [
@@ -367,8 +427,15 @@ impl Core {
             Note::BadAck => &mut self.counters.segments_bad_ack,
             Note::Paws => &mut self.counters.segments_paws,
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
+            Note::FastRecovery => &mut self.counters.fast_recoveries,
+            Note::TimedOut => &mut self.counters.time_outs,
+            Note::TailProbe => &mut self.counters.tail_probes,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,
             Note::TimeWaitRestart => &mut self.counters.time_wait_restarted,
+            Note::KeepaliveProbe => &mut self.counters.keepalive_probes,
+            Note::KeepaliveTimeout => &mut self.counters.keepalive_timeouts,
+            Note::UserTimeout => &mut self.counters.user_timeouts,
+            Note::CloseWaitLasts => &mut self.counters.close_wait_lasting,
             Note::IcmpUnmatched => &mut self.counters.icmp_unmatched,
             Note::IcmpSoft => &mut self.counters.icmp_soft,
             Note::IcmpHard => &mut self.counters.icmp_hard,

@@ -19,8 +19,10 @@ pub(super) fn arrives(core: &mut Core, error: &Error, now: Now) {
     let Some(number) = found.filter(|value| value.kind() == Kind::Tcb).map(|value| value.number()) else {
         return core.count(Note::IcmpUnmatched);
     };
-    let cx = Context { now, settings: &core.settings, receive_room: false };
-    let tcb = &mut core.connections[number].tcb;
+    let connection = &mut core.connections[number];
+    let options = core.options.get(connection.options);
+    let cx = Context { now, settings: &core.settings, options, receive_room: false };
+    let tcb = &mut connection.tcb;
     let outcome = icmp::arrives(tcb, error, &cx);
     if outcome.note == Some(Note::PathMtuLowered) {
         core.path_mtus.learn(tuple.remote(), icmp::packet_bytes(tcb), now);
@@ -41,6 +43,6 @@ impl Core {
 }
 
 /// The connection as this end names it: the quoted segment was on its way out.
-fn tuple_of(quoted: &Quoted) -> FourTuple {
+pub(super) fn tuple_of(quoted: &Quoted) -> FourTuple {
     FourTuple::new(quoted.src, quoted.src_port, quoted.dst, quoted.dst_port)
 }

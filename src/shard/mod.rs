@@ -3,6 +3,7 @@
 //! A shard shares nothing. Its containers come from `flow`, `timer` and `neighbor`, its rules from `tcp`, its bytes from
 //! `wire`; this floor alone knows them all.
 
+mod accept;
 mod arrive;
 pub mod bill;
 mod burst;
@@ -12,10 +13,13 @@ mod cookie;
 mod core;
 mod expire;
 mod find;
+mod gaps;
+mod handover;
 mod icmp;
 mod open;
+mod options;
 mod parse;
-mod reassembly;
+mod policies;
 mod respond;
 mod route;
 mod tell;
@@ -28,6 +32,8 @@ mod tests;
 
 pub use bill::Bill;
 pub use calls::Calls;
+pub use handover::Place;
+pub use policies::Policies;
 pub use route::LocalAddress;
 
 use crate::api::Application;
@@ -36,6 +42,7 @@ use crate::flow::chunks::Chunks;
 use crate::four_tuple::FourTuple;
 use crate::limits::{self, BURST_MAX, Limits};
 use crate::link::Link;
+use crate::owner::Owners;
 use crate::tcp::Settings;
 use crate::tcp::state::State;
 use crate::tcp::tcb::Opened;
@@ -48,10 +55,12 @@ use ::core::net::IpAddr;
 use ::core::ops::Range;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use burst::Burst;
 use connection::Connection;
 use core::Core;
+use handover::Handover;
 
 /// What a shard is made from.
 #[derive(Clone, Debug)]
@@ -64,6 +73,8 @@ pub struct ShardConfig {
     pub gateways: Vec<IpAddr>,
     /// MSL, ms.
     pub msl_ms: u32,
+    /// How long after its start the shard opens nothing and is silent to SYNs, ms (RFC 9293 3.4.3, B48).
+    pub quiet_time_ms: u32,
     /// Local ports for active opens, both included.
     pub ports: (u16, u16),
     /// Secrets of the stack.
@@ -72,7 +83,7 @@ pub struct ShardConfig {
     pub vlan: Option<u16>,
     /// Verify checksums of received packets; off only where hardware has done so.
     pub verify_checksums: bool,
-    /// The protocol's other settings; `mtu`, `msl_ms` and `isn_secret` are overwritten.
+    /// The protocol's other settings; `mtu`, `msl_ms`, `msl_since` and `isn_secret` are overwritten.
     pub settings: Settings,
 }
 
@@ -83,6 +94,7 @@ impl Default for ShardConfig {
             addresses: Vec::new(),
             gateways: Vec::new(),
             msl_ms: limits::MSL_MS,
+            quiet_time_ms: 0,
             ports: limits::PORTS,
             secrets: Secrets::from_seed(0),
             vlan: None,
@@ -147,6 +159,16 @@ pub enum ConfigError {
     /// A burst of 0 or beyond the largest.
     #[error("a burst of {0} frames is out of range: 1 to {max}", max = BURST_MAX)]
     BadBurst(u32),
+    /// A limit with which nothing would ever be sent or told.
+    #[error("limits.{limit} of {given} lets no connection work: it must be at least {least}")]
+    LimitTooSmall {
+        /// The limit.
+        limit: &'static str,
+        /// What it was set to.
+        given: u32,
+        /// What it must be at least.
+        least: u32,
+    },
     /// A limit that record numbers cannot express.
     #[error("{0} records are more than 2^30 - 1: lower limits.tcbs_max or limits.time_wait_max")]
     TooManyRecords(u32),
@@ -186,6 +208,7 @@ pub struct Shard<L, A> {
     /// Received bytes that the application has not taken. Beside the core, because events borrow it.
     receiving: Chunks,
     burst: Burst,
+    handover: Handover,
     expect: wire::Expect,
 }
 
@@ -222,21 +245,36 @@ impl StateCounts {
 }
 
 impl<L: Link, A: Application> Shard<L, A> {
-    /// A shard over `link`. All memory is allocated and touched here.
+    /// A shard over `link`, alone. All memory is allocated and touched here.
     pub fn new(link: L, application: A, config: ShardConfig, now: Now) -> Result<Shard<L, A>, ConfigError> {
+        let place = Place::alone(config.ports);
+        Shard::new_among(link, application, config, place, now)
+    }
+
+    /// One of several shards, each with a link of its own, between which connections are divided. The function of `place` has
+    /// the local ports of `config`.
+    pub fn new_among(
+        link: L,
+        application: A,
+        config: ShardConfig,
+        place: Place,
+        now: Now,
+    ) -> Result<Shard<L, A>, ConfigError> {
         let mtu = link.mtu();
         let settings = Settings {
             mtu: u16::try_from(mtu).ok().filter(|mtu| (576..=9216).contains(mtu)).ok_or(ConfigError::BadMtu(mtu))?,
             msl_ms: config.msl_ms,
+            msl_since: Now::default(),
             isn_secret: config.secrets.isn,
             ..config.settings
         };
         let expect =
             wire::Expect { mac: link.mac(), mtu, vlan: config.vlan, verify_checksums: config.verify_checksums };
-        let core = Core::new(&config, settings, link.mac(), now)?;
+        let core = Core::new(&config, settings, link.mac(), &place, now)?;
         let receiving = Chunks::new(config.limits.chunks_max / 2);
         let burst = Burst::new(&config.limits);
-        Ok(Shard { link, application, core, receiving, burst, expect })
+        let handover = Handover::new(place);
+        Ok(Shard { link, application, core, receiving, burst, handover, expect })
     }
 
     /// What was counted.
@@ -252,6 +290,28 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Drop reasons that were seen for the first time since the last call, with the MAC address that sent the frame.
     pub fn first_drops(&mut self) -> impl Iterator<Item = (DropReason, MacAddress)> {
         self.burst.first_drops.drain(..)
+    }
+
+    /// From now on `owners`, of as many shards and the same local ports, divides connections between the shards of the
+    /// stack. Those that are here and now another's live on: its shard asks here about their segments.
+    pub fn change_owners(&mut self, owners: &Arc<Owners>, now: Now) {
+        self.core.destinations.change_owners(owners);
+        self.handover.change_owners(owners, self.core.settings.msl_ms.saturating_mul(2), now);
+    }
+
+    /// The function that divides connections, and how many former ones are still asked about those they left behind.
+    pub fn owners(&self) -> (&Arc<Owners>, usize) {
+        (self.handover.owners(), self.handover.former_len())
+    }
+
+    /// Shards of the stack that were handed frames in the last turn: one that sleeps has to be woken.
+    pub fn handed_to(&self) -> &[u16] {
+        self.handover.sent_to()
+    }
+
+    /// Whether other shards have handed over frames for the next turn.
+    pub fn is_handed(&self) -> bool {
+        self.handover.is_pending()
     }
 
     /// Where the large tables lie, as ranges of addresses, for whoever can put them on huge pages. They stay there.

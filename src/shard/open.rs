@@ -2,6 +2,7 @@
 
 use super::burst::Arrival;
 use super::core::Core;
+use super::options::OptionsId;
 use super::route::is_unicast;
 use crate::api::{ConnectError, ConnectOptions};
 use crate::flow::index::Hash;
@@ -22,19 +23,27 @@ impl Core {
     /// (B10). `former` is the TIME-WAIT record that the SYN hit.
     pub(super) fn open_passively(&mut self, listener: u32, syn: &Arrival, former: Option<(Value, Numbers)>, now: Now) {
         let Arrival { tuple, hash, .. } = *syn;
-        let full = self.half_open >= self.limits.half_open_max || self.time_wait_is_full(tuple.is_v4());
-        let neighbor = if full { None } else { self.neighbor_towards(tuple.remote(), Some(syn.src_mac), now) };
-        let Some(neighbor) = neighbor else {
+        // The former incarnation's place in TIME-WAIT becomes this one's.
+        let full = former.is_none() && self.time_wait_is_full(tuple.is_v4());
+        if self.refuses_to_accept() {
+            return;
+        }
+        if full || self.half_open >= self.limits.half_open_max {
             self.counters.syn_dropped_full += 1;
             return;
+        }
+        let Some(neighbor) = self.neighbor_towards(tuple.remote(), Some(syn.src_mac), now) else {
+            self.counters.syn_dropped_no_neighbor += 1;
+            return;
         };
-        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let options = self.listener_options[listener as usize];
+        let cx = Context { now, settings: &self.settings, options: self.options.get(options), receive_room: false };
         let mut tcb = Tcb::open_passively(tuple, &syn.segment, &cx);
         if let Some((_, numbers)) = &former {
             let random = self.random.random();
             tcb.set_iss(time_wait::iss_beyond(numbers, tcb.iss(), random));
         }
-        let Some(number) = self.admit(tcb, hash, neighbor, former.map(|(value, _)| value)) else {
+        let Some(number) = self.admit(tcb, hash, neighbor, former.map(|(value, _)| value), options) else {
             self.counters.syn_dropped_full += 1;
             return;
         };
@@ -51,19 +60,26 @@ impl Core {
         options: &ConnectOptions,
         now: Now,
     ) -> Result<Handle, ConnectError> {
-        if !is_unicast(remote.ip()) || remote.port() == 0 {
+        if !is_unicast(remote.ip()) || self.routes.is_broadcast(remote.ip()) || remote.port() == 0 {
             return Err(ConnectError::InvalidRemote(remote));
+        }
+        let quiet_for_ms = self.quiet_for_ms(now);
+        if quiet_for_ms > 0 {
+            return Err(ConnectError::QuietTime(quiet_for_ms));
         }
         let local = self.local_towards(remote.ip(), options)?;
         if self.connections.len() >= self.connections.max() {
             return Err(ConnectError::TooManyConnections(self.connections.max()));
         }
-        if self.time_wait_is_full(local.is_ipv4()) {
-            return Err(ConnectError::TimeWaitFull(self.limits.time_wait_max));
-        }
         let (destination, wanted) = match options.local_port {
             Some(0) => return Err(ConnectError::LocalPortZero),
-            Some(port) => (NONE, self.wanted(FourTuple::new(local, port, remote.ip(), remote.port()))),
+            Some(port) => {
+                let tuple = FourTuple::new(local, port, remote.ip(), remote.port());
+                if let Some(shard) = self.destinations.other_owner(&tuple) {
+                    return Err(ConnectError::OtherShard { port, shard });
+                }
+                (NONE, self.wanted(tuple))
+            }
             None => self.draw_port(local, remote, now)?,
         };
         let opened = self.admit_active(&wanted, options, now);
@@ -88,7 +104,10 @@ impl Core {
 
     fn admit_active(&mut self, wanted: &Wanted, options: &ConnectOptions, now: Now) -> Result<u32, ConnectError> {
         let Wanted { tuple, hash, holder: former } = *wanted;
-        let cx = Context { now, settings: &self.settings, receive_room: false };
+        if former.is_none() && self.time_wait_is_full(tuple.is_v4()) {
+            return Err(ConnectError::TimeWaitFull(self.limits.time_wait_max));
+        }
+        let cx = Context { now, settings: &self.settings, options: &options.connection, receive_room: false };
         let mut tcb = Tcb::open_actively(tuple, &cx);
         if let Some(value) = former {
             let reusable = self.time_wait_numbers(value).filter(|numbers| time_wait::may_open_actively(numbers, &cx));
@@ -99,15 +118,32 @@ impl Core {
         }
         if let Some(deadline) = options.deadline {
             let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32);
-            tcb.linger_at = Deadline::at(now.tick().plus(ticks));
+            tcb.waits_until = tcb.waits_until.earlier(Deadline::at(now.tick().plus(ticks)));
         }
         let neighbor = self.neighbor_of(tuple.remote(), now)?;
-        self.admit(tcb, hash, neighbor, former).ok_or(ConnectError::TooManyConnections(self.connections.max()))
+        let set = match self.options.acquire(&options.connection) {
+            Ok(set) => set,
+            Err(error) => {
+                self.neighbors.release(neighbor);
+                return Err(error.into());
+            }
+        };
+        // The connection counts for itself.
+        let admitted = self.admit(tcb, hash, neighbor, former, set);
+        self.options.release(set);
+        admitted.ok_or(ConnectError::TooManyConnections(self.connections.max()))
     }
 
     /// A slot and an index entry for a new TCB, in the place of the former incarnation's record where there is one. Without
     /// room the neighbour is given back.
-    pub(super) fn admit(&mut self, tcb: Tcb, hash: Hash, neighbor: NeighborId, former: Option<Value>) -> Option<u32> {
+    pub(super) fn admit(
+        &mut self,
+        tcb: Tcb,
+        hash: Hash,
+        neighbor: NeighborId,
+        former: Option<Value>,
+        options: OptionsId,
+    ) -> Option<u32> {
         let number = self.connections.insert();
         let admitted = number.filter(|&number| {
             let own = Value::new(Kind::Tcb, number);
@@ -127,6 +163,7 @@ impl Core {
                 connection.hash = hash;
                 connection.neighbor = neighbor;
                 connection.set_former(former);
+                connection.options = self.options.share(options);
             }
             None => self.neighbors.release(neighbor),
         }
@@ -172,15 +209,17 @@ impl Core {
         Wanted { tuple, hash, holder: self.index.find(hash, |value| self.is_record_of(value, &tuple)) }
     }
 
-    /// A 4-tuple whose port no connection towards the remote holds, TIME-WAIT included (B40) unless the policy lets it go (B45).
+    /// A 4-tuple whose port no connection towards the remote holds, TIME-WAIT included (B40) unless the policy lets it go
+    /// (B45). With a full store only one will do whose place in TIME-WAIT the connection takes over.
     fn draw_port(&mut self, local: IpAddr, remote: SocketAddr, now: Now) -> Result<(u32, Wanted), ConnectError> {
         let key = DestinationKey { local, remote: remote.ip(), remote_port: remote.port() };
+        let full = self.time_wait_is_full(local.is_ipv4());
         let (index, connections) = (&self.index, &self.connections);
         let (time_wait_v4, time_wait_v6) = (&self.time_wait_v4, &self.time_wait_v6);
-        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let cx = Context::without_connection(now, &self.settings);
         let tuple = |port| FourTuple::new(local, port, remote.ip(), remote.port());
         let mut wanted = None;
-        let drawn = self.destinations.draw(&key, now.tick(), |port| {
+        let status = |port| {
             let tuple = tuple(port);
             let hash = index.hash(&tuple);
             let holder = index.find(hash, |value| match value.kind() {
@@ -190,30 +229,33 @@ impl Core {
             });
             wanted = Some(Wanted { tuple, hash, holder });
             match holder.map(|value| (value.kind(), value.number())) {
+                None if full => PortStatus::Busy,
                 None => PortStatus::Free,
                 Some((Kind::Tcb, _)) => PortStatus::Busy,
                 Some((Kind::TimeWaitV4, number)) => waits(&time_wait_v4[number].numbers, &cx),
                 Some((Kind::TimeWaitV6, number)) => waits(&time_wait_v6[number].numbers, &cx),
             }
-        });
-        match drawn {
-            Ok((destination, port)) => {
-                // The port that was asked about last is the one drawn.
-                let wanted = wanted.filter(|wanted: &Wanted| wanted.tuple.local_port == port);
-                Ok((destination, wanted.unwrap_or_else(|| self.wanted(tuple(port)))))
-            }
-            Err(error) => {
+        };
+        let drawn = if full {
+            let drawn = self.destinations.draw_again(&key, now.tick(), status);
+            drawn.map_err(|_| ConnectError::TimeWaitFull(self.limits.time_wait_max))
+        } else {
+            self.destinations.draw(&key, now.tick(), status).map_err(|error| {
                 self.counters.ports_exhausted += 1;
-                Err(match error {
-                    DrawError::PortsExhausted { in_use, time_wait, next_free_in_ms } => {
-                        ConnectError::PortsExhausted { in_use, time_wait, next_free_in_ms }
+                match error {
+                    DrawError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms } => {
+                        ConnectError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms }
                     }
                     DrawError::DestinationsExhausted => {
                         ConnectError::DestinationsExhausted(self.limits.destinations_max)
                     }
-                })
-            }
-        }
+                }
+            })
+        };
+        let (destination, port) = drawn?;
+        // The port that was asked about last is the one drawn.
+        let wanted = wanted.filter(|wanted: &Wanted| wanted.tuple.local_port == port);
+        Ok((destination, wanted.unwrap_or_else(|| self.wanted(tuple(port)))))
     }
 }
 

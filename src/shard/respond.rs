@@ -1,11 +1,13 @@
 //! Stage 7: what is owed becomes frames, each built once, straight into its place.
 
-use super::burst::{Burst, Reply};
-use super::connection::Tell;
+use super::burst::{Burst, IpMarks, Reply};
+use super::connection::Fact;
 use super::core::Core;
+use super::gaps;
 use super::tell::settle_consumed;
 use crate::flow::chunks::Chunks;
 use crate::four_tuple::FourTuple;
+use crate::limits::TTL;
 use crate::link::{Frame, Link};
 use crate::tcp::cookie::SynAck;
 use crate::tcp::output::{self, Plan};
@@ -28,8 +30,8 @@ pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, 
     let Some(mut frame) = burst.frames[place].take() else { return };
     let bytes = link.bytes_mut(&mut frame);
     let len = match reply {
-        Reply::Segment { tuple, answer, .. } => emit_answer(core, bytes, tuple, answer),
-        Reply::SynAck { tuple, syn_ack, .. } => emit_syn_ack(core, bytes, tuple, syn_ack),
+        Reply::Segment { tuple, answer, marks, .. } => emit_answer(core, bytes, tuple, answer, *marks),
+        Reply::SynAck { tuple, syn_ack, marks, .. } => emit_syn_ack(core, bytes, tuple, syn_ack, *marks),
         Reply::Arp { request, .. } => arp::emit_reply(bytes, request, core.mac, core.vlan),
         Reply::Advertisement { solicitation, .. } => ndp::emit_advertisement(bytes, solicitation, core.mac, core.vlan),
         Reply::Echo { request, .. } => icmp::emit_reply(bytes, request, expect, TTL),
@@ -80,14 +82,18 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
             core.counters.respond_without_frame += 1;
             return false;
         };
-        let cx = Context { now, settings: &core.settings, receive_room: false };
-        match &output::next(&mut core.connections[number].tcb, &cx) {
+        let connection = &mut core.connections[number];
+        let options = core.options.get(connection.options);
+        let cx = Context { now, settings: &core.settings, options, receive_room: false };
+        let board = connection.gaps().map(|attached| &mut core.gaps[attached].sent);
+        match &output::next(&mut connection.tcb, board, &cx) {
             Some(plan) => send_plan(link, core, frame, number, dst_mac, plan),
             None => link.give_back(frame),
         }
     }
     core.owing.pop_front(&mut core.connections);
-    if core.connections[number].tell.has(Tell::TOLD_CLOSED) {
+    gaps::detach_if_idle(core, receiving, number);
+    if core.connections[number].facts.has(Fact::TOLD_CLOSED) {
         core.let_go(number);
     } else {
         core.arm(number);
@@ -99,7 +105,8 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
 #[inline(always)]
 fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u32, dst_mac: MacAddress, plan: &Plan) {
     count(core, plan);
-    let connection = &mut core.connections[number];
+    let sack = gaps::take_blocks(core, number, plan);
+    let connection = &core.connections[number];
     let tuple = &connection.tcb.tuple;
     let segment = SegmentOut {
         src_port: tuple.local_port,
@@ -110,9 +117,9 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
         up: 0,
         flags: plan.flags,
         options: &plan.options,
-        sack: &[],
+        sack: sack.as_slice(),
     };
-    let path = path(tuple, core.mac, dst_mac, core.vlan);
+    let path = path(core, tuple, dst_mac, IpMarks::of(core.options.get(connection.options)));
     let text = if plan.text_len == 0 {
         &NO_TEXT
     } else {
@@ -152,7 +159,7 @@ fn count(core: &mut Core, plan: &Plan) {
 
 /// A segment without a TCB, to whoever sent the frame that it is built in.
 #[inline(never)]
-fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer) -> usize {
+fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer, marks: IpMarks) -> usize {
     let dst_mac = ethernet::source(bytes);
     let options = Options { timestamps: answer.timestamps, ..Options::default() };
     let segment = SegmentOut {
@@ -166,12 +173,12 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, &NO_TEXT)
+    wire::tcp::emit(bytes, &path(core, tuple, dst_mac, marks), &segment, &NO_TEXT)
 }
 
 /// A SYN-ACK that leaves no state, to whoever sent the SYN in whose frame it is built.
 #[inline(never)]
-fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynAck) -> usize {
+fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynAck, marks: IpMarks) -> usize {
     let dst_mac = ethernet::source(bytes);
     let options = Options {
         mss: syn_ack.mss,
@@ -190,15 +197,13 @@ fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynA
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path(tuple, core.mac, dst_mac, core.vlan), &segment, &NO_TEXT)
+    wire::tcp::emit(bytes, &path(core, tuple, dst_mac, marks), &segment, &NO_TEXT)
 }
 
-fn path(tuple: &FourTuple, src_mac: MacAddress, dst_mac: MacAddress, vlan: Option<u16>) -> Path {
-    Path { src_mac, dst_mac, vlan, addresses: tuple.addresses, ttl: TTL, dscp_ecn: 0 }
+fn path(core: &Core, tuple: &FourTuple, dst_mac: MacAddress, marks: IpMarks) -> Path {
+    let IpMarks { ttl, dscp } = marks;
+    Path { src_mac: core.mac, dst_mac, vlan: core.vlan, addresses: tuple.addresses, ttl, dscp_ecn: dscp << 2 }
 }
 
 /// The text of a segment without any.
 const NO_TEXT: [&[u8]; 2] = [&[], &[]];
-
-/// TTL and hop limit of what the stack sends. Origin: RFC 1700's recommended default.
-const TTL: u8 = 64;

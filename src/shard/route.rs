@@ -32,7 +32,7 @@ impl Routes {
         }
         for own in addresses {
             let bits = if own.address.is_ipv4() { 32 } else { 128 };
-            if own.prefix_len > bits || !is_unicast(own.address) {
+            if own.prefix_len > bits || !is_unicast(own.address) || is_broadcast_of(own, own.address) {
                 return Err(ConfigError::BadAddress(own.address, own.prefix_len));
             }
         }
@@ -61,6 +61,11 @@ impl Routes {
             IpAddr::V4(v4) => is_within(&self.own_v4, v4.to_bits()),
             IpAddr::V6(v6) => is_within(&self.own_v6, v6.to_bits()),
         }
+    }
+
+    /// Whether the address is the broadcast address of a network that the stack is on (MUST-46, MUST-57).
+    pub(super) fn is_broadcast(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| is_broadcast_of(network, address))
     }
 
     /// Whether the stack has an IPv6 address.
@@ -139,6 +144,17 @@ fn contains(network: &LocalAddress, address: IpAddr) -> bool {
     }
 }
 
+/// Whether the address is the network's, its host part all ones. A prefix of 31 or 32 bits leaves none (RFC 3021).
+fn is_broadcast_of(network: &LocalAddress, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) if network.prefix_len < 31 && contains(network, address) => {
+            let host = u32::MAX >> network.prefix_len;
+            v4.to_bits() & host == host
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +195,17 @@ mod tests {
             assert!(Routes::new(&[own(text, prefix_len)], &[]).is_err(), "{text}/{prefix_len}");
         }
         assert_eq!(Routes::new(&[], &[]).err(), Some(ConfigError::NoAddress));
+    }
+
+    #[test]
+    fn must_57_the_broadcast_address_of_an_own_network_is_known() {
+        let routes = Routes::new(&[own("10.0.0.2", 24), own("10.1.0.2", 31), own("fd00::2", 64)], &[]).expect("routes");
+        let is_broadcast = |text: &str| routes.is_broadcast(text.parse().expect("an address"));
+        assert!(is_broadcast("10.0.0.255"));
+        for text in ["10.0.0.254", "10.0.1.255", "10.1.0.3", "192.0.2.255", "fd00::ffff:ffff:ffff:ffff"] {
+            assert!(!is_broadcast(text), "{text}");
+        }
+        assert!(Routes::new(&[own("10.0.0.255", 24)], &[]).is_err(), "no host has it");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::tick::Now;
 impl Core {
     /// A compact record takes the TCB's place in the index, in place. Without room the connection is CLOSED at once.
     pub(super) fn enter_time_wait(&mut self, number: u32, now: Now) {
-        let cx = Context { now, settings: &self.settings, receive_room: false };
+        let cx = Context::without_connection(now, &self.settings);
         let record = TimeWait::of(&self.connections[number].tcb, &cx);
         let keeps = self.settings.time_wait_policy != Policy::None;
         let mut inserted = if keeps { self.insert_time_wait(&record, now) } else { None };

@@ -6,6 +6,7 @@
 //! The same stages in the same order over every link. Time enters once, as a value. Nothing here or below allocates,
 //! locks, reads a clock or logs.
 
+use super::burst::handed_max;
 use super::tell::Teller;
 use super::{Shard, arrive, expire, find, parse, respond};
 use crate::api::Application;
@@ -35,9 +36,11 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.report(sent_before)
     }
 
-    /// Stage 1: one burst from the link; headers are asked for before the first is read.
+    /// Stage 1: what other shards handed over, and one burst from the link; headers are asked for before the first is read.
     fn receive(&mut self) {
         let burst = &mut self.burst;
+        self.handover.receive(&mut self.link, burst, handed_max(&self.core.limits));
+        self.core.counters.handover_received += burst.handed.len() as u64;
         self.link.receive(&mut burst.received, self.core.limits.burst as usize);
         self.core.counters.frames_received += burst.received.len() as u64;
         for frame in burst.received.drain(..) {
@@ -59,21 +62,24 @@ impl<L: Link, A: Application> Shard<L, A> {
         find::hint_all(&self.core, &mut self.burst.arrivals);
     }
 
-    /// Stage 4: each segment meets its record, by RFC 9293's own cases. Neighbours first: whoever waits for one may go on.
+    /// Stage 4: each segment meets its record, by RFC 9293's own cases; what another shard owns goes there instead. Neighbours
+    /// first: whoever waits for one may go on.
     fn arrive(&mut self, now: Now) {
-        let (core, burst) = (&mut self.core, &mut self.burst);
+        let (core, burst, handover) = (&mut self.core, &mut self.burst, &mut self.handover);
         for at in 0..burst.controls.len() {
             let control = burst.controls[at];
-            arrive::control(core, burst, &control, now);
+            let bytes = burst.bytes(&self.link, control.frame);
+            if !handover.takes_control(core, burst, &control, bytes) {
+                arrive::control(core, burst, &control, now);
+            }
         }
         let arrivals = ::core::mem::take(&mut burst.arrivals);
         for arrival in &arrivals {
             let found = find::find(core, arrival);
-            let bytes = match &burst.frames[usize::from(arrival.frame)] {
-                Some(frame) => self.link.bytes(frame),
-                None => &[],
-            };
-            arrive::arrive(core, &mut self.receiving, burst, arrival, bytes, found, now);
+            let bytes = burst.bytes(&self.link, arrival.frame);
+            if !handover.takes(core, burst, arrival, bytes, found) {
+                arrive::arrive(core, &mut self.receiving, burst, arrival, bytes, found, now);
+            }
         }
         burst.arrivals = arrivals;
     }
@@ -83,6 +89,7 @@ impl<L: Link, A: Application> Shard<L, A> {
         expire::connections(&mut self.core, &mut self.burst, now);
         expire::time_wait(&mut self.core, &mut self.burst, now);
         expire::neighbors(&mut self.core, &mut self.burst, now);
+        self.handover.expire(&self.core, now);
     }
 
     /// Stage 6: events to the application. Its calls act at once; their segments leave in stage 7.
@@ -123,8 +130,9 @@ impl<L: Link, A: Application> Shard<L, A> {
         while respond::first_owing(link, core, &mut self.receiving, now) {}
     }
 
-    /// Stage 8: one burst to the link, completions back, FILL topped up.
+    /// Stage 8: one burst to the link, completions back, FILL topped up; what was for other shards to them.
     fn transmit(&mut self) {
+        self.handover.flush(self.core.neighbors.is_asking());
         self.link.flush();
         debug_assert!(self.link.levels().conserved(), "a frame is lost: {:?}", self.link.levels());
     }
@@ -139,6 +147,7 @@ impl<L: Link, A: Application> Shard<L, A> {
             || !self.core.telling.is_empty();
         burst.arrivals.clear();
         burst.controls.clear();
+        burst.handed.clear();
         burst.answers.clear();
         counters.turns += 1;
         counters.turns_idle += u64::from(!busy);

@@ -1,8 +1,10 @@
-//! Connections that wait for a neighbour: they stand in its list instead of that of what is owed, by the same link.
+//! Connections that wait: for a neighbour, in its list instead of that of what is owed, by the same link; for the send pool, in
+//! a queue of handles.
 
-use super::connection::{Owing, Tell};
+use super::connection::{Fact, Owing, Tell};
 use super::core::Core;
 use crate::flow::list::List;
+use crate::ids::Handle;
 use crate::neighbor::{Heard, NeighborId};
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::Owed;
@@ -16,7 +18,7 @@ impl Core {
     pub(super) fn wait_for_neighbor(&mut self, number: u32, now: Now) {
         self.owing.remove(&mut self.connections, number);
         let connection = &mut self.connections[number];
-        connection.tell.add(Tell::WAITS_FOR_NEIGHBOR);
+        connection.facts.add(Fact::WAITS_FOR_NEIGHBOR);
         let neighbor = connection.neighbor;
         self.waiting[neighbor.0 as usize].push_back(&mut self.connections, number);
         self.neighbors.wanted(neighbor, now.tick());
@@ -42,7 +44,7 @@ impl Core {
     /// The neighbour is known: whoever waited for it may send.
     pub(super) fn wake_waiting(&mut self, neighbor: u32) {
         while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
-            self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
+            self.connections[number].facts.remove(Fact::WAITS_FOR_NEIGHBOR);
             self.owing.push_back(&mut self.connections, number);
         }
     }
@@ -51,12 +53,13 @@ impl Core {
     /// connection it is a soft error (RFC 9293 3.9.2.2): what it owes is tried again when its time-out comes.
     pub(super) fn fail_waiting(&mut self, number: u32, now: Now) {
         self.owing_remove(number);
-        let cx = Context { now, settings: &self.settings, receive_room: false };
         let connection = &mut self.connections[number];
+        let options = self.options.get(connection.options);
+        let cx = Context { now, settings: &self.settings, options, receive_room: false };
         match connection.tcb.state {
             State::Closed => {
                 connection.tcb.owed = Owed::default();
-                if connection.tell.has(Tell::TOLD_CLOSED) {
+                if connection.facts.has(Fact::TOLD_CLOSED) {
                     self.let_go(number);
                 }
             }
@@ -73,17 +76,47 @@ impl Core {
         }
     }
 
+    /// The send pool is empty and the connection has nothing in it: it is told when chunks have come back. Where too many
+    /// wait, it tries again next turn.
+    pub(super) fn wait_for_chunks(&mut self, handle: Handle) {
+        if self.starved.len() < STARVED_MAX {
+            self.starved.push_back(handle);
+        } else {
+            self.tell_writable(handle);
+        }
+    }
+
+    /// Tells those who wait for the send pool, first in first out, no more than there are chunks.
+    pub(super) fn tell_starved(&mut self) {
+        for _ in 0..self.sending.free() {
+            let Some(handle) = self.starved.pop_front() else { return };
+            self.tell_writable(handle);
+        }
+    }
+
+    /// Writable, if the connection still waits for it.
+    fn tell_writable(&mut self, handle: Handle) {
+        let Some(connection) = self.connections.get_mut(handle.number, handle.generation) else { return };
+        if connection.tell.take(Tell::WANTS_WRITABLE) {
+            connection.tell.add(Tell::WRITABLE);
+            self.tell(handle.number);
+        }
+    }
+
     /// Removes the connection from the list that it owes or waits in.
     pub(super) fn owing_remove(&mut self, number: u32) {
         if List::<Owing>::is_linked(&self.connections, number) {
             let neighbor = self.connections[number].neighbor;
-            let list = if self.connections[number].tell.has(Tell::WAITS_FOR_NEIGHBOR) {
+            let list = if self.connections[number].facts.has(Fact::WAITS_FOR_NEIGHBOR) {
                 &mut self.waiting[neighbor.0 as usize]
             } else {
                 &mut self.owing
             };
             list.remove(&mut self.connections, number);
         }
-        self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
+        self.connections[number].facts.remove(Fact::WAITS_FOR_NEIGHBOR);
     }
 }
+
+/// Connections that wait for the send pool at a time. Smaller has the rest try every turn; larger costs 8 B each.
+pub(super) const STARVED_MAX: usize = 1024;

@@ -4,6 +4,7 @@
 //! every shard stop listening and waits until no connection lives or a deadline has passed; then the threads end and
 //! with them the links; the XDP program is detached last. A panic in one shard ends all of them, as an error.
 
+mod commands;
 mod cores;
 mod published;
 mod run;
@@ -21,8 +22,9 @@ pub use wait::WaitLink;
 pub use xdp::{Stack, StackConfig, StackReport};
 
 use crate::api::{Application, ListenError};
-use crate::shard::{Calls, ConfigError, Secrets, ShardConfig};
+use crate::shard::{Calls, ConfigError, Policies, Secrets, ShardConfig};
 use crate::tick::Now;
+use commands::{Command, Commands};
 use published::Published;
 use rand::TryRng;
 use run::Shared;
@@ -89,6 +91,12 @@ pub enum StackError {
         /// What the system answered.
         source: std::io::Error,
     },
+    /// A shard has not yet obeyed earlier commands.
+    #[error("shard {shard}: its queue of commands is full; ask again later")]
+    Busy {
+        /// The shard.
+        shard: usize,
+    },
     /// A shard panicked; all were stopped.
     #[error("shard {shard} panicked: {message}; the stack was stopped, please report this")]
     Panicked {
@@ -145,12 +153,16 @@ where
     let shared = Arc::new(Shared::new(Instant::now()));
     let make = Arc::new(make);
     let (ready, readies) = mpsc::channel();
-    let mut running = Running { shared: Arc::clone(&shared), threads: Vec::new(), published: Vec::new() };
+    let mut running =
+        Running { shared: Arc::clone(&shared), threads: Vec::new(), published: Vec::new(), commands: Vec::new() };
     let count = seats.len();
     for (shard, seat) in seats.into_iter().enumerate() {
         let published = Arc::new(Published::new());
         running.published.push(Arc::clone(&published));
-        let start = run::Start { shard, seat, config: config.clone(), idle, published, shared: Arc::clone(&shared) };
+        let commands = Arc::new(Commands::new());
+        running.commands.push(Arc::clone(&commands));
+        let start =
+            run::Start { shard, seat, config: config.clone(), idle, published, commands, shared: Arc::clone(&shared) };
         let (make, ready) = (Arc::clone(&make), ready.clone());
         let spawned = std::thread::Builder::new()
             .name(format!("synfin-{shard}"))
@@ -189,6 +201,7 @@ pub struct Running<S> {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Option<S>>>,
     published: Vec<Arc<Published>>,
+    commands: Vec<Arc<Commands>>,
 }
 
 impl<S> Running<S> {
@@ -219,6 +232,18 @@ impl<S> Running<S> {
         let deadline_us = self.now().us().saturating_add(within.as_micros() as u64);
         // A second drain may only shorten the first.
         self.shared.drain_until_us.fetch_min(deadline_us, Ordering::Relaxed);
+    }
+
+    /// Puts other policies into force, on each shard between two of its turns: within 10 ms where shards sleep. On
+    /// [`StackError::Busy`] the shards before the one named have them already.
+    pub fn set_policies(&self, policies: &Policies) -> Result<(), StackError> {
+        policies.check()?;
+        for (shard, commands) in self.commands.iter().enumerate() {
+            if !commands.push(Command::SetPolicies(*policies)) {
+                return Err(StackError::Busy { shard });
+            }
+        }
+        Ok(())
     }
 
     /// Ends every shard after its turn.

@@ -3,7 +3,7 @@
 use crate::api::Application;
 use crate::counters::{Counters, DropReason};
 use crate::link::{Levels, Link, LinkCounters};
-use crate::shard::{Shard, StateCounts};
+use crate::shard::{Policies, Shard, StateCounts};
 use hdrhistogram::Histogram;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -27,6 +27,8 @@ pub struct ShardSnapshot {
     pub turns_slow: u64,
     /// Connections by state.
     pub states: StateCounts,
+    /// The policies in force.
+    pub policies: Policies,
     /// Lengths of busy turns, us.
     pub turn_us: Histogram<u64>,
     /// Time inside the application per event, ns, of every 64th event.
@@ -46,18 +48,29 @@ pub(super) struct Published {
 #[derive(Clone, Debug)]
 pub(super) struct Details {
     pub(super) states: StateCounts,
+    pub(super) policies: Policies,
     pub(super) turn_us: Histogram<u64>,
     pub(super) application_ns: Histogram<u64>,
 }
 
+impl Default for Details {
+    fn default() -> Details {
+        Details {
+            states: StateCounts::default(),
+            policies: Policies::default(),
+            turn_us: histogram(),
+            application_ns: histogram(),
+        }
+    }
+}
+
 impl Published {
     pub(super) fn new() -> Published {
-        let details = Details { states: StateCounts::default(), turn_us: histogram(), application_ns: histogram() };
         Published {
             values: (0..VALUES).map(|_| AtomicU64::new(0)).collect(),
             asked: AtomicU32::new(0),
             answered: AtomicU32::new(0),
-            details: Mutex::new(details),
+            details: Mutex::default(),
         }
     }
 
@@ -121,6 +134,7 @@ impl Published {
             time_wait_live,
             turns_slow,
             states: details.states,
+            policies: details.policies,
             turn_us: details.turn_us,
             application_ns: details.application_ns,
         }

@@ -1,5 +1,6 @@
 //! The loop of one shard's thread: clock, turn, publish, idle, end.
 
+use super::commands::{Command, Commands};
 use super::published::{Details, Published, VALUE_MAX, histogram};
 use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
 use crate::api::{Application, Event};
@@ -57,6 +58,7 @@ pub(super) struct Start<L> {
     pub(super) config: ShardConfig,
     pub(super) idle: Idle,
     pub(super) published: Arc<Published>,
+    pub(super) commands: Arc<Commands>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -90,6 +92,7 @@ struct ShardLoop<L, S> {
     shard: Shard<L, Timed<S>>,
     idle: Idle,
     published: Arc<Published>,
+    commands: Arc<Commands>,
     shared: Arc<Shared>,
     details: Details,
     turns_slow: u64,
@@ -123,8 +126,9 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             shard,
             idle: start.idle,
             published: start.published,
+            commands: start.commands,
             shared: start.shared,
-            details: Details { states: Default::default(), turn_us: histogram(), application_ns: histogram() },
+            details: Details::default(),
             turns_slow: 0,
             published_us: now_us,
             warned_us: 0,
@@ -137,6 +141,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
     fn run(&mut self) {
         let mut now = self.shared.now();
         while !self.is_over(now) {
+            self.obey(now);
             let busy = self.shard.turn(now).busy;
             // The next turn's time ends this one's length: one reading of the clock serves both.
             let mut next = self.shared.now();
@@ -152,6 +157,18 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                 next = self.shared.now();
             }
             now = next;
+        }
+    }
+
+    /// Does what other threads have asked.
+    fn obey(&mut self, now: Now) {
+        for command in self.commands.take() {
+            match command {
+                Command::SetPolicies(policies) => match self.shard.set_policies(&policies, now) {
+                    Ok(()) => tracing::info!(shard = self.number, %policies, "policies changed"),
+                    Err(error) => tracing::warn!(shard = self.number, %error, "policies not changed"),
+                },
+            }
         }
     }
 
@@ -213,6 +230,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
 
     fn write_details(&mut self) {
         self.details.states = self.shard.states();
+        self.details.policies = self.shard.policies();
         self.details.application_ns.clone_from(&self.shard.application().spent_ns);
         self.published.write_details(&self.details);
     }

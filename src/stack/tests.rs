@@ -4,6 +4,7 @@ use crate::counters::DropReason;
 use crate::limits::Limits;
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
 use crate::shard::{LocalAddress, Shard};
+use crate::tcp::time_wait::Policy;
 use crate::wire::ethernet::MacAddress;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU32;
@@ -142,6 +143,36 @@ fn two_stacks_exchange_end_and_publish() {
     server.drain(Duration::from_secs(5));
     let (services, server) = server.join().unwrap();
     assert_eq!((services[0].accepted, server[0].counters.opens_passive, server[0].connections_live), (50, 50, 0));
+}
+
+#[test]
+fn b40_policies_change_on_every_running_shard_from_another_thread() {
+    let (a, b) = links();
+    let (c, _d) = links();
+    let mut seats = seat(a);
+    seats.extend(seat(c));
+    let server = run(seats, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
+    let before = server.snapshots()[0].policies;
+    let wanted = Policies { msl_ms: 100, time_wait: Policy::None, ..before };
+    server.set_policies(&wanted).unwrap();
+    wait_until(|| server.snapshots().iter().all(|shard| shard.policies == wanted));
+    let wrong = Policies { msl_ms: 0, ..before };
+    assert!(matches!(server.set_policies(&wrong), Err(StackError::Config(ConfigError::BadMsl(0)))));
+    let (make, _) = pinger(5);
+    let client = run(seat(b), &config(CLIENT), Idle::Sleep, make).unwrap();
+    client.join().unwrap();
+    server.stop();
+    let (_, last) = server.join().unwrap();
+    assert_eq!(last.iter().map(|shard| shard.counters.policies_changed).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn commands_that_a_shard_does_not_obey_are_refused_not_piled_up() {
+    let commands = commands::Commands::new();
+    let more = || commands.push(commands::Command::SetPolicies(Policies::default()));
+    assert_eq!((0..1000).filter(|_| more()).count(), 64);
+    assert_eq!(commands.take().count(), 64);
+    assert!(more());
 }
 
 #[test]

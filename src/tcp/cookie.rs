@@ -140,7 +140,7 @@ impl Cookies {
         let ack = tcb.rcv_nxt;
         let timestamps =
             carried.map(|carried| Timestamps { val: carried.into_clock(tcb.ts_now(cx)), ecr: tcb.ts_recent });
-        let plan = output::next(&mut tcb, cx);
+        let plan = output::next(&mut tcb, None, cx);
         let (wnd, options) = plan.map_or((0, Options::default()), |plan| (plan.wnd, plan.options));
         SynAck {
             iss,
@@ -177,7 +177,7 @@ impl Cookies {
         let mut tcb = half_open(*tuple, &Segment { seq: irs, options, ..Segment::default() }, cx);
         tcb.set_iss(iss);
         // The SYN-ACK has left already: the record only takes note of it. How long ago that was is not known.
-        output::next(&mut tcb, cx);
+        output::next(&mut tcb, None, cx);
         tcb.timed = Timed::NONE;
         Some(Valid { tcb, mark })
     }

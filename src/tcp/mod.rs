@@ -9,10 +9,13 @@
 //! | 3.7.1, RFC 7323, RFC 2018 options | [`options`] |
 //! | 3.8.1 retransmission time-out (RFC 6298) | [`rto`] |
 //! | 3.8.2 congestion control (RFC 5681, 6928, 9438) | [`congestion`] |
-//! | 3.8.2 loss recovery (RFC 6582) | [`recovery`] |
+//! | 3.8.2 loss recovery (RFC 6582, SACK by RFC 2018 and 6675) | [`recovery`], [`sack`] |
+//! | 3.8.2 losses found by time, tail loss probe (RFC 8985) | `rack` |
 //! | 3.8.6 windows, what may be sent now | [`output`] |
 //! | RFC 4987 3.6 SYN cookies | [`cookie`] |
 //! | RFC 5961 7, limits of answers | [`rate`] |
+//! | 3.8.3 to 3.8.5, 3.9.1 settings of one connection | [`connection_options`] |
+//! | 3.8.4 keepalive, 3.9.1 user timeout | `waits` |
 //! | 3.9.2.2 ICMP errors, path MTU (RFC 1191, 8201) | [`icmp`] |
 //! | 3.10.1 to 3.10.6 calls | [`calls`] |
 //! | 3.10.7.1 segment arrives, CLOSED | [`closed`] |
@@ -28,26 +31,31 @@
 pub mod calls;
 pub mod closed;
 pub mod congestion;
+pub mod connection_options;
 pub mod cookie;
 pub mod icmp;
 pub mod isn;
 pub mod listen;
 pub mod options;
 pub mod output;
+mod rack;
 pub mod rate;
 pub mod reassembly;
 pub mod recovery;
 pub mod rto;
+pub mod sack;
 pub mod state;
 pub mod syn_sent;
 pub mod synchronized;
 pub mod tcb;
 pub mod time_wait;
 pub mod timeouts;
+mod waits;
 
 #[cfg(test)]
 mod tests;
 
+use self::connection_options::ConnectionOptions;
 use self::state::CloseReason;
 use crate::seq::Seq;
 use crate::tick::Now;
@@ -60,8 +68,17 @@ pub struct Context<'a> {
     pub now: Now,
     /// Settings of the stack.
     pub settings: &'a Settings,
+    /// Settings of the connection; the defaults where there is none.
+    pub options: &'a ConnectionOptions,
     /// Whether the receive pool can take the payload of one more segment.
     pub receive_room: bool,
+}
+
+impl<'a> Context<'a> {
+    /// What there is to know where no connection is concerned.
+    pub const fn without_connection(now: Now, settings: &'a Settings) -> Context<'a> {
+        Context { now, settings, options: &ConnectionOptions::DEFAULT, receive_room: false }
+    }
 }
 
 /// Settings of the protocol, the same for every connection of a stack.
@@ -71,6 +88,8 @@ pub struct Settings {
     pub mtu: u16,
     /// MSL, ms (B40).
     pub msl_ms: u32,
+    /// Since when `msl_ms` has been what it is: what is older in TIME-WAIT may have another end (B45).
+    pub msl_since: Now,
     /// Receive buffer of one connection, bytes: the largest window ever offered.
     pub receive_buffer_bytes: u32,
     /// Send buffer of one connection, bytes.
@@ -79,6 +98,8 @@ pub struct Settings {
     pub timestamps: bool,
     /// Offer window scaling (RFC 7323).
     pub window_scale: bool,
+    /// Offer selective acknowledgments (RFC 2018).
+    pub sack: bool,
     /// RST in TIME-WAIT ends it (RFC 9293 3.10.7.4) instead of being ignored (RFC 1337, B43).
     pub rst_ends_time_wait: bool,
     /// When a 4-tuple in TIME-WAIT may be used again before 2MSL is over.
@@ -104,10 +125,12 @@ impl Default for Settings {
         Settings {
             mtu: 1500,
             msl_ms: crate::limits::MSL_MS,
+            msl_since: Now::default(),
             receive_buffer_bytes: 256 * 1024,
             send_buffer_bytes: 256 * 1024,
             timestamps: true,
             window_scale: true,
+            sack: true,
             rst_ends_time_wait: false,
             time_wait_policy: time_wait::Policy::default(),
             time_wait_delay_ms: crate::limits::TIME_WAIT_DELAY_MS,
@@ -138,6 +161,8 @@ pub struct Outcome {
     pub answer: Option<Answer>,
     /// The segment called for an ACK that the connection's limit holds back.
     pub challenge_suppressed: bool,
+    /// R1 retransmissions in a row have brought nothing (MUST-20).
+    pub stalled: bool,
     /// What else to count.
     pub note: Option<Note>,
 }
@@ -185,10 +210,24 @@ pub enum Note {
     Paws,
     /// In the window, but not next.
     OutOfOrder,
+    /// Fast recovery begins (RFC 6582, RFC 6675).
+    FastRecovery,
+    /// The retransmission time-out has come (RFC 6298 5.4).
+    TimedOut,
+    /// A tail loss probe is owed (RFC 8985 7).
+    TailProbe,
     /// In order, but the receive pool is empty.
     NoReceiveRoom,
     /// A retransmitted FIN restarts 2MSL (B41).
     TimeWaitRestart,
+    /// A keepalive probe is owed.
+    KeepaliveProbe,
+    /// The last keepalive probe was not answered: the connection ends.
+    KeepaliveTimeout,
+    /// No progress for the user timeout: the connection ends.
+    UserTimeout,
+    /// The application has not closed although the peer did long ago (B37).
+    CloseWaitLasts,
     /// An ICMP error about a segment that is not in flight.
     IcmpUnmatched,
     /// A soft ICMP error, or a hard one that ended nothing.

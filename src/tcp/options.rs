@@ -14,10 +14,10 @@ pub fn of_syn(tcb: &Tcb, cx: &Context<'_>) -> Options {
     let (sack, scale, timestamps) = if answers {
         (tcb.agreed.sack, tcb.agreed.window_scale, tcb.agreed.timestamps)
     } else {
-        (false, cx.settings.window_scale, cx.settings.timestamps)
+        (cx.settings.sack, cx.settings.window_scale, cx.settings.timestamps)
     };
     Options {
-        mss: Some(own_mss(cx.settings, tcb.tuple.is_v4())),
+        mss: Some(mss_limit(cx, tcb.tuple.is_v4())),
         window_scale: scale.then(|| receive_shift(cx.settings)),
         sack_permitted: sack,
         timestamps: timestamps
@@ -42,16 +42,23 @@ pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
     let offered = &syn.options;
     let v4 = tcb.tuple.is_v4();
     let default = if v4 { MSS_DEFAULT_V4 } else { MSS_DEFAULT_V6 };
-    tcb.mss = offered.mss.unwrap_or(default).max(MSS_MIN).min(own_mss(cx.settings, v4));
+    tcb.mss = offered.mss.unwrap_or(default).max(MSS_MIN).min(mss_limit(cx, v4));
     tcb.agreed = Agreed::default();
     tcb.agreed.timestamps = offered.timestamps.is_some() && cx.settings.timestamps;
+    tcb.agreed.sack = offered.sack_permitted && cx.settings.sack;
     if let Some(shift) = offered.window_scale.filter(|_| cx.settings.window_scale) {
         tcb.agreed = tcb.agreed.scaled(shift.min(WINDOW_SHIFT_MAX), receive_shift(cx.settings));
     }
     if let (true, Some(timestamps)) = (tcb.agreed.timestamps, offered.timestamps) {
+        tcb.rto.trust_timestamps();
         tcb.ts_recent = timestamps.val;
         tcb.ts_recent_at = CoarseTick::of(cx.now.tick());
     }
+}
+
+/// The largest segment of one connection, bytes before options: the stack's, or less by the connection's options.
+fn mss_limit(cx: &Context<'_>, v4: bool) -> u16 {
+    own_mss(cx.settings, v4).min(cx.options.mss_max.unwrap_or(u16::MAX))
 }
 
 /// The MSS that we announce: what a packet of the MTU can hold (MUST-67, RFC 6691 without options).
@@ -111,6 +118,7 @@ mod tests {
         assert_eq!((shift(65_535), shift(65_536), shift(256 * 1024), shift(u32::MAX)), (0, 1, 3, 14));
     }
 
+    /// Shows RFC 6691.
     #[test]
     fn must_67_mss_follows_the_mtu() {
         let settings = Settings { mtu: 1500, ..Settings::default() };

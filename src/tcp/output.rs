@@ -3,9 +3,12 @@
 //! [`next`] is called with a TX frame in hand: what it returns is sent, and the record already says so.
 
 use super::options;
+use super::rack::Probe;
+use super::recovery;
+use super::sack::Scoreboard;
 use super::state::State;
 use super::tcb::{Fact, Owed, Tcb, Timed};
-use super::{Answer, Context};
+use super::{Answer, Context, waits};
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
 use crate::tick::{Deadline, Tick};
@@ -32,17 +35,27 @@ pub struct Plan {
     pub again: bool,
 }
 
+impl Plan {
+    /// How many SACK blocks the segment has room for beside its text: full-sized ones have none.
+    pub fn sack_room(&self, tcb: &Tcb) -> usize {
+        let room = if tcb.agreed.sack { segment_room(tcb).saturating_sub(u32::from(self.text_len)) } else { 0 };
+        (room.saturating_sub(SACK_HEADER) / SACK_BLOCK) as usize
+    }
+}
+
 /// The next segment that is owed and may be sent, or `None` when nothing may be sent now; then nothing is owed either.
+/// `board` is there if the connection has a scoreboard.
 #[inline]
-pub fn next(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
+pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
+    let mut board = board.and_then(|board| recovery::in_use(tcb, board));
     let plan = match tcb.state {
         State::Closed => reset(tcb),
         State::SynSent => syn(tcb, cx, Flags::SYN),
         State::SynReceived => syn(tcb, cx, Flags::SYN | Flags::ACK).or_else(|| pure_ack(tcb, cx)),
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
             let after_loss = tcb.owed.duplicate_acks > 0 || tcb.owed.has(Owed::RESEND_FIRST | Owed::PROBE);
-            let first = if after_loss { before_text(tcb, cx) } else { None };
-            first.or_else(|| text_or_fin(tcb, cx)).or_else(|| pure_ack(tcb, cx))
+            let first = if after_loss { before_text(tcb, board.as_deref_mut(), cx) } else { None };
+            first.or_else(|| text_or_fin(tcb, board, cx)).or_else(|| pure_ack(tcb, cx))
         }
     };
     if plan.is_none() {
@@ -129,39 +142,89 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
     tcb.snd_nxt = tcb.iss() + 1;
     tcb.snd_resume = tcb.snd_nxt;
     tcb.timed = if again { Timed::NONE } else { Timed::segment(tcb.snd_nxt, cx.now.tick()) };
-    tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
+    recovery::arm_time_out(tcb, cx);
     Some(plan)
 }
 
 /// What goes before new text when segments were lost or a window is closed.
 #[inline(never)]
-fn before_text(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
-    duplicate_ack(tcb, cx).or_else(|| resend_first(tcb, cx)).or_else(|| probe(tcb, cx))
+fn before_text(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
+    duplicate_ack(tcb, cx).or_else(|| resend_first(tcb, board.as_deref_mut(), cx)).or_else(|| probe(tcb, board, cx))
 }
 
-/// The first unacknowledged segment, for fast retransmit and partial acknowledgments (RFC 6582).
-fn resend_first(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
+/// The first segment that is lost, whatever cwnd says (RFC 6675 5 step 4.3); without a scoreboard the first unacknowledged
+/// one, for fast retransmit and partial acknowledgments (RFC 6582).
+fn resend_first(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     if !tcb.owed.take(Owed::RESEND_FIRST) || tcb.flight() == 0 {
         return None;
     }
+    if let Some(board) = board {
+        let (seq, len) = next_lost(tcb, board)?;
+        return Some(segment(tcb, Some(board), cx, seq, len));
+    }
     let len = tcb.send_queued_bytes.min(segment_room(tcb));
-    Some(segment(tcb, cx, tcb.snd_una, len))
+    Some(segment(tcb, None, cx, tcb.snd_una, len))
 }
 
-/// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1).
-fn probe(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
-    if !tcb.owed.take(Owed::PROBE) || !has_unsent(tcb) {
+/// RFC 6675's NextSeg, rule 1: where the first lost segment begins and how many octets of text it has, if the peer's window
+/// takes it. Rule 2 is [`text_or_fin`]; RACK and TLP stand for rules 3 and 4.
+fn next_lost(tcb: &Tcb, board: &Scoreboard) -> Option<(Seq, u32)> {
+    let (seq, end) = board.next_lost()?;
+    let text_end = if end.lt(tcb.send_end()) { end } else { tcb.send_end() };
+    let len = if seq.lt(text_end) { (text_end - seq).min(segment_room(tcb)) } else { 0 };
+    (seq == tcb.snd_una || seq - tcb.snd_una + len <= tcb.snd_wnd).then_some((seq, len))
+}
+
+/// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1). With nothing under
+/// way, a keepalive probe: no octet, at a number that the peer has acknowledged and must answer (RFC 9293 3.8.4, SHLD-12).
+fn probe(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
+    if !tcb.owed.take(Owed::PROBE) {
+        return None;
+    }
+    if tcb.keepalive_probes > 0 && waits::is_idle(tcb) {
+        return Some(plan_from(tcb, cx, tcb.snd_nxt.back(1), 0, 0, Flags::ACK));
+    }
+    if let Some(board) = board {
+        return tail_probe(tcb, board, cx);
+    }
+    if !has_unsent(tcb) {
         return None;
     }
     let len = tcb.send_queued_bytes.min(tcb.snd_wnd.max(1)).min(segment_room(tcb));
-    Some(segment(tcb, cx, tcb.snd_una, len))
+    Some(segment(tcb, None, cx, tcb.snd_una, len))
+}
+
+/// A tail loss probe (RFC 8985 7.3): the next new segment, or without one the last segment again.
+fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option<Plan> {
+    if board.rack.probe != Some(Probe::Due) || tcb.flight() == 0 {
+        return None;
+    }
+    let room = segment_room(tcb);
+    let sent_end = if tcb.snd_nxt.lt(tcb.send_end()) { tcb.snd_nxt } else { tcb.send_end() };
+    let new = (tcb.send_end() - sent_end).min(room).min(tcb.snd_wnd.saturating_sub(tcb.flight()));
+    if new > 0 {
+        board.rack.probe = Some(Probe::Sent(tcb.snd_nxt + new));
+        return Some(segment(tcb, Some(board), cx, tcb.snd_nxt, new));
+    }
+    board.rack.probe = Some(Probe::SentAgain(tcb.snd_nxt));
+    let len = (sent_end - tcb.snd_una).min(room);
+    Some(segment(tcb, Some(board), cx, sent_end.back(len), len))
 }
 
 /// The next octets of the send buffer that windows and algorithms allow, with the FIN behind the last.
 #[inline]
-fn text_or_fin(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
+fn text_or_fin(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     if !tcb.owed.has(Owed::DATA) {
         return None;
+    }
+    let (cwnd, mut outstanding) = (tcb.congestion.cwnd, tcb.snd_resume - tcb.snd_una);
+    if let Some(board) = &board {
+        outstanding = board.pipe();
+    }
+    if let Some(board) = board.as_deref_mut().filter(|board| board.next_lost().is_some()) {
+        let next = next_lost(tcb, board).filter(|(_, len)| outstanding + len <= cwnd);
+        tcb.owed.set(Owed::DATA, next.is_some());
+        return next.map(|(seq, len)| segment(tcb, Some(board), cx, seq, len));
     }
     let unsent = tcb.send_end() - tcb.snd_resume.max(tcb.snd_una);
     if tcb.snd_resume.gt(tcb.send_end()) || (unsent == 0 && !tcb.facts.has(Fact::FIN_QUEUED)) {
@@ -169,21 +232,22 @@ fn text_or_fin(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
         return None;
     }
     let in_flight = tcb.snd_resume - tcb.snd_una;
-    let window = tcb.snd_wnd.min(tcb.congestion.cwnd).saturating_sub(in_flight);
+    let cwnd = if board.is_some() { cwnd } else { cwnd + tcb.recovery.limited_transmit(u32::from(tcb.mss)) };
+    let window = tcb.snd_wnd.saturating_sub(in_flight).min(cwnd.saturating_sub(outstanding));
     let len = unsent.min(segment_room(tcb)).min(window);
-    if !may_send(tcb, unsent, len, in_flight) {
+    if !may_send(tcb, cx, unsent, len, in_flight) {
         tcb.owed.remove(Owed::DATA);
         if in_flight == 0 && !tcb.retransmit_at.is_set() {
             // Nothing is on its way that could open the window: the persist timer runs (SHLD-29).
-            tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
+            recovery::arm_time_out(tcb, cx);
         }
         return None;
     }
-    Some(segment(tcb, cx, tcb.snd_resume, len))
+    Some(segment(tcb, board, cx, tcb.snd_resume, len))
 }
 
 /// Sender's silly-window avoidance and Nagle (RFC 9293 3.8.6.2.1, 3.7.4; MUST-38).
-fn may_send(tcb: &Tcb, unsent: u32, len: u32, in_flight: u32) -> bool {
+fn may_send(tcb: &Tcb, cx: &Context<'_>, unsent: u32, len: u32, in_flight: u32) -> bool {
     if unsent == 0 {
         // A FIN alone: it needs no window of octets, only something to follow.
         return true;
@@ -192,8 +256,7 @@ fn may_send(tcb: &Tcb, unsent: u32, len: u32, in_flight: u32) -> bool {
     let again = tcb.snd_resume.lt(tcb.snd_nxt);
     len > 0
         && (len == room
-            || (len == unsent
-                && (in_flight == 0 || tcb.facts.has(Fact::FIN_QUEUED) || tcb.facts.has(Fact::NO_DELAY) || again))
+            || (len == unsent && (in_flight == 0 || tcb.facts.has(Fact::FIN_QUEUED) || cx.options.no_delay || again))
             || len >= tcb.snd_wnd_max / 2
             || (again && in_flight == 0))
 }
@@ -213,6 +276,7 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
         }
         return None;
     }
+    waits::acknowledged_alone(tcb, cx);
     let duplicates = tcb.owed.duplicate_acks.saturating_sub(1);
     let plan = plan_from(tcb, cx, tcb.snd_nxt, 0, 0, Flags::ACK);
     tcb.owed.duplicate_acks = duplicates;
@@ -221,7 +285,7 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
 
 /// Octets `len` from `seq` on, with the FIN if it is next, as a segment; the record takes note.
 #[inline]
-fn segment(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
+fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
     let end = seq + len;
     let with_fin = tcb.facts.has(Fact::FIN_QUEUED) && end == tcb.send_end();
     let mut flags = Flags::ACK;
@@ -235,7 +299,9 @@ fn segment(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
     let again = seq.lt(tcb.snd_nxt);
     let plan = Plan { again, ..plan_from(tcb, cx, seq, seq - tcb.send_start(), len, flags) };
     let end = end + u32::from(with_fin);
-    if again {
+    if tcb.agreed.timestamps {
+        // Every acknowledgment measures the round trip.
+    } else if again {
         tcb.timed = Timed::NONE;
     } else if !tcb.timed.is_on() {
         tcb.timed = Timed::segment(end, cx.now.tick());
@@ -244,10 +310,11 @@ fn segment(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
         tcb.snd_resume = tcb.snd_resume.max(end);
     }
     tcb.snd_nxt = tcb.snd_nxt.max(end);
-    if !tcb.retransmit_at.is_set() {
-        tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
+    if let Some(board) = &mut board {
+        board.sent(seq, end, cx.now.tick());
     }
-    let unsent = has_unsent(tcb);
+    recovery::arm_after_sending(tcb, board.as_deref(), cx);
+    let unsent = board.is_some() || has_unsent(tcb);
     tcb.owed.set(Owed::DATA, unsent);
     plan
 }
@@ -298,6 +365,10 @@ fn segment_room(tcb: &Tcb) -> u32 {
     let options = if tcb.agreed.timestamps { 12 } else { 0 };
     (u32::from(tcb.mss) - options).min(CHUNK_BYTES as u32)
 }
+
+/// Bytes of a SACK option before its blocks, with two NOPs, and of each block (RFC 2018 3).
+const SACK_HEADER: u32 = 4;
+const SACK_BLOCK: u32 = 8;
 
 /// Delay of an ACK that nothing carries, ticks. Origin: Linux's 40 ms; MUST-40 allows less than 500.
 const DELAYED_ACK_TICKS: u32 = 40 * Tick::PER_SECOND / 1000;

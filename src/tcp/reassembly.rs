@@ -1,5 +1,5 @@
-//! Text and FIN out of order (SHLD-31; RFC 9293 3.10.7.4 seventh and eighth check): which octets are kept, and when they
-//! are next.
+//! Text and FIN out of order (SHLD-31; RFC 9293 3.10.7.4 seventh and eighth check): which octets are kept, when they are
+//! next, and what the peer is told of them (RFC 2018 4, RFC 2883).
 //!
 //! The record knows ranges only; whoever holds the octets does what [`Reassembly::keep`] and [`Reassembly::deliver`] say.
 //! Pieces are disjoint and in order. What came first stays: later text fills only what is missing, so overlaps cannot
@@ -9,7 +9,7 @@ use super::state::State;
 use super::tcb::{Fact, Owed, Tcb};
 use crate::limits::PIECES_MAX;
 use crate::seq::Seq;
-use crate::wire::tcp::Segment;
+use crate::wire::tcp::{SackBlocks, Segment};
 
 /// What one connection has received beyond RCV.NXT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,6 +21,10 @@ pub struct Reassembly {
     ready: u8,
     /// Where a FIN stands that came too early.
     fin: Option<Seq>,
+    /// An octet of each of the blocks that came last, the latest first; of those that have been delivered, too.
+    recent: [Option<Seq>; BLOCKS_MAX],
+    /// Octets that came twice, and of which the peer has not been told.
+    twice: Option<(Seq, Seq)>,
 }
 
 /// Octets from `start` up to `end`, exclusively.
@@ -57,7 +61,11 @@ impl Reassembly {
             self.fin = self.fin.or(Some(text_end));
         }
         let end = if text_end.le(tcb.rcv_edge) { text_end } else { tcb.rcv_edge };
-        let (piece, new, start, end) = self.missing(seg.seq, end)?;
+        let Some((piece, new, start, end)) = self.missing(seg.seq, end) else {
+            self.came_twice(seg.seq, end);
+            self.remember(seg.seq);
+            return None;
+        };
         if self.bytes() + (end - start) > bytes_max || (new && usize::from(self.count) == PIECES_MAX) {
             return None;
         }
@@ -68,13 +76,15 @@ impl Reassembly {
         } else {
             self.pieces[piece].end = end;
         }
+        self.remember(start);
         Some(Kept { piece, new, skip: (start - seg.seq) as u16, len: (end - start) as u16 })
     }
 
-    /// RCV.NXT has moved: takes what is next in order now. Returns how many pieces have become ready.
+    /// RCV.NXT has moved: takes what is next in order now. Returns how many pieces have become ready. Text beyond a FIN that has
+    /// been taken is none of the stream's, whoever sent it (3.10.7.4, seventh check).
     pub fn deliver(&mut self, tcb: &mut Tcb) -> u8 {
         let before = self.ready;
-        while self.ready < self.count {
+        while self.ready < self.count && tcb.state.can_receive() {
             let piece = &mut self.pieces[usize::from(self.ready)];
             if piece.start.gt(tcb.rcv_nxt) {
                 break;
@@ -105,6 +115,63 @@ impl Reassembly {
         self.count -= 1;
         self.ready -= 1;
         Some(overtaken)
+    }
+
+    /// Octets from `start` to `end` came although they had come before (RFC 2883).
+    pub fn came_twice(&mut self, start: Seq, end: Seq) {
+        if start.lt(end) {
+            self.twice = Some((start, end));
+        }
+    }
+
+    /// Whether the peer is to be told of octets that came twice.
+    pub fn tells_twice(&self) -> bool {
+        self.twice.is_some()
+    }
+
+    /// The SACK blocks of an ACK with room for `blocks_max`: octets that came twice, once; then the block that came last, and
+    /// those before it (RFC 2018 4).
+    pub fn take_blocks(&mut self, blocks_max: usize) -> SackBlocks {
+        let mut sack = SackBlocks::default();
+        let mut add = |block| {
+            let count = usize::from(sack.count);
+            let is_new = !sack.blocks[..count].contains(&block);
+            if count < blocks_max.min(sack.blocks.len()) && (is_new || count == 1) {
+                sack.blocks[count] = block;
+                sack.count += 1;
+            }
+        };
+        if blocks_max > 0
+            && let Some(twice) = self.twice.take()
+        {
+            add(twice);
+        }
+        for block in self.recent.iter().flatten().filter_map(|&octet| self.block_around(octet)) {
+            add(block);
+        }
+        sack
+    }
+
+    /// The pieces without a gap around the octet at `seq`, if there are any still to come.
+    fn block_around(&self, seq: Seq) -> Option<(Seq, Seq)> {
+        let mut block: Option<(Seq, Seq)> = None;
+        for piece in &self.pieces[usize::from(self.ready)..usize::from(self.count)] {
+            match &mut block {
+                Some((_, end)) if *end == piece.start => *end = piece.end,
+                Some((start, end)) if start.le(seq) && seq.lt(*end) => break,
+                _ => block = Some((piece.start, piece.end)),
+            }
+        }
+        block.filter(|(start, end)| start.le(seq) && seq.lt(*end))
+    }
+
+    /// The block around `octet` came last.
+    fn remember(&mut self, octet: Seq) {
+        let Some(block) = self.block_around(octet) else { return };
+        let inside = |other: &Option<Seq>| other.is_none_or(|seq| block.0.le(seq) && seq.lt(block.1));
+        let place = self.recent.iter().position(inside).unwrap_or(BLOCKS_MAX - 1);
+        self.recent[..=place].rotate_right(1);
+        self.recent[0] = Some(octet);
     }
 
     /// Whether nothing is kept that is still to come; a FIN before `rcv_nxt` has been taken.
@@ -141,3 +208,6 @@ impl Reassembly {
         start.lt(end).then_some((usize::from(self.count), true, start, end))
     }
 }
+
+/// Blocks that are remembered in the order in which they came: as many as an ACK can carry.
+const BLOCKS_MAX: usize = 4;

@@ -1,17 +1,60 @@
-//! NewReno loss recovery (RFC 6582): duplicate ACKs start it, partial acknowledgments resend, "recover" ends it.
+//! Loss recovery: when something is taken to be lost, and when that is over.
+//!
+//! With a [`Scoreboard`] by SACK (RFC 6675) and time (RFC 8985), without one by duplicate ACKs alone (NewReno, RFC 6582).
 
 use super::congestion::{Conditions, Congestion};
+use super::rack::{self, Found};
+use super::sack::{self, Scoreboard};
+use super::tcb::{Owed, Tcb};
+use super::{Context, Note};
 use crate::seq::Seq;
+use crate::tick::Deadline;
 
 /// Loss recovery of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Recovery {
-    /// Recovery ends when this is acknowledged (RFC 6582 "recover").
+    /// Recovery ends when this is acknowledged (RFC 6582 "recover", RFC 6675 RecoveryPoint).
     recover: Seq,
     /// Duplicate ACKs in a row.
     pub duplicates: u8,
-    /// Fast recovery is on.
-    pub recovering: bool,
+    phase: Phase,
+    /// What the retransmission deadline is for.
+    timer: Timer,
+    /// RACK.reo_wnd_mult; 0 while no reordering was seen.
+    pub(super) reordering: u8,
+}
+
+/// What goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Phase {
+    /// Nothing is being recovered.
+    #[default]
+    Open,
+    /// Fast recovery.
+    Fast,
+    /// What a time-out has given up is sent again.
+    Loss,
+}
+
+/// What the retransmission deadline is for: a connection is on the wheel once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Timer {
+    /// The retransmission or persist time-out (RFC 6298, RFC 9293 3.8.6.1).
+    #[default]
+    Retransmission,
+    /// The tail loss probe (RFC 8985 7).
+    Probe,
+    /// The reordering window (RFC 8985 6).
+    Reordering,
+}
+
+/// The SACK side of an arriving segment.
+#[derive(Debug)]
+pub struct Sack<'a> {
+    /// The connection's scoreboard.
+    pub board: &'a mut Scoreboard,
+    /// The segment's blocks.
+    pub blocks: &'a [(Seq, Seq)],
 }
 
 impl Recovery {
@@ -20,20 +63,43 @@ impl Recovery {
         Recovery { recover: snd_una, ..Recovery::default() }
     }
 
+    /// Nothing is being recovered.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Octets that limited transmit lets leave beyond cwnd (RFC 3042): one segment for each of the first two duplicate ACKs.
+    #[inline]
+    pub fn limited_transmit(&self, mss: u32) -> u32 {
+        if self.duplicates > 0 && self.is_open() { u32::from(self.duplicates.min(2)) * mss } else { 0 }
+    }
+
+    /// The retransmission timer expired: recovery ends, and none begins for what was sent before `snd_nxt`.
+    pub fn timed_out(&mut self, snd_nxt: Seq) {
+        *self = Recovery { recover: snd_nxt, phase: Phase::Loss, reordering: self.reordering, ..Recovery::default() };
+    }
+
+    /// What the deadline that has come was for.
+    pub fn take_timer(&mut self) -> Timer {
+        core::mem::take(&mut self.timer)
+    }
+
     /// `acked` octets of new data were acknowledged up to `snd_una`. Returns whether the first unacknowledged segment
     /// must be resent at once (a partial acknowledgment during recovery, RFC 6582 3.2 step 3).
-    pub fn acknowledged(&mut self, window: &mut Congestion, acked: u32, snd_una: Seq, conditions: &Conditions) -> bool {
+    fn acknowledged(&mut self, window: &mut Congestion, acked: u32, snd_una: Seq, conditions: &Conditions) -> bool {
         let &Conditions { mss, flight, .. } = conditions;
         self.duplicates = 0;
-        if !self.recovering {
-            // Keeps "recover" from falling half the sequence space behind on a connection without losses.
-            self.recover = self.recover.max(snd_una);
+        let done = snd_una.ge(self.recover);
+        // Keeps "recover" from falling half the sequence space behind on a connection without losses.
+        self.recover = self.recover.max(snd_una);
+        if self.phase != Phase::Fast {
             window.acknowledged(acked, conditions);
+            self.phase = if done { Phase::Open } else { self.phase };
             return false;
         }
-        if snd_una.ge(self.recover) {
-            self.recovering = false;
-            self.recover = snd_una;
+        if done {
+            self.phase = Phase::Open;
             window.cwnd = window.ssthresh.min(flight.max(mss).saturating_add(mss));
             return false;
         }
@@ -42,28 +108,248 @@ impl Recovery {
     }
 
     /// A duplicate ACK (RFC 5681 2). Returns whether to fast-retransmit now (the third in a row).
-    pub fn duplicate(&mut self, window: &mut Congestion, snd_una: Seq, snd_nxt: Seq, conditions: &Conditions) -> bool {
+    fn duplicate(&mut self, window: &mut Congestion, snd_una: Seq, snd_nxt: Seq, conditions: &Conditions) -> bool {
         self.duplicates = self.duplicates.saturating_add(1);
-        if self.recovering {
+        if self.phase == Phase::Fast {
             window.cwnd = window.cwnd.saturating_add(conditions.mss);
             return false;
         }
         // RFC 6582 3.2 step 2: after a time-out no new recovery for what was sent before it.
-        if self.duplicates != 3 || snd_una.lt(self.recover) {
+        if self.duplicates != sack::DUP_THRESH as u8 || snd_una.lt(self.recover) {
             return false;
         }
         window.reduce(conditions);
         window.cwnd += 3 * conditions.mss;
         self.recover = snd_nxt;
-        self.recovering = true;
+        self.phase = Phase::Fast;
         true
     }
+}
 
-    /// The retransmission timer expired: recovery ends, and none begins for what was sent before `snd_nxt`.
-    pub fn timed_out(&mut self, snd_nxt: Seq) {
-        *self = Recovery::start(snd_nxt);
+/// An acceptable ACK has come: `acked` octets more are acknowledged, or it is a `duplicate`, or it only brings SACK blocks.
+/// SND.UNA has moved already.
+pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, acked: u32, duplicate: bool, cx: &Context<'_>) -> Option<Note> {
+    let board = sack.and_then(|sack| begun(tcb, sack, cx));
+    let note = match board {
+        Some(sack) => return by_scoreboard(tcb, sack, acked, duplicate, cx),
+        None => by_duplicates(tcb, acked, duplicate, cx),
+    };
+    if acked > 0 {
+        arm(tcb, None, cx);
+    }
+    note
+}
+
+/// The scoreboard while it is on. While everything is sent again from the first octet on it is not: blocks would speak of what
+/// has not been sent again.
+#[inline]
+pub(super) fn in_use<'a>(tcb: &Tcb, board: &'a mut Scoreboard) -> Option<&'a mut Scoreboard> {
+    if board.is_on() && tcb.snd_resume != tcb.snd_nxt {
+        board.clear();
+    }
+    board.is_on().then_some(board)
+}
+
+/// The scoreboard in use, or begun now because the segment's blocks are a reason to.
+fn begun<'a>(tcb: &mut Tcb, sack: Sack<'a>, cx: &Context<'_>) -> Option<Sack<'a>> {
+    let Sack { board, blocks } = sack;
+    let in_use = in_use(tcb, board).is_some();
+    let news = || blocks.iter().any(|&block| sack::is_valid(block, tcb.snd_una, tcb.snd_nxt));
+    if !in_use && (tcb.snd_resume != tcb.snd_nxt || !news()) {
+        return None;
+    }
+    if !in_use {
+        begin(tcb, board, cx);
+    }
+    Some(Sack { board, blocks })
+}
+
+/// Turns the scoreboard on for what is in flight.
+pub(super) fn begin(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) {
+    let sent_at = cx.now.tick().0.wrapping_sub(rack::srtt_ticks(tcb).max(1));
+    board.begin(tcb.snd_una, tcb.snd_nxt, crate::tick::Tick(sent_at));
+    if tcb.recovery.phase == Phase::Fast {
+        // From here on the pipe is known: the window need not be inflated for what has left it.
+        tcb.congestion.cwnd = tcb.congestion.cwnd.min(tcb.congestion.ssthresh);
     }
 }
+
+fn by_duplicates(tcb: &mut Tcb, acked: u32, duplicate: bool, cx: &Context<'_>) -> Option<Note> {
+    let conditions = tcb.conditions(cx);
+    let open = tcb.recovery.is_open();
+    if acked > 0 {
+        let resend = tcb.recovery.acknowledged(&mut tcb.congestion, acked, tcb.snd_una, &conditions);
+        tcb.owed.set(Owed::RESEND_FIRST, resend);
+    } else if duplicate {
+        let resend = tcb.recovery.duplicate(&mut tcb.congestion, tcb.snd_una, tcb.snd_nxt, &conditions);
+        tcb.owed.add_if(Owed::RESEND_FIRST, resend);
+        tcb.owed.add(Owed::DATA);
+    }
+    (open && tcb.recovery.phase == Phase::Fast).then_some(Note::FastRecovery)
+}
+
+/// RFC 6675 5 and RFC 8985 6.2 for one ACK.
+fn by_scoreboard(tcb: &mut Tcb, sack: Sack<'_>, acked: u32, duplicate: bool, cx: &Context<'_>) -> Option<Note> {
+    let Sack { board, blocks } = sack;
+    let (now, srtt) = (cx.now.tick(), rack::srtt_ticks(tcb));
+    let twice = sack::duplicate(blocks, tcb.snd_una);
+    let news = &blocks[usize::from(twice.is_some())..];
+    let (mut rack, mut reordered) = (board.rack, twice.is_some() && tcb.recovery.reordering > 0);
+    let mut delivered = |octets| {
+        rack.delivered(&octets, now, srtt);
+        reordered |= octets.reordered && tcb.recovery.reordering == 0;
+    };
+    board.advance(tcb.snd_una, &mut delivered);
+    let sacked = board.take(news, &mut delivered);
+    let repaired = rack.probe_answered(tcb.snd_una, twice, duplicate && blocks.is_empty());
+    board.rack = rack;
+    // RFC 8985 6.2 step 4: wider once there is reordering, and again with each D-SACK.
+    tcb.recovery.reordering = tcb.recovery.reordering.saturating_add(u8::from(reordered)).min(REORDERING_MAX);
+    let partial = count_acknowledged(tcb, board, acked, sacked > 0 || duplicate, cx);
+    if repaired && tcb.recovery.is_open() {
+        reduce(tcb, board, cx);
+    }
+    let found = find_losses(tcb, board, partial, cx);
+    let note = react(tcb, board, found, cx);
+    if acked > 0 || found.wait_ticks.is_some() || (sacked > 0 && tcb.recovery.is_open()) {
+        arm(tcb, Some((board, found.wait_ticks)), cx);
+    }
+    tcb.owed.add(Owed::DATA);
+    note
+}
+
+/// Counts duplicates, ends recovery at the recovery point, and grows the window outside fast recovery. Returns whether this is
+/// a partial acknowledgment.
+fn count_acknowledged(tcb: &mut Tcb, board: &Scoreboard, acked: u32, duplicate: bool, cx: &Context<'_>) -> bool {
+    // What waits to be sent again is held back by cwnd as much as what is new.
+    let waits = tcb.recovery.phase == Phase::Loss && board.next_lost().is_some();
+    let conditions = tcb.conditions(cx);
+    let conditions = Conditions { limited: conditions.limited || waits, ..conditions };
+    let recovery = &mut tcb.recovery;
+    if acked == 0 {
+        recovery.duplicates = recovery.duplicates.saturating_add(u8::from(duplicate));
+        return false;
+    }
+    recovery.duplicates = 0;
+    let fast = recovery.phase == Phase::Fast;
+    if tcb.snd_una.ge(recovery.recover) {
+        recovery.phase = Phase::Open;
+        recovery.recover = tcb.snd_una;
+    }
+    if !fast {
+        tcb.congestion.acknowledged(acked, &conditions);
+    }
+    fast && recovery.phase == Phase::Fast
+}
+
+/// All that may be lost: by SACKed octets beyond it, by duplicates, by time.
+fn find_losses(tcb: &Tcb, board: &mut Scoreboard, partial: bool, cx: &Context<'_>) -> Found {
+    let mss = u32::from(tcb.mss);
+    let found = rack::detect(board, cx.now.tick(), rack::reordering_window(tcb, board));
+    if tcb.recovery.reordering == 0 {
+        board.mark_lost(mss);
+        let enough = u32::from(tcb.recovery.duplicates) >= sack::DUP_THRESH && tcb.recovery.is_open();
+        // A peer that has no room for what comes out of order says nothing of it: RFC 6582 then.
+        if enough || (partial && board.sacked() == 0) {
+            board.lose_first(mss);
+        }
+    }
+    found
+}
+
+/// Fast recovery begins with the first loss; one that hits what was sent again counts once more (RFC 5681 4.3).
+fn react(tcb: &mut Tcb, board: &mut Scoreboard, found: Found, cx: &Context<'_>) -> Option<Note> {
+    match tcb.recovery.phase {
+        Phase::Open if board.next_lost().is_some() => {
+            reduce(tcb, board, cx);
+            tcb.recovery.recover = tcb.snd_nxt;
+            tcb.recovery.phase = Phase::Fast;
+            tcb.owed.add(Owed::RESEND_FIRST);
+            Some(Note::FastRecovery)
+        }
+        Phase::Fast if found.lost_again => {
+            reduce(tcb, board, cx);
+            None
+        }
+        Phase::Open | Phase::Fast | Phase::Loss => None,
+    }
+}
+
+fn reduce(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) {
+    let (cwnd, conditions) = (tcb.congestion.cwnd, tcb.conditions(cx));
+    // What limited transmit has sent beyond cwnd does not count (RFC 5681 3.2 step 2), nor what has left the network since.
+    tcb.congestion.reduce(&Conditions { flight: conditions.flight.min(cwnd), ..conditions });
+    board.rack.reduced_at = cx.now.tick();
+}
+
+/// The reordering window is over (RFC 8985 6.3).
+pub(super) fn reordering_over(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option<Note> {
+    let Some(board) = in_use(tcb, board) else {
+        arm(tcb, None, cx);
+        return None;
+    };
+    let found = find_losses(tcb, board, false, cx);
+    let note = react(tcb, board, found, cx);
+    // What still waits is for an acknowledgment to show, or the time-out: one deadline must not put off the other for ever.
+    arm(tcb, Some((board, None)), cx);
+    tcb.owed.add(Owed::DATA);
+    note
+}
+
+/// Sets the one deadline that losses have: the end of the reordering window, else a tail loss probe, else the time-out
+/// (RFC 6298 5.2, 5.3; RFC 8985 7.2). Off when nothing is in flight.
+#[inline]
+fn arm(tcb: &mut Tcb, board: Option<(&Scoreboard, Option<u32>)>, cx: &Context<'_>) {
+    let (board, wait) = board.map_or((None, None), |(board, wait)| (Some(board), wait));
+    let (timer, after) = match (wait, probe_after(tcb, board)) {
+        (Some(wait), _) => (Timer::Reordering, wait.min(time_out_ms(tcb))),
+        (None, Some(after)) => (Timer::Probe, after),
+        (None, None) => (Timer::Retransmission, time_out_ms(tcb)),
+    };
+    tcb.recovery.timer = timer;
+    tcb.retransmit_at = Deadline::at_if(tcb.flight() > 0, cx.now.tick().plus(after));
+}
+
+/// Sets the retransmission or persist time-out, whatever else may be due.
+pub(super) fn arm_time_out(tcb: &mut Tcb, cx: &Context<'_>) {
+    tcb.recovery.timer = Timer::Retransmission;
+    tcb.retransmit_at = Deadline::at(cx.now.tick().plus(time_out_ms(tcb)));
+}
+
+/// Something was sent: a deadline runs from now on (RFC 6298 5.1), and that of a probe begins again with each segment
+/// (RFC 8985 7.2).
+#[inline]
+pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &Context<'_>) {
+    if !tcb.retransmit_at.is_set() {
+        arm(tcb, board.map(|board| (board, None)), cx);
+    } else if tcb.recovery.timer != Timer::Reordering
+        && let Some(after) = probe_after(tcb, board)
+    {
+        tcb.recovery.timer = Timer::Probe;
+        tcb.retransmit_at = Deadline::at(cx.now.tick().plus(after));
+    }
+}
+
+/// When a probe is worth it, ticks from now (RFC 8985 7.2): only with SACK, outside recovery, for text, into an open window, not
+/// after a time-out, and one at a time.
+#[inline]
+fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
+    let may = tcb.agreed.sack
+        && tcb.recovery.is_open()
+        && tcb.rto.backoff == 0
+        && tcb.send_queued_bytes > 0
+        && tcb.snd_wnd > 0
+        && board.is_none_or(|board| board.rack.probe.is_none());
+    if may { rack::probe_after(tcb) } else { None }
+}
+
+/// The retransmission time-out now. In recovery nothing is acknowledged with delay (RFC 5681 4.2).
+fn time_out_ms(tcb: &Tcb) -> u32 {
+    if tcb.recovery.is_open() { tcb.rto.current_ms() } else { tcb.rto.in_recovery_ms() }
+}
+
+/// Largest RACK.reo_wnd_mult: four quarters of SRTT are all that the reordering window may be.
+const REORDERING_MAX: u8 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -78,6 +364,7 @@ mod tests {
         Conditions { algorithm, mss: MSS, flight, limited: true, srtt_us: 0, now: Tick(1) }
     }
 
+    /// Shows RFC 6582, RFC 2525 2.8.
     #[test]
     fn third_duplicate_halves_and_full_acknowledgment_ends_recovery() {
         let (mut window, mut recovery) = (Congestion::start(MSS, false), Recovery::start(Seq(0)));
@@ -85,10 +372,10 @@ mod tests {
         assert!(!recovery.duplicate(&mut window, una, nxt, &at));
         assert!(!recovery.duplicate(&mut window, una, nxt, &at));
         assert!(recovery.duplicate(&mut window, una, nxt, &at));
-        assert_eq!((window.ssthresh, window.cwnd, recovery.recovering), (5000, 8000, true));
+        assert_eq!((window.ssthresh, window.cwnd, recovery.is_open()), (5000, 8000, false));
         assert!(recovery.acknowledged(&mut window, 1000, Seq(6000), &with_flight(9000)), "a partial one resends");
         assert!(!recovery.acknowledged(&mut window, 9000, nxt, &with_flight(0)));
-        assert!(!recovery.recovering && window.cwnd <= 5000);
+        assert!(recovery.is_open() && window.cwnd <= 5000);
     }
 
     #[test]

@@ -5,31 +5,37 @@
 
 use super::closed::reset_of;
 use super::congestion::Congestion;
-use super::recovery::Recovery;
+use super::recovery::{self, Recovery, Sack};
 use super::state::{CloseReason, State};
 use super::tcb::{DUPLICATE_ACKS_MAX, Fact, Opened, Owed, Tcb, Timed};
-use super::{Answer, Context, End, Note, Outcome, options, output};
-use crate::limits::{CHUNK_BYTES, FIN_WAIT_2_MS};
+use super::{Answer, Context, End, Note, Outcome, options, output, waits};
+use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
 use crate::tick::Deadline;
 use crate::wire::tcp::{Flags, Segment};
 use core::ops::ControlFlow::{self, Break, Continue};
 
-/// The eight checks.
+/// The eight checks; `sack` is there if the connection has a scoreboard.
 #[inline]
-pub fn arrives(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> Outcome {
+pub fn arrives(tcb: &mut Tcb, seg: &Segment, sack: Option<Sack<'_>>, cx: &Context<'_>) -> Outcome {
     let mut out = Outcome::default();
-    let _ = eight_checks(tcb, seg, cx, &mut out);
+    let _ = eight_checks(tcb, seg, sack, cx, &mut out);
     tcb.invariants();
     out
 }
 
-fn eight_checks(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+fn eight_checks(
+    tcb: &mut Tcb,
+    seg: &Segment,
+    sack: Option<Sack<'_>>,
+    cx: &Context<'_>,
+    out: &mut Outcome,
+) -> ControlFlow<()> {
     first_check_sequence(tcb, seg, cx, out)?;
     second_check_rst(tcb, seg, cx, out)?;
     third_check_security();
     fourth_check_syn(tcb, seg, cx, out)?;
-    fifth_check_ack(tcb, seg, cx, out)?;
+    fifth_check_ack(tcb, seg, sack, cx, out)?;
     sixth_check_urg();
     seventh_process_text(tcb, seg, cx, out)?;
     eighth_check_fin(tcb, seg, cx, out)
@@ -60,6 +66,9 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     } else if !tcb.is_half_open_passively() {
         // T25: one that an old SYN made and the peer's TIME-WAIT would acknowledge each other until it times out; the SYN-ACK
         // that the timer repeats says all there is to say.
+        if is_keepalive(tcb, seg) {
+            waits::heard(tcb, tcb.snd_una, tcb.snd_wnd, cx);
+        }
         answer_unacceptable(tcb, seg, cx, out);
     }
     Break(())
@@ -94,6 +103,11 @@ fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
         (0, _) => in_window(seg.seq),
         (_, _) => in_window(seg.seq) || in_window(seg.seq + (len - 1)),
     }
+}
+
+/// A probe of the peer's keepalive (RFC 9293 3.8.4): the octet before the next, and an ACK that is as good as any.
+fn is_keepalive(tcb: &Tcb, seg: &Segment) -> bool {
+    seg.flags.ack() && seg.seq == tcb.rcv_nxt.back(1) && tcb.snd_una.le(seg.ack) && seg.ack.le(tcb.snd_nxt)
 }
 
 /// Simultaneous open (RFC 9293 3.5 figure 8): the peer's SYN-ACK repeats the SYN that has been taken already, so only its
@@ -145,17 +159,25 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
 }
 
 /// The ACK field, state by state.
-fn fifth_check_ack(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+fn fifth_check_ack(
+    tcb: &mut Tcb,
+    seg: &Segment,
+    sack: Option<Sack<'_>>,
+    cx: &Context<'_>,
+    out: &mut Outcome,
+) -> ControlFlow<()> {
     if !seg.flags.ack() {
         return Break(());
     }
+    let (snd_una, snd_wnd) = (tcb.snd_una, tcb.snd_wnd);
     match tcb.state {
         State::SynReceived => complete_handshake(tcb, seg, cx, out)?,
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
-            take_acknowledgment(tcb, seg, cx, out)?;
+            take_acknowledgment(tcb, seg, sack, cx, out)?;
         }
         State::Closed | State::SynSent => return Break(()),
     }
+    waits::heard(tcb, snd_una, snd_wnd, cx);
     let fin_is_acknowledged = tcb.facts.has(Fact::FIN_ACKNOWLEDGED);
     match tcb.state {
         State::Established | State::CloseWait | State::FinWait2 => Continue(()),
@@ -191,7 +213,6 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     options::update_ts_recent(tcb, seg, cx.now.tick());
     measure_round_trip(tcb, seg, cx);
     let syn_was_lost = tcb.retries > 0;
-    tcb.linger_at = Deadline::NONE;
     // The application is told before it can send: nothing is queued behind our SYN (send_start would move).
     tcb.snd_una = seg.ack;
     tcb.snd_resume = tcb.snd_nxt;
@@ -211,7 +232,13 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
 }
 
 /// ESTABLISHED and after: RFC 5961 5.2's acceptable range (T07), SND.UNA, the window, loss signals.
-fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+fn take_acknowledgment(
+    tcb: &mut Tcb,
+    seg: &Segment,
+    sack: Option<Sack<'_>>,
+    cx: &Context<'_>,
+    out: &mut Outcome,
+) -> ControlFlow<()> {
     let oldest = tcb.snd_una.back(tcb.snd_wnd_max);
     if seg.ack.gt(tcb.snd_nxt) || seg.ack.lt(oldest) {
         out.note = Some(Note::BadAck);
@@ -221,19 +248,17 @@ fn take_acknowledgment(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
     // Only a segment whose ACK is acceptable moves TS.Recent: one forged without would lock the peer out (T23).
     options::update_ts_recent(tcb, seg, cx.now.tick());
     let window_before = tcb.snd_wnd;
-    let may_update = tcb.snd_wl1.lt(seg.seq) || (tcb.snd_wl1 == seg.seq && tcb.snd_wl2.le(seg.ack));
+    let may_update = tcb.snd_wl1.le(seg.seq);
     if seg.ack.ge(tcb.snd_una) && may_update {
         update_send_window(tcb, seg);
     }
-    if seg.ack.gt(tcb.snd_una) {
-        advance_snd_una(tcb, seg, cx, out);
-    } else if is_duplicate(tcb, seg, window_before) {
-        let conditions = tcb.conditions(cx);
-        let resend = tcb.recovery.duplicate(&mut tcb.congestion, tcb.snd_una, tcb.snd_nxt, &conditions);
-        tcb.owed.add_if(Owed::RESEND_FIRST, resend);
-        tcb.owed.add(Owed::DATA);
-    } else if seg.ack == tcb.snd_una {
+    let acked = if seg.ack.gt(tcb.snd_una) { advance_snd_una(tcb, seg, cx, out) } else { 0 };
+    let duplicate = acked == 0 && is_duplicate(tcb, seg, window_before);
+    if acked == 0 && !duplicate && seg.ack == tcb.snd_una {
         output::window_answered(tcb, window_before);
+    }
+    if acked > 0 || duplicate || sack.is_some() {
+        out.note = recovery::heard(tcb, sack, acked, duplicate, cx);
     }
     Continue(())
 }
@@ -244,7 +269,8 @@ fn is_duplicate(tcb: &Tcb, seg: &Segment, window_before: u32) -> bool {
     seg.ack == tcb.snd_una && tcb.flight() > 0 && seg.is_empty() && unchanged
 }
 
-fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
+/// Moves SND.UNA; returns by how many octets.
+fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> u32 {
     measure_round_trip(tcb, seg, cx);
     let acked = seg.ack - tcb.snd_una;
     let text = acked.min(tcb.send_queued_bytes);
@@ -258,26 +284,27 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     tcb.facts.remove(Fact::SOFT_ERROR);
     tcb.facts.add_if(Fact::LARGE_ACKNOWLEDGED, text >= u32::from(tcb.mss));
     tcb.rto.progressed();
-    let conditions = tcb.conditions(cx);
-    let resend = tcb.recovery.acknowledged(&mut tcb.congestion, acked, tcb.snd_una, &conditions);
-    tcb.owed.set(Owed::RESEND_FIRST, resend);
-    // RFC 6298 5.2, 5.3: off when all is acknowledged, otherwise from now.
-    tcb.retransmit_at = Deadline::at_if(conditions.flight > 0, cx.now.tick().plus(tcb.rto.current_ms()));
     let unsent = output::has_unsent(tcb);
     tcb.owed.set(Owed::DATA, unsent);
+    acked
 }
 
 fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
     tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift();
     tcb.snd_wnd_max = tcb.snd_wnd_max.max(tcb.snd_wnd);
     tcb.snd_wl1 = seg.seq;
-    tcb.snd_wl2 = seg.ack;
 }
 
 /// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18).
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) {
     if let Some(timestamps) = seg.options.timestamps.filter(|echo| tcb.agreed.timestamps && echo.ecr != 0) {
         let rtt_ms = tcb.ts_now(cx).wrapping_sub(timestamps.ecr);
+        if let Some(sent_again_at) = tcb.timed.acknowledged(seg.ack) {
+            tcb.timed = Timed::NONE;
+            if rtt_ms > cx.now.tick().since(sent_again_at) {
+                tcb.rto.was_spurious();
+            }
+        }
         // A forged echo from the future or from before the connection measures nothing.
         if rtt_ms < 1 << 20 {
             tcb.rto.measured(rtt_ms * 1000);
@@ -290,7 +317,7 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
 
 fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.state = State::FinWait2;
-    tcb.linger_at = Deadline::at_if(tcb.facts.has(Fact::APP_CLOSED), cx.now.tick().plus(FIN_WAIT_2_MS));
+    waits::restart(tcb, cx);
 }
 
 /// RFC 6093, RFC 9293 3.8.5: urgent data stays in line, so the pointer changes nothing about delivery.

@@ -281,10 +281,15 @@ fn reopens(numbers: &Numbers, syn: &Segment, policy: Policy) -> bool {
 pub fn may_open_actively(numbers: &Numbers, cx: &Context<'_>) -> bool {
     let guarded = numbers.has_timestamps() && cx.settings.timestamps;
     let remaining = cx.now.tick().until(numbers.deadline);
-    let waited = cx.settings.msl_ms.saturating_mul(2).saturating_sub(remaining);
+    // A record from before the last change of MSL ends by the former one; it has waited at least since then.
+    let since_change_ms = cx.now.us().saturating_sub(cx.settings.msl_since.us()) / 1000;
+    let by_deadline_ms = cx.settings.msl_ms.saturating_mul(2).saturating_sub(remaining);
+    let waited_ms = u64::from(by_deadline_ms).min(since_change_ms);
     match cx.settings.time_wait_policy {
         Policy::Strict => false,
-        Policy::Timestamp | Policy::TimestampOrSequence => guarded && waited >= cx.settings.time_wait_delay_ms,
+        Policy::Timestamp | Policy::TimestampOrSequence => {
+            guarded && waited_ms >= u64::from(cx.settings.time_wait_delay_ms)
+        }
         Policy::None => true,
     }
 }

@@ -1,19 +1,32 @@
 //! RFC 9293 3.10.8: a deadline of a TCB has come.
 
+use super::rack::Probe;
+use super::recovery::{self, Timer};
+use super::sack::Scoreboard;
 use super::state::{CloseReason, State};
 use super::tcb::{Fact, Opened, Owed, Tcb, Timed};
-use super::{Context, End, Outcome, output};
-use crate::limits::{DATA_RETRIES, SYN_ACK_RETRIES, SYN_RETRIES};
+use super::{Context, End, Note, Outcome, output, waits};
+use crate::limits::SYN_ACK_RETRIES;
 use crate::tick::Deadline;
 
-/// Everything that is due at the context's time.
-pub fn due(tcb: &mut Tcb, cx: &Context<'_>) -> Outcome {
+/// Whether what is due at the context's time is better done with a scoreboard: a retransmission, or the probe before it.
+pub fn wants_scoreboard(tcb: &Tcb, cx: &Context<'_>) -> bool {
+    tcb.agreed.sack
+        && !tcb.syn_is_unacknowledged()
+        && tcb.flight() > 0
+        && tcb.snd_wnd > 0
+        && tcb.retransmit_at.is_due(cx.now.tick())
+}
+
+/// Everything that is due at the context's time; `board` is there if the connection has a scoreboard.
+pub fn due(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Outcome {
     let now = cx.now.tick();
     let mut out = Outcome::default();
-    if tcb.linger_at.is_due(now) {
-        tcb.linger_at = Deadline::NONE;
-        end(tcb, &mut out);
-        return out;
+    if tcb.waits_until.is_due(now) {
+        waits::due(tcb, cx, &mut out);
+        if tcb.state == State::Closed {
+            return out;
+        }
     }
     if tcb.delayed_ack_at.is_due(now) {
         tcb.delayed_ack_at = Deadline::NONE;
@@ -21,26 +34,50 @@ pub fn due(tcb: &mut Tcb, cx: &Context<'_>) -> Outcome {
     }
     if tcb.retransmit_at.is_due(now) {
         tcb.retransmit_at = Deadline::NONE;
-        retransmission(tcb, cx, &mut out);
+        match (tcb.recovery.take_timer(), board) {
+            (Timer::Reordering, Some(board)) => out.note = recovery::reordering_over(tcb, board, cx),
+            (Timer::Probe, Some(board)) if tcb.flight() > 0 && tcb.snd_wnd > 0 => tail_probe(tcb, board, cx, &mut out),
+            (Timer::Reordering, None) | (Timer::Probe, _) if tcb.flight() > 0 => recovery::arm_time_out(tcb, cx),
+            (Timer::Reordering, None) | (Timer::Probe, _) => {}
+            (Timer::Retransmission, board) => retransmission(tcb, board, cx, &mut out),
+        }
     }
     tcb.invariants();
     out
 }
 
+/// TLP_send_probe (RFC 8985 7.3): one segment, so that the peer says what it has.
+fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>, out: &mut Outcome) {
+    if tcb.snd_resume != tcb.snd_nxt {
+        return recovery::arm_time_out(tcb, cx);
+    }
+    if !board.is_on() {
+        recovery::begin(tcb, board, cx);
+    }
+    board.rack.probe = Some(Probe::Due);
+    tcb.owed.add(Owed::PROBE);
+    out.note = Some(Note::TailProbe);
+}
+
 /// The retransmission time-out (RFC 6298 5.4 to 5.7), or the persist time-out when nothing is in flight.
-fn retransmission(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
+fn retransmission(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>, out: &mut Outcome) {
     let syn = tcb.syn_is_unacknowledged();
     if !syn && tcb.flight() == 0 && !output::has_unsent(tcb) {
         return;
     }
     let probing = !syn && (tcb.snd_wnd == 0 || tcb.flight() == 0);
     // MUST-37: probes go on as long as they are acknowledged; an acknowledgment clears `retries`.
-    if tcb.retries >= retries_max(tcb) {
+    if tcb.retries >= retries_max(tcb, cx) {
         return end(tcb, out);
     }
     tcb.retries += 1;
+    out.stalled = tcb.retries == cx.options.retries1;
     tcb.rto.back_off();
-    tcb.timed = Timed::NONE;
+    if !tcb.agreed.timestamps {
+        tcb.timed = Timed::NONE;
+    } else if tcb.retries == 1 {
+        tcb.timed = Timed::segment(tcb.snd_una + 1, cx.now.tick());
+    }
     if syn {
         tcb.owed.add(Owed::SYN);
         return;
@@ -51,11 +88,23 @@ fn retransmission(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
         tcb.owed.add(Owed::PROBE);
         return;
     }
+    out.note = Some(Note::TimedOut);
     let conditions = tcb.conditions(cx);
     tcb.congestion.timed_out(tcb.retries == 1, &conditions);
     tcb.recovery.timed_out(tcb.snd_nxt);
-    tcb.snd_resume = tcb.snd_una;
     tcb.owed.add(Owed::DATA);
+    match board {
+        // RFC 6675 5.1; what was SACKed counts until a second time-out says that the peer has thrown it away (RFC 2018 8).
+        Some(board) => {
+            if recovery::in_use(tcb, board).is_none() {
+                recovery::begin(tcb, board, cx);
+            }
+            tcb.snd_resume = tcb.snd_nxt;
+            board.lose_all(tcb.retries > 1);
+            board.rack.probe = None;
+        }
+        None => tcb.snd_resume = tcb.snd_una,
+    }
 }
 
 /// What is owed cannot leave: no next hop answers. Text and FIN wait for the retransmission time-out, whose limit decides
@@ -63,20 +112,20 @@ fn retransmission(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
 pub fn could_not_send(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.owed = Owed::default();
     if !tcb.retransmit_at.is_set() && (tcb.flight() > 0 || output::has_unsent(tcb)) {
-        tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
+        recovery::arm_time_out(tcb, cx);
     }
 }
 
 /// R2 of RFC 9293 3.8.3 in retransmissions.
-fn retries_max(tcb: &Tcb) -> u8 {
+fn retries_max(tcb: &Tcb, cx: &Context<'_>) -> u8 {
     match (tcb.state, tcb.opened()) {
-        (State::SynSent, _) | (State::SynReceived, Opened::Actively) => SYN_RETRIES,
+        (State::SynSent, _) | (State::SynReceived, Opened::Actively) => cx.options.syn_retries,
         (State::SynReceived, Opened::Passively) => SYN_ACK_RETRIES,
-        _ => DATA_RETRIES,
+        _ => cx.options.retries2,
     }
 }
 
-fn end(tcb: &mut Tcb, out: &mut Outcome) {
+pub(super) fn end(tcb: &mut Tcb, out: &mut Outcome) {
     let half_open = tcb.is_half_open_passively();
     // SHLD-25: a router's or host's word on why nothing was heard is worth more than that nothing was.
     let reason = if tcb.facts.has(Fact::SOFT_ERROR) { CloseReason::Unreachable } else { CloseReason::TimedOut };

@@ -1,6 +1,7 @@
 //! Tests of `ports`.
 
 use super::*;
+use crate::owner::Spread;
 use core::net::Ipv4Addr;
 use proptest::prelude::*;
 use std::cell::Cell;
@@ -11,8 +12,8 @@ fn key(destination: u32) -> DestinationKey {
     DestinationKey { local: Ipv4Addr::new(10, 0, 0, 1).into(), remote, remote_port: 80 }
 }
 
-fn limits(destinations_max: u32, queued_ports_max: u32, ports: (u16, u16)) -> DestinationLimits {
-    DestinationLimits { destinations_max, queued_ports_max, ports, two_msl_ms: TWO_MSL_MS }
+fn limits(destinations_max: u32, queued_ports_max: u32) -> DestinationLimits {
+    DestinationLimits { destinations_max, queued_ports_max, two_msl_ms: TWO_MSL_MS }
 }
 
 /// Destinations beside what the index of a shard would know: who has which port, and until when it is in TIME-WAIT.
@@ -22,20 +23,26 @@ struct Fixture {
     time_wait: BTreeMap<(u32, u16), Tick>,
     by_hand: BTreeSet<(u32, u16)>,
     now: Tick,
-    shards: u16,
+    /// Whose ports are whose; the fixture is shard 0.
+    owners: Arc<Owners>,
     reuse_after_ms: u32,
     asked: Cell<u32>,
 }
 
 impl Fixture {
-    fn new(limits: DestinationLimits, start: u32) -> Fixture {
+    fn new(limits: DestinationLimits, ports: (u16, u16), start: u32) -> Fixture {
+        Fixture::among(limits, Owners::alone(ports), start)
+    }
+
+    fn among(limits: DestinationLimits, owners: Owners, start: u32) -> Fixture {
+        let owners = Arc::new(owners);
         Fixture {
-            destinations: Destinations::new(limits, (7, u64::from(start))),
+            destinations: Destinations::new(limits, (7, u64::from(start)), Arc::clone(&owners), 0),
             open: BTreeMap::new(),
             time_wait: BTreeMap::new(),
             by_hand: BTreeSet::new(),
             now: Tick(start),
-            shards: 1,
+            owners,
             reuse_after_ms: u32::MAX,
             asked: Cell::new(0),
         }
@@ -43,9 +50,6 @@ impl Fixture {
 
     fn status(&self, destination: u32, port: u16) -> PortStatus {
         let end = (destination, port);
-        if !port.is_multiple_of(self.shards) {
-            return PortStatus::NotOurs;
-        }
         self.asked.set(self.asked.get() + 1);
         if self.open.contains_key(&end) || self.by_hand.contains(&end) {
             return PortStatus::Busy;
@@ -62,18 +66,25 @@ impl Fixture {
 
     fn open(&mut self, destination: u32) -> Result<u16, DrawError> {
         self.asked.set(0);
-        let mut destinations =
-            std::mem::replace(&mut self.destinations, Destinations::new(limits(0, 0, (1, 1)), (0, 0)));
+        let mut destinations = std::mem::replace(
+            &mut self.destinations,
+            Destinations::new(limits(0, 0), (0, 0), Arc::clone(&self.owners), 0),
+        );
         let drawn = destinations.draw(&key(destination), self.now, |port| self.status(destination, port));
         self.destinations = destinations;
         assert!(self.asked.get() <= 2 * (FRESH_ASKED_MAX + QUEUED_ASKED_MAX), "asked about {} ports", self.asked.get());
         let (number, port) = drawn?;
         let end = (destination, port);
-        assert_eq!(port % self.shards, 0, "port {port} is another shard's");
+        assert!(self.owns(destination, port), "port {port} is another shard's");
         assert!(!self.by_hand.contains(&end) && self.open.insert(end, number).is_none(), "port {port} is taken");
         let in_time_wait = self.time_wait.remove(&end).map_or(0, |until| self.now.until(until));
         assert!(in_time_wait == 0 || TWO_MSL_MS - in_time_wait >= self.reuse_after_ms);
         Ok(port)
+    }
+
+    fn owns(&self, destination: u32, port: u16) -> bool {
+        let DestinationKey { local, remote, remote_port } = key(destination);
+        self.owners.owner(&FourTuple::new(local, port, remote, remote_port)) == 0
     }
 
     fn close(&mut self, destination: u32, port: u16, time_wait_ms: u32) {
@@ -90,6 +101,7 @@ enum Op {
     ByHand(u32, u16),
     Restart(usize),
     Advance(u32),
+    ChangeOwners(u16),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -98,6 +110,7 @@ fn op() -> impl Strategy<Value = Op> {
         5 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(n, wait)| Op::Close(n, wait)),
         1 => (0..4u32, 1000..1040u16).prop_map(|(d, port)| Op::ByHand(d, port)),
         1 => any::<usize>().prop_map(Op::Restart),
+        1 => (1..4u16).prop_map(Op::ChangeOwners),
         2 => prop_oneof![0..50u32, 0..3_000u32, Just(TWO_MSL_MS)].prop_map(Op::Advance),
     ]
 }
@@ -114,14 +127,17 @@ proptest! {
         reuse_after_ms in prop_oneof![Just(u32::MAX), Just(100u32)],
         ops in proptest::collection::vec((op(), 1..30usize), 1..120),
     ) {
-        let mut f = Fixture::new(limits(destinations_max, queued_ports_max, (1000, 1039)), start);
-        (f.shards, f.reuse_after_ms) = (shards, reuse_after_ms);
+        let range = (1000, 1039);
+        let owners = |shards| Owners::new(&Spread::Symmetric, shards, range);
+        let mut f = Fixture::among(limits(destinations_max, queued_ports_max), owners(shards), start);
+        f.reuse_after_ms = reuse_after_ms;
         for (op, times) in ops {
             match op {
                 Op::Open(d) => for _ in 0..times {
                     match f.open(d) {
                         Err(DrawError::DestinationsExhausted) => prop_assert!(f.destinations.len() == destinations_max),
-                        Err(DrawError::PortsExhausted { in_use, .. }) => {
+                        Err(DrawError::PortsExhausted { owned, in_use, .. }) => {
+                            prop_assert_eq!(owned as usize, (1000..1040).filter(|port| f.owns(d, *port)).count());
                             prop_assert_eq!(in_use as usize, f.open.range((d, 0)..(d + 1, 0)).count());
                         }
                         Ok(_) => {}
@@ -140,6 +156,10 @@ proptest! {
                     let count = f.time_wait.len().max(1);
                     f.time_wait.values_mut().nth(n % count).into_iter().for_each(|old| *old = until);
                 }
+                Op::ChangeOwners(shards) => {
+                    f.owners = Arc::new(owners(shards));
+                    f.destinations.change_owners(&f.owners);
+                }
                 Op::Advance(by) => {
                     f.now = f.now.plus(by);
                     f.time_wait.retain(|_, until| f.now.is_before(*until));
@@ -154,22 +174,26 @@ proptest! {
         if destinations_max > 0 {
             let mut drawn = 0;
             (0..200).for_each(|_| drawn += u32::from(f.open(1).is_ok()));
-            prop_assert_eq!(drawn, (1000..1040).filter(|port| port % shards == 0).count() as u32);
+            prop_assert_eq!(drawn, (1000..1040).filter(|port| f.owns(1, *port)).count() as u32);
         }
     }
 }
 
 #[test]
 fn lap_takes_every_port_once_and_then_the_oldest_returned() {
-    let mut f = Fixture::new(limits(1, 1000, (2000, 2099)), 5);
+    let mut f = Fixture::new(limits(1, 1000), (2000, 2099), 5);
     let first: Vec<u16> = (0..100).map(|_| f.open(0).unwrap()).collect();
     assert_eq!(first.iter().collect::<HashSet<_>>().len(), 100);
-    assert_eq!(f.open(0), Err(DrawError::PortsExhausted { in_use: 100, time_wait: 0, next_free_in_ms: None }));
+    assert_eq!(
+        f.open(0),
+        Err(DrawError::PortsExhausted { owned: 100, in_use: 100, time_wait: 0, next_free_in_ms: None })
+    );
     for &port in &first[..50] {
         f.close(0, port, TWO_MSL_MS);
         f.now = f.now.plus(10);
     }
-    let exhausted = DrawError::PortsExhausted { in_use: 50, time_wait: 50, next_free_in_ms: Some(TWO_MSL_MS - 500) };
+    let exhausted =
+        DrawError::PortsExhausted { owned: 100, in_use: 50, time_wait: 50, next_free_in_ms: Some(TWO_MSL_MS - 500) };
     assert_eq!(f.open(0), Err(exhausted));
     for &port in &first[..50] {
         f.now = f.time_wait[&(0, port)];
@@ -180,7 +204,7 @@ fn lap_takes_every_port_once_and_then_the_oldest_returned() {
 
 #[test]
 fn restarted_time_wait_does_not_hold_up_the_ports_behind_it() {
-    let mut f = Fixture::new(limits(1, 1000, (2000, 2009)), 5);
+    let mut f = Fixture::new(limits(1, 1000), (2000, 2009), 5);
     let ports: Vec<u16> = (0..10).map(|_| f.open(0).unwrap()).collect();
     ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
     f.now = f.now.plus(TWO_MSL_MS - 1);
@@ -195,7 +219,7 @@ fn restarted_time_wait_does_not_hold_up_the_ports_behind_it() {
 
 #[test]
 fn destination_with_ports_in_use_or_in_time_wait_is_not_evicted() {
-    let mut f = Fixture::new(limits(2, 1000, (2000, 2009)), u32::MAX - 70_000);
+    let mut f = Fixture::new(limits(2, 1000), (2000, 2009), u32::MAX - 70_000);
     let port = f.open(0).unwrap();
     f.open(1).unwrap();
     assert_eq!(f.open(2), Err(DrawError::DestinationsExhausted));
@@ -209,23 +233,38 @@ fn destination_with_ports_in_use_or_in_time_wait_is_not_evicted() {
 }
 
 #[test]
-fn few_ports_of_ours_among_many_are_all_found() {
-    let mut f = Fixture::new(limits(1, 100_000, (1, u16::MAX)), 5);
-    f.shards = 9001;
-    let mut tries = 0;
-    while f.open.len() < 7 {
-        tries += 1;
-        assert!(tries < 100);
-        if let Err(error) = f.open(0) {
-            assert!(matches!(error, DrawError::PortsExhausted { next_free_in_ms: Some(0), .. }));
-        }
-    }
+fn few_ports_of_ours_among_many_are_drawn_at_once() {
+    let mut f = Fixture::among(limits(1, 1000), Owners::new(&Spread::Symmetric, 256, (1, u16::MAX)), 5);
+    let drawn: Vec<u16> = (0..256).map(|_| f.open(0).unwrap()).collect();
+    assert_eq!(
+        f.open(0),
+        Err(DrawError::PortsExhausted { owned: 256, in_use: 256, time_wait: 0, next_free_in_ms: None })
+    );
+    drawn.into_iter().for_each(|port| f.close(0, port, 0));
+    assert!(f.open(0).is_ok());
+}
+
+#[test]
+fn port_of_another_shard_after_a_change_is_not_queued() {
+    let mut f = Fixture::new(limits(1, 1000), (2000, 2009), 5);
+    let ports: Vec<u16> = (0..10).map(|_| f.open(0).unwrap()).collect();
+    f.owners = Arc::new(Owners::new(&Spread::Symmetric, 3, (2000, 2009)));
+    f.destinations.change_owners(&f.owners);
+    let ours = ports.iter().filter(|port| f.owns(0, **port)).count() as u32;
+    assert!((1..10).contains(&ours), "{ours}");
+    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.now = f.now.plus(TWO_MSL_MS);
+    (0..ours).for_each(|_| assert!(f.open(0).is_ok()));
+    assert!(
+        matches!(f.open(0), Err(DrawError::PortsExhausted { owned, in_use, .. }) if owned == ours && in_use == ours)
+    );
 }
 
 /// T10: where a destination starts says nothing about where another does.
+/// RFC 6056.
 #[test]
-fn starts_are_spread_over_the_range() {
-    let mut f = Fixture::new(limits(1000, 0, (32_768, 60_999)), 5);
+fn t10_starts_are_spread_over_the_range() {
+    let mut f = Fixture::new(limits(1000, 0), (32_768, 60_999), 5);
     let starts: BTreeSet<u16> = (0..1000).map(|d| f.open(d).unwrap()).collect();
     assert!(starts.len() > 950);
     let widest = starts.iter().zip(starts.iter().skip(1)).map(|(a, b)| b - a).max().unwrap();
@@ -234,9 +273,8 @@ fn starts_are_spread_over_the_range() {
 
 #[test]
 fn ten_thousand_destinations_of_a_hundred_sources_fit() {
-    let bill = Destinations::bill(&limits(1_000_000, 30_000_000, (32_768, 60_999)));
+    let bill = Destinations::bill(&limits(1_000_000, 30_000_000));
     assert!(bill < 180_000_000, "{bill} bytes");
-    assert_eq!(Destinations::new(limits(0, 0, (9, 3)), (0, 0)).range, 7);
 }
 
 const TWO_MSL_MS: u32 = 60_000;

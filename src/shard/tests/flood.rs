@@ -125,6 +125,23 @@ fn ack_of(syn_ack: &Segment) -> Segment {
 }
 
 #[test]
+fn must_57_and_must_63_nothing_answers_the_broadcast_address_of_an_own_network() {
+    for settings in [Settings::default(), always()] {
+        let mut raw = Raw::new(settings, limits(), false);
+        for (remote, answers) in [("10.0.0.255", 0), ("10.0.0.254", 1)] {
+            for port in [80, 81] {
+                raw.tuple = FourTuple::new(ip(remote), 40_000, ip("10.0.0.2"), port);
+                forge(&mut raw.link, &raw.tuple, &syn(), &[]);
+                raw.link.flush();
+                raw.server.turn(raw.now);
+            }
+            assert_eq!(raw.server.connections_live() as u64 + raw.server.counters().answers_sent > 0, answers > 0);
+        }
+        assert_eq!(raw.server.drops().of(crate::counters::DropReason::Address), 2);
+    }
+}
+
+#[test]
 fn b13_whole_connections_by_cookies_end_like_any_others() {
     for (v6, burst) in [(false, 64), (true, 64), (false, 1), (true, 7)] {
         for closer in [Closer::Client, Closer::Server] {
@@ -275,6 +292,7 @@ fn nobody(number: u32) -> FourTuple {
     FourTuple::new(IpAddr::V4(source.into()), port, ip("10.0.0.2"), 80)
 }
 
+/// Shows RFC 4987.
 #[test]
 fn t01_during_a_syn_flood_half_open_is_bounded_and_every_client_connects() {
     let limits = Limits { half_open_max: 64, tcbs_max: 256, ..limits() };

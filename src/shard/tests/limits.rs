@@ -51,12 +51,13 @@ fn b46_time_wait_limit_refuses_opens_and_never_evicts() {
     assert_eq!((counters.time_wait_created, counters.time_wait_evicted, counters.time_wait_skipped), (10, 0, 0));
 }
 
+/// Shows MUST-46.
 #[test]
 fn invalid_ends_are_refused_with_typed_errors() {
     let mut world = World::new(&Setup { connections: 0, ..Setup::default() });
     let mut calls = world.client.calls(world.now);
     let plain = ConnectOptions::default();
-    for text in ["224.0.0.1:80", "255.255.255.255:80", "127.0.0.1:80", "0.0.0.0:80", "10.0.0.2:0"] {
+    for text in ["224.0.0.1:80", "255.255.255.255:80", "127.0.0.1:80", "0.0.0.0:80", "10.0.0.255:80", "10.0.0.2:0"] {
         let end = text.parse().expect("an end");
         assert_eq!(calls.connect(end, &plain), Err(ConnectError::InvalidRemote(end)), "MUST-46");
     }
@@ -79,13 +80,15 @@ const NOTHING: Limits = Limits {
     tcbs_max: 0,
     time_wait_max: 0,
     half_open_max: 0,
+    accept_max: 1,
     cookies_remembered_max: 0,
-    chunks_max: 0,
+    chunks_max: 2,
     reassemblies_max: 0,
     destinations_max: 0,
     neighbors_max: 0,
     listeners_max: 0,
-    events_per_turn: 0,
+    handover_batches_max: 0,
+    events_per_turn: 1,
     burst: 1,
 };
 
@@ -116,15 +119,13 @@ fn each_limit_alone_at_0_refuses_opens_or_serves_and_never_panics() {
         zero(&mut limits);
         limits
     };
-    let all: [fn(&mut Limits); 8] = [
+    let all: [fn(&mut Limits); 6] = [
         |limits| limits.tcbs_max = 0,
         |limits| limits.time_wait_max = 0,
         |limits| limits.half_open_max = 0,
-        |limits| limits.chunks_max = 0,
         |limits| limits.destinations_max = 0,
         |limits| limits.neighbors_max = 0,
         |limits| limits.listeners_max = 0,
-        |limits| limits.events_per_turn = 0,
     ];
     for (at, zero) in all.into_iter().enumerate() {
         let (a, b) = pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
@@ -151,6 +152,111 @@ fn tables_past_memory_fail_with_the_bill() {
     assert!(matches!(error, ConfigError::NoMemory { available_bytes: None, .. }), "{error}");
     let text = alloc::string::ToString::to_string(&error);
     assert!(text.contains("lower limits.chunks_max") && text.contains("bytes/item"), "{text}");
+}
+
+#[test]
+fn limits_with_which_nothing_works_are_refused_with_the_limit_and_its_least_value() {
+    let sound = Setup::default().limits;
+    let small = [
+        (Limits { accept_max: 0, ..sound }, "limits.accept_max of 0 lets no connection work: it must be at least 1"),
+        (Limits { chunks_max: 0, ..sound }, "limits.chunks_max of 0 lets no connection work: it must be at least 2"),
+        (Limits { chunks_max: 1, ..sound }, "limits.chunks_max of 1 lets no connection work: it must be at least 2"),
+        (
+            Limits { events_per_turn: 0, ..sound },
+            "limits.events_per_turn of 0 lets no connection work: it must be at least 1",
+        ),
+    ];
+    for (limits, says) in small {
+        let (link, _) = pair(MemoryConfig::default(), MACS);
+        let Err(error) = shard_with(link, "10.0.0.2", limits) else { panic!("{says}") };
+        assert_eq!(alloc::string::ToString::to_string(&error), says);
+    }
+}
+
+#[test]
+fn with_two_chunks_bytes_still_arrive_whole() {
+    let limits = Limits { chunks_max: 2, ..Setup::default().limits };
+    let mut world = World::new(&Setup { request_bytes: 20_000, limits, ..Setup::default() });
+    world.run(400_000);
+    assert_eq!(world.client.application().closed, [CloseReason::Graceful]);
+    world.assert_clean();
+}
+
+/// Counts Writable.
+#[derive(Default)]
+struct Starving {
+    connected: Vec<Handle>,
+    writable: Vec<Handle>,
+}
+
+impl Application for Starving {
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        match event {
+            Event::Connected { handle } => self.connected.push(handle),
+            Event::Writable { handle } => {
+                self.writable.push(handle);
+                calls.send(handle, &[0; 100]).expect("open");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn who_starves_for_the_send_pool_is_told_once_when_chunks_come_back() {
+    let limits = Limits { chunks_max: 8, ..Setup::default().limits };
+    let (a, b) = pair(MemoryConfig::default(), MACS);
+    let address = |text: &str| vec![LocalAddress { address: text.parse().expect("an address"), prefix_len: 24 }];
+    let config = ShardConfig { limits, addresses: address("10.0.0.1"), ..ShardConfig::default() };
+    let now = Now::from_ms(5_000);
+    let mut client = Shard::new(a, Starving::default(), config, now).expect("a shard");
+    let mut server = shard_with(b, "10.0.0.2", Setup::default().limits).expect("a shard");
+    server.calls(now).listen(remote().ip(), 80).expect("a listener");
+    for _ in 0..3 {
+        client.calls(now).connect(remote(), &ConnectOptions::default()).expect("room");
+    }
+    for turn in 0..10 {
+        client.turn(now.plus_ms(turn));
+        server.turn(now.plus_ms(turn));
+    }
+    let [greedy, first, second] = client.application().connected[..] else { panic!("three are open") };
+    let now = now.plus_ms(20);
+    assert_eq!(client.calls(now).send(greedy, &[0; 100_000]), Ok(4 * 2048), "the pool is empty");
+    for starved in [first, second, first] {
+        assert_eq!(client.calls(now).send(starved, &[0; 100]), Ok(0));
+    }
+    // The server's acknowledgments do not come back yet.
+    for turn in 0..50 {
+        client.turn(now.plus_ms(turn));
+    }
+    assert_eq!(client.application().writable, [], "nobody is told in vain");
+    for turn in 50..200 {
+        server.turn(now.plus_ms(turn));
+        client.turn(now.plus_ms(turn));
+    }
+    let mut told = client.application().writable.clone();
+    told.retain(|handle| *handle != greedy);
+    assert_eq!(told, [first, second]);
+    assert_eq!(client.next_deadline(now.plus_ms(300)).filter(|due| due.is_before(now.plus_ms(300).tick())), None);
+}
+
+#[test]
+fn t28_a_full_neighbour_cache_is_no_full_backlog() {
+    let limits = Limits { neighbors_max: 0, ..Setup::default().limits };
+    let settings = Settings { syn_cookies: SynCookies::Off, ..Settings::default() };
+    let (a, b) = pair(MemoryConfig::default(), MACS);
+    let now = Now::from_ms(5_000);
+    let addresses = vec![LocalAddress { address: remote().ip(), prefix_len: 24 }];
+    let config = ShardConfig { limits, settings, addresses, ..ShardConfig::default() };
+    let mut full = Shard::new(b, Mute, config, now).expect("a shard");
+    full.calls(now).listen(remote().ip(), 80).expect("a listener");
+    let mut client = shard_with(a, "10.0.0.1", Setup::default().limits).expect("a shard");
+    client.calls(now).connect(remote(), &ConnectOptions::default()).expect("room");
+    for _ in 0..5 {
+        client.turn(now);
+        full.turn(now);
+    }
+    assert_eq!((full.counters().syn_dropped_no_neighbor, full.counters().syn_dropped_full), (1, 0));
 }
 
 /// An application that does nothing.

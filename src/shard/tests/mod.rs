@@ -1,11 +1,17 @@
 //! Two shards joined in memory, virtual time: the whole turn from frames to events and back.
 
+mod accept;
+mod among;
 mod capacity;
+mod ends;
 mod flood;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod old_duplicates;
+mod options;
 mod path_mtu;
+mod policies;
 mod reuse;
 mod simulation;
 
@@ -66,6 +72,7 @@ impl Application for Server {
                 self.closed.push(reason);
             }
             Event::Connected { .. } => panic!("a server opens nothing"),
+            Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 }
@@ -126,6 +133,7 @@ impl Application for Client {
                 self.closed.push(reason);
             }
             Event::Accepted { .. } => panic!("a client accepts nothing"),
+            Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 
@@ -199,41 +207,11 @@ impl World {
     /// The client's end of its link and the server's, with the addresses [`MACS`].
     fn over(setup: &Setup, settings: Settings, (a, b): (MemoryLink, MemoryLink)) -> World {
         let now = Now::from_ms(5_000);
-        let (client_ip, server_ip) = if setup.v6 { ("fd00::1", "fd00::2") } else { ("10.0.0.1", "10.0.0.2") };
-        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let config = |text: &str, seed| ShardConfig {
-            limits: Limits { burst: setup.burst, ..setup.limits },
-            addresses: vec![LocalAddress { address: address(text), prefix_len: 24 }],
-            secrets: Secrets::from_seed(seed),
-            ports: setup.ports,
-            // The server answers what comes from elsewhere, too.
-            gateways: if seed == 2 { vec![address(client_ip)] } else { Vec::new() },
-            settings,
-            ..ShardConfig::default()
-        };
-        let mut request: Vec<u8> = (0..setup.request_bytes.max(4)).map(|at| (at * 7) as u8).collect();
-        request[..4].copy_from_slice(&(setup.connections as u32).to_be_bytes());
-        let client = Client {
-            closer: setup.closer,
-            remote: SocketAddr::new(address(server_ip), 80),
-            to_open: setup.connections,
-            in_flight_max: setup.in_flight_max,
-            request,
-            live: BTreeMap::new(),
-            peer_closed: 0,
-            closed: Vec::new(),
-            refused: 0,
-        };
-        let server = Server {
-            closer: setup.closer,
-            request_bytes: setup.request_bytes.max(4),
-            pending: BTreeMap::new(),
-            accepted: 0,
-            closed: Vec::new(),
-        };
-        let client = Shard::new(a, client, config(client_ip, 1), now).expect("a client shard");
-        let mut server = Shard::new(b, server, config(server_ip, 2), now).expect("a server shard");
-        server.calls(now).listen(address(server_ip), 80).expect("a listener");
+        let ((client, client_config), (server, server_config)) = ends(setup, settings);
+        let remote = client.remote;
+        let client = Shard::new(a, client, client_config, now).expect("a client shard");
+        let mut server = Shard::new(b, server, server_config, now).expect("a server shard");
+        server.calls(now).listen(remote.ip(), remote.port()).expect("a listener");
         World { client, server, now }
     }
 
@@ -269,6 +247,43 @@ impl World {
     }
 }
 
+/// The applications of a setup and the configurations of their shards.
+fn ends(setup: &Setup, settings: Settings) -> ((Client, ShardConfig), (Server, ShardConfig)) {
+    let (client_ip, server_ip) = if setup.v6 { ("fd00::1", "fd00::2") } else { ("10.0.0.1", "10.0.0.2") };
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let config = |text: &str, seed| ShardConfig {
+        limits: Limits { burst: setup.burst, ..setup.limits },
+        addresses: vec![LocalAddress { address: address(text), prefix_len: 24 }],
+        secrets: Secrets::from_seed(seed),
+        ports: setup.ports,
+        // The server answers what comes from elsewhere, too.
+        gateways: if seed == 2 { vec![address(client_ip)] } else { Vec::new() },
+        settings,
+        ..ShardConfig::default()
+    };
+    let mut request: Vec<u8> = (0..setup.request_bytes.max(4)).map(|at| (at * 7) as u8).collect();
+    request[..4].copy_from_slice(&(setup.connections as u32).to_be_bytes());
+    let client = Client {
+        closer: setup.closer,
+        remote: SocketAddr::new(address(server_ip), 80),
+        to_open: setup.connections,
+        in_flight_max: setup.in_flight_max,
+        request,
+        live: BTreeMap::new(),
+        peer_closed: 0,
+        closed: Vec::new(),
+        refused: 0,
+    };
+    let server = Server {
+        closer: setup.closer,
+        request_bytes: setup.request_bytes.max(4),
+        pending: BTreeMap::new(),
+        accepted: 0,
+        closed: Vec::new(),
+    };
+    ((client, config(client_ip, 1)), (server, config(server_ip, 2)))
+}
+
 /// No frame, chunk, TCB, remnant or timer of the shard is left over; TIME-WAIT may be.
 #[track_caller]
 fn assert_shard_clean<L: Link, A: Application>(shard: &Shard<L, A>) {
@@ -277,8 +292,9 @@ fn assert_shard_clean<L: Link, A: Application>(shard: &Shard<L, A>) {
     assert!(levels.conserved() && levels.in_hand == 0, "{levels:?}");
     let core = &shard.core;
     assert_eq!(core.sending.free(), core.limits.chunks_max / 2, "every chunk is back");
-    assert!(core.pieces.is_empty(), "text out of order is left");
-    assert_eq!(core.half_open, 0);
+    assert!(core.gaps.is_empty(), "what is missing is still kept");
+    assert_eq!((core.half_open, core.accept.len()), (0, 0));
+    assert_eq!(core.options.in_use(), 1, "only the default options are in use");
     assert!(core.owing.is_empty() && core.telling.is_empty() && core.wheel.is_empty());
     assert_eq!(core.index.len(), core.time_wait_len(), "only TIME-WAIT is left in the index");
     assert_eq!(shard.receiving.free(), core.limits.chunks_max / 2);

@@ -32,6 +32,7 @@ fn finish(world: &mut World) -> (Counters, Counters) {
     (*world.client.counters(), *world.server.counters())
 }
 
+/// Shows SHLD-4.
 #[test]
 fn b45_active_reuse_waits_for_the_delay_and_needs_timestamps() {
     let refused = |result: &Result<Handle, ConnectError>| matches!(result, Err(ConnectError::PortsExhausted { .. }));
@@ -107,6 +108,7 @@ fn passive(policy: Policy, timestamps: bool, wait_ms: u64) -> World {
     world
 }
 
+/// Shows SHLD-4, MAY-2, RFC 6191.
 #[test]
 fn b44_passive_reuse_follows_the_policy() {
     for (policy, timestamps, reopens) in [
@@ -148,6 +150,30 @@ fn b44_half_open_reuse_that_is_reset_restores_the_record() {
     assert_eq!((world.server.core.half_open, world.server.application().accepted), (0, 1));
     assert_eq!((world.server.time_wait_live(), world.server.core.index.len()), (1, 1));
     assert_eq!(world.server.counters().time_wait_reused, 0);
+}
+
+#[test]
+fn b46_a_full_store_still_lets_an_incarnation_take_over_its_own_place() {
+    for closer in [Closer::Client, Closer::Server] {
+        let limits = Limits { time_wait_max: 1, ..Setup::default().limits };
+        let setup = Setup { closer, limits, ports: (40_000, 40_009), ..Setup::default() };
+        let mut world = World::new(&setup);
+        world.run(1000);
+        for _ in 0..3 {
+            world.now = world.now.plus_ms(1100);
+            // Where the server's store is full, the client must take the port that is in it.
+            let in_store = world.server.core.time_wait_v4.oldest();
+            let local_port = in_store.map(|number| world.server.core.time_wait_v4[number].tuple().remote_port);
+            let remote = world.client.application().remote;
+            let options = ConnectOptions { local_port, ..ConnectOptions::default() };
+            world.client.calls(world.now).connect(remote, &options).expect("it takes over the only place");
+            world.run(10_000);
+        }
+        let counters = if closer == Closer::Client { world.client.counters() } else { world.server.counters() };
+        assert_eq!((counters.time_wait_reused, counters.time_wait_created, counters.syn_dropped_full), (3, 4, 0));
+        assert_eq!(counters.time_wait_evicted + counters.time_wait_skipped, 0);
+        world.assert_clean();
+    }
 }
 
 #[test]

@@ -167,6 +167,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Shows MAY-18, RFC 9438.
         #[test]
         fn window_follows_the_equations(segments in 20..3000_u32, mss in 500..9000_u32, rtt_ms in 2..150_u32, origin: u32) {
             let start = Tick(origin);

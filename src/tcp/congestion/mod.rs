@@ -148,6 +148,7 @@ mod tests {
         Conditions { algorithm, mss: MSS, flight, limited: true, srtt_us: 0, now: Tick(1) }
     }
 
+    /// Shows MUST-19, RFC 5681, RFC 2525 2.6.
     #[test]
     fn slow_start_doubles_and_avoidance_adds_one_segment_per_window() {
         let mut congestion = Congestion::start(MSS, false);
@@ -183,6 +184,7 @@ mod tests {
         }
     }
 
+    /// Shows MUST-19, RFC 5681, RFC 2525 2.2.
     #[test]
     fn time_out_begins_again_from_one_segment() {
         let mut congestion = Congestion::start(MSS, false);

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 const SECRET: (u64, u64) = (0x0123_4567, 0x89ab_cdef);
 
 fn context(settings: &Settings, now: Now) -> Context<'_> {
-    Context { now, settings, receive_room: true }
+    Context { now, settings, options: &ConnectionOptions::DEFAULT, receive_room: true }
 }
 
 /// The listener's end of the 4-tuple of the client in [`syn_sent`].

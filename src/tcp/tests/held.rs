@@ -131,7 +131,15 @@ impl Held {
                 let mut end = synchronized(At::FinWait2, numbers);
                 let out = end.arrives(end.next(FIN_ACK));
                 assert_eq!(out.end, Some(Ends::TimeWait));
-                Held::TimeWait(Numbers::of(&end.tcb, &Context { now: start(), settings: &small(), receive_room: true }))
+                Held::TimeWait(Numbers::of(
+                    &end.tcb,
+                    &Context {
+                        now: start(),
+                        settings: &small(),
+                        options: &ConnectionOptions::DEFAULT,
+                        receive_room: true,
+                    },
+                ))
             }
         }
     }
@@ -192,7 +200,12 @@ impl Held {
             }
             Held::TimeWait(record) => {
                 let settings = small();
-                let cx = Context { now: start(), settings: &settings, receive_room: true };
+                let cx = Context {
+                    now: start(),
+                    settings: &settings,
+                    options: &ConnectionOptions::DEFAULT,
+                    receive_room: true,
+                };
                 let arrived = time_wait::arrives(record, &tuple(), &seg, &cx);
                 if arrived.reopens {
                     return opens(&seg);
@@ -235,7 +248,7 @@ pub(super) fn small() -> Settings {
 /// A SYN opens a connection at a listener, or instead of one in TIME-WAIT.
 fn opens(syn: &Segment) -> Reaction {
     let settings = small();
-    let cx = Context { now: start(), settings: &settings, receive_room: true };
+    let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     let mut end = End::new(Tcb::open_passively(tuple(), syn, &cx), settings, start());
     react(&mut end, Outcome::default())
 }
@@ -247,7 +260,7 @@ fn syn_of_peer(numbers: Numbered) -> Segment {
 /// SYN-SENT, its SYN sent.
 fn opened_actively(numbers: Numbered) -> End {
     let settings = small();
-    let cx = Context { now: start(), settings: &settings, receive_room: true };
+    let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     let mut tcb = Tcb::open_actively(tuple(), &cx);
     tcb.set_iss(numbers.iss);
     let mut end = End::new(tcb, settings, start());
@@ -258,7 +271,7 @@ fn opened_actively(numbers: Numbered) -> End {
 /// SYN-RECEIVED by a listener, its SYN-ACK sent.
 fn opened_passively(numbers: Numbered) -> End {
     let settings = small();
-    let cx = Context { now: start(), settings: &settings, receive_room: true };
+    let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     let mut tcb = Tcb::open_passively(tuple(), &syn_of_peer(numbers), &cx);
     tcb.set_iss(numbers.iss);
     let mut end = End::new(tcb, settings, start());
@@ -272,7 +285,7 @@ fn synchronized(at: At, numbers: Numbered) -> End {
     let syn_ack = Segment { flags: SYN_ACK, ack: end.tcb.snd_nxt, ..syn_of_peer(numbers) };
     assert!(end.arrives(syn_ack).established);
     end.expect(ACK);
-    end.tcb.facts.add(Fact::NO_DELAY);
+    end.options.no_delay = true;
     if matches!(at, At::CloseWait | At::LastAck) {
         end.arrives(end.next(FIN_ACK));
         end.expect(ACK);

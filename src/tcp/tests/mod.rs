@@ -11,11 +11,17 @@ mod matrix;
 mod opening;
 mod rate;
 mod reassembly;
+mod recovery;
+mod requirements;
 mod states;
 mod synchronized;
 mod time_wait;
+mod waits;
 
+use super::connection_options::ConnectionOptions;
 use super::output::{self, Plan};
+use super::recovery::Sack;
+use super::sack::Scoreboard;
 use super::state::State;
 use super::tcb::{Fact, Tcb};
 use super::{Context, Outcome, Settings, calls, listen, syn_sent, synchronized as others, timeouts};
@@ -36,31 +42,42 @@ const PSH_ACK: Flags = Flags(Flags::PSH.0 | Flags::ACK.0);
 /// One end with its clock and settings.
 struct End {
     tcb: Tcb,
+    /// The scoreboard of an end that has one.
+    board: Option<Scoreboard>,
     settings: Settings,
+    options: ConnectionOptions,
     now: Now,
 }
 
 impl End {
     fn new(tcb: Tcb, settings: Settings, now: Now) -> End {
-        End { tcb, settings, now }
+        End { tcb, board: None, settings, options: ConnectionOptions::DEFAULT, now }
     }
 
     fn arrives(&mut self, seg: Segment) -> Outcome {
-        let settings = self.settings;
-        let cx = Context { now: self.now, settings: &settings, receive_room: true };
+        self.arrives_with(seg, &[])
+    }
+
+    /// A segment with SACK blocks.
+    fn arrives_with(&mut self, seg: Segment, blocks: &[(Seq, Seq)]) -> Outcome {
+        let (settings, options) = (self.settings, self.options);
+        let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
         match self.tcb.state {
             State::SynSent => syn_sent::arrives(&mut self.tcb, &seg, &cx),
-            _ => others::arrives(&mut self.tcb, &seg, &cx),
+            _ => {
+                let sack = self.board.as_mut().map(|board| Sack { board, blocks });
+                others::arrives(&mut self.tcb, &seg, sack, &cx)
+            }
         }
     }
 
     /// Everything that is owed now.
     fn sends(&mut self) -> Vec<Plan> {
-        let settings = self.settings;
-        let cx = Context { now: self.now, settings: &settings, receive_room: true };
+        let (settings, options) = (self.settings, self.options);
+        let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
         let mut plans = Vec::new();
         while self.tcb.owes() {
-            plans.extend(output::next(&mut self.tcb, &cx));
+            plans.extend(output::next(&mut self.tcb, self.board.as_mut(), &cx));
             assert!(plans.len() < 1000, "transmission does not end");
         }
         plans
@@ -81,29 +98,36 @@ impl End {
     }
 
     fn queue(&mut self, octets: usize) -> usize {
-        let settings = self.settings;
-        let cx = Context { now: self.now, settings: &settings, receive_room: true };
+        let (settings, options) = (self.settings, self.options);
+        let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
         let taken = calls::send_room(&self.tcb, octets, &cx).expect("may send");
-        calls::sent(&mut self.tcb, taken);
+        calls::sent(&mut self.tcb, taken, &cx);
         taken
     }
 
+    /// The options were changed.
+    fn options_change(&mut self) {
+        let (settings, options) = (self.settings, self.options);
+        let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
+        calls::options_changed(&mut self.tcb, &cx);
+    }
+
     fn consume_all(&mut self) {
-        let settings = self.settings;
-        let cx = Context { now: self.now, settings: &settings, receive_room: true };
+        let (settings, options) = (self.settings, self.options);
+        let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
         let unread = self.tcb.unread_bytes;
         calls::received(&mut self.tcb, unread, &cx);
     }
 
     fn close(&mut self) -> calls::Closed {
-        let settings = self.settings;
-        let cx = Context { now: self.now, settings: &settings, receive_room: true };
+        let (settings, options) = (self.settings, self.options);
+        let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
         calls::close(&mut self.tcb, true, &cx).expect("may close")
     }
 
     fn shutdown_write(&mut self) {
-        let settings = self.settings;
-        let cx = Context { now: self.now, settings: &settings, receive_room: true };
+        let (settings, options) = (self.settings, self.options);
+        let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
         calls::close(&mut self.tcb, false, &cx).expect("may close");
     }
 
@@ -112,9 +136,9 @@ impl End {
         let deadline = self.tcb.deadline().expect("a deadline");
         let waited = self.now.tick().until(deadline);
         self.now = self.now.plus_ms(u64::from(waited));
-        let settings = self.settings;
-        let cx = Context { now: self.now, settings: &settings, receive_room: true };
-        (waited, timeouts::due(&mut self.tcb, &cx))
+        let (settings, options) = (self.settings, self.options);
+        let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
+        (waited, timeouts::due(&mut self.tcb, self.board.as_mut(), &cx))
     }
 
     /// A segment from the peer that is next in order and acknowledges everything.
@@ -157,7 +181,7 @@ fn start() -> Now {
 
 /// SYN-SENT, its SYN sent.
 fn syn_sent(settings: Settings) -> (End, Segment) {
-    let cx = Context { now: start(), settings: &settings, receive_room: true };
+    let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     let mut client = End::new(Tcb::open_actively(tuple(), &cx), settings, start());
     let syn = client.expect(SYN);
     (client, as_received(syn))
@@ -166,7 +190,7 @@ fn syn_sent(settings: Settings) -> (End, Segment) {
 /// SYN-RECEIVED, its SYN-ACK sent.
 fn syn_received(settings: Settings, syn: &Segment) -> (End, Segment) {
     assert_eq!(listen::arrives(syn), listen::Listened::Opens);
-    let cx = Context { now: start(), settings: &settings, receive_room: true };
+    let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     let mut server = End::new(Tcb::open_passively(tuple().reversed(), syn, &cx), settings, start());
     let syn_ack = server.expect(SYN_ACK);
     (server, as_received(syn_ack))
@@ -180,7 +204,7 @@ fn established_with(settings: Settings) -> (End, End) {
     let ack = client.expect(ACK);
     assert!(server.arrives(as_received(ack)).established);
     server.expect_nothing();
-    client.tcb.facts.add(Fact::NO_DELAY);
+    client.options.no_delay = true;
     assert_eq!((client.tcb.state, server.tcb.state), (State::Established, State::Established));
     (client, server)
 }
@@ -193,7 +217,12 @@ fn settings() -> Settings {
     Settings { isn_secret: (11, 22), ..Settings::default() }
 }
 
-/// Without timestamps, so that segments may be made up freely.
+/// Without timestamps and SACK, so that segments may be made up freely.
 fn plain() -> Settings {
-    Settings { timestamps: false, ..settings() }
+    Settings { timestamps: false, ..without_sack() }
+}
+
+/// By duplicate ACKs and time-outs alone.
+fn without_sack() -> Settings {
+    Settings { sack: false, ..settings() }
 }

@@ -12,6 +12,7 @@ fn early(end: &End, off: u32, payload_len: u16) -> Segment {
     Segment { seq: end.tcb.rcv_nxt + off, payload_len, ..end.next(ACK) }
 }
 
+/// Shows RFC 2525 2.5.
 #[test]
 fn shld_31_text_out_of_order_is_delivered_when_the_gap_is_filled() {
     let (mut client, _) = established_with(plain());
@@ -75,10 +76,22 @@ fn shld_31_fin_out_of_order_closes_when_everything_before_it_has_come() {
     kept.deliver(&mut client.tcb);
     assert!(kept.fin_is_next(&client.tcb));
     let (settings, mut out) = (client.settings, Outcome::default());
-    let cx = Context { now: client.now, settings: &settings, receive_room: true };
+    let cx = Context { now: client.now, settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     others::take_early_fin(&mut client.tcb, &cx, &mut out);
     assert_eq!((client.tcb.state, out.peer_closed), (State::CloseWait, true));
     assert!(!kept.fin_is_next(&client.tcb), "a FIN counts once");
+}
+
+#[test]
+fn close_wait_text_beyond_the_fin_is_not_delivered() {
+    let (mut client, _) = established_with(plain());
+    let mut kept = Reassembly::default();
+    let start = client.tcb.rcv_nxt;
+    assert!(kept.keep(&client.tcb, &early(&client, 50, 200), 1000).is_some());
+    let out = client.arrives(Segment { payload_len: 100, flags: FIN_ACK, ..client.next(ACK) });
+    assert!(out.peer_closed);
+    assert_eq!(kept.deliver(&mut client.tcb), 0);
+    assert_eq!((client.tcb.rcv_nxt - start, client.tcb.unread_bytes), (101, 100), "the FIN is the end");
 }
 
 #[test]
@@ -93,7 +106,7 @@ fn fin_wait_2_fin_out_of_order_ends_in_time_wait() {
     client.arrives(Segment { payload_len: 10, ..client.next(ACK) });
     kept.deliver(&mut client.tcb);
     let (settings, mut out) = (client.settings, Outcome::default());
-    let cx = Context { now: client.now, settings: &settings, receive_room: true };
+    let cx = Context { now: client.now, settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     assert!(kept.fin_is_next(&client.tcb));
     others::take_early_fin(&mut client.tcb, &cx, &mut out);
     assert_eq!(out.end, Some(crate::tcp::End::TimeWait));
@@ -141,4 +154,24 @@ proptest! {
             prop_assert!(held.len() <= 150 && chains.len() <= PIECES_MAX);
         }
     }
+}
+
+/// Shows RFC 2018.
+#[test]
+fn sack_blocks_begin_with_the_one_that_came_last_and_name_those_before_it() {
+    let (client, _) = established_with(plain());
+    let mut kept = Reassembly::default();
+    let at = |from: u32| client.tcb.rcv_nxt + from;
+    let mut come = |from: u32, len: u16| {
+        kept.keep(&client.tcb, &Segment { seq: at(from), payload_len: len, ..client.next(ACK) }, 1 << 20);
+        kept.take_blocks(3).as_slice().iter().map(|(l, r)| (*l - at(0), *r - at(0))).collect::<Vec<_>>()
+    };
+    assert_eq!(come(100, 10), [(100, 110)]);
+    assert_eq!(come(300, 10), [(300, 310), (100, 110)]);
+    assert_eq!(come(200, 10), [(200, 210), (300, 310), (100, 110)]);
+    assert_eq!(come(310, 10), [(300, 320), (200, 210), (100, 110)]);
+    assert_eq!(come(400, 10), [(400, 410), (300, 320), (200, 210)], "three beside timestamps");
+    assert_eq!(come(210, 90), [(200, 320), (400, 410), (100, 110)], "pieces that touch are one block");
+    assert_eq!(come(205, 10), [(205, 215), (200, 320), (400, 410)], "RFC 2883: twice, inside the block around it");
+    assert_eq!(kept.take_blocks(3).count, 3, "told once");
 }

@@ -202,7 +202,7 @@ fn segment(held: &mut Held, flags: Flags, off: i32, ack: i32, payload_len: u16) 
 fn open_actively(held: &mut Held) -> Option<Reaction> {
     let Held::Nobody = held else { return None };
     let settings = small();
-    let cx = Context { now: start(), settings: &settings, receive_room: true };
+    let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     let mut end = End::new(Tcb::open_actively(tuple(), &cx), settings, start());
     Some(react(&mut end, Outcome::default()))
 }
@@ -223,9 +223,10 @@ fn held_tcb(held: &mut Held) -> Option<&mut End> {
 fn send(held: &mut Held) -> Option<Reaction> {
     let before = held.name();
     let Some(end) = called(held) else { return ended(held) };
-    let cx = Context { now: end.now, settings: &end.settings, receive_room: true };
+    let cx =
+        Context { now: end.now, settings: &end.settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     match calls::send_room(&end.tcb, 10, &cx) {
-        Ok(taken) => calls::sent(&mut end.tcb, taken),
+        Ok(taken) => calls::sent(&mut end.tcb, taken, &cx),
         Err(why) => return Some(Reaction { ended: Some(word(why)), ..at(before) }),
     }
     Some(react(end, Outcome::default()))
@@ -244,7 +245,8 @@ fn close(held: &mut Held, both: bool) -> Option<Reaction> {
     }
     let before = held.name();
     let Some(end) = called(held) else { return ended(held) };
-    let cx = Context { now: end.now, settings: &end.settings, receive_room: true };
+    let cx =
+        Context { now: end.now, settings: &end.settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     match calls::close(&mut end.tcb, both, &cx) {
         Ok(calls::Closed::FinFollows) => Some(react(end, Outcome::default())),
         Ok(calls::Closed::Gone) => Some(Reaction { ended: Some("aborted"), ..at("CLOSED") }),
@@ -322,9 +324,9 @@ fn delayed_ack(held: &mut Held) -> Option<Reaction> {
 fn deadline(held: &mut Held) -> Option<Reaction> {
     let end = called(held)?;
     match end.tcb.state {
-        State::SynSent => end.tcb.linger_at = Deadline::at(end.now.tick().plus(10)),
+        State::SynSent => end.tcb.waits_until = Deadline::at(end.now.tick().plus(10)),
         State::SynReceived if !end.tcb.is_half_open_passively() => {
-            end.tcb.linger_at = Deadline::at(end.now.tick().plus(10));
+            end.tcb.waits_until = Deadline::at(end.now.tick().plus(10));
         }
         State::FinWait2 => drop(end.close()),
         State::SynReceived
@@ -351,7 +353,7 @@ fn persist(held: &mut Held) -> Option<Reaction> {
 fn two_msl(held: &mut Held) -> Option<Reaction> {
     let Held::TimeWait(record) = held else { return None };
     let settings = small();
-    let cx = Context { now: start(), settings: &settings, receive_room: true };
+    let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     assert_eq!(record.deadline, time_wait::deadline(&cx), "the store drops the record then");
     Some(at("CLOSED"))
 }

@@ -12,12 +12,12 @@ fn record(settings: &Settings) -> (Numbers, Segment) {
     client.arrives(client.next(ACK));
     let fin = client.next(FIN_ACK);
     assert!(client.arrives(fin).end.is_some());
-    let cx = Context { now: start(), settings, receive_room: true };
+    let cx = Context { now: start(), settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     (Numbers::of(&client.tcb, &cx), fin)
 }
 
 fn arrives(numbers: &Numbers, seg: Segment, settings: &Settings) -> Arrived {
-    let cx = Context { now: start(), settings, receive_room: true };
+    let cx = Context { now: start(), settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     time_wait::arrives(numbers, &tuple(), &seg, &cx)
 }
 
@@ -45,6 +45,7 @@ fn b42_old_data_is_answered_by_an_ack_and_changes_nothing() {
     assert!(arrived.answer.is_some() && !arrived.restart && !arrived.ends);
 }
 
+/// Shows RFC 1337.
 #[test]
 fn b43_reset_is_ignored_by_default_and_ends_it_where_set_so() {
     let (numbers, fin) = record(&plain());

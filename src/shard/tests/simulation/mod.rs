@@ -115,8 +115,7 @@ impl Simulation {
         self.frames() != before
     }
 
-    /// Frames received and segments sent so far: whether a step has done anything. That an end has something to tell again,
-    /// such as Writable while its send pool is empty, is no reason to hurry.
+    /// Frames received and segments sent so far: whether a step has done anything.
     fn frames(&self) -> u64 {
         self.ends.iter().map(|end| end.counters().frames_received + end.counters().segments_sent).sum()
     }
@@ -288,6 +287,7 @@ fn on_every_seed(check: impl Fn(u64) -> Totals + Sync) -> Totals {
     })
 }
 
+/// Shows RFC 2525 2.4.
 #[test]
 fn b20_every_seed_delivers_every_byte_once_or_tells_an_error_and_leaves_nothing() {
     let totals = on_every_seed(|seed| {

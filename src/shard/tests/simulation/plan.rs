@@ -62,6 +62,7 @@ impl Plan {
         let settings = Settings {
             timestamps: random.random_bool(0.7),
             window_scale: random.random_bool(0.7),
+            sack: !seed.is_multiple_of(3),
             receive_buffer_bytes: 1 << random.random_range(11..=16),
             send_buffer_bytes: 1 << random.random_range(11..=16),
             ..Settings::default()

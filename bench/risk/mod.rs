@@ -1,0 +1,130 @@
+//! `synfin-bench risk`: what TIME-WAIT reuse risks, by policy, as numbers.
+//!
+//! Two shards open, use and close the same few 4-tuples over and over, in virtual time. The wire between them keeps segments of
+//! earlier incarnations, up to 2MSL old, and sends one of them again at each moment of every new one: when the client is in
+//! SYN-SENT, the server in SYN-RECEIVED, at the first text of either, at the close and in TIME-WAIT. Each octet says which
+//! connection and incarnation it is of, so that one that reaches an application in the wrong one is seen.
+//!
+//! ```text
+//!   client shard -- link --> wire (history, aim, random ISNs) -- link --> faults --> server shard      (and back)
+//! ```
+
+mod chart;
+mod ends;
+mod history;
+mod model;
+mod moment;
+mod phases;
+pub(crate) mod predict;
+mod rate;
+mod report;
+mod sweep;
+mod text;
+mod wire;
+mod workload;
+mod world;
+
+use crate::failure::Failure;
+use clap::Args;
+use report::Report;
+use serde::Serialize;
+use std::fmt::Display;
+use std::io::Write;
+use sweep::Plan;
+use synfin::tcp::time_wait::Policy;
+use workload::PolicyName;
+
+/// Options of `synfin-bench risk`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RiskArgs {
+    /// Under 20 s: fewer incarnations, whose rates say less
+    #[arg(long)]
+    quick: bool,
+    /// Incarnations of each policy, over all workloads [default: 10000000, 150000 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
+    incarnations: Option<u64>,
+    /// Policies to play [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    policies: Option<Vec<PolicyName>>,
+    /// What everything random is drawn from: the same seed replays exactly
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Write the result to FILE as JSON; `-` writes it to standard output instead of the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<String>,
+}
+
+/// Plays the positive control and the sweep, and reports.
+pub(crate) fn run(args: &RiskArgs) -> Result<(), Failure> {
+    let report = measure(args)?;
+    publish(&report, args.json.as_deref())?;
+    judge(&report)
+}
+
+fn measure(args: &RiskArgs) -> Result<Report, Failure> {
+    let incarnations = args.incarnations.unwrap_or(if args.quick { QUICK_INCARNATIONS } else { INCARNATIONS });
+    let policies = match &args.policies {
+        Some(names) => names.iter().map(|name| name.policy()).collect(),
+        None => Policy::ALL.to_vec(),
+    };
+    let aimed = sweep::play_aimed(args.seed).map_err(Failure::failed)?;
+    let played = sweep::play(&Plan { policies, incarnations, seed: args.seed }).map_err(Failure::failed)?;
+    Ok(Report::new(&aimed, &played, args.quick, args.seed, incarnations))
+}
+
+/// Whether the figures count at all.
+fn judge(report: &Report) -> Result<(), Failure> {
+    if !report.valid {
+        return Err(Failure::failed("INVALID: the positive control took no old octet, so that none would be seen"));
+    }
+    match report.other_bytes() {
+        0 => Ok(()),
+        octets => Err(Failure::failed(format!(
+            "{octets} octets were delivered that no incarnation had sent; replay with --seed {}",
+            report.seed
+        ))),
+    }
+}
+
+/// Prints a report, or writes it where `--json` says.
+fn publish<R: Serialize + Display>(report: &R, json: Option<&str>) -> Result<(), Failure> {
+    let write = |path: &str, to: &mut dyn Write| {
+        serde_json::to_writer_pretty(&mut *to, report)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(to))
+            .map_err(|error| Failure::failed(format!("--json {path}: {error}; the result was not written")))
+    };
+    match json {
+        Some("-") => write("-", &mut std::io::stdout()),
+        Some(path) => {
+            print!("{report}");
+            let mut file = std::fs::File::create(path)
+                .map_err(|error| Failure::usage(format!("--json {path}: {error}; name a file that can be written")))?;
+            write(path, &mut file)
+        }
+        None => {
+            print!("{report}");
+            Ok(())
+        }
+    }
+}
+
+/// Incarnations of each policy.
+const INCARNATIONS: u64 = 10_000_000;
+const QUICK_INCARNATIONS: u64 = 150_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_whose_control_shows_nothing_is_invalid() {
+        let mut aimed = sweep::play_aimed(3).expect("plays");
+        let report = |aimed: &[sweep::Played]| Report::new(aimed, &[], true, 3, 0);
+        assert_eq!(judge(&report(&aimed)), Ok(()));
+        aimed.last_mut().expect("the control").tally.old_bytes = 0;
+        let refused = judge(&report(&aimed)).expect_err("no control, no figures");
+        assert_eq!(refused.exit, 1);
+        assert!(refused.message.starts_with("INVALID"));
+    }
+}

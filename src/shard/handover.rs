@@ -1,0 +1,445 @@
+//! Frames between shards: what arrives where its connection is not is copied to the shard that owns it.
+//!
+//! ```text
+//!   a turn here --put--> batch --full queue--> stage 1 of the owner's turn
+//!                          ^                     |
+//!                          +---- empty queue ----+
+//! ```
+//! Only a segment that no record here answers for is asked about, so connections at home pay nothing. The owner does with it what it
+//! would with one of its own queue; a listener's answer or a RST comes from there alone.
+//!
+//! **After a change of owners** the former functions are asked too, the newest first, until no connection of theirs is left: a
+//! frame counts how many were asked, and so takes a bounded number of steps. When all have been, the owner has the last word.
+
+use super::burst::{Arrival, Burst, Control, Message};
+use super::core::Core;
+use super::find::Found;
+use super::icmp;
+use crate::four_tuple::FourTuple;
+use crate::limits::Limits;
+use crate::link::Link;
+use crate::owner::Owners;
+use crate::tcp::state::State;
+use crate::tick::Now;
+use crate::wire::arp::Operation;
+use crate::wire::ndp;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+use crossbeam::queue::ArrayQueue;
+
+/// One shard's place among those of its stack.
+#[derive(Debug)]
+pub struct Place {
+    mesh: Arc<Mesh>,
+    owners: Arc<Owners>,
+    shard: u16,
+}
+
+impl Place {
+    /// The places of all shards between which `owners` divides connections, in order of their numbers.
+    pub fn all(owners: &Arc<Owners>, limits: &Limits) -> Vec<Place> {
+        let batches = if owners.shards() > 1 { limits.handover_batches_max.max(1) } else { 0 };
+        let mesh = Arc::new(Mesh { inboxes: (0..owners.shards()).map(|_| Inbox::new(batches)).collect() });
+        (0..owners.shards()).map(|shard| Place { mesh: Arc::clone(&mesh), owners: Arc::clone(owners), shard }).collect()
+    }
+
+    /// The place of a shard without others, which draws local ports from `ports`.
+    pub fn alone(ports: (u16, u16)) -> Place {
+        let mesh = Arc::new(Mesh { inboxes: [Inbox::new(0)].into() });
+        Place { mesh, owners: Arc::new(Owners::alone(ports)), shard: 0 }
+    }
+
+    /// The function that divides connections.
+    pub fn owners(&self) -> &Arc<Owners> {
+        &self.owners
+    }
+
+    /// The shard's number.
+    pub fn shard(&self) -> u16 {
+        self.shard
+    }
+}
+
+/// Bytes of the frames that wait for one shard.
+pub(super) fn bill(limits: &Limits) -> u64 {
+    u64::from(limits.handover_batches_max) * (BATCH_BYTES + BATCH_FRAMES * size_of::<(u32, u8)>()) as u64
+}
+
+/// One shard's end of the queues.
+#[derive(Debug)]
+pub(super) struct Handover {
+    mesh: Arc<Mesh>,
+    shard: u16,
+    owners: Arc<Owners>,
+    /// The functions that held before, the newest first, while a connection of theirs may be left.
+    former: Vec<Arc<Owners>>,
+    /// Batches that are being filled, by the shard that they are for.
+    open: Box<[Option<Batch>]>,
+    /// Shards that were sent something in the last turn.
+    sent_to: Vec<u16>,
+    /// The batch that is being received, and the frames of it already received.
+    reading: Option<(Batch, usize)>,
+    /// What the mesh knows of this shard's questions about neighbours.
+    asks: bool,
+    sweep: Sweep,
+}
+
+impl Handover {
+    pub(super) fn new(place: Place) -> Handover {
+        let Place { mesh, owners, shard } = place;
+        let shards = mesh.inboxes.len();
+        Handover {
+            mesh,
+            shard,
+            owners,
+            former: Vec::with_capacity(FORMER_MAX),
+            open: (0..shards).map(|_| None).collect(),
+            sent_to: Vec::with_capacity(shards),
+            reading: None,
+            asks: false,
+            sweep: Sweep::default(),
+        }
+    }
+
+    pub(super) fn owners(&self) -> &Arc<Owners> {
+        &self.owners
+    }
+
+    pub(super) fn former_len(&self) -> usize {
+        self.former.len()
+    }
+
+    /// Shards that were sent something in the last turn and may have to be woken.
+    pub(super) fn sent_to(&self) -> &[u16] {
+        &self.sent_to
+    }
+
+    /// Whether frames wait for this shard.
+    pub(super) fn is_pending(&self) -> bool {
+        self.reading.is_some() || self.inbox().is_some_and(|inbox| !inbox.full.is_empty())
+    }
+
+    /// From now on `owners` divides connections; its former will be asked as well.
+    pub(super) fn change_owners(&mut self, owners: &Arc<Owners>, two_msl_ms: u32, now: Now) {
+        self.former.truncate(FORMER_MAX - 1);
+        self.former.insert(0, core::mem::replace(&mut self.owners, Arc::clone(owners)));
+        self.sweep = Sweep::begin(two_msl_ms, now);
+        self.set_strangers(true);
+    }
+
+    /// Stage 1: frames from other shards, as if the link had received them.
+    #[inline]
+    pub(super) fn receive<L: Link>(&mut self, link: &mut L, burst: &mut Burst, max: usize) {
+        if !self.is_alone() {
+            while burst.handed.len() < max && self.receive_one(link, burst) {}
+        }
+    }
+
+    /// Stage 4: whether the segment is for another shard to answer. It is on its way there then.
+    #[inline]
+    pub(super) fn takes(
+        &mut self,
+        core: &mut Core,
+        burst: &Burst,
+        arrival: &Arrival,
+        bytes: &[u8],
+        found: Found,
+    ) -> bool {
+        match found {
+            Found::Tcb(_) | Found::TimeWait(_) => false,
+            // RFC 9293's cases without a TCB: a SYN for a listener, a RST for nobody.
+            Found::Listener(_) | Found::Nobody => {
+                !self.is_alone() && self.pass_on(core, &arrival.tuple, burst.asked(arrival.frame), bytes)
+            }
+        }
+    }
+
+    /// Stage 4: whether the packet, which is no segment, is for another shard alone: an error about a connection that is not
+    /// here. What answers a question about a neighbour goes to every shard that asks, for each has a cache of its own.
+    #[inline]
+    pub(super) fn takes_control(&mut self, core: &mut Core, burst: &Burst, control: &Control, bytes: &[u8]) -> bool {
+        !self.is_alone() && self.takes_control_among(core, burst.asked(control.frame), &control.message, bytes)
+    }
+
+    /// Stage 8: batches to their shards.
+    #[inline]
+    pub(super) fn flush(&mut self, asks: bool) {
+        if self.is_alone() {
+            return;
+        }
+        self.sent_to.clear();
+        if self.asks != asks {
+            self.asks = asks;
+            self.inbox().into_iter().for_each(|inbox| inbox.asks.store(asks, Ordering::Relaxed));
+        }
+        for (shard, open) in self.open.iter_mut().enumerate() {
+            if let Some(batch) = open.take() {
+                self.mesh.inboxes[shard].publish(batch);
+                self.sent_to.push(shard as u16);
+            }
+        }
+    }
+
+    /// Stage 5: looks for connections that a former function left here, some of them at a time. Without any, nobody need ask it.
+    #[inline]
+    pub(super) fn expire(&mut self, core: &Core, now: Now) {
+        if self.former.is_empty() {
+            return;
+        }
+        let Handover { sweep, owners, shard, .. } = &mut *self;
+        if sweep.step(core, now, |tuple| owners.owner(tuple) != *shard) {
+            let left = self.sweep.seen_until_us > now.us();
+            self.set_strangers(left);
+            if !left && !self.mesh.inboxes.iter().any(|inbox| inbox.strangers.load(Ordering::Relaxed)) {
+                self.former.clear();
+            }
+        }
+    }
+
+    fn is_alone(&self) -> bool {
+        self.open.len() == 1
+    }
+
+    fn inbox(&self) -> Option<&Inbox> {
+        self.mesh.inboxes.get(usize::from(self.shard))
+    }
+
+    fn set_strangers(&self, left: bool) {
+        self.inbox().into_iter().for_each(|inbox| inbox.strangers.store(left, Ordering::Relaxed));
+    }
+
+    /// Puts the next frame into a frame of the link. One that the link has none for waits.
+    fn receive_one<L: Link>(&mut self, link: &mut L, burst: &mut Burst) -> bool {
+        let Some(inbox) = self.mesh.inboxes.get(usize::from(self.shard)) else { return false };
+        if self.reading.is_none() {
+            self.reading = inbox.full.pop().map(|batch| (batch, 0));
+        }
+        let Some((batch, done)) = &mut self.reading else { return false };
+        let Some(mut frame) = link.take() else { return false };
+        let (bytes, asked) = batch.frame(*done);
+        link.copy_in(&mut frame, bytes);
+        burst.frames.push(Some(frame));
+        burst.handed.push(asked);
+        *done += 1;
+        if *done == batch.frames.len()
+            && let Some((batch, _)) = self.reading.take()
+        {
+            inbox.recycle(batch);
+        }
+        true
+    }
+
+    fn pass_on(&mut self, core: &mut Core, tuple: &FourTuple, asked: u8, bytes: &[u8]) -> bool {
+        match self.next(tuple, asked) {
+            Next::Here => return false,
+            Next::To(shard, asked) => {
+                core.counters.wrong_shard += 1;
+                core.counters.handover_full += u64::from(!self.put(shard, bytes, asked));
+            }
+            Next::Nowhere => core.counters.handover_lost += 1,
+        }
+        true
+    }
+
+    fn takes_control_among(&mut self, core: &mut Core, asked: u8, message: &Message, bytes: &[u8]) -> bool {
+        let is_answer = match message {
+            Message::Error(error) => {
+                let tuple = icmp::tuple_of(&error.quoted);
+                let here = core.index.find(core.index.hash(&tuple), |value| core.is_record_of(value, &tuple)).is_some();
+                return !here && self.pass_on(core, &tuple, asked, bytes);
+            }
+            Message::Arp(packet) => packet.operation == Operation::Reply,
+            Message::Ndp(packet) => matches!(packet, ndp::Packet::Advertisement(_)),
+            Message::Echo(_) => false,
+        };
+        if is_answer && asked == 0 {
+            for shard in 0..self.open.len() as u16 {
+                let asks = self.mesh.inboxes[usize::from(shard)].asks.load(Ordering::Relaxed);
+                if asks && shard != self.shard {
+                    core.counters.neighbor_answers_shared += 1;
+                    core.counters.handover_full += u64::from(!self.put(shard, bytes, ALL_ASKED));
+                }
+            }
+        }
+        false
+    }
+
+    /// Who is to have a segment of `tuple` that no record here answers for, when `asked` functions have been asked.
+    fn next(&self, tuple: &FourTuple, asked: u8) -> Next {
+        let owner = self.owners.owner(tuple);
+        match asked {
+            0 if owner != self.shard => return Next::To(owner, 1),
+            ALL_ASKED if owner == self.shard => return Next::Here,
+            // Two shards that do not know of a change at the same moment disagree; the peer sends again.
+            ALL_ASKED => return Next::Nowhere,
+            _ => {}
+        }
+        let former = self.former.iter().map(|owners| owners.owner(tuple)).zip(2..);
+        match former.skip(usize::from(asked.saturating_sub(1))).find(|(former, _)| *former != self.shard) {
+            Some((former, asked)) => Next::To(former, asked),
+            None if owner == self.shard => Next::Here,
+            None => Next::To(owner, ALL_ASKED),
+        }
+    }
+
+    /// Copies a frame into the batch for `shard`; false if there is none.
+    fn put(&mut self, shard: u16, bytes: &[u8], asked: u8) -> bool {
+        let place = usize::from(shard);
+        let (Some(open), Some(inbox)) = (self.open.get_mut(place), self.mesh.inboxes.get(place)) else { return false };
+        if let Some(batch) = open.take_if(|batch| !batch.has_room(bytes.len())) {
+            inbox.publish(batch);
+        }
+        if open.is_none() {
+            *open = inbox.empty.pop();
+        }
+        open.as_mut().is_some_and(|batch| batch.push(bytes, asked))
+    }
+}
+
+/// What becomes of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    /// It is answered here.
+    Here,
+    /// It goes to this shard, with so many functions asked.
+    To(u16, u8),
+    /// It is dropped.
+    Nowhere,
+}
+
+/// The queues between all shards.
+#[derive(Debug)]
+struct Mesh {
+    inboxes: Box<[Inbox]>,
+}
+
+/// What waits for one shard, and what it lets the others know.
+#[derive(Debug)]
+struct Inbox {
+    full: ArrayQueue<Batch>,
+    empty: ArrayQueue<Batch>,
+    /// It has asked for a neighbour.
+    asks: AtomicBool,
+    /// It may have connections that a former function left there.
+    strangers: AtomicBool,
+}
+
+impl Inbox {
+    fn new(batches: u32) -> Inbox {
+        let places = batches.max(1) as usize;
+        let inbox = Inbox {
+            full: ArrayQueue::new(places),
+            empty: ArrayQueue::new(places),
+            asks: AtomicBool::new(false),
+            strangers: AtomicBool::new(false),
+        };
+        (0..batches).for_each(|_| inbox.recycle(Batch::new()));
+        inbox
+    }
+
+    fn publish(&self, batch: Batch) {
+        let published = self.full.push(batch);
+        debug_assert!(published.is_ok(), "the queue has room for every batch");
+    }
+
+    fn recycle(&self, mut batch: Batch) {
+        batch.frames.clear();
+        let recycled = self.empty.push(batch);
+        debug_assert!(recycled.is_ok(), "the queue has room for every batch");
+    }
+}
+
+/// Frames that travel together: their bytes end to end, and for each where it ends and how many functions were asked.
+#[derive(Debug)]
+struct Batch {
+    bytes: Box<[u8]>,
+    frames: Vec<(u32, u8)>,
+}
+
+impl Batch {
+    fn new() -> Batch {
+        Batch { bytes: vec![0; BATCH_BYTES].into(), frames: Vec::with_capacity(BATCH_FRAMES) }
+    }
+
+    fn used(&self) -> usize {
+        self.frames.last().map_or(0, |(end, _)| *end as usize)
+    }
+
+    fn has_room(&self, len: usize) -> bool {
+        self.frames.len() < BATCH_FRAMES && self.used() + len <= BATCH_BYTES
+    }
+
+    fn push(&mut self, bytes: &[u8], asked: u8) -> bool {
+        let start = self.used();
+        let Some(room) = self.bytes.get_mut(start..start + bytes.len()) else { return false };
+        room.copy_from_slice(bytes);
+        self.frames.push(((start + bytes.len()) as u32, asked));
+        true
+    }
+
+    fn frame(&self, number: usize) -> (&[u8], u8) {
+        let start = number.checked_sub(1).map_or(0, |before| self.frames[before].0 as usize);
+        let (end, asked) = self.frames[number];
+        (&self.bytes[start..end as usize], asked)
+    }
+}
+
+/// The search for connections that a former function left here.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sweep {
+    /// The next TCB to be looked at.
+    at: u32,
+    /// One was seen since the first TCB was looked at.
+    seen: bool,
+    /// What was seen last may be in TIME-WAIT until then, us.
+    seen_until_us: u64,
+    keep_us: u64,
+}
+
+impl Sweep {
+    fn begin(two_msl_ms: u32, now: Now) -> Sweep {
+        let keep_us = u64::from(two_msl_ms.max(FORMER_MS_MIN)) * 1000;
+        Sweep { at: 0, seen: false, seen_until_us: now.us() + keep_us, keep_us }
+    }
+
+    /// Looks at some more; true when all have been looked at.
+    fn step(&mut self, core: &Core, now: Now, is_stranger: impl Fn(&FourTuple) -> bool) -> bool {
+        let end = core.connections.max().min(self.at.saturating_add(SWEEP_STEP));
+        self.seen |= (self.at..end).filter(|number| core.connections.is_live(*number)).any(|number| {
+            let tcb = &core.connections[number].tcb;
+            tcb.state != State::Closed && is_stranger(&tcb.tuple)
+        });
+        self.at = end;
+        if end < core.connections.max() {
+            return false;
+        }
+        if self.seen {
+            self.seen_until_us = now.us() + self.keep_us;
+        }
+        (self.at, self.seen) = (0, false);
+        true
+    }
+}
+
+/// Frames of one batch. Origin: the default burst; smaller pays more queue operations, larger delays nothing but costs memory.
+const BATCH_FRAMES: usize = 64;
+
+/// Bytes of one batch. Origin: ten full-sized frames, or 64 short ones three times over; a frame must fit.
+const BATCH_BYTES: usize = 16 * 1024;
+
+/// Functions before the current one that are asked. Fewer lose connections when the table changes often.
+const FORMER_MAX: usize = 3;
+
+/// The mark of a frame about which nobody else is to be asked.
+const ALL_ASKED: u8 = u8::MAX;
+
+/// How long a former function is asked at least, ms: all shards have learned of the change by then.
+const FORMER_MS_MIN: u32 = 10_000;
+
+/// TCBs that one turn looks at for strangers.
+const SWEEP_STEP: u32 = 64;
+
+const _: () = assert!(FORMER_MAX + 1 < ALL_ASKED as usize);

@@ -1,0 +1,264 @@
+//! Several shards at each end: connections that come back to their own, and frames that do not.
+
+use super::*;
+use crate::api::ConnectError;
+use crate::link::nics::{Nics, Spreader, nics};
+use crate::owner::{Owners, Rss, Spread};
+use crate::shard::Place;
+use alloc::sync::Arc;
+
+/// As many shards at each end of two NICs, all on one thread.
+struct Among {
+    clients: Vec<Shard<MemoryLink, Client>>,
+    servers: Vec<Shard<MemoryLink, Server>>,
+    nics: Nics,
+    now: Now,
+}
+
+impl Among {
+    /// `connections` of `setup` are those of each client; both ends divide by `spread`, whatever their NICs do.
+    fn new(setup: &Setup, shards: u16, spread: &Spread, spreaders: [Spreader; 2]) -> Among {
+        let now = Now::from_ms(5_000);
+        let config = MemoryConfig { frames: 1024, ..MemoryConfig::default() };
+        let (nics, [left, right]) = nics(config, MACS, shards.into(), spreaders);
+        let places = || {
+            let owners = Arc::new(Owners::new(spread, shards, setup.ports));
+            Place::all(&owners, &setup.limits)
+        };
+        let ends = || ends(setup, Settings::default());
+        let remote = ends().0.0.remote;
+        let clients = left.into_iter().zip(places()).map(|(link, place)| {
+            let ((client, config), _) = ends();
+            Shard::new_among(link, client, config, place, now).expect("a client shard")
+        });
+        let clients = clients.collect();
+        let servers = right.into_iter().zip(places()).map(|(link, place)| {
+            let (_, (server, config)) = ends();
+            let mut server = Shard::new_among(link, server, config, place, now).expect("a server shard");
+            server.calls(now).listen(remote.ip(), remote.port()).expect("a listener");
+            server
+        });
+        let servers = servers.collect();
+        Among { clients, servers, nics, now }
+    }
+
+    fn turn(&mut self) {
+        for client in &mut self.clients {
+            client.turn(self.now);
+        }
+        for server in &mut self.servers {
+            server.turn(self.now);
+        }
+        self.nics.carry();
+        self.now = Now::from_us(self.now.us() + 50);
+    }
+
+    fn is_done(&self) -> bool {
+        let clients =
+            self.clients.iter().all(|client| client.application().to_open == 0 && client.connections_live() == 0);
+        clients && self.servers.iter().all(|server| server.connections_live() == 0)
+    }
+
+    /// Turns until every connection has ended at both ends, and checks that each did so gracefully and left nothing.
+    #[track_caller]
+    fn run(&mut self, connections: usize) {
+        for _ in 0..200_000 {
+            if self.is_done() {
+                break;
+            }
+            self.turn();
+        }
+        assert!(
+            self.is_done(),
+            "not done: {:?}",
+            self.clients.iter().map(|client| client.states()).collect::<Vec<_>>()
+        );
+        // What is still between shards comes home.
+        (0..4).for_each(|_| self.turn());
+        for client in &self.clients {
+            assert_eq!(client.application().closed, vec![CloseReason::Graceful; connections]);
+            assert_shard_clean(client);
+        }
+        for server in &self.servers {
+            assert!(server.application().closed.iter().all(|reason| *reason == CloseReason::Graceful));
+            assert_shard_clean(server);
+        }
+        let received = self.sum(|counters| counters.handover_received + counters.handover_full);
+        assert_eq!(received, self.sum(|counters| counters.wrong_shard + counters.neighbor_answers_shared));
+    }
+
+    fn sum(&self, of: impl Fn(&crate::counters::Counters) -> u64) -> u64 {
+        let clients = self.clients.iter().map(|shard| of(shard.counters()));
+        clients.chain(self.servers.iter().map(|shard| of(shard.counters()))).sum()
+    }
+}
+
+fn rss(seed: u16, queues: u16) -> Spread {
+    let key: Vec<u8> = (0..40_u16).map(|at| (at * 151 + seed * 37 + 7) as u8).collect();
+    Spread::Rss(Rss::new(&key, (0..128).map(|entry| (entry * 5 + seed) % queues).collect()).expect("a key and a table"))
+}
+
+fn each(connections: usize) -> Setup {
+    Setup { connections, in_flight_max: 32, ..Setup::default() }
+}
+
+#[test]
+fn with_the_nics_own_hash_no_segment_crosses_shards() {
+    for shards in [1, 2, 4, 8] {
+        for v6 in [false, true] {
+            for closer in [Closer::Client, Closer::Server] {
+                let spread = rss(1, shards);
+                let setup = Setup { v6, closer, ..each(64) };
+                let mut among = Among::new(&setup, shards, &spread, [0, 1].map(|_| Spreader::hash(&spread, shards)));
+                among.run(64);
+                assert_eq!(among.sum(|counters| counters.wrong_shard), 0);
+                assert!(among.servers.iter().all(|server| server.application().accepted > 0), "every shard serves");
+            }
+        }
+    }
+}
+
+#[test]
+fn over_veth_two_ends_agree_by_the_symmetric_hash() {
+    for shards in [2, 4, 8] {
+        let mut among = Among::new(&each(64), shards, &Spread::Symmetric, [Spreader::Same, Spreader::Same]);
+        among.run(64);
+        assert_eq!(among.sum(|counters| counters.wrong_shard), 0);
+        assert!(among.servers.iter().all(|server| server.application().accepted == 64));
+    }
+}
+
+#[test]
+fn whatever_queue_each_frame_comes_on_every_connection_succeeds() {
+    for shards in [2, 4, 8] {
+        for v6 in [false, true] {
+            let spreaders = [Spreader::random(u64::from(shards)), Spreader::random(99)];
+            let mut among = Among::new(&Setup { v6, ..each(64) }, shards, &Spread::Symmetric, spreaders);
+            among.run(64);
+            let (crossed, all) =
+                (among.sum(|counters| counters.wrong_shard), among.sum(|counters| counters.frames_received));
+            assert!(crossed > all / 4, "{crossed} of {all} crossed");
+            assert_eq!(among.sum(|counters| counters.rst_sent + counters.handover_lost), 0);
+        }
+    }
+}
+
+#[test]
+fn unread_nic_differs_from_the_function_and_large_texts_cross_whole() {
+    let setup = Setup { request_bytes: 100_000, ..each(8) };
+    let spreaders = [1, 2].map(|seed| Spreader::hash(&rss(seed, 4), 4));
+    let mut among = Among::new(&setup, 4, &Spread::Symmetric, spreaders);
+    among.run(8);
+    assert!(among.sum(|counters| counters.wrong_shard) > 0);
+}
+
+/// Segments to nobody: the owner alone answers, once, wherever they arrive.
+#[test]
+fn only_the_owner_refuses() {
+    let mut among = Among::new(&each(0), 4, &Spread::Symmetric, [Spreader::random(3), Spreader::random(4)]);
+    for client in &mut among.clients {
+        let now = among.now;
+        client.calls(now).connect("10.0.0.2:81".parse().expect("an end"), &ConnectOptions::default()).expect("a port");
+    }
+    (0..40_000).for_each(|_| among.turn());
+    for client in &among.clients {
+        assert_eq!(client.application().closed, [CloseReason::Refused]);
+    }
+    let refused = among.servers.iter().map(|server| server.counters().rst_sent);
+    assert_eq!(refused.collect::<Vec<_>>(), [1, 1, 1, 1]);
+}
+
+#[test]
+fn given_port_of_another_shard_is_an_error_that_names_it() {
+    let mut among = Among::new(&each(0), 2, &Spread::Symmetric, [Spreader::Same, Spreader::Same]);
+    let now = among.now;
+    let mut opened = 0;
+    for port in 2000..2100 {
+        let options = ConnectOptions { local_port: Some(port), ..ConnectOptions::default() };
+        let results = [0, 1].map(|shard: usize| {
+            among.clients[shard].calls(now).connect("10.0.0.2:80".parse().expect("an end"), &options)
+        });
+        match results {
+            [Ok(_), Err(ConnectError::OtherShard { shard: 0, .. })] => opened += 1,
+            [Err(ConnectError::OtherShard { shard: 1, .. }), Ok(_)] => {}
+            others => panic!("{others:?}"),
+        }
+    }
+    assert!((20..80).contains(&opened), "{opened}");
+}
+
+#[test]
+fn ports_exhausted_on_one_shard_leave_the_others_theirs() {
+    let setup = Setup { ports: (40_000, 40_063), ..each(0) };
+    let mut among = Among::new(&setup, 2, &Spread::Symmetric, [Spreader::Same, Spreader::Same]);
+    let (now, remote) = (among.now, "10.0.0.2:80".parse().expect("an end"));
+    let mut drawn = [0, 0];
+    for (client, drawn) in among.clients.iter_mut().zip(&mut drawn) {
+        let error = loop {
+            match client.calls(now).connect(remote, &ConnectOptions::default()) {
+                Ok(_) => *drawn += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            matches!(error, ConnectError::PortsExhausted { owned, in_use, .. } if owned == *drawn && in_use == *drawn)
+        );
+    }
+    assert!(drawn[0] + drawn[1] == 64 && drawn[0] > 16 && drawn[1] > 16, "{drawn:?}");
+}
+
+#[test]
+fn queue_of_another_shard_that_takes_no_turn_is_full_and_frames_are_counted() {
+    let limits = Limits { handover_batches_max: 2, ..Setup::default().limits };
+    let setup = Setup { limits, in_flight_max: 300, ..each(300) };
+    let mut among = Among::new(&setup, 2, &Spread::Symmetric, [Spreader::Same, Spreader::random(5)]);
+    for _ in 0..40 {
+        among.clients[0].turn(among.now);
+        among.clients[1].turn(among.now);
+        among.servers[0].turn(among.now);
+        among.nics.carry();
+        among.now = Now::from_us(among.now.us() + 50);
+    }
+    assert!(among.servers[0].counters().handover_full > 0);
+    among.run(300);
+}
+
+/// The table changes while connections live: their segments arrive elsewhere from now on.
+#[test]
+fn connections_live_through_changes_of_the_table_and_the_former_functions_are_forgotten() {
+    let setup = Setup { request_bytes: 20_000, in_flight_max: 16, ..each(300) };
+    let spreads = [1, 2, 3].map(|seed| rss(seed, 4));
+    let nic = |seed: usize| Spreader::hash(&spreads[seed], 4);
+    let mut among = Among::new(&setup, 4, &spreads[0], [nic(0), nic(0)]);
+    for change in [1, 2] {
+        (0..60).for_each(|_| among.turn());
+        assert!(!among.is_done());
+        [0, 1].into_iter().for_each(|end| among.nics.respread(end, nic(change)));
+        // The shards learn of it later than the NIC, and not at the same moment.
+        let owners = Arc::new(Owners::new(&spreads[change], 4, setup.ports));
+        for shard in 0..4 {
+            (0..3).for_each(|_| among.turn());
+            among.clients[shard].change_owners(&owners, among.now);
+            among.servers[shard].change_owners(&owners, among.now);
+        }
+    }
+    among.run(300);
+    assert!(among.sum(|counters| counters.wrong_shard) > 0);
+    assert!(among.clients.iter().all(|client| client.owners().1 > 0), "TIME-WAIT is asked about still");
+    for _ in 0..2 {
+        among.now = among.now.plus_ms(61_000);
+        (0..20).for_each(|_| among.turn());
+    }
+    assert!(among.clients.iter().all(|client| client.owners().1 == 0), "nothing of theirs is left");
+    let before = among.sum(|counters| counters.wrong_shard);
+    for client in &mut among.clients {
+        client.application_mut().to_open = 50;
+    }
+    let opened = 300 + 50;
+    among
+        .clients
+        .iter_mut()
+        .for_each(|client| client.application_mut().request[..4].copy_from_slice(&(opened as u32).to_be_bytes()));
+    among.run(opened);
+    assert_eq!(among.sum(|counters| counters.wrong_shard), before);
+}

@@ -1,0 +1,139 @@
+//! RACK-TLP (RFC 8985): losses found by time, and a probe for those at the tail that nothing else would show.
+//!
+//! Times are ticks of 1 ms, and SRTT stands for the smallest round trip. What was sent before the scoreboard was on counts
+//! as sent one SRTT before that, which is never later than it was.
+
+use super::sack::{Delivered, Scoreboard};
+use super::tcb::Tcb;
+use crate::seq::Seq;
+use crate::tick::Tick;
+
+/// RACK's and TLP's variables beside the scoreboard's ranges.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Rack {
+    /// RACK.xmit_ts, RACK.end_seq and RACK.rtt: what was sent last of all that the peer has.
+    latest: Option<Latest>,
+    /// The probe that is out.
+    pub(super) probe: Option<Probe>,
+    /// When cwnd was last reduced.
+    pub(super) reduced_at: Tick,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Latest {
+    sent_at: Tick,
+    end: Seq,
+    rtt_ticks: u32,
+}
+
+/// A tail loss probe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Probe {
+    /// It has yet to be sent.
+    Due,
+    /// New octets were sent, up to TLP.end_seq.
+    Sent(Seq),
+    /// The last octets were sent again, up to TLP.end_seq.
+    SentAgain(Seq),
+}
+
+/// What [`detect`] has found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Found {
+    /// Something is lost that had been sent again since cwnd was last reduced (RFC 5681 4.3).
+    pub(super) lost_again: bool,
+    /// Something will be lost in so many ticks if it is not acknowledged.
+    pub(super) wait_ticks: Option<u32>,
+}
+
+impl Rack {
+    /// RACK_update: octets were delivered. What was sent again and came sooner than a round trip takes was not that (RFC 8985
+    /// 6.2 step 2).
+    pub(super) fn delivered(&mut self, octets: &Delivered, now: Tick, srtt_ticks: u32) {
+        let rtt_ticks = now.since(octets.sent_at);
+        if octets.again && rtt_ticks < srtt_ticks / 2 {
+            return;
+        }
+        if self.latest.is_none_or(|latest| sent_after(octets.sent_at, octets.end, latest.sent_at, latest.end)) {
+            self.latest = Some(Latest { sent_at: octets.sent_at, end: octets.end, rtt_ticks });
+        }
+    }
+
+    /// TLP_process_ack: the probe is answered. Returns whether it has made good a loss, to which the window must react.
+    pub(super) fn probe_answered(&mut self, ack: Seq, duplicate: Option<(Seq, Seq)>, is_plain_duplicate: bool) -> bool {
+        match self.probe {
+            Some(Probe::Sent(end)) if ack.ge(end) => {
+                self.probe = None;
+                false
+            }
+            Some(Probe::SentAgain(end)) if ack.ge(end) => {
+                let came_twice = duplicate.is_some_and(|(_, right)| right == end);
+                let repaired = !came_twice && ack.gt(end);
+                if came_twice || repaired || is_plain_duplicate {
+                    self.probe = None;
+                }
+                repaired
+            }
+            _ => false,
+        }
+    }
+}
+
+/// RACK_detect_loss: what was sent before something that the peer has is lost once its round trip and the reordering window
+/// are over.
+pub(super) fn detect(board: &mut Scoreboard, now: Tick, window_ticks: u32) -> Found {
+    let mut found = Found::default();
+    let Rack { latest: Some(latest), reduced_at, .. } = board.rack else { return found };
+    board.lose_if(|range| {
+        if !sent_after(latest.sent_at, latest.end, range.sent_at, range.end) {
+            return false;
+        }
+        let remaining = now.until(range.sent_at.plus(latest.rtt_ticks + window_ticks));
+        if remaining > 0 {
+            found.wait_ticks = found.wait_ticks.max(Some(remaining));
+            return false;
+        }
+        found.lost_again |= range.again && reduced_at.is_at_or_before(range.sent_at);
+        true
+    });
+    found
+}
+
+/// RACK_update_reo_wnd: how long something may be overtaken before it counts as lost, ticks.
+pub(super) fn reordering_window(tcb: &Tcb, board: &Scoreboard) -> u32 {
+    let quarter = (tcb.rto.srtt_us / 4).div_ceil(TICK_US).max(1);
+    match tcb.recovery.reordering {
+        0 if !tcb.recovery.is_open() || board.sacked() >= super::sack::DUP_THRESH * u32::from(tcb.mss) => 0,
+        times => (quarter * u32::from(times.max(1))).min(srtt_ticks(tcb).max(1)),
+    }
+}
+
+/// SRTT, ticks, rounded up.
+pub(super) fn srtt_ticks(tcb: &Tcb) -> u32 {
+    tcb.rto.srtt_us.div_ceil(TICK_US)
+}
+
+/// TLP_calc_PTO: how long after the last transmission a probe is worth it, ticks; none if the time-out comes first.
+#[inline]
+pub(super) fn probe_after(tcb: &Tcb) -> Option<u32> {
+    if tcb.rto.srtt_us == 0 {
+        return None;
+    }
+    let delay = if tcb.flight() <= u32::from(tcb.mss) { ACK_DELAY_TICKS } else { 0 };
+    let after = (tcb.rto.srtt_us / (TICK_US / 2)).max(PROBE_TICKS_MIN) + delay;
+    (after < tcb.rto.current_ms()).then_some(after)
+}
+
+/// RACK_sent_after.
+fn sent_after(at: Tick, end: Seq, other_at: Tick, other_end: Seq) -> bool {
+    other_at.is_before(at) || (at == other_at && end.gt(other_end))
+}
+
+/// TLP.max_ack_delay, ticks: how long a peer may keep the ACK of a lone segment. Origin: RFC 8985 7.2.
+const ACK_DELAY_TICKS: u32 = 200 * Tick::PER_SECOND / 1000;
+
+/// Shortest time to a probe, ticks. Origin: the wheel's granule of 8 ms and a tick; shorter probes paths that only hesitate.
+const PROBE_TICKS_MIN: u32 = 10 * Tick::PER_SECOND / 1000;
+
+/// Microseconds per tick.
+const TICK_US: u32 = 1_000_000 / Tick::PER_SECOND;
