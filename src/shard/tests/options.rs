@@ -126,7 +126,7 @@ impl Bench {
             options,
             sack: &[],
         };
-        let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, [text, &[]]);
+        let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, &[text, &[]]);
         self.link.send(frame, len).expect("room to send");
         self.link.flush();
         self.turn(1)
