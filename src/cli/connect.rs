@@ -165,7 +165,7 @@ impl Application for Client {
                 // The printing thread lives as long as the session.
                 let _ = self.ended.send(End::Connection { number: number + 1, reason, received });
             }
-            Event::Accepted { .. } | Event::PeerClosed { .. } => {}
+            Event::Accepted { .. } | Event::PeerClosed { .. } | Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 

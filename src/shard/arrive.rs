@@ -75,6 +75,7 @@ fn is_limited(found: Found, answer: &Answer) -> bool {
 }
 
 /// RFC 9293 3.10.7.3 and .4.
+#[inline]
 fn connection(
     core: &mut Core,
     receiving: &mut Chunks,

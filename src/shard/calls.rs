@@ -1,6 +1,6 @@
 //! What an application may do: the calls of RFC 9293 3.9.1 on one shard. They act at once; segments leave at the end of the turn.
 
-use super::connection::{Connection, Tell};
+use super::connection::{Connection, Fact, Tell};
 use super::core::Core;
 use crate::api::{CallError, ConnectError, ConnectOptions, ConnectionOptions, ListenError, ListenOptions};
 use crate::flow::chunks::Chunks;
@@ -106,7 +106,7 @@ impl<'a> Calls<'a> {
             self.core.counters.send_pool_exhausted += u64::from(taken < room);
         }
         if taken > 0 {
-            calls::sent(&mut connection.tcb, taken);
+            calls::sent(&mut connection.tcb, taken, &cx);
             self.core.owe(handle.number);
         } else if connection.to_send.is_empty() && !bytes.is_empty() && !waits {
             // No acknowledgment of this connection's own will say when there is room.
@@ -251,7 +251,7 @@ impl<'a> Calls<'a> {
 fn live(connections: &mut crate::flow::slab::Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
     connections
         .get_mut(handle.number, handle.generation)
-        .filter(|connection| !connection.tell.has(Tell::TOLD_CLOSED) && !connection.tcb.is_half_open_passively())
+        .filter(|connection| !connection.facts.has(Fact::TOLD_CLOSED) && !connection.tcb.is_half_open_passively())
         .ok_or(CallError::Stale)
 }
 

@@ -4,6 +4,7 @@ use crate::limits::{
     DATA_RETRIES, DEADLINE_MAX_MS, KEEPALIVE_IDLE_MS, KEEPALIVE_INTERVAL_MS, KEEPALIVE_PROBES, MSS_MIN, R1_RETRIES,
     SYN_RETRIES, TTL,
 };
+use crate::tick::Tick;
 use core::time::Duration;
 
 /// Settings of one connection. Given to `listen_with`, whose connections inherit them, and to `connect`; changed on a live
@@ -140,12 +141,20 @@ impl Default for Keepalive {
     }
 }
 
+/// A checked time in ticks.
+#[inline]
+pub(super) fn ticks(time: Duration) -> u32 {
+    time.as_secs() as u32 * Tick::PER_SECOND + time.subsec_millis()
+}
+
 fn is_within(time: Duration, min: Duration) -> bool {
     time >= min && time.as_millis() <= u128::from(DEADLINE_MAX_MS)
 }
 
 /// The largest code point (RFC 2474 3: six bits).
 const DSCP_MAX: u8 = 63;
+
+const _: () = assert!(Tick::PER_SECOND == 1000, "ticks are milliseconds");
 
 #[cfg(test)]
 mod tests {

@@ -53,7 +53,6 @@ impl Tcb {
             snd_wnd: u32::from(syn.wnd),
             snd_wnd_max: u32::from(syn.wnd),
             snd_wl1: syn.seq,
-            snd_wl2: iss,
             ts_offset,
             last_ack_sent: syn.seq + 1,
             ..Tcb::default()

@@ -8,7 +8,7 @@ use super::recovery;
 use super::sack::Scoreboard;
 use super::state::State;
 use super::tcb::{Fact, Owed, Tcb, Timed};
-use super::{Answer, Context};
+use super::{Answer, Context, waits};
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
 use crate::tick::{Deadline, Tick};
@@ -53,11 +53,9 @@ pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> 
         State::SynSent => syn(tcb, cx, Flags::SYN),
         State::SynReceived => syn(tcb, cx, Flags::SYN | Flags::ACK).or_else(|| pure_ack(tcb, cx)),
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
-            duplicate_ack(tcb, cx)
-                .or_else(|| resend_first(tcb, board.as_deref_mut(), cx))
-                .or_else(|| probe(tcb, board.as_deref_mut(), cx))
-                .or_else(|| text_or_fin(tcb, board, cx))
-                .or_else(|| pure_ack(tcb, cx))
+            let after_loss = tcb.owed.duplicate_acks > 0 || tcb.owed.has(Owed::RESEND_FIRST | Owed::PROBE);
+            let first = if after_loss { before_text(tcb, board.as_deref_mut(), cx) } else { None };
+            first.or_else(|| text_or_fin(tcb, board, cx)).or_else(|| pure_ack(tcb, cx))
         }
     };
     if plan.is_none() {
@@ -148,6 +146,12 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
     Some(plan)
 }
 
+/// What goes before new text when segments were lost or a window is closed.
+#[inline(never)]
+fn before_text(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
+    duplicate_ack(tcb, cx).or_else(|| resend_first(tcb, board.as_deref_mut(), cx)).or_else(|| probe(tcb, board, cx))
+}
+
 /// The first segment that is lost, whatever cwnd says (RFC 6675 5 step 4.3); without a scoreboard the first unacknowledged
 /// one, for fast retransmit and partial acknowledgments (RFC 6582).
 fn resend_first(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
@@ -171,10 +175,14 @@ fn next_lost(tcb: &Tcb, board: &Scoreboard) -> Option<(Seq, u32)> {
     (seq == tcb.snd_una || seq - tcb.snd_una + len <= tcb.snd_wnd).then_some((seq, len))
 }
 
-/// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1).
+/// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1). With nothing under
+/// way, a keepalive probe: no octet, at a number that the peer has acknowledged and must answer (RFC 9293 3.8.4, SHLD-12).
 fn probe(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     if !tcb.owed.take(Owed::PROBE) {
         return None;
+    }
+    if tcb.keepalive_probes > 0 && waits::is_idle(tcb) {
+        return Some(plan_from(tcb, cx, tcb.snd_nxt.back(1), 0, 0, Flags::ACK));
     }
     if let Some(board) = board {
         return tail_probe(tcb, board, cx);
@@ -268,6 +276,7 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
         }
         return None;
     }
+    waits::acknowledged_alone(tcb, cx);
     let duplicates = tcb.owed.duplicate_acks.saturating_sub(1);
     let plan = plan_from(tcb, cx, tcb.snd_nxt, 0, 0, Flags::ACK);
     tcb.owed.duplicate_acks = duplicates;

@@ -6,7 +6,7 @@ use super::recovery::Recovery;
 use super::rto::Rto;
 use super::state::{CloseReason, State};
 use super::time_wait::Numbers;
-use super::{Context, isn};
+use super::{Context, connection_options, isn};
 use crate::bits::Bits;
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
@@ -31,10 +31,9 @@ pub struct Tcb {
     pub snd_resume: Seq,
     /// Send window, bytes, scale applied.
     pub snd_wnd: u32,
-    /// Segment sequence number of the last window update.
+    /// Segment sequence number of the last window update. SND.WL2 is not kept: no update acknowledges more than SND.UNA, and
+    /// what acknowledges less than that updates nothing.
     pub snd_wl1: Seq,
-    /// Segment acknowledgment number of the last window update.
-    pub snd_wl2: Seq,
     /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
     pub snd_wnd_max: u32,
 
@@ -75,8 +74,10 @@ pub struct Tcb {
     pub retransmit_at: Deadline,
     /// Delayed-ACK deadline (RFC 9293 3.8.6.3).
     pub delayed_ack_at: Deadline,
-    /// The connect deadline in SYN-SENT, the FIN-WAIT-2 limit after that (B37).
-    pub linger_at: Deadline,
+    /// Until when the connection waits for what must come next (`waits`).
+    pub waits_until: Deadline,
+    /// Keepalive probes that have not been answered.
+    pub keepalive_probes: u8,
     /// Retransmissions in a row without progress.
     pub retries: u8,
 
@@ -138,6 +139,10 @@ impl Fact {
     /// A segment of the current MSS has arrived, as far as one can see from here: with Nagle's algorithm at most one segment
     /// in flight is smaller, so whoever acknowledges so many octets at once has had a large one.
     pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(5);
+    /// The application has let CLOSE-WAIT last, which has been counted (B37).
+    pub const CLOSE_WAIT_LASTS: Bits<Fact> = Bits::bit(6);
+    /// The application has not heard of it: accepting waits for text.
+    pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(7);
 }
 
 /// How a connection was opened.
@@ -245,6 +250,8 @@ impl Tcb {
             ts_offset,
             ..Tcb::default()
         };
+        let user_timeout = cx.options.user_timeout.map(connection_options::ticks);
+        tcb.waits_until = user_timeout.map_or(Deadline::NONE, |wait| Deadline::at(cx.now.tick().plus(wait)));
         tcb.owed.add(Owed::SYN);
         tcb
     }
@@ -255,7 +262,6 @@ impl Tcb {
         self.snd_una = iss;
         self.snd_nxt = iss;
         self.snd_resume = iss;
-        self.snd_wl2 = iss;
     }
 
     /// B45: PAWS guards the new incarnation from the first segment on by what the former one has seen.
@@ -361,7 +367,7 @@ impl Tcb {
     /// The earliest deadline, for the timer wheel.
     #[inline]
     pub fn deadline(&self) -> Option<Tick> {
-        self.retransmit_at.earlier(self.delayed_ack_at).earlier(self.linger_at).tick()
+        self.retransmit_at.earlier(self.delayed_ack_at).earlier(self.waits_until).tick()
     }
 
     /// Whether anything waits to be transmitted for this connection now.
@@ -377,7 +383,7 @@ impl Tcb {
         self.owed = Owed::default();
         self.retransmit_at = Deadline::NONE;
         self.delayed_ack_at = Deadline::NONE;
-        self.linger_at = Deadline::NONE;
+        self.waits_until = Deadline::NONE;
     }
 
     /// What must hold between any two events, whatever the network says.

@@ -79,7 +79,11 @@ impl Application for Tolerant {
             // Every other connection is left in CLOSE-WAIT.
             Event::PeerClosed { handle } if handle.number().is_multiple_of(2) => drop(calls.close(handle)),
             Event::Closed { .. } => self.closed += 1,
-            Event::Connected { .. } | Event::Writable { .. } | Event::PeerClosed { .. } => {}
+            Event::Connected { .. }
+            | Event::Writable { .. }
+            | Event::PeerClosed { .. }
+            | Event::Stalled { .. }
+            | Event::Urgent { .. } => {}
         }
     }
 }
@@ -145,7 +149,7 @@ impl Hostile {
                 let path = Path { src_mac: PEER_MAC, dst_mac: STACK_MAC, vlan: None, addresses, ttl: 64, dscp_ecn: 0 };
                 let mut frame = vec![0; 1600];
                 let text = vec![7; usize::from(*len)];
-                let len = emit(&mut frame, &path, &segment, [&text, &[]]);
+                let len = emit(&mut frame, &path, &segment, &[&text, &[]]);
                 frame.truncate(len);
                 self.send(frame);
             }
@@ -337,7 +341,7 @@ fn t17_segment_from_the_stack_itself_is_dropped() {
     let path =
         Path { src_mac: PEER_MAC, dst_mac: STACK_MAC, vlan: None, addresses: tuple.addresses, ttl: 64, dscp_ecn: 0 };
     let mut frame = vec![0; 200];
-    let len = emit(&mut frame, &path, &segment, [&[], &[]]);
+    let len = emit(&mut frame, &path, &segment, &[&[], &[]]);
     frame.truncate(len);
     world.send(frame);
     world.stack.turn(world.now);

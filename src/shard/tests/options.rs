@@ -29,6 +29,8 @@ impl Application for Notes {
             Event::Readable { handle, .. } => ("readable", handle),
             Event::Writable { handle } => ("writable", handle),
             Event::PeerClosed { handle } => ("peer closed", handle),
+            Event::Stalled { handle } => ("stalled", handle),
+            Event::Urgent { handle } => ("urgent", handle),
             Event::Closed { handle, reason } => {
                 self.reason = Some(reason);
                 ("closed", handle)
@@ -124,7 +126,7 @@ impl Bench {
             options,
             sack: &[],
         };
-        let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, [text, &[]]);
+        let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, &[text, &[]]);
         self.link.send(frame, len).expect("room to send");
         self.link.flush();
         self.turn(1)

@@ -16,6 +16,7 @@ mod requirements;
 mod states;
 mod synchronized;
 mod time_wait;
+mod waits;
 
 use super::connection_options::ConnectionOptions;
 use super::output::{self, Plan};
@@ -100,8 +101,15 @@ impl End {
         let (settings, options) = (self.settings, self.options);
         let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
         let taken = calls::send_room(&self.tcb, octets, &cx).expect("may send");
-        calls::sent(&mut self.tcb, taken);
+        calls::sent(&mut self.tcb, taken, &cx);
         taken
+    }
+
+    /// The options were changed.
+    fn options_change(&mut self) {
+        let (settings, options) = (self.settings, self.options);
+        let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
+        calls::options_changed(&mut self.tcb, &cx);
     }
 
     fn consume_all(&mut self) {

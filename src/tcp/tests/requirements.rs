@@ -4,6 +4,7 @@ use super::*;
 use crate::tcp::tcb::Owed;
 use crate::tcp::{End as Ends, Note};
 
+/// Shows T24.
 #[test]
 fn must_1_rec_1_windows_are_unsigned_and_kept_in_32_bits() {
     let (mut client, _) = established_with(plain());
@@ -52,6 +53,7 @@ fn must_18_a_segment_that_was_sent_twice_measures_no_round_trip() {
     assert_ne!(client.tcb.rto.srtt_us, before.srtt_us, "one that was sent once does");
 }
 
+/// Shows T24.
 #[test]
 fn must_34_shld_15_shld_16_shld_17_a_window_that_shrinks_stops_new_text_and_ends_nothing() {
     let (mut client, _) = established_with(Settings { sack: false, ..unscaled() });

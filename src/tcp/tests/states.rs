@@ -226,7 +226,7 @@ fn send(held: &mut Held) -> Option<Reaction> {
     let cx =
         Context { now: end.now, settings: &end.settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     match calls::send_room(&end.tcb, 10, &cx) {
-        Ok(taken) => calls::sent(&mut end.tcb, taken),
+        Ok(taken) => calls::sent(&mut end.tcb, taken, &cx),
         Err(why) => return Some(Reaction { ended: Some(word(why)), ..at(before) }),
     }
     Some(react(end, Outcome::default()))
@@ -324,9 +324,9 @@ fn delayed_ack(held: &mut Held) -> Option<Reaction> {
 fn deadline(held: &mut Held) -> Option<Reaction> {
     let end = called(held)?;
     match end.tcb.state {
-        State::SynSent => end.tcb.linger_at = Deadline::at(end.now.tick().plus(10)),
+        State::SynSent => end.tcb.waits_until = Deadline::at(end.now.tick().plus(10)),
         State::SynReceived if !end.tcb.is_half_open_passively() => {
-            end.tcb.linger_at = Deadline::at(end.now.tick().plus(10));
+            end.tcb.waits_until = Deadline::at(end.now.tick().plus(10));
         }
         State::FinWait2 => drop(end.close()),
         State::SynReceived
