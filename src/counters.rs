@@ -132,6 +132,8 @@ counters! {
         scoreboards_refused,
         /// Connections that were told R1 retransmissions in a row have brought nothing (MUST-20).
         stalled,
+        /// Stretches of urgent data that peers have begun (MUST-32).
+        urgent_received,
         /// Keepalive probes sent (B24).
         keepalive_probes,
         /// Connections ended because no keepalive probe was answered.

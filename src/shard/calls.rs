@@ -11,6 +11,7 @@ use crate::tcp::Context;
 use crate::tcp::calls::{self, Closed, Refused};
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::Owed;
+use crate::tcp::urgent;
 use crate::tick::Now;
 use ::core::net::{IpAddr, SocketAddr};
 
@@ -113,6 +114,21 @@ impl<'a> Calls<'a> {
             self.core.wait_for_chunks(handle);
         }
         Ok(taken)
+    }
+
+    /// As [`Calls::send`], with the urgent flag (MUST-30): the peer hears at once that urgent data is on its way, and that it ends
+    /// with these bytes; they stay in line. New applications should not use it (SHLD-13).
+    pub fn send_urgent(&mut self, handle: Handle, bytes: &[u8]) -> Result<usize, CallError> {
+        let taken = self.send(handle, bytes)?;
+        if taken > 0 {
+            urgent::sent(&mut live(&mut self.core.connections, handle)?.tcb);
+        }
+        Ok(taken)
+    }
+
+    /// How many bytes, unread or still to come, lead to the end of the peer's urgent data; 0 when there is none (MUST-33).
+    pub fn urgent_bytes(&self, handle: Handle) -> Result<u32, CallError> {
+        self.record(handle).map(|connection| urgent::bytes_left(&connection.tcb))
     }
 
     /// Takes `count` of the lent or buffered bytes (RFC 9293 3.9.1.3); the window opens by as much.

@@ -68,6 +68,8 @@ impl Tell {
     pub(super) const WANTS_WRITABLE: Bits<Tell> = Bits::bit(5);
     /// R1 retransmissions have brought nothing.
     pub(super) const STALLED: Bits<Tell> = Bits::bit(6);
+    /// Urgent data begins.
+    pub(super) const URGENT: Bits<Tell> = Bits::bit(7);
 }
 
 /// What is true of a connection in the shard.
@@ -79,6 +81,8 @@ impl Fact {
     pub(super) const TOLD_CLOSED: Bits<Fact> = Bits::bit(0);
     /// The connection is in its neighbour's list, not in that of what is owed.
     pub(super) const WAITS_FOR_NEIGHBOR: Bits<Fact> = Bits::bit(1);
+    /// The application has let CLOSE-WAIT last, which has been counted (B37).
+    pub(super) const CLOSE_WAIT_LASTS: Bits<Fact> = Bits::bit(2);
 }
 
 /// The list of connections that owe the peer something, or wait for one neighbour.

@@ -2,7 +2,7 @@
 
 use super::accept::AcceptQueue;
 use super::burst::expire_budget;
-use super::connection::{Connection, Owing, Tell, Telling};
+use super::connection::{Connection, Fact, Owing, Tell, Telling};
 use super::find::Found;
 use super::gaps::Gaps;
 use super::options::{OptionSets, OptionsId};
@@ -218,6 +218,15 @@ impl Core {
         if outcome.peer_closed {
             self.connections[number].tell.add(Tell::PEER_CLOSED);
             self.tell(number);
+        }
+        if outcome.urgent {
+            self.counters.urgent_received += 1;
+            self.connections[number].tell.add(Tell::URGENT);
+            self.tell(number);
+        }
+        if outcome.close_wait_lasts && !self.connections[number].facts.has(Fact::CLOSE_WAIT_LASTS) {
+            self.connections[number].facts.add(Fact::CLOSE_WAIT_LASTS);
+            self.counters.close_wait_lasting += 1;
         }
         if outcome.stalled {
             self.stalled(number, now);
@@ -435,7 +444,6 @@ impl Core {
             Note::KeepaliveProbe => &mut self.counters.keepalive_probes,
             Note::KeepaliveTimeout => &mut self.counters.keepalive_timeouts,
             Note::UserTimeout => &mut self.counters.user_timeouts,
-            Note::CloseWaitLasts => &mut self.counters.close_wait_lasting,
             Note::IcmpUnmatched => &mut self.counters.icmp_unmatched,
             Note::IcmpSoft => &mut self.counters.icmp_soft,
             Note::IcmpHard => &mut self.counters.icmp_hard,

@@ -114,7 +114,7 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
         seq: plan.seq,
         ack: plan.ack,
         wnd: plan.wnd,
-        up: 0,
+        up: plan.up,
         flags: plan.flags,
         options: &plan.options,
         sack: sack.as_ref().map_or(&[], SackBlocks::as_slice),

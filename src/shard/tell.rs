@@ -90,6 +90,10 @@ impl<A: Application> Teller<'_, A> {
         self.readable(number);
         let connection = &mut self.core.connections[number];
         let handle = connection.handle(number);
+        if connection.tell.take(Tell::URGENT) && connection.tcb.state != State::Closed {
+            self.event(None, Event::Urgent { handle });
+        }
+        let connection = &mut self.core.connections[number];
         if connection.tell.take(Tell::STALLED) && connection.tcb.state != State::Closed {
             self.event(None, Event::Stalled { handle });
         }

@@ -15,6 +15,7 @@
 //! | RFC 4987 3.6 SYN cookies | [`cookie`] |
 //! | RFC 5961 7, limits of answers | [`rate`] |
 //! | 3.8.3 to 3.8.5, 3.9.1 settings of one connection | [`connection_options`] |
+//! | 3.8.5 urgent data (RFC 6093) | [`urgent`] |
 //! | 3.8.4 keepalive, 3.9.1 user timeout | `waits` |
 //! | 3.9.2.2 ICMP errors, path MTU (RFC 1191, 8201) | [`icmp`] |
 //! | 3.10.1 to 3.10.6 calls | [`calls`] |
@@ -50,6 +51,7 @@ pub mod synchronized;
 pub mod tcb;
 pub mod time_wait;
 pub mod timeouts;
+pub mod urgent;
 mod waits;
 
 #[cfg(test)]
@@ -163,6 +165,10 @@ pub struct Outcome {
     pub challenge_suppressed: bool,
     /// R1 retransmissions in a row have brought nothing (MUST-20).
     pub stalled: bool,
+    /// The application has not closed although the peer did long ago (B37).
+    pub close_wait_lasts: bool,
+    /// Urgent data begins, of which the application has not heard (MUST-32).
+    pub urgent: bool,
     /// What else to count.
     pub note: Option<Note>,
 }
@@ -226,8 +232,6 @@ pub enum Note {
     KeepaliveTimeout,
     /// No progress for the user timeout: the connection ends.
     UserTimeout,
-    /// The application has not closed although the peer did long ago (B37).
-    CloseWaitLasts,
     /// An ICMP error about a segment that is not in flight.
     IcmpUnmatched,
     /// A soft ICMP error, or a hard one that ended nothing.

@@ -8,7 +8,7 @@ use super::recovery;
 use super::sack::Scoreboard;
 use super::state::State;
 use super::tcb::{Fact, Owed, Tcb, Timed};
-use super::{Answer, Context, waits};
+use super::{Answer, Context, urgent, waits};
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
 use crate::tick::{Deadline, Tick};
@@ -23,6 +23,8 @@ pub struct Plan {
     pub ack: Seq,
     /// The control bits.
     pub flags: Flags,
+    /// The urgent pointer; 0 without URG.
+    pub up: u16,
     /// The header's window field.
     pub wnd: u16,
     /// Options.
@@ -38,7 +40,7 @@ pub struct Plan {
 impl Plan {
     /// How many SACK blocks the segment has room for beside its text: full-sized ones have none.
     pub fn sack_room(&self, tcb: &Tcb) -> usize {
-        let room = if tcb.agreed.sack { segment_room(tcb).saturating_sub(u32::from(self.text_len)) } else { 0 };
+        let room = if tcb.agreed.sack() { segment_room(tcb).saturating_sub(u32::from(self.text_len)) } else { 0 };
         (room.saturating_sub(SACK_HEADER) / SACK_BLOCK) as usize
     }
 }
@@ -106,6 +108,7 @@ fn reset(tcb: &mut Tcb) -> Option<Plan> {
         seq: tcb.snd_nxt,
         ack: tcb.rcv_nxt,
         flags: Flags::RST | Flags::ACK,
+        up: 0,
         wnd: 0,
         options: Options::default(),
         text_offset: 0,
@@ -133,6 +136,7 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
         seq: tcb.iss(),
         ack: tcb.rcv_nxt,
         flags,
+        up: 0,
         wnd,
         options: options::of_syn(tcb, cx),
         text_offset: 0,
@@ -299,7 +303,7 @@ fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, 
     let again = seq.lt(tcb.snd_nxt);
     let plan = Plan { again, ..plan_from(tcb, cx, seq, seq - tcb.send_start(), len, flags) };
     let end = end + u32::from(with_fin);
-    if tcb.agreed.timestamps {
+    if tcb.agreed.timestamps() {
         // Every acknowledgment measures the round trip.
     } else if again {
         tcb.timed = Timed::NONE;
@@ -324,14 +328,16 @@ fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, 
 fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u32, flags: Flags) -> Plan {
     let wnd = offer_window(tcb, cx);
     tcb.owed.remove(Owed::ACK | Owed::ACK_NOW | Owed::WINDOW_UPDATE);
-    tcb.full_segments_unacked = 0;
+    tcb.facts.remove(Fact::FULL_SEGMENT_UNACKED);
     tcb.owed.duplicate_acks = 0;
     tcb.delayed_ack_at = Deadline::NONE;
     tcb.last_ack_sent = tcb.rcv_nxt;
+    let (urg, up) = urgent::mark(tcb, seq);
     Plan {
         seq,
         ack: tcb.rcv_nxt,
-        flags,
+        flags: flags | urg,
+        up,
         wnd,
         options: options::of_segment(tcb, cx),
         text_offset,
@@ -362,7 +368,7 @@ pub fn window_step(tcb: &Tcb, cx: &Context<'_>) -> u32 {
 /// Octets of text that one segment takes: the MSS less options (MUST-16), and what two chunks hold.
 #[inline]
 fn segment_room(tcb: &Tcb) -> u32 {
-    let options = if tcb.agreed.timestamps { 12 } else { 0 };
+    let options = if tcb.agreed.timestamps() { 12 } else { 0 };
     (u32::from(tcb.mss) - options).min(CHUNK_BYTES as u32)
 }
 

@@ -334,7 +334,7 @@ pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &
 /// after a time-out, and one at a time.
 #[inline]
 fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
-    let may = tcb.agreed.sack
+    let may = tcb.agreed.sack()
         && tcb.recovery.is_open()
         && tcb.rto.backoff == 0
         && tcb.send_queued_bytes > 0

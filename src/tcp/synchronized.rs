@@ -8,7 +8,7 @@ use super::congestion::Congestion;
 use super::recovery::{self, Recovery, Sack};
 use super::state::{CloseReason, State};
 use super::tcb::{DUPLICATE_ACKS_MAX, Fact, Opened, Owed, Tcb, Timed};
-use super::{Answer, Context, End, Note, Outcome, options, output, waits};
+use super::{Answer, Context, End, Note, Outcome, options, output, urgent, waits};
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
 use crate::tick::Deadline;
@@ -36,7 +36,7 @@ fn eight_checks(
     third_check_security();
     fourth_check_syn(tcb, seg, cx, out)?;
     fifth_check_ack(tcb, seg, sack, cx, out)?;
-    sixth_check_urg();
+    sixth_check_urg(tcb, seg, out);
     seventh_process_text(tcb, seg, cx, out)?;
     eighth_check_fin(tcb, seg, cx, out)
 }
@@ -276,6 +276,7 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     let text = acked.min(tcb.send_queued_bytes);
     tcb.send_queued_bytes -= text;
     tcb.snd_una = seg.ack;
+    tcb.snd_up = tcb.snd_up.max(tcb.snd_una);
     // What is acknowledged beyond the text is our FIN.
     tcb.facts.add_if(Fact::FIN_ACKNOWLEDGED, acked > text);
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
@@ -297,7 +298,7 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
 
 /// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18).
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) {
-    if let Some(timestamps) = seg.options.timestamps.filter(|echo| tcb.agreed.timestamps && echo.ecr != 0) {
+    if let Some(timestamps) = seg.options.timestamps.filter(|echo| tcb.agreed.timestamps() && echo.ecr != 0) {
         let rtt_ms = tcb.ts_now(cx).wrapping_sub(timestamps.ecr);
         if let Some(sent_again_at) = tcb.timed.acknowledged(seg.ack) {
             tcb.timed = Timed::NONE;
@@ -321,7 +322,17 @@ fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {
 }
 
 /// RFC 6093, RFC 9293 3.8.5: urgent data stays in line, so the pointer changes nothing about delivery.
-fn sixth_check_urg() {}
+fn sixth_check_urg(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) {
+    match tcb.state {
+        State::Established | State::FinWait1 | State::FinWait2 if seg.flags.has(Flags::URG) => {
+            urgent::arrives(tcb, seg, out);
+        }
+        State::Established | State::FinWait1 | State::FinWait2 => tcb.rcv_up = tcb.rcv_up.max(tcb.read_up_to()),
+        // After the peer's FIN this cannot be.
+        State::CloseWait | State::Closing | State::LastAck => {}
+        State::Closed | State::SynSent | State::SynReceived => {}
+    }
+}
 
 /// The segment's text, trimmed to the window; only text that is next in order is taken.
 fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
@@ -370,8 +381,8 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     out.text = Some((skip as u16, taken as u16));
     tcb.owed.add(Owed::ACK);
     if taken + TIMESTAMPS_ROOM >= u32::from(tcb.mss) {
-        tcb.full_segments_unacked = tcb.full_segments_unacked.saturating_add(1);
-        tcb.owed.add_if(Owed::ACK_NOW, tcb.full_segments_unacked >= 2);
+        tcb.owed.add_if(Owed::ACK_NOW, tcb.facts.has(Fact::FULL_SEGMENT_UNACKED));
+        tcb.facts.add(Fact::FULL_SEGMENT_UNACKED);
     }
     Continue(())
 }

@@ -124,7 +124,7 @@ impl Numbers {
             ts_recent: tcb.ts_recent,
             deadline: deadline(cx),
             wnd: (tcb.rcv_wnd() >> tcb.agreed.rcv_shift()).min(65_535) as u16,
-            flags: LIVE | if tcb.agreed.timestamps { TIMESTAMPS } else { 0 },
+            flags: LIVE | if tcb.agreed.timestamps() { TIMESTAMPS } else { 0 },
         }
     }
 }

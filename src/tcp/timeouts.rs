@@ -11,7 +11,7 @@ use crate::tick::Deadline;
 
 /// Whether what is due at the context's time is better done with a scoreboard: a retransmission, or the probe before it.
 pub fn wants_scoreboard(tcb: &Tcb, cx: &Context<'_>) -> bool {
-    tcb.agreed.sack
+    tcb.agreed.sack()
         && !tcb.syn_is_unacknowledged()
         && tcb.flight() > 0
         && tcb.snd_wnd > 0
@@ -73,7 +73,7 @@ fn retransmission(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_
     tcb.retries += 1;
     out.stalled = tcb.retries == cx.options.retries1;
     tcb.rto.back_off();
-    if !tcb.agreed.timestamps {
+    if !tcb.agreed.timestamps() {
         tcb.timed = Timed::NONE;
     } else if tcb.retries == 1 {
         tcb.timed = Timed::segment(tcb.snd_una + 1, cx.now.tick());

@@ -6,7 +6,7 @@
 //! | the first text, with accepting deferred | as the listener says | the application is told |
 //! | progress of what was sent, or of a closed window | user timeout (RFC 9293 3.9.1, B25, T03) | RST, it ends |
 //! | the peer's FIN, with the application gone | [`FIN_WAIT_2_MS`] (B37) | it ends |
-//! | the application's CLOSE, after the peer's | [`CLOSE_WAIT_MS`] (B37) | it is counted, and waits for the peer |
+//! | the application's CLOSE, after the peer's | keepalive, or [`CLOSE_WAIT_MS`] (B37) | it is counted; a probe with keepalive |
 //! | the peer, with nothing under way | keepalive (RFC 9293 3.8.4, B24) | a probe; after the last one RST, it ends |
 
 use super::connection_options::ticks;
@@ -30,12 +30,13 @@ enum WaitsFor {
 
 /// The wait begins anew, from now on. The handshake's has been set when the connection was opened.
 pub(super) fn restart(tcb: &mut Tcb, cx: &Context<'_>) {
+    let keepalive_idle = cx.options.keepalive.map(|keepalive| ticks(keepalive.idle));
     let wait_ticks = match waits_for(tcb) {
         WaitsFor::Handshake | WaitsFor::Text => return,
         WaitsFor::Progress => cx.options.user_timeout.map(ticks),
         WaitsFor::Fin => Some(FIN_WAIT_2_MS),
-        WaitsFor::Application => Some(CLOSE_WAIT_MS),
-        WaitsFor::Peer => cx.options.keepalive.map(|keepalive| ticks(keepalive.idle)),
+        WaitsFor::Application => Some(keepalive_idle.unwrap_or(CLOSE_WAIT_MS)),
+        WaitsFor::Peer => keepalive_idle,
     };
     tcb.keepalive_probes = 0;
     tcb.waits_until = wait_ticks.map_or(Deadline::NONE, |wait| Deadline::at(cx.now.tick().plus(wait)));
@@ -94,9 +95,10 @@ pub(super) fn due(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
             abort(tcb, out);
         }
         WaitsFor::Application => {
-            out.note = Some(Note::CloseWaitLasts);
-            tcb.facts.add(Fact::CLOSE_WAIT_LASTS);
-            restart(tcb, cx);
+            out.close_wait_lasts = true;
+            if cx.options.keepalive.is_some() {
+                keepalive(tcb, cx, out);
+            }
         }
         WaitsFor::Peer => keepalive(tcb, cx, out),
     }
@@ -129,7 +131,7 @@ fn waits_for(tcb: &Tcb) -> WaitsFor {
         State::FinWait2 if tcb.facts.has(Fact::APP_CLOSED) => WaitsFor::Fin,
         State::FinWait1 | State::Closing | State::LastAck => WaitsFor::Progress,
         State::Established | State::FinWait2 | State::CloseWait if !is_idle(tcb) => WaitsFor::Progress,
-        State::CloseWait if !tcb.facts.has(Fact::CLOSE_WAIT_LASTS) => WaitsFor::Application,
-        State::Established | State::FinWait2 | State::CloseWait | State::Closed => WaitsFor::Peer,
+        State::CloseWait => WaitsFor::Application,
+        State::Established | State::FinWait2 | State::Closed => WaitsFor::Peer,
     }
 }

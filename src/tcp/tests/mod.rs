@@ -16,6 +16,7 @@ mod requirements;
 mod states;
 mod synchronized;
 mod time_wait;
+mod urgent;
 mod waits;
 
 use super::connection_options::ConnectionOptions;
@@ -144,7 +145,7 @@ impl End {
     /// A segment from the peer that is next in order and acknowledges everything.
     fn next(&self, flags: Flags) -> Segment {
         let timestamps =
-            self.tcb.agreed.timestamps.then_some(Timestamps { val: self.tcb.ts_recent, ecr: self.tcb.ts_offset });
+            self.tcb.agreed.timestamps().then_some(Timestamps { val: self.tcb.ts_recent, ecr: self.tcb.ts_offset });
         Segment {
             seq: self.tcb.rcv_nxt,
             ack: self.tcb.snd_nxt,
@@ -162,7 +163,7 @@ fn as_received(plan: Plan) -> Segment {
         seq: plan.seq,
         ack: plan.ack,
         wnd: plan.wnd,
-        up: 0,
+        up: plan.up,
         flags: plan.flags,
         options: plan.options,
         payload_offset: 0,

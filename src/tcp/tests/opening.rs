@@ -19,7 +19,7 @@ fn b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments() {
     let (client, server) = established();
     let (opening, _) = syn_sent(settings());
     for end in [&client, &server] {
-        assert!(end.tcb.agreed.timestamps && end.tcb.agreed.window_scale);
+        assert!(end.tcb.agreed.timestamps() && end.tcb.agreed.window_scale());
         assert_eq!(end.tcb.mss, 1460);
     }
     assert_eq!(client.tcb.snd_nxt, opening.tcb.iss() + 1, "the third segment consumes nothing");

@@ -219,10 +219,10 @@ fn b05_sack_is_offered_and_agreed_only_by_both() {
         let (client, syn) = syn_sent(Settings { sack: mine, ..settings() });
         assert_eq!(syn.options.sack_permitted, mine);
         let (server, syn_ack) = syn_received(Settings { sack: theirs, ..settings() }, &syn);
-        assert_eq!((syn_ack.options.sack_permitted, server.tcb.agreed.sack), (mine && theirs, mine && theirs));
+        assert_eq!((syn_ack.options.sack_permitted, server.tcb.agreed.sack()), (mine && theirs, mine && theirs));
         let mut client = client;
         client.arrives(syn_ack);
-        assert_eq!(client.tcb.agreed.sack, mine && theirs);
+        assert_eq!(client.tcb.agreed.sack(), mine && theirs);
     }
 }
 

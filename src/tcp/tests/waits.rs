@@ -267,7 +267,7 @@ fn b37_close_wait_that_lasts_is_counted_once_and_stays_the_applications() {
     client.arrives(client.next(FIN_ACK));
     client.expect(ACK);
     let (waited, out) = client.time_out();
-    assert_eq!((waited, out.note, out.end), (CLOSE_WAIT_MS, Some(Note::CloseWaitLasts), None));
+    assert_eq!((waited, out.close_wait_lasts, out.end), (CLOSE_WAIT_MS, true, None));
     client.expect_nothing();
     assert_eq!((client.tcb.state, client.tcb.deadline()), (State::CloseWait, None));
     client.close();
