@@ -1,6 +1,6 @@
 //! The RFCs beside RFC 9293, and the problems of RFC 2525.
 
-use crate::{Row, declined, done, missing, part};
+use crate::{Row, declined, done, part};
 
 #[rustfmt::skip]
 pub(crate) const RFCS: &[Row] = &[
@@ -27,7 +27,8 @@ pub(crate) const RFCS: &[Row] = &[
         &["t05_established_reset_in_the_window_but_not_exact_gets_a_challenge_ack", "t06_established_syn_arrives_gets_a_challenge_ack_and_lives",
             "t07_ack_of_data_not_sent_is_refused_and_its_text_not_taken"]),
     done("RFC 6056", "ports nobody can guess", "src/flow/ports.rs", &["t10_starts_are_spread_over_the_range"]),
-    missing("RFC 6093", "urgent text in line", "not yet: see MUST-30"),
+    part("RFC 6093", "urgent text in line", "src/tcp/synchronized.rs::sixth_check_urg",
+        &["b23_t15_text_with_any_urgent_pointer_stays_in_line"], "the pointer is not told: see MUST-30"),
     done("RFC 6191", "timestamps shorten TIME-WAIT", "src/tcp/time_wait.rs::reopens", &["b44_passive_reuse_follows_the_policy"]),
     done("RFC 6298", "the retransmission time-out", "src/tcp/rto.rs::Rto",
         &["first_measurement_sets_srtt_and_half_of_it_as_variance", "b11_backoff_doubles_up_to_the_maximum_and_ends_with_progress"]),

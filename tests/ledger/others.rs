@@ -1,6 +1,6 @@
 //! RFC 9293 Appendix B: what SHOULD hold, what MAY, and what is recommended.
 
-use crate::{Row, declined, done, missing};
+use crate::{Row, declined, done};
 
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[

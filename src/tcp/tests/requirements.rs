@@ -180,6 +180,20 @@ fn rfc_2525_2_15_fin_rides_on_the_last_text() {
     assert_eq!(client.sends().iter().map(|plan| (plan.text_len, plan.flags.fin())).collect::<Vec<_>>(), [(100, true)]);
 }
 
+/// Shows RFC 6093.
+#[test]
+fn b23_t15_text_with_any_urgent_pointer_stays_in_line() {
+    let (mut client, _) = established_with(plain());
+    let urg = Flags(ACK.0 | Flags::URG.0);
+    for (up, payload_len) in [(0, 10), (5, 10), (10, 10), (u16::MAX, 10), (u16::MAX, 0), (0, 0)] {
+        let out = client.arrives(Segment { up, payload_len, ..client.next(urg) });
+        assert_eq!(out.text, (payload_len > 0).then_some((0, payload_len)), "pointer {up}, {payload_len} octets");
+        client.consume_all();
+    }
+    client.arrives(Segment { up: 1, ..client.next(Flags(urg.0 | Flags::FIN.0)) });
+    assert_eq!(client.tcb.state, State::CloseWait);
+}
+
 /// Windows are what their field says.
 fn unscaled() -> Settings {
     Settings { window_scale: false, receive_buffer_bytes: 60_000, ..plain() }
