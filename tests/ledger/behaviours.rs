@@ -1,6 +1,6 @@
 //! What a connection does: the behaviours that the project exists for.
 
-use crate::{Row, done, missing, part};
+use crate::{Row, done, part};
 
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
@@ -48,8 +48,13 @@ pub(crate) const ROWS: &[Row] = &[
     part("B23", "every header field has its meaning", "src/wire/tcp.rs",
         &["odd_options_are_read_or_skipped", "data_offset_below_5_or_past_the_segment_is_dropped_t16"],
         "the urgent pointer is not told; data stays in line"),
-    missing("B24", "keepalive", "not yet"),
-    missing("B25", "user timeout", "not yet"),
+    done("B24", "keepalive: off by default; first probe after 2 h, then every 75 s, ten of them; all are options of a connection", "src/tcp/waits.rs",
+        &["b24_must_25_must_28_defaults_are_off_and_two_hours",
+            "b24_must_26_must_27_must_29_probes_come_at_their_times_and_the_last_unanswered_one_ends",
+            "b24_the_peer_answers_a_probe_with_an_ack"]),
+    done("B25", "user timeout: no progress ends the connection with a RST", "src/tcp/waits.rs::due",
+        &["b25_no_acknowledgment_for_the_user_timeout_sends_rst_and_ends", "b25_progress_of_one_octet_gives_the_rest_the_whole_time_again",
+            "b25_user_timeout_holds_for_the_handshake_too"]),
     done("B30", "either side may close; the FIN follows what is queued", "src/tcp/calls.rs::close",
         &["b30_fin_follows_what_is_queued_and_consumes_one_number", "b30_client_closes_first_takes_seven_segments_and_time_wait_is_the_clients",
             "b30_server_closes_first_takes_six_segments_and_time_wait_is_the_servers"]),
@@ -65,8 +70,9 @@ pub(crate) const ROWS: &[Row] = &[
         &["b35_simultaneous_close_passes_through_closing_on_both_sides"]),
     done("B36", "RST ends at once, and is never answered by RST", "src/tcp/closed.rs::arrives",
         &["b36_valid_reset_ends_every_synchronized_state", "b36_closed_rst_arrives_is_never_answered", "b36_abort_resets_the_peer_and_both_are_told"]),
-    part("B37", "FIN-WAIT-2 ends by a timer once the application has gone; CLOSE-WAIT that lasts is reported", "src/tcp/synchronized.rs::enter_fin_wait_2",
-        &["b37_fin_wait_2_ends_by_a_timer_once_the_application_has_gone"], "CLOSE-WAIT that lasts is counted by state, not reported"),
+    done("B37", "FIN-WAIT-2 ends by a timer once the application has gone; CLOSE-WAIT that lasts is counted and stays the application's", "src/tcp/waits.rs",
+        &["b37_fin_wait_2_ends_by_a_timer_once_the_application_has_gone",
+            "b37_close_wait_that_lasts_is_counted_once_and_stays_the_applications", "b37_fin_wait_2_ends_although_the_peer_keeps_sending_acks"]),
     done("B38", "the states under their RFC names; a call that a state does not allow is a typed error", "src/tcp/state.rs::State",
         &["b38_states_document_says_what_the_code_does", "b38_every_arrow_of_figure_5_occurs",
             "b38_every_state_and_segment_at_every_edge_of_the_window_do_what_the_rfc_says"]),
@@ -88,7 +94,7 @@ pub(crate) const ROWS: &[Row] = &[
     done("B46", "bounded store with a policy when full", "src/flow/time_wait.rs",
         &["b46_time_wait_limit_refuses_opens_and_never_evicts", "b46_full_store_evicts_or_skips_by_policy_and_counts"]),
     done("B47", "the gain and the risk of reuse, measured (`docs/performance.md`)", "bench/risk/sweep.rs",
-        &["b47_text_aimed_into_the_window_is_taken_where_nothing_stands_against_it", "b47_the_default_policy_takes_none_where_rst_is_ignored",
+        &["b47_the_default_policy_takes_none_where_rst_is_ignored",
             "b47_without_time_wait_a_connection_that_outran_the_isn_clock_takes_old_octets"]),
     done("B48", "`quiet_time` after a start: nothing is opened, SYNs meet silence; default 0", "src/shard/open.rs",
         &["b48_in_the_quiet_time_nothing_opens_and_syns_meet_silence", "b48_without_a_quiet_time_the_first_syn_is_answered"]),

@@ -1,6 +1,6 @@
 //! What hostile input does not achieve.
 
-use crate::{Row, done, missing};
+use crate::{Row, done, missing, part};
 
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
@@ -8,9 +8,11 @@ pub(crate) const ROWS: &[Row] = &[
         &["t01_during_a_syn_flood_half_open_is_bounded_and_every_client_connects", "t01_more_on_link_sources_than_neighbours_are_still_answered"]),
     done("T02", "floods for no connection", "src/tcp/rate.rs",
         &["t02_flood_for_no_connection_leaves_no_state_and_few_answers", "t02_resets_are_not_longer_than_what_they_answer"]),
-    missing("T03", "zero window for ever", "probes go on while they are acknowledged; memory is bounded, no policy ends the longest stalled yet"),
-    done("T04", "slow reader, slow sender, never closed", "src/shard/core.rs",
-        &["t04_peers_that_trickle_and_never_close_take_bounded_memory"]),
+    part("T03", "zero window for ever", "src/tcp/waits.rs",
+        &["t03_acknowledged_zero_window_lasts_for_ever_or_until_the_user_timeout"],
+        "it ends by the user timeout; no policy ends the longest stalled when memory runs short"),
+    done("T04", "slow reader, slow sender, never closed", "src/tcp/waits.rs",
+        &["t04_peers_that_trickle_and_never_close_take_bounded_memory", "b25_no_acknowledgment_for_the_user_timeout_sends_rst_and_ends"]),
     done("T05", "blind RST", "src/tcp/synchronized.rs::second_check_rst",
         &["t05_established_reset_in_the_window_but_not_exact_gets_a_challenge_ack", "t05_established_reset_outside_the_window_is_dropped"]),
     done("T06", "blind SYN", "src/tcp/synchronized.rs::fourth_check_syn",
