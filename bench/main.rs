@@ -46,6 +46,8 @@ enum What {
     Engine(engine::EngineArgs),
     /// What TIME-WAIT reuse risks: old duplicates aimed at new incarnations, by policy, in virtual time
     Risk(risk::RiskArgs),
+    /// What TIME-WAIT reuse gains, predicted: tuples, ceiling, exhaustion; and a simulated collapse and recovery
+    Predict(risk::predict::PredictArgs),
     /// The server of the kernel baseline (a role)
     KernelServer(RoleArgs),
     /// The client of the kernel baseline (a role)
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         What::Bulk(args) => bulk::run(&args),
         What::Engine(args) => engine::run(&args),
         What::Risk(args) => risk::run(&args),
+        What::Predict(args) => risk::predict::run(&args),
         What::KernelServer(args) => role(kernel::server::run(&args)),
         What::KernelClient(args) => role(kernel::client::run(&args)),
         What::SynfinServer(args) => role(ends::run_server(&args)),

@@ -48,6 +48,18 @@ pub enum Event<'a> {
         /// The connection.
         handle: Handle,
     },
+    /// What was sent has not been acknowledged although it was sent again as often as `retries1` says (R1 of RFC 9293 3.8.3,
+    /// MUST-20). The stack goes on until R2. The only event that may come before Connected.
+    Stalled {
+        /// The connection.
+        handle: Handle,
+    },
+    /// The peer has sent urgent data, or more of it after the last has been read (RFC 9293 3.8.5, RFC 6093, MUST-32). It stays
+    /// in line: [`Calls::urgent_bytes`] says how many unread and coming bytes lead to its end.
+    Urgent {
+        /// The connection.
+        handle: Handle,
+    },
     /// The peer has sent FIN: no bytes follow those already told.
     PeerClosed {
         /// The connection.
@@ -82,6 +94,9 @@ pub struct ConnectOptions {
 pub struct ListenOptions {
     /// Settings that its connections inherit, from the SYN-ACK on.
     pub connection: ConnectionOptions,
+    /// Accepted is told with the first text or the FIN, or without either after this time (TCP_DEFER_ACCEPT); `None` tells it
+    /// at once. At most 24 days.
+    pub defer_accept: Option<Duration>,
 }
 
 /// Why a listener was refused.

@@ -9,6 +9,8 @@ pub struct Limits {
     pub time_wait_max: u32,
     /// Half-open connections over all listeners of one shard (B10).
     pub half_open_max: u32,
+    /// Connections of one shard that are established and of which the application has not been told (B10).
+    pub accept_max: u32,
     /// Accepted SYN cookies that a shard remembers, so that a replayed ACK opens nothing (B13), 8 B each. Origin: two minutes of
     /// 500 a second. Fewer, and an old ACK may open a connection that its peer's RST then ends.
     pub cookies_remembered_max: u32,
@@ -39,6 +41,7 @@ impl Default for Limits {
             tcbs_max: 128 * 1024,
             time_wait_max: 1024 * 1024,
             half_open_max: 16 * 1024,
+            accept_max: 4096,
             cookies_remembered_max: 64 * 1024,
             chunks_max: 16 * 1024,
             reassemblies_max: 1024,
@@ -97,8 +100,12 @@ pub const PATH_MTU_AGE_S: u32 = 600;
 /// First retransmission time-out, ms. Origin: RFC 6298 2.1. Smaller resends to distant peers; larger stalls one lost SYN.
 pub const RTO_INITIAL_MS: u32 = 1000;
 
-/// Smallest retransmission time-out, ms. Origin: RFC 6298 2.4 (SHOULD 1 s).
-pub const RTO_MIN_MS: u32 = 1000;
+/// Smallest retransmission time-out with timestamps, ms. A named deviation from RFC 6298 2.4 (SHOULD 1 s), as Linux has it. Origin:
+/// the longest delayed ACKs that are common; smaller times out on them, larger waits longer after each loss that nothing shows.
+pub const RTO_MIN_MS: u32 = 200;
+
+/// Smallest retransmission time-out without timestamps, and with them after a time-out that was spurious, ms. Origin: RFC 6298 2.4.
+pub const RTO_MIN_PATIENT_MS: u32 = 1000;
 
 /// Largest retransmission time-out, ms. Origin: RFC 6298 2.5 (at least 60 s).
 pub const RTO_MAX_MS: u32 = 64_000;
@@ -109,7 +116,7 @@ pub const SYN_RETRIES: u8 = 7;
 /// Retransmissions of a SYN-ACK before half-open state is removed (B11; a named deviation, half-open state is the attacker's).
 pub const SYN_ACK_RETRIES: u8 = 5;
 
-/// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s (SHLD-11): 15 take about 13 minutes.
+/// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s (SHLD-11): 15 take 9 minutes at least.
 pub const DATA_RETRIES: u8 = 15;
 
 /// R1 of RFC 9293 3.8.3 in retransmissions: after so many the application is told and the next hop asked for. Origin: SHLD-9.
@@ -146,6 +153,10 @@ pub const TIME_WAIT_DELAY_MS: u32 = 1000;
 /// How long FIN-WAIT-2 may last once the application has gone, ms (B37). Origin: Linux's tcp_fin_timeout.
 pub const FIN_WAIT_2_MS: u32 = 60_000;
 
+/// How long a connection may stay in CLOSE-WAIT with nothing under way before that is counted, ms (B37). Origin: as long as FIN-WAIT-2 at
+/// the other end lasts, after which the peer has gone. Smaller counts applications that think; larger finds leaks late.
+pub const CLOSE_WAIT_MS: u32 = 60_000;
+
 /// How long one secret makes SYN cookies, ms (B13). A cookie is valid in its period and the next, hence for at most two
 /// minutes. Smaller refuses peers with a long round trip; larger gives a guess or a replay more time.
 pub const COOKIE_PERIOD_MS: u32 = 60_000;
@@ -169,6 +180,7 @@ pub const PORTS: (u16, u16) = (32_768, 60_999);
 
 const _: () = assert!(BURST_MAX.is_power_of_two());
 const _: () = assert!(SCOREBOARD_RANGES_MAX >= 8 && SCOREBOARD_RANGES_MAX < 256);
-const _: () = assert!(RTO_MIN_MS <= RTO_INITIAL_MS && RTO_INITIAL_MS <= RTO_MAX_MS);
+const _: () =
+    assert!(RTO_MIN_MS <= RTO_MIN_PATIENT_MS && RTO_MIN_PATIENT_MS <= RTO_INITIAL_MS && RTO_INITIAL_MS <= RTO_MAX_MS);
 const _: () = assert!(DEADLINE_MAX_MS < i32::MAX as u32);
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(64));

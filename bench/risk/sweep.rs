@@ -1,6 +1,6 @@
-//! Every workload under every policy, and the positive control first.
+//! Every workload under every policy, and the positive control.
 
-use super::workload::{Cell, all, control};
+use super::workload::{Cell, aimed, all};
 use super::world::{Tally, World};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,13 +22,10 @@ pub(super) struct Plan {
     pub seed: u64,
 }
 
-/// Incarnations of the positive control. Each accepts old octets, but for the first of each 4-tuple.
-pub(super) const CONTROL_INCARNATIONS: u64 = 10_000;
-
-/// The positive control.
-pub(super) fn play_control(seed: u64) -> Result<Played, String> {
-    let cell = control();
-    World::new(&cell, seed)?.play(CONTROL_INCARNATIONS).map(|tally| Played { cell, tally })
+/// Every policy against what is aimed into the window, with timestamps and without; the last one is the positive control.
+pub(super) fn play_aimed(seed: u64) -> Result<Vec<Played>, String> {
+    let cells = Policy::ALL.into_iter().flat_map(|policy| [true, false].map(|timestamps| aimed(policy, timestamps)));
+    cells.map(|cell| World::new(&cell, seed)?.play(AIMED_INCARNATIONS).map(|tally| Played { cell, tally })).collect()
 }
 
 /// All cells of the plan, in order, on as many threads as there are processors. A cell's outcome depends on the seed and the cell
@@ -71,20 +68,43 @@ fn cells() -> Vec<Cell> {
     cells
 }
 
+/// Incarnations of each policy at which text is aimed into the window.
+const AIMED_INCARNATIONS: u64 = 5_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::risk::workload::End;
 
     fn small(policy: Policy) -> Plan {
-        Plan { policies: vec![policy], incarnations: 36 * 600, seed: 1 }
+        Plan { policies: vec![policy], incarnations: 36 * 400, seed: 1 }
+    }
+
+    /// Incarnations that took old text, of those at which some was aimed into the window.
+    fn took(policy: Policy, timestamps: bool, incarnations: u64) -> (u64, u64) {
+        let tally =
+            World::new(&aimed(policy, timestamps), 1).and_then(|world| world.play(incarnations)).expect("plays");
+        assert_eq!(tally.other_bytes, 0, "{tally:?}");
+        (tally.incarnations_with_old_bytes, tally.passed.incarnations_aimed)
     }
 
     #[test]
     fn b47_the_positive_control_takes_old_octets() {
-        let played = World::new(&control(), 1).and_then(|world| world.play(2000)).expect("plays");
-        assert!(played.incarnations_with_old_bytes > 1500, "{played:?}");
-        assert_eq!(played.other_bytes, 0);
+        let (hits, at) = took(Policy::None, false, 1500);
+        assert!(hits > 400 && hits == at, "{hits} of {at}");
+    }
+
+    #[test]
+    fn b47_timestamps_or_two_msl_guard_against_text_in_the_window() {
+        let (hits, at) = took(Policy::Timestamp, true, 1500);
+        assert!(hits == 0 && at > 400, "{hits} of {at}");
+        assert_eq!(took(Policy::Strict, false, 600), (0, 0), "what could be aimed is older than 2MSL");
+    }
+
+    #[test]
+    fn b47_without_timestamps_random_isns_are_guarded_against_the_last_incarnation_only() {
+        let (hits, at) = took(Policy::TimestampOrSequence, false, AIMED_INCARNATIONS);
+        assert!(hits > 0 && hits == at, "{hits} of {at}");
     }
 
     #[test]
@@ -96,7 +116,7 @@ mod tests {
         assert!(played.iter().all(|played| played.tally.other_bytes == 0), "{played:?}");
         let reused: u64 = played.iter().map(|played| played.tally.time_wait_reused).sum();
         let aimed: u64 = played.iter().map(|played| played.tally.passed.incarnations_aimed).sum();
-        assert!(reused > 5000 && aimed > 10_000, "{reused} {aimed}");
+        assert!(reused > 2000 && aimed > 3000, "{reused} {aimed}");
     }
 
     #[test]

@@ -77,7 +77,7 @@ struct Connection {
     sides: [Side; 2],
     /// Whether old text was aimed at the running incarnation.
     aimed: bool,
-    /// The control's next segment.
+    /// The segment that the ISNs of this incarnation have come to.
     target: Option<Old>,
 }
 
@@ -208,10 +208,11 @@ impl Wire {
             connection.aimed = false;
             connection.sides.iter_mut().for_each(|side| side.window = None);
             connection.target = match self.workload.isns {
-                Isns::Aimed => {
+                // Every other ISN comes to an old text; those between keep them apart.
+                Isns::Aimed if self.random.random() => {
                     connection.history.draw(End::Client, Wanted::Text, now.us(), self.age_max_us, &mut self.random)
                 }
-                Isns::Clocked | Isns::Random(_) => None,
+                Isns::Aimed | Isns::Clocked | Isns::Random(_) => None,
             };
         }
         let isn = match (self.workload.isns, connection.target) {
@@ -239,7 +240,10 @@ impl Wire {
         let wanted = if self.random.random() { Wanted::Text } else { Wanted::Any };
         let drawn = match (self.workload.isns, connection.target, connection.sides[End::Server as usize].iss) {
             // As if the server's ISN were random too, and had come to what the old segment acknowledges.
-            (Isns::Aimed, Some(old), Some(iss)) if moment == Moment::FirstText => Some(Old { ack: iss + 1, ..old }),
+            (Isns::Aimed, Some(old), Some(iss)) if moment == Moment::FirstText => {
+                let young = now.us() - old.sent_us <= self.age_max_us;
+                young.then_some(Old { ack: iss + 1, ..old })
+            }
             // What else is sent again would only disturb the one that is aimed.
             (Isns::Aimed, ..) => None,
             (Isns::Clocked | Isns::Random(_), ..) => {
@@ -300,7 +304,7 @@ impl Wire {
         let payload = [&self.scratch[..usize::from(payload_len)], &[]];
         let link = &mut self.links[from.other() as usize];
         let sent = link.take().is_some_and(|mut frame| {
-            let len = tcp::emit(link.bytes_mut(&mut frame), &self.paths[from as usize], &out, payload);
+            let len = tcp::emit(link.bytes_mut(&mut frame), &self.paths[from as usize], &out, &payload);
             link.send(frame, len).map_err(|frame| link.give_back(frame)).is_ok()
         });
         self.passed.no_room += u64::from(!sent);

@@ -33,7 +33,7 @@ pub(super) enum Isns {
     /// Those of this end are random, as if it were another stack: the wire rewrites its sequence numbers.
     Random(End),
     /// Those of both ends are random, under the condition that one old segment's text lies in the window and that its
-    /// acknowledgment is acceptable: the positive control.
+    /// acknowledgment is acceptable.
     Aimed,
 }
 
@@ -124,18 +124,19 @@ pub(super) fn all() -> Vec<Workload> {
     shapes.into_iter().zip(without).flat_map(|(with, without)| [with, without]).collect()
 }
 
-/// The positive control: no TIME-WAIT, no timestamps, random ISNs, duplicates aimed into the window.
-pub(super) fn control() -> Cell {
+/// Random ISNs at both ends that have come to where one old text begins at the new connection's first octet. With policy `none`
+/// and without timestamps nothing stands against it: the positive control.
+pub(super) fn aimed(policy: Policy, timestamps: bool) -> Cell {
     let workload = Workload {
-        name: "positive control: aimed into the window",
+        name: "aimed into the window",
         closer: End::Server,
-        timestamps: false,
+        timestamps,
         outruns: false,
         isns: Isns::Aimed,
         syn_acks_lost: 0.0,
         faults: false,
     };
-    Cell { policy: Policy::None, workload, rst_ends_time_wait: false }
+    Cell { policy, workload, rst_ends_time_wait: false }
 }
 
 /// A policy on the command line.

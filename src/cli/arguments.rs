@@ -250,6 +250,43 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// T34: whatever is typed, there is a command, or one error that names what is wrong; never a panic.
+        #[test]
+        fn t34_any_command_line_is_a_command_or_one_error_with_its_place(
+            words in proptest::collection::vec(word(), 0..12),
+        ) {
+            let line = std::iter::once("synfin".to_owned()).chain(words.iter().cloned());
+            if let Err(error) = Arguments::try_parse_from(line) {
+                let text = error.to_string();
+                let says_where = words.iter().any(|word| text.contains(word.as_str())) || text.contains("--") || text.contains("Usage");
+                proptest::prop_assert!(!text.is_empty() && says_where, "{words:?}: {text}");
+            }
+        }
+    }
+
+    /// A word of a command line: one that belongs there, one nearly so, or anything.
+    fn word() -> impl proptest::strategy::Strategy<Value = String> {
+        use proptest::prelude::*;
+        let known: Vec<String> = [SERVE_EXAMPLE, CONNECT_EXAMPLE]
+            .iter()
+            .flat_map(|text| text.split_whitespace())
+            .map(str::to_owned)
+            .collect();
+        let options: Vec<String> = Arguments::command()
+            .get_subcommands()
+            .flat_map(|command| command.get_arguments())
+            .filter_map(|argument| argument.get_long().map(|long| format!("--{long}")))
+            .collect();
+        prop_oneof![
+            4 => proptest::sample::select(known),
+            3 => proptest::sample::select(options),
+            2 => "[0-9a-f.:/,-]{0,24}",
+            1 => "\\PC{0,12}",
+        ]
+    }
+
+    /// Shows T34.
     #[test]
     fn wrong_values_are_refused() {
         for wrong in [

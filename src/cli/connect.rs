@@ -179,7 +179,7 @@ impl Application for Client {
                     received,
                 });
             }
-            Event::Accepted { .. } | Event::PeerClosed { .. } => {}
+            Event::Accepted { .. } | Event::PeerClosed { .. } | Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 

@@ -82,7 +82,7 @@ impl Application for Services {
                     ServiceKind::Http => {}
                 }
             }
-            Event::Connected { .. } | Event::Closed { .. } => {}
+            Event::Connected { .. } | Event::Closed { .. } | Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a shard's tables cost, before any is made.
 
+use super::accept::AcceptQueue;
 use super::burst::Burst;
 use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
@@ -98,7 +99,12 @@ impl Limits {
             ),
             line("path MTUs", "", PATH_MTUS_MAX, PathMtus::bill(PATH_MTUS_MAX)),
             line("neighbours", "neighbors_max", self.neighbors_max, neighbors),
-            line("listeners", "listeners_max", self.listeners_max, Listeners::bill(self.listeners_max)),
+            line(
+                "listeners",
+                "listeners_max",
+                self.listeners_max,
+                Listeners::bill(self.listeners_max) + AcceptQueue::bill(self.listeners_max),
+            ),
             line("waiting to send", "", STARVED_MAX as u32, (STARVED_MAX * size_of::<Handle>()) as u64),
             line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS)),
             line("burst", "burst", self.burst, Burst::bill(self)),

@@ -28,6 +28,9 @@ impl Core {
 
     /// The SYN-ACK in the SYN's own frame, back to where it came from.
     pub(super) fn answer_by_cookie(&mut self, burst: &mut Burst, listener: u32, syn: &Arrival, now: Now) {
+        if self.refuses_to_accept() {
+            return;
+        }
         let options = self.options.get(self.listener_options[listener as usize]);
         let cx = Context { now, settings: &self.settings, options, receive_room: false };
         let syn_ack = self.cookies.syn_ack(&syn.tuple, &syn.segment, &cx);
@@ -50,6 +53,9 @@ impl Core {
         if self.cookies_seen.contains(valid.mark, period) {
             self.counters.syn_cookies_replayed += 1;
             return Returned::Nothing;
+        }
+        if self.refuses_to_accept() {
+            return Returned::NoRoom;
         }
         if self.time_wait_is_full(ack.tuple.is_v4()) {
             self.counters.syn_dropped_full += 1;

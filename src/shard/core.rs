@@ -1,7 +1,8 @@
 //! The tables of a shard, and what moves a connection between them.
 
+use super::accept::AcceptQueue;
 use super::burst::expire_budget;
-use super::connection::{Connection, Owing, Tell, Telling};
+use super::connection::{Connection, Fact, Owing, Tell, Telling};
 use super::find::Found;
 use super::gaps::Gaps;
 use super::options::{OptionSets, OptionsId};
@@ -74,6 +75,8 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections that wait for the send pool, first in first out.
     pub starved: VecDeque<Handle>,
+    /// Connections of which the application does not know yet.
+    pub accept: AcceptQueue,
     /// Connections in SYN-RECEIVED by passive open.
     pub half_open: u32,
     /// The secrets of SYN cookies.
@@ -107,9 +110,11 @@ impl Core {
             return Err(ConfigError::BadBurst(limits.burst));
         }
         // Half of the chunks are for sending, half for receiving.
-        for (limit, given, least) in
-            [("chunks_max", limits.chunks_max, 2), ("events_per_turn", limits.events_per_turn, 1)]
-        {
+        for (limit, given, least) in [
+            ("chunks_max", limits.chunks_max, 2),
+            ("accept_max", limits.accept_max, 1),
+            ("events_per_turn", limits.events_per_turn, 1),
+        ] {
             if given < least {
                 return Err(ConfigError::LimitTooSmall { limit, given, least });
             }
@@ -162,6 +167,7 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             starved: VecDeque::with_capacity(STARVED_MAX),
+            accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
             cookies: Cookies::new(config.secrets.cookies, now),
             cookies_seen: Recent::new(limits.cookies_remembered_max),
@@ -195,10 +201,8 @@ impl Core {
             self.counters.established += 1;
             self.begin_with_path_mtu(number, now);
             self.forget_former(number);
-            let connection = &mut self.connections[number];
-            connection.tell.add(Tell::OPENED);
-            self.half_open -= u32::from(connection.tcb.opened() == Opened::Passively);
-            self.tell(number);
+            self.half_open -= u32::from(self.connections[number].tcb.opened() == Opened::Passively);
+            self.enter_accept_queue(number, now);
             if !self.is_still_wanted(number) {
                 return self.turn_away(number, now);
             }
@@ -214,6 +218,18 @@ impl Core {
         if outcome.peer_closed {
             self.connections[number].tell.add(Tell::PEER_CLOSED);
             self.tell(number);
+        }
+        if outcome.urgent {
+            self.counters.urgent_received += 1;
+            self.connections[number].tell.add(Tell::URGENT);
+            self.tell(number);
+        }
+        if outcome.close_wait_lasts && !self.connections[number].facts.has(Fact::CLOSE_WAIT_LASTS) {
+            self.connections[number].facts.add(Fact::CLOSE_WAIT_LASTS);
+            self.counters.close_wait_lasting += 1;
+        }
+        if outcome.stalled {
+            self.stalled(number, now);
         }
         match outcome.end {
             None => self.schedule(number),
@@ -235,6 +251,17 @@ impl Core {
         }
     }
 
+    /// R1 of RFC 9293 3.8.3: the application is told, and the next hop asked for (MUST-20).
+    fn stalled(&mut self, number: u32, now: Now) {
+        self.counters.stalled += 1;
+        let connection = &mut self.connections[number];
+        self.neighbors.doubted(connection.neighbor, now.tick());
+        if !connection.tcb.is_half_open_passively() {
+            connection.tell.add(Tell::STALLED);
+            self.tell(number);
+        }
+    }
+
     /// Whether whoever listened when the SYN came listens still; what an application opened itself is always wanted.
     fn is_still_wanted(&self, number: u32) -> bool {
         let connection = &self.connections[number];
@@ -250,9 +277,8 @@ impl Core {
         let connection = &mut self.connections[number];
         connection.tcb.end(CloseReason::Aborted);
         connection.tcb.owed.add(Owed::RESET);
-        connection.tell = Tell::TOLD_CLOSED;
+        self.drop_from_accept_queue(number);
         self.counters.closed_aborted += 1;
-        self.telling.remove(&mut self.connections, number);
         self.leave_index(number);
         self.retire(number, now);
         self.owe(number);
@@ -308,6 +334,14 @@ impl Core {
             self.owe(number);
         } else {
             self.owing_remove(number);
+        }
+        if self.is_deferred(number) && self.connections[number].has_received_nothing() {
+            // It came to nothing before the application heard of it.
+            self.drop_from_accept_queue(number);
+            if !self.connections[number].tcb.owes() {
+                self.let_go(number);
+            }
+            return;
         }
         let tell = &mut self.connections[number].tell;
         tell.remove(Tell::WRITABLE | Tell::WANTS_WRITABLE);
@@ -407,6 +441,9 @@ impl Core {
             Note::TailProbe => &mut self.counters.tail_probes,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,
             Note::TimeWaitRestart => &mut self.counters.time_wait_restarted,
+            Note::KeepaliveProbe => &mut self.counters.keepalive_probes,
+            Note::KeepaliveTimeout => &mut self.counters.keepalive_timeouts,
+            Note::UserTimeout => &mut self.counters.user_timeouts,
             Note::IcmpUnmatched => &mut self.counters.icmp_unmatched,
             Note::IcmpSoft => &mut self.counters.icmp_soft,
             Note::IcmpHard => &mut self.counters.icmp_hard,

@@ -8,11 +8,12 @@ use crate::neighbor::Due;
 use crate::tcp::{Context, timeouts};
 use crate::tick::Now;
 
-/// Deadlines of TCBs: retransmission, persist, delayed ACK, connect, FIN-WAIT-2.
+/// Deadlines of TCBs: retransmission, persist, delayed ACK, connect, deferred accept, FIN-WAIT-2.
 pub(super) fn connections(core: &mut Core, burst: &mut Burst, now: Now) {
     let budget = core.expire_budget();
     core.wheel.expire(&mut core.connections, now.tick(), budget, &mut burst.due);
     for number in burst.due.drain(..) {
+        core.defer_no_longer(number, now);
         let attached = gaps::for_time_out(core, number, now);
         let board = attached.map(|attached| &mut core.gaps[attached].sent);
         let connection = &mut core.connections[number];

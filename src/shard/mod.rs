@@ -3,6 +3,7 @@
 //! A shard shares nothing. Its containers come from `flow`, `timer` and `neighbor`, its rules from `tcp`, its bytes from
 //! `wire`; this floor alone knows them all.
 
+mod accept;
 mod arrive;
 pub mod bill;
 mod burst;

@@ -6,10 +6,11 @@
 
 use super::burst::Text;
 use super::calls::{Calls, Lent};
-use super::connection::{Tell, Telling};
+use super::connection::{Fact, Tell, Telling};
 use super::core::Core;
 use super::gaps;
 use crate::api::{Application, Event};
+use crate::bits::Bits;
 use crate::flow::chunks::Chunks;
 use crate::flow::list::List;
 use crate::ids::ListenerId;
@@ -40,13 +41,13 @@ impl<A: Application> Teller<'_, A> {
 
     /// Lends bytes that lie in a frame; what the application leaves is buffered.
     fn lend(&mut self, number: u32, bytes: &[u8]) {
-        self.opened(number);
+        let known = self.opened(number);
         let connection = &mut self.core.connections[number];
         if connection.tcb.state == State::Closed && connection.tcb.reason == Some(CloseReason::Aborted) {
             self.receiving.unreserve(1);
             return;
         }
-        if !connection.unread.is_empty() || self.budget == 0 {
+        if !known || !connection.unread.is_empty() || self.budget == 0 {
             self.receiving.append_reserved(&mut connection.unread, bytes);
             connection.tell.add(Tell::READABLE);
             self.core.tell(number);
@@ -83,10 +84,20 @@ impl<A: Application> Teller<'_, A> {
     }
 
     fn one(&mut self, number: u32) {
-        self.opened(number);
+        if !self.opened(number) {
+            return;
+        }
         self.readable(number);
         let connection = &mut self.core.connections[number];
         let handle = connection.handle(number);
+        if connection.tell.take(Tell::URGENT) && connection.tcb.state != State::Closed {
+            self.event(None, Event::Urgent { handle });
+        }
+        let connection = &mut self.core.connections[number];
+        if connection.tell.take(Tell::STALLED) && connection.tcb.state != State::Closed {
+            self.event(None, Event::Stalled { handle });
+        }
+        let connection = &mut self.core.connections[number];
         if connection.tell.take(Tell::WRITABLE) && connection.tcb.state.can_send() {
             self.event(None, Event::Writable { handle });
         }
@@ -105,18 +116,22 @@ impl<A: Application> Teller<'_, A> {
         }
     }
 
-    /// Accepted or Connected, if it has not been told.
-    fn opened(&mut self, number: u32) {
-        let connection = &mut self.core.connections[number];
-        if !connection.tell.take(Tell::OPENED) {
-            return;
+    /// Accepted or Connected, if it has not been told. Returns whether the application knows of the connection.
+    fn opened(&mut self, number: u32) -> bool {
+        if !self.core.connections[number].tell.has(Tell::OPENED) {
+            return true;
         }
+        if !self.core.leave_accept_queue(number, self.now) {
+            return false;
+        }
+        let connection = &self.core.connections[number];
         let handle = connection.handle(number);
         let event = match connection.tcb.opened() {
             Opened::Passively => Event::Accepted { handle, listener: ListenerId(connection.origin) },
             Opened::Actively => Event::Connected { handle },
         };
         self.event(None, event);
+        true
     }
 
     /// Buffered bytes, chunk by chunk, as long as the application takes them.
@@ -169,9 +184,8 @@ impl<A: Application> Teller<'_, A> {
         let connection = &mut self.core.connections[number];
         self.receiving.clear(&mut connection.unread);
         connection.consumed_bytes = 0;
-        let waits = connection.tell.has(Tell::WAITS_FOR_NEIGHBOR);
-        connection.tell = Tell::TOLD_CLOSED;
-        connection.tell.add_if(Tell::WAITS_FOR_NEIGHBOR, waits);
+        connection.tell = Bits::NONE;
+        connection.facts.add(Fact::TOLD_CLOSED);
         let told_again = List::<Telling>::is_linked(&self.core.connections, number);
         if told_again {
             self.core.telling.remove(&mut self.core.connections, number);

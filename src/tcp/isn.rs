@@ -49,6 +49,7 @@ mod tests {
         start(secret, tuple, now).iss
     }
 
+    /// Shows MUST-8, MUST-9, SHLD-1, RFC 6528.
     #[test]
     fn b07_isn_moves_with_the_clock_and_differs_per_tuple_and_secret() {
         let at = Now::from_ms(1000);
@@ -62,6 +63,7 @@ mod tests {
         );
     }
 
+    /// Shows MUST-9.
     #[test]
     fn t09_isn_low_bits_spread_evenly() {
         let mut buckets = [0u32; 16];

@@ -243,15 +243,15 @@ fn count_acknowledged(tcb: &mut Tcb, board: &Scoreboard, acked: u32, duplicate: 
 }
 
 /// All that may be lost: by SACKed octets beyond it, by duplicates, by time.
-fn find_losses(tcb: &mut Tcb, board: &mut Scoreboard, partial: bool, cx: &Context<'_>) -> Found {
+fn find_losses(tcb: &Tcb, board: &mut Scoreboard, partial: bool, cx: &Context<'_>) -> Found {
     let mss = u32::from(tcb.mss);
-    let mut found = rack::detect(board, cx.now.tick(), rack::reordering_window(tcb, board));
+    let found = rack::detect(board, cx.now.tick(), rack::reordering_window(tcb, board));
     if tcb.recovery.reordering == 0 {
-        found.lost |= board.mark_lost(mss);
+        board.mark_lost(mss);
         let enough = u32::from(tcb.recovery.duplicates) >= sack::DUP_THRESH && tcb.recovery.is_open();
         // A peer that has no room for what comes out of order says nothing of it: RFC 6582 then.
         if enough || (partial && board.sacked() == 0) {
-            found.lost |= board.lose_first(mss);
+            board.lose_first(mss);
         }
     }
     found
@@ -290,7 +290,8 @@ pub(super) fn reordering_over(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Contex
     };
     let found = find_losses(tcb, board, false, cx);
     let note = react(tcb, board, found, cx);
-    arm(tcb, Some((board, found.wait_ticks)), cx);
+    // What still waits is for an acknowledgment to show, or the time-out: one deadline must not put off the other for ever.
+    arm(tcb, Some((board, None)), cx);
     tcb.owed.add(Owed::DATA);
     note
 }
@@ -298,14 +299,12 @@ pub(super) fn reordering_over(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Contex
 /// Sets the one deadline that losses have: the end of the reordering window, else a tail loss probe, else the time-out
 /// (RFC 6298 5.2, 5.3; RFC 8985 7.2). Off when nothing is in flight.
 #[inline]
-pub fn arm(tcb: &mut Tcb, board: Option<(&Scoreboard, Option<u32>)>, cx: &Context<'_>) {
-    let (timer, after) = match board {
-        Some((_, Some(wait))) => (Timer::Reordering, wait.min(tcb.rto.current_ms())),
-        Some((board, None)) if board.rack.probe.is_some() => (Timer::Retransmission, tcb.rto.current_ms()),
-        Some(_) | None => match rack::probe_after(tcb).filter(|_| may_probe(tcb)) {
-            Some(after) => (Timer::Probe, after),
-            None => (Timer::Retransmission, tcb.rto.current_ms()),
-        },
+fn arm(tcb: &mut Tcb, board: Option<(&Scoreboard, Option<u32>)>, cx: &Context<'_>) {
+    let (board, wait) = board.map_or((None, None), |(board, wait)| (Some(board), wait));
+    let (timer, after) = match (wait, probe_after(tcb, board)) {
+        (Some(wait), _) => (Timer::Reordering, wait.min(time_out_ms(tcb))),
+        (None, Some(after)) => (Timer::Probe, after),
+        (None, None) => (Timer::Retransmission, time_out_ms(tcb)),
     };
     tcb.recovery.timer = timer;
     tcb.retransmit_at = Deadline::at_if(tcb.flight() > 0, cx.now.tick().plus(after));
@@ -314,21 +313,39 @@ pub fn arm(tcb: &mut Tcb, board: Option<(&Scoreboard, Option<u32>)>, cx: &Contex
 /// Sets the retransmission or persist time-out, whatever else may be due.
 pub(super) fn arm_time_out(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.recovery.timer = Timer::Retransmission;
-    tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
+    tcb.retransmit_at = Deadline::at(cx.now.tick().plus(time_out_ms(tcb)));
 }
 
-/// Something was sent: a deadline runs from now on, and that of a probe begins again with each new segment.
+/// Something was sent: a deadline runs from now on (RFC 6298 5.1), and that of a probe begins again with each segment
+/// (RFC 8985 7.2).
 #[inline]
 pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &Context<'_>) {
-    if !tcb.retransmit_at.is_set() || tcb.recovery.timer == Timer::Probe {
+    if !tcb.retransmit_at.is_set() {
         arm(tcb, board.map(|board| (board, None)), cx);
+    } else if tcb.recovery.timer != Timer::Reordering
+        && let Some(after) = probe_after(tcb, board)
+    {
+        tcb.recovery.timer = Timer::Probe;
+        tcb.retransmit_at = Deadline::at(cx.now.tick().plus(after));
     }
 }
 
-/// RFC 8985 7.2: only with SACK, outside recovery, for text, into an open window, and not after a time-out.
+/// When a probe is worth it, ticks from now (RFC 8985 7.2): only with SACK, outside recovery, for text, into an open window, not
+/// after a time-out, and one at a time.
 #[inline]
-fn may_probe(tcb: &Tcb) -> bool {
-    tcb.agreed.sack && tcb.recovery.is_open() && tcb.rto.backoff == 0 && tcb.send_queued_bytes > 0 && tcb.snd_wnd > 0
+fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
+    let may = tcb.agreed.sack()
+        && tcb.recovery.is_open()
+        && tcb.rto.backoff == 0
+        && tcb.send_queued_bytes > 0
+        && tcb.snd_wnd > 0
+        && board.is_none_or(|board| board.rack.probe.is_none());
+    if may { rack::probe_after(tcb) } else { None }
+}
+
+/// The retransmission time-out now. In recovery nothing is acknowledged with delay (RFC 5681 4.2).
+fn time_out_ms(tcb: &Tcb) -> u32 {
+    if tcb.recovery.is_open() { tcb.rto.current_ms() } else { tcb.rto.in_recovery_ms() }
 }
 
 /// Largest RACK.reo_wnd_mult: four quarters of SRTT are all that the reordering window may be.
@@ -347,6 +364,7 @@ mod tests {
         Conditions { algorithm, mss: MSS, flight, limited: true, srtt_us: 0, now: Tick(1) }
     }
 
+    /// Shows RFC 6582, RFC 2525 2.8.
     #[test]
     fn third_duplicate_halves_and_full_acknowledgment_ends_recovery() {
         let (mut window, mut recovery) = (Congestion::start(MSS, false), Recovery::start(Seq(0)));

@@ -1,6 +1,6 @@
 //! The retransmission time-out (RFC 6298; RFC 9293 3.8.1).
 
-use crate::limits::{RTO_INITIAL_MS, RTO_MAX_MS, RTO_MIN_MS};
+use crate::limits::{RTO_INITIAL_MS, RTO_MAX_MS, RTO_MIN_MS, RTO_MIN_PATIENT_MS};
 
 /// Estimator and current time-out of one connection. Times in microseconds, so that short paths keep their digits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,11 +13,24 @@ pub struct Rto {
     base_ms: u16,
     /// Times the RTO has been doubled since the last acknowledgment of new data (RFC 6298 5.5).
     pub backoff: u8,
+    patience: Patience,
+}
+
+/// When RFC 6298's minimum of the time-out holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Patience {
+    /// Always.
+    #[default]
+    Always,
+    /// Except in recovery, where ACKs are not delayed.
+    OutsideRecovery,
+    /// Not as long as no time-out was spurious.
+    Never,
 }
 
 impl Default for Rto {
     fn default() -> Rto {
-        Rto { srtt_us: 0, rttvar_us: 0, base_ms: RTO_INITIAL_MS as u16, backoff: 0 }
+        Rto { srtt_us: 0, rttvar_us: 0, base_ms: RTO_INITIAL_MS as u16, backoff: 0, patience: Patience::Always }
     }
 }
 
@@ -39,8 +52,32 @@ impl Rto {
     }
 
     /// The time-out in force, ms: doubled per backoff, at most [`RTO_MAX_MS`] (RFC 6298 2.5).
+    #[inline]
     pub fn current_ms(&self) -> u32 {
-        (u32::from(self.base_ms) << self.backoff.min(16)).min(RTO_MAX_MS)
+        self.at_least(if self.patience == Patience::Never { RTO_MIN_MS } else { RTO_MIN_PATIENT_MS })
+    }
+
+    /// The same in loss recovery.
+    pub fn in_recovery_ms(&self) -> u32 {
+        self.at_least(if self.patience == Patience::Always { RTO_MIN_PATIENT_MS } else { RTO_MIN_MS })
+    }
+
+    #[inline]
+    fn at_least(&self, min_ms: u32) -> u32 {
+        (u32::from(self.base_ms).max(min_ms) << self.backoff.min(16)).min(RTO_MAX_MS)
+    }
+
+    /// Timestamps were agreed: they show whether a time-out was spurious (RFC 3522), so that the smaller minimum does no harm twice.
+    pub fn trust_timestamps(&mut self) {
+        self.patience = Patience::Never;
+    }
+
+    /// A time-out came although the octets had arrived, such as one on a peer that delays its ACKs for long: RFC 6298's minimum holds
+    /// from now on, but for recovery.
+    pub fn was_spurious(&mut self) {
+        if self.patience == Patience::Never {
+            self.patience = Patience::OutsideRecovery;
+        }
     }
 
     /// The timer has expired (RFC 6298 5.5).
@@ -60,6 +97,7 @@ const _: () = assert!(RTO_MAX_MS <= u16::MAX as u32);
 mod tests {
     use super::*;
 
+    /// Shows RFC 6298, RFC 2525 2.7.
     #[test]
     fn first_measurement_sets_srtt_and_half_of_it_as_variance() {
         let mut rto = Rto::default();
@@ -68,6 +106,7 @@ mod tests {
         assert_eq!((rto.srtt_us, rto.rttvar_us, rto.current_ms()), (800_000, 400_000, 2400));
     }
 
+    /// Shows MUST-19, RFC 6298, RFC 2525 2.10.
     #[test]
     fn b11_backoff_doubles_up_to_the_maximum_and_ends_with_progress() {
         let mut rto = Rto::default();
@@ -87,6 +126,9 @@ mod tests {
         for _ in 0..100 {
             rto.measured(50);
         }
+        assert_eq!(rto.current_ms(), RTO_MIN_PATIENT_MS);
+        rto.trust_timestamps();
+        rto.measured(50);
         assert_eq!(rto.current_ms(), RTO_MIN_MS);
     }
 }

@@ -14,9 +14,16 @@ impl Sum {
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Sum {
         let (wide, narrow) = bytes.as_chunks::<32>();
-        let mut sum = self;
+        // Four sums at a time: one would wait for its own carry at each word.
+        let mut lanes = [self, Sum(0), Sum(0), Sum(0)];
         for chunk in wide {
-            sum = sum.array(chunk);
+            for (lane, word) in lanes.iter_mut().zip(chunk.as_chunks::<8>().0) {
+                *lane = lane.plus(u64::from_ne_bytes(*word));
+            }
+        }
+        let [mut sum, others @ ..] = lanes;
+        for other in others {
+            sum = sum.plus(other.0);
         }
         let (words, tail) = narrow.as_chunks::<8>();
         for word in words {

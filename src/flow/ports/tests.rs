@@ -261,6 +261,7 @@ fn port_of_another_shard_after_a_change_is_not_queued() {
 }
 
 /// T10: where a destination starts says nothing about where another does.
+/// RFC 6056.
 #[test]
 fn t10_starts_are_spread_over_the_range() {
     let mut f = Fixture::new(limits(1000, 0), (32_768, 60_999), 5);

@@ -190,6 +190,7 @@ mod tests {
         (slot << SLOT_BITS) + 256
     }
 
+    /// Shows T32.
     #[test]
     fn fill_received_twice_is_refused_once() {
         let mut slots = Slots::new(4, SLOT_BITS, 2, 2);
@@ -199,6 +200,7 @@ mod tests {
         assert!(slots.levels().conserved());
     }
 
+    /// Shows T32.
     #[test]
     fn fill_received_outside_or_across_slots_is_refused() {
         let mut slots = Slots::new(2, SLOT_BITS, 2, 2);

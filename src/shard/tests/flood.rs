@@ -30,7 +30,7 @@ fn forge(link: &mut MemoryLink, tuple: &FourTuple, seg: &Segment, text: &[u8]) -
     let Segment { seq, ack, wnd, up, flags, options, .. } = seg;
     let out =
         SegmentOut { src_port, dst_port, seq: *seq, ack: *ack, wnd: *wnd, up: *up, flags: *flags, options, sack: &[] };
-    let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &out, [text, &[]]);
+    let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &out, &[text, &[]]);
     link.send(frame, len).expect("room to send");
     len
 }
@@ -292,6 +292,7 @@ fn nobody(number: u32) -> FourTuple {
     FourTuple::new(IpAddr::V4(source.into()), port, ip("10.0.0.2"), 80)
 }
 
+/// Shows RFC 4987.
 #[test]
 fn t01_during_a_syn_flood_half_open_is_bounded_and_every_client_connects() {
     let limits = Limits { half_open_max: 64, tcbs_max: 256, ..limits() };

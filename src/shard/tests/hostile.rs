@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::four_tuple::{Addresses, FourTuple};
+use crate::ids::ListenerId;
 use crate::seq::Seq;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::state::State;
@@ -9,6 +10,7 @@ use crate::wire::arp::{Operation, emit_reply};
 use crate::wire::tcp::{Flags, Options, Segment, SegmentOut, Timestamps, emit};
 use crate::wire::{Expect, Parsed, Path, parse};
 use alloc::collections::BTreeSet;
+use etherparse::PacketBuilder;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -22,6 +24,8 @@ enum Act {
     Changed { at: u8, to: u8, cut: Option<u8> },
     /// Any bytes.
     Noise(Vec<u8>),
+    /// An ICMP error that quotes what the stack sent on connection `port`, near what it last said there.
+    Error { port: u8, kind: u8, code: u8, mtu: u16, seq: i32 },
     /// Time passes.
     Wait { ms: u16 },
     /// The stack's application asks for something on connection `port`.
@@ -35,6 +39,8 @@ enum Call {
     ShutDown,
     Close,
     Abort,
+    Pause,
+    Resume,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -50,12 +56,17 @@ fn act() -> impl Strategy<Value = Act> {
     ];
     let len = prop_oneof![Just(0u16), 1..100u16, 1300..1440u16];
     let wnd = prop_oneof![Just(0u16), Just(65_535u16), any::<u16>()];
-    let call = prop_oneof![3 => Just(Call::Connect), 2 => Just(Call::ShutDown), 2 => Just(Call::Close), 1 => Just(Call::Abort)];
+    let call = prop_oneof![3 => Just(Call::Connect), 2 => Just(Call::ShutDown), 2 => Just(Call::Close), 1 => Just(Call::Abort),
+        1 => Just(Call::Pause), 2 => Just(Call::Resume)];
+    let seq = prop_oneof![3 => Just(0i32), 2 => -3000..3000i32, 1 => any::<i32>()];
+    let kind = prop_oneof![4 => Just(3u8), 1 => Just(4u8), 1 => Just(11u8), 1 => Just(12u8)];
     prop_oneof![
         12 => (0..4u8, flags, near.clone(), near, len, wnd, any::<u8>())
             .prop_map(|(port, flags, seq, ack, len, wnd, options)| Act::Segment { port, flags, seq, ack, len, wnd, options }),
         2 => (any::<u8>(), any::<u8>(), proptest::option::of(any::<u8>())).prop_map(|(at, to, cut)| Act::Changed { at, to, cut }),
         1 => proptest::collection::vec(any::<u8>(), 0..200).prop_map(Act::Noise),
+        3 => (0..4u8, kind, 0..6u8, any::<u16>(), seq)
+            .prop_map(|(port, kind, code, mtu, seq)| Act::Error { port, kind, code, mtu, seq }),
         2 => (0..3000u16).prop_map(|ms| Act::Wait { ms }),
         3 => (0..4u8, call).prop_map(|(port, call)| Act::Call { port, call }),
     ]
@@ -79,7 +90,11 @@ impl Application for Tolerant {
             // Every other connection is left in CLOSE-WAIT.
             Event::PeerClosed { handle } if handle.number().is_multiple_of(2) => drop(calls.close(handle)),
             Event::Closed { .. } => self.closed += 1,
-            Event::Connected { .. } | Event::Writable { .. } | Event::PeerClosed { .. } => {}
+            Event::Connected { .. }
+            | Event::Writable { .. }
+            | Event::PeerClosed { .. }
+            | Event::Stalled { .. }
+            | Event::Urgent { .. } => {}
         }
     }
 }
@@ -145,7 +160,7 @@ impl Hostile {
                 let path = Path { src_mac: PEER_MAC, dst_mac: STACK_MAC, vlan: None, addresses, ttl: 64, dscp_ecn: 0 };
                 let mut frame = vec![0; 1600];
                 let text = vec![7; usize::from(*len)];
-                let len = emit(&mut frame, &path, &segment, [&text, &[]]);
+                let len = emit(&mut frame, &path, &segment, &[&text, &[]]);
                 frame.truncate(len);
                 self.send(frame);
             }
@@ -160,6 +175,19 @@ impl Hostile {
                 self.send(frame);
             }
             Act::Noise(bytes) => self.send(bytes.clone()),
+            Act::Error { port, kind, code, mtu, seq } => {
+                let heard = self.heard[usize::from(*port)];
+                let mut quote = Vec::new();
+                let segment = PacketBuilder::ipv4([10, 0, 0, 2], [10, 0, 0, 1], 64);
+                let segment = segment.tcp(80, 1000 + u16::from(*port), heard.seq.0.wrapping_add_signed(*seq), 0);
+                segment.write(&mut quote, &[]).expect("a packet");
+                let mut frame = Vec::new();
+                let error = PacketBuilder::ethernet2(PEER_MAC.0, STACK_MAC.0).ipv4([10, 0, 0, 9], [10, 0, 0, 2], 64);
+                let [high, low] = mtu.to_be_bytes();
+                let error = error.icmpv4_raw(*kind, *code, [0, 0, high, low]);
+                error.write(&mut frame, &quote[..28]).expect("a packet");
+                self.send(frame);
+            }
             Act::Wait { ms } => self.now = self.now.plus_ms(u64::from(*ms)),
             Act::Call { port, call } => self.call(1000 + u16::from(*port), *call),
         }
@@ -187,6 +215,8 @@ impl Hostile {
             (Call::ShutDown, Some(handle)) => drop(calls.shutdown_write(handle)),
             (Call::Close, Some(handle)) => drop(calls.close(handle)),
             (Call::Abort, Some(handle)) => drop(calls.abort(handle)),
+            (Call::Pause, _) => assert!(calls.pause_accepting(ListenerId(0))),
+            (Call::Resume, _) => assert!(calls.resume_accepting(ListenerId(0))),
             (_, None) => {}
         }
     }
@@ -244,6 +274,9 @@ impl Hostile {
 
     /// The peer has gone: time ends everything, and what owes nothing is the application's to end.
     fn end(&mut self) {
+        // Who was aborted while it waited to be accepted is told first, and out of the way.
+        self.call(1000, Call::Resume);
+        self.stack.turn(self.now);
         for port in 0..4 {
             self.call(1000 + port, Call::Abort);
         }
@@ -253,7 +286,7 @@ impl Hostile {
             self.listen();
         }
         let core = &self.stack.core;
-        assert_eq!((core.connections.len(), core.index.len(), core.half_open), (0, 0, 0));
+        assert_eq!((core.connections.len(), core.index.len(), core.half_open, core.accept.len()), (0, 0, 0, 0));
         assert_eq!((core.sending.free(), self.stack.receiving.free()), (32, 32));
         assert!(core.owing.is_empty() && core.telling.is_empty() && core.wheel.is_empty());
         assert_eq!(self.stack.application().accepted + self.opened, self.stack.application().closed);
@@ -275,6 +308,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// No panic, no invalid frame, no growth; when the peer has gone, time ends everything.
+    /// T31.
     #[test]
     fn whatever_a_peer_sends_the_stack_stays_whole(
         acts in proptest::collection::vec(act(), 1..120),
@@ -336,10 +370,127 @@ fn t17_segment_from_the_stack_itself_is_dropped() {
     let path =
         Path { src_mac: PEER_MAC, dst_mac: STACK_MAC, vlan: None, addresses: tuple.addresses, ttl: 64, dscp_ecn: 0 };
     let mut frame = vec![0; 200];
-    let len = emit(&mut frame, &path, &segment, [&[], &[]]);
+    let len = emit(&mut frame, &path, &segment, &[&[], &[]]);
     frame.truncate(len);
     world.send(frame);
     world.stack.turn(world.now);
     assert_eq!(world.stack.drops().of(crate::counters::DropReason::Address), 1);
     assert_eq!(world.stack.connections_live(), 0);
+}
+
+/// The fields of a segment that a test chooses: its control bits, and how far from what the stack expects it is.
+fn segment(flags: u8, seq: i32, ack: i32, len: u16) -> Act {
+    Act::Segment { port: 0, flags, seq, ack, len, wnd: 60_000, options: 0 }
+}
+
+#[test]
+fn t22_nothing_that_arrives_ends_or_fills_time_wait() {
+    let mut world = Hostile::new();
+    for act in [segment(Flags::SYN.0, 0, 0, 0), segment(Flags::ACK.0, 1, 0, 0)] {
+        world.act(&act);
+    }
+    world.call(1000, Call::ShutDown);
+    world.act(&Act::Wait { ms: 0 });
+    world.act(&segment(Flags::FIN.0 | Flags::ACK.0, 0, 0, 0));
+    let (time_wait, told) = (world.stack.time_wait_live(), world.stack.application().closed);
+    assert_eq!((time_wait, told), (1, 1), "closed first, and over for the application: {:?}", world.stack.counters());
+    let entered = world.now;
+    let answers = |world: &Hostile| world.stack.counters().answers_sent;
+    let before = answers(&world);
+    let mut sent = 0;
+    for at in 0..200 {
+        for flags in
+            [Flags::RST.0, Flags::RST.0 | Flags::ACK.0, Flags::SYN.0 | Flags::ACK.0, Flags::FIN.0, Flags::ACK.0, 0]
+        {
+            world.act(&segment(flags, [0, -1, 1, 50_000][at % 4], [0, -5, 7][at % 3], [0, 0, 100][at % 3]));
+            sent += 1;
+        }
+        // A SYN before what was received opens nothing, by number.
+        world.act(&segment(Flags::SYN.0, -1 - at as i32, 0, 0));
+        sent += 1;
+        assert_eq!((world.stack.time_wait_live(), world.stack.connections_live()), (1, 0), "round {at}");
+    }
+    assert!(answers(&world) - before <= sent, "an answer at most for each");
+    assert_eq!(
+        (world.stack.application().accepted, world.stack.application().closed),
+        (1, 1),
+        "nobody is told anything"
+    );
+    assert!(world.stack.counters().time_wait_rst_ignored >= 400);
+    // 2MSL after the last FIN that was the peer's own again, it ends.
+    while world.stack.time_wait_live() == 1 && world.now < entered.plus_ms(130_000) {
+        world.act(&Act::Wait { ms: 500 });
+    }
+    assert_eq!(world.stack.time_wait_live(), 0);
+    assert!(world.now >= entered.plus_ms(60_000), "not before 2MSL");
+}
+
+#[test]
+fn t13_a_flood_of_fragments_takes_no_memory_and_is_counted() {
+    let mut world = Hostile::new();
+    world.act(&segment(Flags::SYN.0, 0, 0, 0));
+    world.act(&segment(Flags::ACK.0, 1, 0, 0));
+    world.act(&segment(Flags::ACK.0, 0, 0, 100));
+    let whole = world.last.clone();
+    let free = (world.stack.receiving.free(), world.stack.core.gaps.is_empty());
+    let mut sent = 0;
+    // More fragments, first, middle and last, overlapping, of many datagrams.
+    for number in 0..3000u16 {
+        let mut fragment = whole.clone();
+        let more = if number % 3 == 2 { 0 } else { 0x2000 };
+        let field = more | (number % 7 * 3 + u16::from(number % 3 != 0));
+        if field == 0 {
+            continue;
+        }
+        fragment[18..20].copy_from_slice(&(number % 50).to_be_bytes());
+        fragment[20..22].copy_from_slice(&field.to_be_bytes());
+        fragment[24..26].fill(0);
+        let checksum = header_checksum(&fragment[14..34]);
+        fragment[24..26].copy_from_slice(&checksum.to_be_bytes());
+        world.send(fragment);
+        world.stack.turn(world.now);
+        sent += 1;
+    }
+    assert_eq!(world.stack.drops().of(crate::counters::DropReason::Fragment), sent);
+    assert_eq!((world.stack.receiving.free(), world.stack.core.gaps.is_empty()), free);
+    world.assert_whole();
+}
+
+/// RFC 791's checksum of a header whose checksum field is 0.
+fn header_checksum(header: &[u8]) -> u16 {
+    let sum: u32 = header.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// Four peers: one that sends an octet a second, one that never reads, one that sends nothing, one that half-closes and stays.
+#[test]
+fn t04_peers_that_trickle_and_never_close_take_bounded_memory() {
+    let mut world = Hostile::new();
+    for port in 0..4 {
+        let act =
+            |flags: u8, seq: i32, len: u16, wnd: u16| Act::Segment { port, flags, seq, ack: 0, len, wnd, options: 0 };
+        world.act(&act(Flags::SYN.0, 0, 0, 1000));
+        world.act(&act(Flags::ACK.0, 1, 0, 1000));
+    }
+    assert_eq!(world.stack.connections_live(), 4);
+    let trickle =
+        |port: u8, flags: u8, len: u16, wnd: u16| Act::Segment { port, flags, seq: 0, ack: 0, len, wnd, options: 0 };
+    world.act(&trickle(3, Flags::FIN.0 | Flags::ACK.0, 0, 1000));
+    for _ in 0..2000 {
+        // The stack sends everything back: of what the second peer sends it must keep the echo.
+        world.act(&trickle(0, Flags::ACK.0 | Flags::PSH.0, 1, 1000));
+        world.act(&trickle(1, Flags::ACK.0 | Flags::PSH.0, 1400, 0));
+        world.act(&Act::Wait { ms: 1000 });
+        world.assert_whole();
+    }
+    let core = &world.stack.core;
+    let queued: u32 =
+        core.connections.iter().map(|(_, known)| known.tcb.send_queued_bytes + known.tcb.unread_bytes).sum();
+    assert!(
+        core.connections.len() <= 4 && queued <= 64 * 2048,
+        "{queued} bytes in {} connections",
+        core.connections.len()
+    );
+    // The application ends them when it has had enough, and everything is back.
+    world.end();
 }

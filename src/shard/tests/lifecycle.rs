@@ -58,6 +58,7 @@ fn b20_a_megabyte_each_way_arrives_whole() {
     assert_eq!(world.client.counters().closed_graceful, 2);
 }
 
+/// Shows MUST-13.
 #[test]
 fn b40_time_wait_lasts_two_msl_and_then_leaves_nothing() {
     let mut world = graceful(&Setup { connections: 100, ..Setup::default() });
@@ -105,6 +106,7 @@ fn b36_nobody_listens_is_refused() {
     world.assert_clean();
 }
 
+/// Shows MUST-12.
 #[test]
 fn b36_abort_resets_the_peer_and_both_are_told() {
     let mut world = World::new(&Setup { request_bytes: 1 << 20, ..Setup::default() });
@@ -194,6 +196,7 @@ fn b11_peer_that_does_not_answer_ends_as_timed_out_within_the_deadline() {
     assert_eq!(world.client.counters().retransmitted_syn, 1);
 }
 
+/// Shows MAY-8.
 #[test]
 fn b37_application_that_never_reads_keeps_memory_bounded_and_closes_the_window() {
     let limits = Limits { chunks_max: 2048, tcbs_max: 16, ..Setup::default().limits };

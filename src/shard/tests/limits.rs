@@ -51,6 +51,7 @@ fn b46_time_wait_limit_refuses_opens_and_never_evicts() {
     assert_eq!((counters.time_wait_created, counters.time_wait_evicted, counters.time_wait_skipped), (10, 0, 0));
 }
 
+/// Shows MUST-46.
 #[test]
 fn invalid_ends_are_refused_with_typed_errors() {
     let mut world = World::new(&Setup { connections: 0, ..Setup::default() });
@@ -79,6 +80,7 @@ const NOTHING: Limits = Limits {
     tcbs_max: 0,
     time_wait_max: 0,
     half_open_max: 0,
+    accept_max: 1,
     cookies_remembered_max: 0,
     chunks_max: 2,
     reassemblies_max: 0,
@@ -156,6 +158,7 @@ fn tables_past_memory_fail_with_the_bill() {
 fn limits_with_which_nothing_works_are_refused_with_the_limit_and_its_least_value() {
     let sound = Setup::default().limits;
     let small = [
+        (Limits { accept_max: 0, ..sound }, "limits.accept_max of 0 lets no connection work: it must be at least 1"),
         (Limits { chunks_max: 0, ..sound }, "limits.chunks_max of 0 lets no connection work: it must be at least 2"),
         (Limits { chunks_max: 1, ..sound }, "limits.chunks_max of 1 lets no connection work: it must be at least 2"),
         (

@@ -29,6 +29,8 @@ impl Application for Notes {
             Event::Readable { handle, .. } => ("readable", handle),
             Event::Writable { handle } => ("writable", handle),
             Event::PeerClosed { handle } => ("peer closed", handle),
+            Event::Stalled { handle } => ("stalled", handle),
+            Event::Urgent { handle } => ("urgent", handle),
             Event::Closed { handle, reason } => {
                 self.reason = Some(reason);
                 ("closed", handle)
@@ -87,7 +89,7 @@ impl Bench {
 
     pub(super) fn listen(&mut self, connection: ConnectionOptions) -> Result<ListenerId, ListenError> {
         let at = self.tuple.remote();
-        self.shard.calls(self.now).listen_with(at, 80, &ListenOptions { connection })
+        self.shard.calls(self.now).listen_with(at, 80, &ListenOptions { connection, ..ListenOptions::default() })
     }
 
     /// The peer's handshake; returns the SYN-ACK.
@@ -124,7 +126,7 @@ impl Bench {
             options,
             sack: &[],
         };
-        let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, [text, &[]]);
+        let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, &[text, &[]]);
         self.link.send(frame, len).expect("room to send");
         self.link.flush();
         self.turn(1)
@@ -166,6 +168,7 @@ fn assert_marks(heard: &[Heard], options: ConnectionOptions) {
     }
 }
 
+/// Shows SHLD-21, SHLD-22.
 #[test]
 fn must_48_must_49_dscp_and_ttl_are_on_all_that_an_accepted_connection_sends() {
     for (v6, syn_cookies) in [(false, SynCookies::Off), (true, SynCookies::Off), (false, SynCookies::Always)] {
@@ -264,7 +267,7 @@ fn a_full_table_of_options_is_a_typed_error_and_sets_are_used_again() {
     let full = OptionsError::TooMany(256);
     assert_eq!(calls.connect(remote, &with(256)), Err(ConnectError::Options(full)));
     let at = "10.0.0.2".parse().expect("an address");
-    let listen = ListenOptions { connection: with(256).connection };
+    let listen = ListenOptions { connection: with(256).connection, ..ListenOptions::default() };
     assert_eq!(calls.listen_with(at, 81, &listen), Err(ListenError::Options(full)));
     let shared = calls.connect(remote, &with(255)).expect("an equal set needs no new one");
     assert_eq!(calls.set_options(shared, &with(256).connection), Err(CallError::Options(full)));

@@ -126,6 +126,7 @@ fn shld_6_both_directions_find_a_narrow_path_without_waiting_and_remember_it() {
     }
 }
 
+/// Shows RFC 1191.
 #[test]
 fn shld_6_after_ten_minutes_the_path_is_tried_at_full_size_again() {
     let (mut world, mut way) = narrow(&bulk(false), 1000, 0);

@@ -32,6 +32,7 @@ fn finish(world: &mut World) -> (Counters, Counters) {
     (*world.client.counters(), *world.server.counters())
 }
 
+/// Shows SHLD-4.
 #[test]
 fn b45_active_reuse_waits_for_the_delay_and_needs_timestamps() {
     let refused = |result: &Result<Handle, ConnectError>| matches!(result, Err(ConnectError::PortsExhausted { .. }));
@@ -107,6 +108,7 @@ fn passive(policy: Policy, timestamps: bool, wait_ms: u64) -> World {
     world
 }
 
+/// Shows SHLD-4, MAY-2, RFC 6191.
 #[test]
 fn b44_passive_reuse_follows_the_policy() {
     for (policy, timestamps, reopens) in [

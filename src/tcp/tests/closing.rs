@@ -26,6 +26,7 @@ fn deliver(from: &mut End, to: &mut End) -> (usize, Option<Ends>, Option<Ends>) 
     (segments, end_of_from, end_of_to)
 }
 
+/// Shows RFC 2525 2.17.
 #[test]
 fn b30_b31_b32_b33_b34_close_takes_three_segments_when_both_are_done() {
     let (mut client, mut server) = established();
@@ -118,10 +119,10 @@ fn fin_is_sent_again_after_the_time_out() {
     let (mut client, _) = established();
     client.close();
     let first = client.expect(FIN_ACK);
-    assert_eq!(client.time_out().0, 1000);
+    assert_eq!(client.time_out().0, 200);
     let again = client.expect(FIN_ACK);
     assert!(again.again && again.seq == first.seq);
-    assert_eq!(client.time_out().0, 2000);
+    assert_eq!(client.time_out().0, 400);
 }
 
 #[test]
@@ -146,6 +147,7 @@ fn b37_fin_wait_2_ends_by_a_timer_once_the_application_has_gone() {
     assert_eq!((waited, out.end), (60_000, Some(Ends::Closed(CloseReason::TimedOut))));
 }
 
+/// Shows MAY-1, RFC 1122, RFC 2525 2.16.
 #[test]
 fn shld_3_text_after_close_is_answered_by_reset() {
     let (mut client, mut server) = established();
@@ -158,6 +160,7 @@ fn shld_3_text_after_close_is_answered_by_reset() {
     assert_eq!(out.end, Some(Ends::Closed(CloseReason::Aborted)));
 }
 
+/// Shows SHLD-3, MAY-1, RFC 2525 2.17.
 #[test]
 fn rfc_2525_close_with_unread_text_aborts() {
     let (mut client, mut server) = established();

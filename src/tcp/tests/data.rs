@@ -6,13 +6,14 @@ use crate::tcp::tcb::Owed;
 use crate::tcp::{End as Ends, Note};
 use crate::tick::Deadline;
 
+/// Shows RFC 2525 2.14.
 #[test]
 fn b20_lost_segment_is_sent_again_after_the_time_out_from_the_first_octet() {
     let (mut client, _) = established_with(without_sack());
     client.queue(4000);
     let first = client.sends();
     assert_eq!(first.iter().map(|plan| plan.text_len).collect::<Vec<_>>(), [1448, 1448, 1104]);
-    assert_eq!(client.time_out().0, 1000);
+    assert_eq!(client.time_out().0, 200);
     let again = client.sends();
     assert_eq!(again.len(), 1, "after a time-out one segment goes (RFC 5681 3.1)");
     assert!(again[0].again && again[0].seq == first[0].seq && again[0].text_offset == 0);
@@ -40,6 +41,7 @@ fn b20_after_a_time_out_acknowledgments_clock_out_the_rest_again() {
     assert_eq!((delivered, client.tcb.flight(), client.tcb.retransmit_at), (4000, 0, Deadline::NONE));
 }
 
+/// Shows RFC 5681.
 #[test]
 fn b20_three_duplicate_acks_resend_the_first_segment_at_once() {
     let (mut client, _) = established_with(plain());
@@ -66,6 +68,7 @@ fn b20_duplicate_acks_go_before_text_so_that_they_count() {
     assert_eq!(client.sends().iter().map(|plan| plan.text_len).collect::<Vec<_>>(), [0, 0, 100]);
 }
 
+/// Shows SHLD-11, RFC 2525 2.14.
 #[test]
 fn data_times_out_after_the_retransmission_limit() {
     let (mut client, _) = established_with(without_sack());
@@ -84,6 +87,7 @@ fn data_times_out_after_the_retransmission_limit() {
     assert!(total >= 100_000, "SHLD-11: R2 is at least 100 s, was {total} ms");
 }
 
+/// Shows MAY-16.
 #[test]
 fn must_17_shld_7_small_segments_wait_for_the_acknowledgment_unless_told_not_to() {
     for no_delay in [false, true] {
@@ -96,6 +100,7 @@ fn must_17_shld_7_small_segments_wait_for_the_acknowledgment_unless_told_not_to(
     }
 }
 
+/// Shows RFC 2525 2.13.
 #[test]
 fn shld_19_every_second_full_segment_is_acknowledged_at_once_and_one_is_delayed() {
     let (mut client, mut server) = established();
@@ -111,6 +116,7 @@ fn shld_19_every_second_full_segment_is_acknowledged_at_once_and_one_is_delayed(
     assert_eq!(server.tcb.delayed_ack_at, Deadline::NONE);
 }
 
+/// Shows SHLD-18.
 #[test]
 fn must_40_a_delayed_ack_leaves_within_half_a_second() {
     let (mut client, mut server) = established();
@@ -124,6 +130,7 @@ fn must_40_a_delayed_ack_leaves_within_half_a_second() {
     server.expect(ACK);
 }
 
+/// Shows MUST-39.
 #[test]
 fn b22_window_closes_while_nobody_reads_and_opens_by_a_step_worth_sending() {
     let small = Settings { receive_buffer_bytes: 4000, ..plain() };
@@ -145,6 +152,7 @@ fn b22_window_closes_while_nobody_reads_and_opens_by_a_step_worth_sending() {
     assert_eq!(server.expect(ACK).wnd, 4000);
 }
 
+/// Shows MUST-35, SHLD-29, SHLD-30.
 #[test]
 fn b22_must_37_probes_of_a_closed_window_go_on_while_they_are_acknowledged() {
     let (mut client, _) = established_with(plain());
@@ -199,7 +207,6 @@ fn sequence_numbers_wrap_in_the_middle_of_a_transfer() {
     for seq in [&mut client.tcb.snd_una, &mut client.tcb.snd_nxt, &mut client.tcb.snd_resume] {
         *seq += shift;
     }
-    client.tcb.snd_wl2 += shift;
     client.tcb.recovery = crate::tcp::recovery::Recovery::start(client.tcb.snd_una);
     client.queue(4000);
     let plans = client.sends();
@@ -222,6 +229,7 @@ fn b22_fin_lost_into_a_closed_window_is_sent_again() {
 }
 
 /// Everything queued is in flight, the peer closes its window, the rest is lost.
+/// RFC 2525 2.12.
 #[test]
 fn b22_text_lost_into_a_closed_window_is_sent_again() {
     let (mut client, _) = established_with(plain());
@@ -234,6 +242,7 @@ fn b22_text_lost_into_a_closed_window_is_sent_again() {
 }
 
 /// One octet queued against a closed window: the second probe.
+/// MUST-36, RFC 2525 2.12.
 #[test]
 fn b22_one_octet_is_probed_again_and_again() {
     let (mut client, _) = established_with(plain());

@@ -62,6 +62,7 @@ fn shld_26_hard_error_returns_a_half_open_connection_to_listen() {
     assert_eq!(server.error(PORT_UNREACHABLE, syn_ack.seq).end, Some(Ends::Listen));
 }
 
+/// Shows RFC 5927.
 #[test]
 fn t27_hard_error_ends_no_synchronized_connection() {
     let (mut client, _) = established();
@@ -108,6 +109,7 @@ fn must_55_source_quench_changes_nothing() {
     assert_eq!(std::format!("{:?}", client.tcb), before);
 }
 
+/// Shows RFC 5927.
 #[test]
 fn t27_errors_about_what_is_not_in_flight_change_nothing() {
     let (mut client, _) = established();
@@ -138,11 +140,13 @@ fn shld_6_too_big_sends_everything_again_at_once_in_smaller_segments() {
     assert_eq!(again.iter().map(|plan| plan.text_len).collect::<Vec<_>>(), [948, 948, 948, 948, 208]);
     assert!(again[0].seq == seq && again.iter().all(|plan| plan.again));
     assert_eq!(client.tcb.congestion.cwnd, cwnd, "nothing was lost by congestion");
-    assert_eq!(client.tcb.retransmit_at, Deadline::at(client.now.plus_ms(1000).tick()));
+    let time_out = client.tcb.rto.current_ms().into();
+    assert_eq!(client.tcb.retransmit_at, Deadline::at(client.now.plus_ms(time_out).tick()));
     assert_eq!(client.error(ErrorKind::TooBig { mtu: 1000 }, seq + 1448).note, Some(Note::PathMtuRefused));
     client.expect_nothing();
 }
 
+/// Shows RFC 8201.
 #[test]
 fn t27_path_mtu_never_falls_below_552_or_1280_and_never_rises() {
     let (mut client, _) = established();
@@ -161,6 +165,7 @@ fn t27_path_mtu_never_falls_below_552_or_1280_and_never_rises() {
     assert_eq!(packet_bytes(&client.tcb), 1280);
 }
 
+/// Shows RFC 1191.
 #[test]
 fn shld_6_old_router_that_names_no_mtu_means_the_next_plateau() {
     let (mut client, _) = established();

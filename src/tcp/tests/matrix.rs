@@ -175,6 +175,7 @@ const KINDS: [(&str, Kind); 9] = [
     ("NONE", Kind::None),
 ];
 
+/// Shows MUST-11, T22.
 #[test]
 fn b38_every_state_and_segment_at_every_edge_of_the_window_do_what_the_rfc_says() {
     let edges = [0u32, (1 << 31) - 3, u32::MAX - 2];

@@ -4,6 +4,7 @@ use super::*;
 use crate::tcp::state::CloseReason;
 use crate::tcp::{self, Note};
 
+/// Shows SHLD-5, MAY-3.
 #[test]
 fn b01_open_actively_sends_syn_and_enters_syn_sent() {
     let (client, syn) = syn_sent(settings());
@@ -12,12 +13,13 @@ fn b01_open_actively_sends_syn_and_enters_syn_sent() {
     assert!(syn.options.mss == Some(1460) && syn.options.timestamps.is_some() && syn.options.window_scale.is_some());
 }
 
+/// Shows MUST-14, RFC 7323.
 #[test]
 fn b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments() {
     let (client, server) = established();
     let (opening, _) = syn_sent(settings());
     for end in [&client, &server] {
-        assert!(end.tcb.agreed.timestamps && end.tcb.agreed.window_scale);
+        assert!(end.tcb.agreed.timestamps() && end.tcb.agreed.window_scale());
         assert_eq!(end.tcb.mss, 1460);
     }
     assert_eq!(client.tcb.snd_nxt, opening.tcb.iss() + 1, "the third segment consumes nothing");
@@ -52,6 +54,7 @@ fn b05_syn_ack_offers_only_what_the_syn_offered() {
     assert!(syn_ack.options.mss.is_some());
 }
 
+/// Shows T11.
 #[test]
 fn must_15_without_mss_option_the_default_is_used_and_tiny_ones_are_raised() {
     let (_, syn) = syn_sent(settings());
@@ -62,6 +65,7 @@ fn must_15_without_mss_option_the_default_is_used_and_tiny_ones_are_raised() {
     assert_eq!((mss_for(None), mss_for(Some(1)), mss_for(Some(9000))), (536, 48, 1460));
 }
 
+/// Shows MUST-10.
 #[test]
 fn b06_simultaneous_open_ends_in_established_on_both_sides() {
     let (mut one, syn_of_one) = syn_sent(settings());
@@ -99,6 +103,7 @@ fn b09_syn_received_wrong_ack_arrives_reset_and_stays() {
     assert_eq!((out.note, server.tcb.state), (Some(Note::BadAck), State::SynReceived));
 }
 
+/// Shows MUST-11.
 #[test]
 fn b08_old_syn_then_reset_returns_to_listen() {
     let (_, syn) = syn_sent(plain());
@@ -122,6 +127,7 @@ fn syn_sent_reset_without_ack_arrives_is_ignored() {
     assert_eq!(client.tcb.state, State::SynSent);
 }
 
+/// Shows MUST-22, MUST-23.
 #[test]
 fn b11_syn_is_sent_seven_times_more_with_doubled_waits_then_timed_out() {
     let (mut client, _) = syn_sent(settings());
@@ -190,7 +196,7 @@ fn t25_syn_received_old_ack_outside_the_window_is_not_answered() {
 #[test]
 fn connect_deadline_outlives_a_crossed_syn() {
     let (mut client, _) = syn_sent(plain());
-    client.tcb.linger_at = crate::tick::Deadline::at(client.now.tick().plus(500));
+    client.tcb.waits_until = crate::tick::Deadline::at(client.now.tick().plus(500));
     client.arrives(Segment { seq: Seq(5), flags: SYN, wnd: 1000, ..Segment::default() });
-    assert!(client.tcb.linger_at.is_set());
+    assert!(client.tcb.waits_until.is_set());
 }

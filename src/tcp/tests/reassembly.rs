@@ -12,6 +12,7 @@ fn early(end: &End, off: u32, payload_len: u16) -> Segment {
     Segment { seq: end.tcb.rcv_nxt + off, payload_len, ..end.next(ACK) }
 }
 
+/// Shows RFC 2525 2.5.
 #[test]
 fn shld_31_text_out_of_order_is_delivered_when_the_gap_is_filled() {
     let (mut client, _) = established_with(plain());
@@ -155,6 +156,7 @@ proptest! {
     }
 }
 
+/// Shows RFC 2018.
 #[test]
 fn sack_blocks_begin_with_the_one_that_came_last_and_name_those_before_it() {
     let (client, _) = established_with(plain());

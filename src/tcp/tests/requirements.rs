@@ -4,6 +4,7 @@ use super::*;
 use crate::tcp::tcb::Owed;
 use crate::tcp::{End as Ends, Note};
 
+/// Shows T24.
 #[test]
 fn must_1_rec_1_windows_are_unsigned_and_kept_in_32_bits() {
     let (mut client, _) = established_with(plain());
@@ -14,6 +15,16 @@ fn must_1_rec_1_windows_are_unsigned_and_kept_in_32_bits() {
     assert!(!client.sends().is_empty(), "a window whose high bit is set in its field is large, not negative");
 }
 
+#[test]
+fn must_15_without_mss_option_1220_octets_over_ipv6() {
+    let addresses = ["fd00::2", "fd00::1"].map(|text| text.parse().expect("an address"));
+    let tuple = FourTuple::new(addresses[0], 80, addresses[1], 40_000);
+    let cx = Context { now: start(), settings: &plain(), options: &ConnectionOptions::DEFAULT, receive_room: true };
+    let syn = Segment { seq: Seq(7), wnd: 1000, flags: SYN, ..Segment::default() };
+    assert_eq!(Tcb::open_passively(tuple, &syn, &cx).mss, 1220);
+}
+
+/// Shows RFC 2525 2.18.
 #[test]
 fn must_16_segments_are_as_large_as_the_mss_less_their_options() {
     for (settings, room) in [(plain(), 1460), (settings(), 1448)] {
@@ -26,7 +37,7 @@ fn must_16_segments_are_as_large_as_the_mss_less_their_options() {
 
 #[test]
 fn must_18_a_segment_that_was_sent_twice_measures_no_round_trip() {
-    let (mut client, _) = established_with(plain());
+    let (mut client, _) = established_with(Settings { sack: false, ..plain() });
     let before = client.tcb.rto;
     client.queue(100);
     client.sends();
@@ -42,9 +53,10 @@ fn must_18_a_segment_that_was_sent_twice_measures_no_round_trip() {
     assert_ne!(client.tcb.rto.srtt_us, before.srtt_us, "one that was sent once does");
 }
 
+/// Shows T24.
 #[test]
 fn must_34_shld_15_shld_16_shld_17_a_window_that_shrinks_stops_new_text_and_ends_nothing() {
-    let (mut client, _) = established_with(unscaled());
+    let (mut client, _) = established_with(Settings { sack: false, ..unscaled() });
     client.arrives(client.next(ACK));
     client.queue(2000);
     let sent = client.sends();
@@ -139,11 +151,13 @@ fn shld_14_the_right_edge_offered_never_moves_back() {
     }
 }
 
+/// Shows RFC 6928, RFC 2525 2.2, RFC 2525 2.3.
 #[test]
 fn rfc_2525_2_1_2_2_2_3_transmission_starts_slowly_with_and_without_an_mss_option() {
+    let by_time_outs = Settings { sack: false, ..plain() };
     for mss in [Some(1460), None] {
-        let (mut client, syn) = syn_sent(plain());
-        let (_, mut syn_ack) = syn_received(plain(), &syn);
+        let (mut client, syn) = syn_sent(by_time_outs);
+        let (_, mut syn_ack) = syn_received(by_time_outs, &syn);
         syn_ack.options.mss = mss;
         client.arrives(syn_ack);
         client.sends();
@@ -164,6 +178,20 @@ fn rfc_2525_2_15_fin_rides_on_the_last_text() {
     client.queue(100);
     client.close();
     assert_eq!(client.sends().iter().map(|plan| (plan.text_len, plan.flags.fin())).collect::<Vec<_>>(), [(100, true)]);
+}
+
+/// Shows RFC 6093.
+#[test]
+fn b23_t15_text_with_any_urgent_pointer_stays_in_line() {
+    let (mut client, _) = established_with(plain());
+    let urg = Flags(ACK.0 | Flags::URG.0);
+    for (up, payload_len) in [(0, 10), (5, 10), (10, 10), (u16::MAX, 10), (u16::MAX, 0), (0, 0)] {
+        let out = client.arrives(Segment { up, payload_len, ..client.next(urg) });
+        assert_eq!(out.text, (payload_len > 0).then_some((0, payload_len)), "pointer {up}, {payload_len} octets");
+        client.consume_all();
+    }
+    client.arrives(Segment { up: 1, ..client.next(Flags(urg.0 | Flags::FIN.0)) });
+    assert_eq!(client.tcb.state, State::CloseWait);
 }
 
 /// Windows are what their field says.

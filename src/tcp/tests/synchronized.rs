@@ -3,6 +3,7 @@
 use super::*;
 use crate::tcp::{End as Ends, Note};
 
+/// Shows MAY-12, RFC 5961.
 #[test]
 fn t05_established_reset_in_the_window_but_not_exact_gets_a_challenge_ack() {
     let (mut client, _) = established_with(plain());
@@ -21,6 +22,7 @@ fn t05_established_reset_outside_the_window_is_dropped() {
     }
 }
 
+/// Shows MAY-12, RFC 5961.
 #[test]
 fn t06_established_syn_arrives_gets_a_challenge_ack_and_lives() {
     let (mut client, _) = established_with(plain());
@@ -29,6 +31,7 @@ fn t06_established_syn_arrives_gets_a_challenge_ack_and_lives() {
     client.expect(ACK);
 }
 
+/// Shows MAY-12, RFC 5961.
 #[test]
 fn t07_ack_of_data_not_sent_is_refused_and_its_text_not_taken() {
     let (mut client, _) = established_with(plain());
@@ -58,6 +61,7 @@ fn b21_segment_that_overlaps_the_left_edge_gives_only_what_is_new() {
     assert_eq!(client.arrives(overlapping).text, Some((60, 40)));
 }
 
+/// Shows MAY-13.
 #[test]
 fn b20_out_of_order_text_is_not_taken_and_brings_a_duplicate_ack() {
     let (mut client, _) = established_with(plain());
@@ -66,6 +70,7 @@ fn b20_out_of_order_text_is_not_taken_and_brings_a_duplicate_ack() {
     assert_eq!(client.expect(ACK).ack, client.tcb.rcv_nxt);
 }
 
+/// Shows RFC 7323.
 #[test]
 fn t23_paws_refuses_an_older_timestamp_and_answers() {
     let (mut client, _) = established();

@@ -45,6 +45,7 @@ fn b42_old_data_is_answered_by_an_ack_and_changes_nothing() {
     assert!(arrived.answer.is_some() && !arrived.restart && !arrived.ends);
 }
 
+/// Shows RFC 1337.
 #[test]
 fn b43_reset_is_ignored_by_default_and_ends_it_where_set_so() {
     let (numbers, fin) = record(&plain());

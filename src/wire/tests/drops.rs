@@ -68,6 +68,7 @@ fn changed_solicitation(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     frame
 }
 
+/// Shows T31.
 #[test]
 fn shorter_than_its_headers_is_truncated() {
     for path in [path_v4(), path_v6(), Path { vlan: Some(5), ..path_v4() }] {
@@ -81,6 +82,7 @@ fn shorter_than_its_headers_is_truncated() {
     assert_eq!(dropped(&short), DropReason::Truncated);
 }
 
+/// Shows T31.
 #[test]
 fn longer_than_the_mtu_is_too_long() {
     let options = Options::default();
@@ -145,6 +147,7 @@ fn ipv4_header_that_contradicts_itself_is_dropped() {
     }
 }
 
+/// Shows MUST-50.
 #[test]
 fn ipv4_options_are_skipped() {
     let mut frame = plain(&path_v4());
@@ -219,6 +222,7 @@ fn unknown_protocol_is_dropped() {
     assert_eq!(dropped(&frame), DropReason::Protocol);
 }
 
+/// Shows MUST-57, MUST-63.
 #[test]
 fn addresses_that_no_segment_may_have_are_dropped_t17_t18() {
     let v4 = ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255"];
@@ -237,6 +241,7 @@ fn addresses_that_no_segment_may_have_are_dropped_t17_t18() {
     }
 }
 
+/// Shows B23.
 #[test]
 fn data_offset_below_5_or_past_the_segment_is_dropped_t16() {
     for offset in [0, 4, 8, 15] {
@@ -246,6 +251,7 @@ fn data_offset_below_5_or_past_the_segment_is_dropped_t16() {
     assert!(parse(&changed_v4(|frame| frame[TCP_V4 + 12] = 5 << 4 | 0x0f), &expect()).is_ok(), "reserved bits");
 }
 
+/// Shows MUST-7.
 #[test]
 fn malformed_options_are_dropped_t14() {
     let bad: [&[u8]; 9] = [
@@ -266,6 +272,7 @@ fn malformed_options_are_dropped_t14() {
     }
 }
 
+/// Shows MUST-4, MUST-6, MUST-64, MUST-68, B23.
 #[test]
 fn odd_options_are_read_or_skipped() {
     let of = |flags, list: &[u8]| tcp_of(&with_options(flags, list), &expect()).0.segment.options;
@@ -284,6 +291,7 @@ fn odd_options_are_read_or_skipped() {
     assert_eq!(sack_of(Flags::ACK, &blocks).as_slice(), [(Seq(1), Seq(2))]);
 }
 
+/// Shows MUST-3, T31.
 #[test]
 fn wrong_tcp_checksum_is_dropped_unless_not_verified() {
     for path in [path_v4(), path_v6()] {

@@ -19,6 +19,7 @@ fn read_tcp<'a>(headers: &'a PacketHeaders<'_>) -> (&'a etherparse::TcpHeader, &
     }
 }
 
+/// Shows MUST-2.
 #[test]
 fn etherparse_reads_an_emitted_segment_alike() {
     let options = Options { timestamps: Some(Timestamps { val: 7, ecr: 9 }), ..Options::default() };
@@ -53,6 +54,7 @@ fn etherparse_reads_an_emitted_segment_alike() {
     }
 }
 
+/// Shows MUST-68, MUST-69.
 #[test]
 fn etherparse_reads_emitted_options_in_their_order() {
     use TcpOptionElement::*;

@@ -107,6 +107,7 @@ fn survives(frame: &[u8], expect: &Expect) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
+    /// Shows MUST-2, MUST-5.
     #[test]
     fn parse_of_emit_is_what_was_emitted(
         path in any_path(), options in any_options(), sack in any_sack(), numbers: (u32, u32, u16, u16, u8),
@@ -137,6 +138,7 @@ proptest! {
         prop_assert_eq!(packet.dscp_ecn, path.dscp_ecn);
     }
 
+    /// Shows MUST-7, T14.
     #[test]
     fn any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0usize..4) {
         survives(&bytes, &expect())?;

@@ -287,6 +287,7 @@ fn on_every_seed(check: impl Fn(u64) -> Totals + Sync) -> Totals {
     })
 }
 
+/// Shows RFC 2525 2.4.
 #[test]
 fn b20_every_seed_delivers_every_byte_once_or_tells_an_error_and_leaves_nothing() {
     let totals = on_every_seed(|seed| {

@@ -1,0 +1,136 @@
+//! What should come out, by arithmetic alone: how many 4-tuples there are, how long they last, and how they come back.
+
+use serde::Serialize;
+use std::collections::VecDeque;
+use synfin::tcp::time_wait::Policy;
+
+/// What opens meet.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub(super) struct Supply {
+    /// 4-tuples: ports x source addresses x destinations.
+    pub tuples: u64,
+    /// How long a 4-tuple stays in TIME-WAIT, s.
+    pub two_msl_s: f64,
+    /// How long it stays out of use at least where reuse is allowed, s.
+    pub delay_s: f64,
+    /// Opens tried per second.
+    pub rate: f64,
+}
+
+/// What follows from it for one policy.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub(super) struct Prediction {
+    pub policy: &'static str,
+    /// How long a closed connection's 4-tuple cannot be opened, s.
+    pub held_s: f64,
+    /// Connections per second on average at most: tuples / held.
+    pub ceiling: Option<f64>,
+    /// When the last tuple is taken at `rate`; `None` if they come back in time.
+    pub exhausted_after_s: Option<f64>,
+    /// When the first is free again after that. Until then every open is refused.
+    pub free_again_at_s: Option<f64>,
+    /// TIME-WAIT entries at most.
+    pub time_wait_max: f64,
+}
+
+impl Supply {
+    /// What this policy makes of it. Without timestamps an active open may reuse nothing: then all but `none` are `strict`.
+    pub(super) fn predict(&self, policy: Policy) -> Prediction {
+        let held_s = self.held_s(policy);
+        let needed = self.rate * held_s;
+        let runs_out = needed > self.tuples as f64;
+        let in_time_wait = if policy == Policy::None { 0.0 } else { self.rate * self.two_msl_s };
+        Prediction {
+            policy: policy.name(),
+            held_s,
+            ceiling: (held_s > 0.0).then(|| self.tuples as f64 / held_s),
+            exhausted_after_s: runs_out.then(|| self.tuples as f64 / self.rate),
+            free_again_at_s: runs_out.then_some(held_s),
+            time_wait_max: in_time_wait.min(self.tuples as f64),
+        }
+    }
+
+    fn held_s(&self, policy: Policy) -> f64 {
+        match policy {
+            Policy::Strict => self.two_msl_s,
+            Policy::Timestamp | Policy::TimestampOrSequence => self.delay_s.min(self.two_msl_s),
+            Policy::None => 0.0,
+        }
+    }
+
+    /// Connections opened in each second while the policies follow one another, each for so many seconds.
+    pub(super) fn series(&self, phases: &[(Policy, u32)]) -> Vec<f64> {
+        let mut ports = Ports { fresh: self.tuples as f64, closed: VecDeque::new() };
+        let seconds = phases.iter().flat_map(|&(policy, seconds)| (0..seconds).map(move |_| policy));
+        let in_second = |(second, policy): (usize, Policy)| {
+            let (wanted, held_s) = (self.rate / f64::from(STEPS), self.held_s(policy));
+            let at = |step| second as f64 + f64::from(step) / f64::from(STEPS);
+            (0..STEPS).map(|step| ports.open(at(step), wanted, held_s)).sum()
+        };
+        seconds.enumerate().map(in_second).collect()
+    }
+}
+
+/// 4-tuples as an amount that flows.
+struct Ports {
+    /// Those that were never used.
+    fresh: f64,
+    /// When and how many were closed, the first ones first.
+    closed: VecDeque<(f64, f64)>,
+}
+
+impl Ports {
+    /// Opens as much of `wanted` at `now` as has been closed for `held_s`; all of it closes at once.
+    fn open(&mut self, now: f64, wanted: f64, held_s: f64) -> f64 {
+        if held_s == 0.0 {
+            return wanted;
+        }
+        let mut opened = wanted.min(self.fresh);
+        self.fresh -= opened;
+        while opened < wanted
+            && let Some((at, count)) = self.closed.front_mut()
+            && now - *at >= held_s
+        {
+            let taken = count.min(wanted - opened);
+            opened += taken;
+            *count -= taken;
+            if *count <= 0.0 {
+                self.closed.pop_front();
+            }
+        }
+        if opened > 0.0 {
+            self.closed.push_back((now, opened));
+        }
+        opened
+    }
+}
+
+/// Steps of the series in a second.
+const STEPS: u32 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAIR: Supply = Supply { tuples: 28_232, two_msl_s: 60.0, delay_s: 1.0, rate: 200_000.0 };
+
+    #[test]
+    fn one_pair_of_addresses_carries_470_connections_per_second() {
+        let strict = PAIR.predict(Policy::Strict);
+        assert!((strict.ceiling.expect("there is one") - 470.5).abs() < 0.1);
+        assert!((strict.exhausted_after_s.expect("runs out") - 0.141).abs() < 0.001);
+        assert_eq!((strict.free_again_at_s, strict.time_wait_max), (Some(60.0), 28_232.0));
+        let timestamp = PAIR.predict(Policy::Timestamp);
+        assert_eq!((timestamp.ceiling, timestamp.free_again_at_s), (Some(28_232.0), Some(1.0)));
+        assert_eq!(PAIR.predict(Policy::None).exhausted_after_s, None);
+    }
+
+    #[test]
+    fn a_series_collapses_stays_empty_and_comes_back() {
+        let supply = Supply { tuples: 5000, two_msl_s: 10.0, delay_s: 1.0, rate: 1000.0 };
+        let series = supply.series(&[(Policy::Strict, 12), (Policy::Timestamp, 3)]);
+        let rounded: Vec<u64> = series.iter().map(|opened| opened.round() as u64).collect();
+        assert_eq!(rounded, [1000, 1000, 1000, 1000, 1000, 0, 0, 0, 0, 0, 1000, 1000, 1000, 1000, 1000]);
+        assert_eq!(supply.series(&[(Policy::None, 2), (Policy::Strict, 1)]), [1000.0, 1000.0, 1000.0]);
+    }
+}
