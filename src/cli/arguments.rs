@@ -78,6 +78,9 @@ pub(super) struct Common {
     /// Cores of the shards, as in 0,2 or 0-3.
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     pub(super) cpus: Option<Cpus>,
+    /// Let several shards run on one core; they sleep when idle.
+    #[arg(long, conflicts_with = "spin")]
+    pub(super) share_cores: bool,
     /// Receive queues to use, one shard each; all of the interface's by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(super) queues: Option<u32>,
