@@ -36,6 +36,15 @@ cargo clippy --all-targets -- -D warnings
 step "lints, all features"
 cargo clippy --all-targets --all-features -- -D warnings
 
+# That each of them is found is shown by scripts/planted.sh, which takes minutes.
+step "planted bugs still apply"
+for patch in tests/planted/*.patch; do
+    git apply -C1 --check "$patch" || {
+        echo "test.sh: $patch no longer applies; mend it, then run scripts/planted.sh" >&2
+        exit 1
+    }
+done
+
 # The core alone must neither need std nor clang.
 step "no features"
 cargo clippy --lib --no-default-features -- -D warnings

@@ -140,14 +140,12 @@ pub(super) fn for_time_out(core: &mut Core, number: u32, now: Now) -> Option<u32
     if wants { for_sending(core, number) } else { connection.gaps() }
 }
 
-/// The SACK blocks of a segment about to be sent.
+/// The SACK blocks of a segment about to be sent, if there can be any.
 #[inline]
-pub(super) fn take_blocks(core: &mut Core, number: u32, plan: &Plan) -> SackBlocks {
+pub(super) fn take_blocks(core: &mut Core, number: u32, plan: &Plan) -> Option<SackBlocks> {
     let connection = &core.connections[number];
-    match connection.gaps().filter(|_| !plan.flags.rst()) {
-        Some(attached) => core.gaps[attached].received.take_blocks(plan.sack_room(&connection.tcb)),
-        None => SackBlocks::default(),
-    }
+    let attached = connection.gaps().filter(|_| !plan.flags.rst())?;
+    Some(core.gaps[attached].received.take_blocks(plan.sack_room(&connection.tcb)))
 }
 
 /// Gives back what the connection has kept, whatever it is.

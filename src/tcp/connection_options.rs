@@ -160,6 +160,7 @@ const _: () = assert!(Tick::PER_SECOND == 1000, "ticks are milliseconds");
 mod tests {
     use super::*;
 
+    /// Shows RFC 2525 2.9, RFC 2525 2.11.
     #[test]
     fn b24_must_25_must_28_defaults_are_off_and_two_hours() {
         let defaults = ConnectionOptions::default();

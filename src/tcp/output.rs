@@ -55,11 +55,9 @@ pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> 
         State::SynSent => syn(tcb, cx, Flags::SYN),
         State::SynReceived => syn(tcb, cx, Flags::SYN | Flags::ACK).or_else(|| pure_ack(tcb, cx)),
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
-            duplicate_ack(tcb, cx)
-                .or_else(|| resend_first(tcb, board.as_deref_mut(), cx))
-                .or_else(|| probe(tcb, board.as_deref_mut(), cx))
-                .or_else(|| text_or_fin(tcb, board, cx))
-                .or_else(|| pure_ack(tcb, cx))
+            let after_loss = tcb.owed.duplicate_acks > 0 || tcb.owed.has(Owed::RESEND_FIRST | Owed::PROBE);
+            let first = if after_loss { before_text(tcb, board.as_deref_mut(), cx) } else { None };
+            first.or_else(|| text_or_fin(tcb, board, cx)).or_else(|| pure_ack(tcb, cx))
         }
     };
     if plan.is_none() {
@@ -150,6 +148,12 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
     tcb.timed = if again { Timed::NONE } else { Timed::segment(tcb.snd_nxt, cx.now.tick()) };
     recovery::arm_time_out(tcb, cx);
     Some(plan)
+}
+
+/// What goes before new text when segments were lost or a window is closed.
+#[inline(never)]
+fn before_text(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
+    duplicate_ack(tcb, cx).or_else(|| resend_first(tcb, board.as_deref_mut(), cx)).or_else(|| probe(tcb, board, cx))
 }
 
 /// The first segment that is lost, whatever cwnd says (RFC 6675 5 step 4.3); without a scoreboard the first unacknowledged

@@ -16,6 +16,7 @@ use crate::wire::tcp::{Flags, Segment};
 use core::ops::ControlFlow::{self, Break, Continue};
 
 /// The eight checks; `sack` is there if the connection has a scoreboard.
+#[inline]
 pub fn arrives(tcb: &mut Tcb, seg: &Segment, sack: Option<Sack<'_>>, cx: &Context<'_>) -> Outcome {
     let mut out = Outcome::default();
     let _ = eight_checks(tcb, seg, sack, cx, &mut out);

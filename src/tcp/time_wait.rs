@@ -129,9 +129,10 @@ impl Numbers {
     }
 }
 
-/// An IPv4 connection in TIME-WAIT: 32 bytes.
+/// An IPv4 connection in TIME-WAIT: 32 bytes, never in two cache lines. Large allocations begin 16 bytes into a page, so that
+/// without the alignment every second record would be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(C)]
+#[repr(C, align(32))]
 pub struct TimeWaitV4 {
     local: Ipv4Addr,
     remote: Ipv4Addr,

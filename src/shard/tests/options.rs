@@ -126,7 +126,7 @@ impl Bench {
             options,
             sack: &[],
         };
-        let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, [text, &[]]);
+        let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, &[text, &[]]);
         self.link.send(frame, len).expect("room to send");
         self.link.flush();
         self.turn(1)
@@ -168,6 +168,7 @@ fn assert_marks(heard: &[Heard], options: ConnectionOptions) {
     }
 }
 
+/// Shows SHLD-21, SHLD-22.
 #[test]
 fn must_48_must_49_dscp_and_ttl_are_on_all_that_an_accepted_connection_sends() {
     for (v6, syn_cookies) in [(false, SynCookies::Off), (true, SynCookies::Off), (false, SynCookies::Always)] {

@@ -54,6 +54,7 @@ fn b05_syn_ack_offers_only_what_the_syn_offered() {
     assert!(syn_ack.options.mss.is_some());
 }
 
+/// Shows T11.
 #[test]
 fn must_15_without_mss_option_the_default_is_used_and_tiny_ones_are_raised() {
     let (_, syn) = syn_sent(settings());

@@ -37,6 +37,7 @@ fn must_25_without_keepalive_an_idle_connection_waits_for_nothing() {
     assert_eq!(client.tcb.deadline(), None);
 }
 
+/// Shows MUST-24, SHLD-12, MAY-5.
 #[test]
 fn b24_must_26_must_27_must_29_probes_come_at_their_times_and_the_last_unanswered_one_ends() {
     let mut client = client_with(with_keepalive(7200, 75, 10));
@@ -53,6 +54,7 @@ fn b24_must_26_must_27_must_29_probes_come_at_their_times_and_the_last_unanswere
     assert_eq!(plans.iter().map(|plan| plan.flags).collect::<Vec<_>>(), [Flags(RST.0 | ACK.0)]);
 }
 
+/// Shows RFC 2525 2.9.
 #[test]
 fn b24_must_29_an_answer_to_the_last_probe_starts_over() {
     let mut client = client_with(with_keepalive(60, 1, 3));
@@ -108,6 +110,7 @@ fn b24_the_peer_answers_a_probe_with_an_ack() {
     assert_eq!(client.tcb.keepalive_probes, 0);
 }
 
+/// Shows T04.
 #[test]
 fn b25_no_acknowledgment_for_the_user_timeout_sends_rst_and_ends() {
     let mut client = client_with(with_user_timeout(10));
@@ -190,6 +193,8 @@ fn b25_user_timeout_holds_for_the_handshake_too() {
     assert_eq!(client.now.us() - start().us(), 5_000_000);
 }
 
+/// Shows SHLD-9.
+/// MUST-47.
 #[test]
 fn must_20_must_21_r1_is_told_once_and_r2_ends_as_the_options_say() {
     let options = ConnectionOptions { retries1: 2, retries2: 4, ..ConnectionOptions::DEFAULT };
@@ -212,6 +217,20 @@ fn must_20_must_21_r1_is_told_once_and_r2_ends_as_the_options_say() {
 }
 
 #[test]
+fn shld_20_r1_past_r2_tells_nothing() {
+    let mut client = client_with(ConnectionOptions { retries1: 255, retries2: 4, ..ConnectionOptions::DEFAULT });
+    client.queue(10);
+    client.expect(PSH_ACK);
+    loop {
+        let (_, out, _) = next_sends(&mut client);
+        assert!(!out.stalled);
+        if out.end.is_some() {
+            break;
+        }
+    }
+}
+
+#[test]
 fn must_22_syn_retries_of_the_options_end_an_open() {
     for (syn_retries, seconds) in [(1, 3), (7, 191)] {
         let (mut client, _) = syn_sent(settings());
@@ -229,6 +248,7 @@ fn must_22_syn_retries_of_the_options_end_an_open() {
     }
 }
 
+/// Shows SHLD-10.
 #[test]
 fn must_23_shld_11_defaults_last_three_minutes_and_a_hundred_seconds() {
     let mut client = client_with(ConnectionOptions::DEFAULT);
