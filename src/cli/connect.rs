@@ -3,7 +3,7 @@
 use super::arguments::Connect;
 use super::session::{self, Session, say};
 use super::{Exit, Failure};
-use crate::api::{Application, CloseReason, ConnectError, ConnectOptions, Event, ListenError};
+use crate::api::{Application, CloseReason, ConnectError, ConnectOptions, ConnectionOptions, Event, ListenError};
 use crate::ids::Handle;
 use crate::shard::Calls;
 use crate::stack::Service;
@@ -98,6 +98,7 @@ struct Client {
     count: u32,
     parallel: u32,
     opened: u32,
+    options: ConnectionOptions,
     live: u32,
     refused: bool,
     /// By number of the connection: text sent so far, text received.
@@ -117,6 +118,7 @@ impl Client {
             count: 0,
             parallel: connect.parallel.div_ceil(shards),
             opened: 0,
+            options: connect.common.options.get(),
             live: 0,
             refused: false,
             exchanges: Vec::new(),
@@ -188,7 +190,8 @@ impl Application for Client {
             if self.refused || self.opened == self.count || self.live == self.parallel {
                 return;
             }
-            let options = ConnectOptions { user: u64::from(self.opened), ..ConnectOptions::default() };
+            let options =
+                ConnectOptions { user: u64::from(self.opened), connection: self.options, ..ConnectOptions::default() };
             match calls.connect(self.remote, &options) {
                 Ok(_) => {
                     self.exchanges.push((0, Vec::new()));

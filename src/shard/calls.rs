@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, Fact, Tell};
 use super::core::Core;
-use crate::api::{CallError, ConnectError, ConnectOptions, ConnectionOptions, ListenError, ListenOptions};
+use crate::api::{CallError, ConnectError, ConnectOptions, ConnectionOptions, Info, ListenError, ListenOptions};
 use crate::flow::chunks::Chunks;
 use crate::flow::listeners::AddError;
 use crate::four_tuple::FourTuple;
@@ -11,7 +11,7 @@ use crate::tcp::Context;
 use crate::tcp::calls::{self, Closed, Refused};
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::Owed;
-use crate::tcp::urgent;
+use crate::tcp::{status, urgent};
 use crate::tick::Now;
 use ::core::net::{IpAddr, SocketAddr};
 
@@ -196,6 +196,11 @@ impl<'a> Calls<'a> {
     /// The connection's state.
     pub fn state(&self, handle: Handle) -> Result<State, CallError> {
         self.record(handle).map(|connection| connection.tcb.state)
+    }
+
+    /// STATUS (RFC 9293 3.9.1.6): the connection at this moment.
+    pub fn info(&self, handle: Handle) -> Result<Info, CallError> {
+        self.record(handle).map(|connection| status::info(&connection.tcb))
     }
 
     /// The connection's 4-tuple.

@@ -18,7 +18,8 @@
 //! | 3.8.5 urgent data (RFC 6093) | [`urgent`] |
 //! | 3.8.4 keepalive, 3.9.1 user timeout | `waits` |
 //! | 3.9.2.2 ICMP errors, path MTU (RFC 1191, 8201) | [`icmp`] |
-//! | 3.10.1 to 3.10.6 calls | [`calls`] |
+//! | 3.10.1 to 3.10.5 calls | [`calls`] |
+//! | 3.9.1.6, 3.10.6 STATUS | [`status`] |
 //! | 3.10.7.1 segment arrives, CLOSED | [`closed`] |
 //! | 3.10.7.2 segment arrives, LISTEN | [`listen`] |
 //! | 3.10.7.3 segment arrives, SYN-SENT | [`syn_sent`] |
@@ -46,6 +47,7 @@ pub mod recovery;
 pub mod rto;
 pub mod sack;
 pub mod state;
+pub mod status;
 pub mod syn_sent;
 pub mod synchronized;
 pub mod tcb;
