@@ -6,6 +6,8 @@ use crate::link::nics::{Nics, Spreader, nics};
 use crate::owner::{Owners, Rss, Spread};
 use crate::shard::Place;
 use alloc::sync::Arc;
+use etherparse::icmpv4::DestUnreachableHeader;
+use etherparse::{Icmpv4Type, PacketBuilder};
 
 /// As many shards at each end of two NICs, all on one thread.
 struct Among {
@@ -261,4 +263,57 @@ fn connections_live_through_changes_of_the_table_and_the_former_functions_are_fo
         .for_each(|client| client.application_mut().request[..4].copy_from_slice(&(opened as u32).to_be_bytes()));
     among.run(opened);
     assert_eq!(among.sum(|counters| counters.wrong_shard), before);
+}
+
+/// The peer is this test; whatever it says arrives on the queue of the shard that has not asked.
+#[test]
+fn answers_of_neighbours_and_icmp_errors_reach_the_shard_they_are_for() {
+    let now = Now::from_ms(5_000);
+    let spreaders = [Spreader::Same, Spreader::Same];
+    let (mut nics, [left, mut right]) = nics(MemoryConfig::default(), MACS, 2, spreaders);
+    let setup = each(0);
+    let owners = Arc::new(Owners::new(&Spread::Symmetric, 2, setup.ports));
+    let shards = left.into_iter().zip(Place::all(&owners, &setup.limits)).map(|(link, place)| {
+        let ((client, config), _) = ends(&setup, Settings::default());
+        Shard::new_among(link, client, config, place, now).expect("a shard")
+    });
+    let mut shards: Vec<_> = shards.collect();
+    let remote = "10.0.0.2:80".parse().expect("an end");
+    shards[0].calls(now).connect(remote, &ConnectOptions::default()).expect("a port");
+    let mut exchange = |say: Option<Vec<u8>>| {
+        say.iter().for_each(|frame| send(&mut right[1], frame));
+        for _ in 0..3 {
+            nics.carry();
+            for shard in &mut shards {
+                shard.turn(now);
+            }
+        }
+        nics.carry();
+        let mut burst = Vec::with_capacity(64);
+        right[0].receive(&mut burst, 64);
+        let said: Vec<Vec<u8>> = burst.iter().map(|frame| right[0].bytes(frame).to_vec()).collect();
+        burst.drain(..).for_each(|frame| right[0].give_back(frame));
+        said
+    };
+    let question = exchange(None).pop().expect("a question about the neighbour");
+    let mut answer = [&question[6..12], &MACS[1].0, &question[12..]].concat();
+    answer.splice(20..42, [&[0, 2], &MACS[1].0[..], &[10, 0, 0, 2], &question[22..32]].concat());
+    let syn = exchange(Some(answer)).pop().expect("the SYN");
+    assert_eq!((&syn[23..24], &syn[30..34]), (&[6][..], &[10, 0, 0, 2][..]));
+    let unreachable = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port);
+    let mut error = Vec::new();
+    let builder = PacketBuilder::ethernet2(MACS[1].0, MACS[0].0).ipv4([10, 0, 0, 2], [10, 0, 0, 1], 64);
+    builder.icmpv4(unreachable).write(&mut error, &syn[14..42]).expect("a packet");
+    exchange(Some(error));
+    let counters = [0, 1].map(|shard: usize| *shards[shard].counters());
+    assert_eq!((counters[1].neighbor_answers_shared, counters[1].wrong_shard, counters[1].icmp_unmatched), (1, 1, 0));
+    assert_eq!((counters[0].handover_received, counters[0].icmp_hard), (2, 1));
+    assert_eq!(shards[0].application().closed.len(), 1);
+}
+
+fn send(link: &mut MemoryLink, bytes: &[u8]) {
+    let mut frame = link.take().expect("a frame");
+    link.bytes_mut(&mut frame)[..bytes.len()].copy_from_slice(bytes);
+    link.send(frame, bytes.len()).expect("room");
+    link.flush();
 }
