@@ -6,6 +6,7 @@ use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
 pub use crate::tcp::connection_options::{ConnectionOptions, Keepalive, OptionsError};
 pub use crate::tcp::state::CloseReason;
+pub use crate::tcp::status::Info;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
@@ -45,6 +46,18 @@ pub enum Event<'a> {
     },
     /// There is room to send again, after a SEND that took less than asked.
     Writable {
+        /// The connection.
+        handle: Handle,
+    },
+    /// What was sent has not been acknowledged although it was sent again as often as `retries1` says (R1 of RFC 9293 3.8.3,
+    /// MUST-20). The stack goes on until R2. The only event that may come before Connected.
+    Stalled {
+        /// The connection.
+        handle: Handle,
+    },
+    /// The peer has sent urgent data, or more of it after the last has been read (RFC 9293 3.8.5, RFC 6093, MUST-32). It stays
+    /// in line: [`Calls::urgent_bytes`] says how many unread and coming bytes lead to its end.
+    Urgent {
         /// The connection.
         handle: Handle,
     },

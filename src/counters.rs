@@ -130,6 +130,18 @@ counters! {
         tail_probes,
         /// Times that losses had to be recovered without a scoreboard, by duplicate ACKs alone, for want of a record.
         scoreboards_refused,
+        /// Connections that were told R1 retransmissions in a row have brought nothing (MUST-20).
+        stalled,
+        /// Stretches of urgent data that peers have begun (MUST-32).
+        urgent_received,
+        /// Keepalive probes sent (B24).
+        keepalive_probes,
+        /// Connections ended because no keepalive probe was answered.
+        keepalive_timeouts,
+        /// Connections ended by the user timeout (B25).
+        user_timeouts,
+        /// Connections that the application left in CLOSE-WAIT for long (B37).
+        close_wait_lasting,
         /// RSTs sent.
         rst_sent,
         /// RSTs and TIME-WAIT ACKs that the shard's limit held back (T02).

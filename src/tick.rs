@@ -5,41 +5,45 @@ use core::num::NonZeroU32;
 
 /// One instant: microseconds since an origin that the stack chose. 64 bits never wrap in practice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub struct Now(u64);
+pub struct Now {
+    us: u64,
+    /// The same in ticks, which nearly everybody asks for: divided once.
+    tick: Tick,
+}
 
 impl Now {
     /// The instant `micros` microseconds after the origin.
     pub const fn from_us(micros: u64) -> Now {
-        Now(micros)
+        Now { us: micros, tick: Tick((micros / 1000) as u32) }
     }
 
     /// The instant `millis` milliseconds after the origin.
     pub const fn from_ms(millis: u64) -> Now {
-        Now(millis * 1000)
+        Now::from_us(millis * 1000)
     }
 
     /// Microseconds since the origin.
     pub const fn us(self) -> u64 {
-        self.0
+        self.us
     }
 
     /// The same instant in ticks.
     #[inline]
     pub const fn tick(self) -> Tick {
-        Tick((self.0 / 1000) as u32)
+        self.tick
     }
 
     /// The instant `millis` milliseconds later.
     #[must_use]
     pub const fn plus_ms(self, millis: u64) -> Now {
-        Now(self.0 + millis * 1000)
+        Now::from_us(self.us + millis * 1000)
     }
 }
 
 /// A point in time as records store it: milliseconds modulo 2^32 (49.7 days).
 ///
 /// Like sequence numbers, two ticks compare correctly only while they are less than 2^31 ms (24.8 days) apart.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Tick(pub u32);
 
 impl Tick {

@@ -15,6 +15,8 @@ fn main() {
         privileged_trial("ten_thousand_kernel_connections_echo_without_error", ten_thousand_connections),
         privileged_trial("b13_kernel_connects_by_syn_cookies", kernel_connects_by_cookies),
         privileged_trial("large_transfers_return_byte_for_byte", large_transfers),
+        privileged_trial("shld_6_narrow_path_behind_a_kernel_router_is_found", narrow_path),
+        privileged_trial("without_time_wait_the_start_and_the_report_warn", without_time_wait),
         privileged_trial("connect_reaches_a_kernel_server", connect_reaches_a_kernel_server),
         privileged_trial("capture_reads_in_tshark_without_malformed_frames", capture_reads_in_tshark),
         privileged_trial("kernel_keeps_its_own_address_while_serving", kernel_keeps_its_own_address),
@@ -66,6 +68,50 @@ fn large_transfers() {
     let server = Server::start(&pair.right, &["echo:7", "discard:9"], &[]);
     assert_eq!(python(&pair.left, ECHO_CLIENT, &["8", "1000000"]), "8 connections, 0 errors\n");
     server.end();
+}
+
+/// A kernel router whose far side is narrower: it answers what is too big by ICMP, over IPv4 and IPv6.
+fn narrow_path() {
+    let pair = VethPair::new(1);
+    let (router, far) = (&pair.left, Netns::new());
+    router.ip(&["link", "add", "far0", "type", "veth", "peer", "name", "far0", "netns", far.name()]);
+    for (netns, host) in [(router, "1"), (&far, "2")] {
+        netns.ip(&["addr", "add", &format!("10.88.0.{host}/24"), "dev", "far0"]);
+        netns.ip(&["addr", "add", &format!("fd88::{host}/64"), "dev", "far0", "nodad"]);
+        let off = ["-K", "far0", "tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off"];
+        assert!(run(netns.command("ethtool").args(off)).status.success());
+        netns.ip(&["link", "set", "far0", "up"]);
+    }
+    router.ip(&["link", "set", "far0", "mtu", "1300"]);
+    for forward in ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"] {
+        assert!(run(router.command("sysctl").args(["-w", forward])).status.success());
+    }
+    // The far end sends what fits, and says nothing of that in its SYN.
+    let wide = |gateway, mss| ["route", "add", "default", "via", gateway, "mtu", "lock", "1300", "advmss", mss];
+    far.ip(&wide("10.88.0.1", "1460"));
+    far.ip(&[&["-6"], &wide("fd88::1", "1440")[..]].concat());
+    let server = Server::start(&pair.right, &["echo:7"], &["--gateway", "10.77.0.1,fd77::1"]);
+    assert_eq!(python(&far, ECHO_CLIENT, &["2", "300000"]), "2 connections, 0 errors\n");
+    assert_eq!(python(&far, ECHO_CLIENT, &["4", "300000"]), "4 connections, 0 errors\n");
+    let state = server.end();
+    assert!(state.contains("path_mtu_lowered 2") && state.contains("path_mtu_known 4"), "{state}");
+}
+
+fn without_time_wait() {
+    let pair = VethPair::new(1);
+    let more = ["--time-wait", "none", "--quiet-time", "5"];
+    let mut server = Server::start_with(&pair.right, &["echo:7"], &more, Stdio::piped());
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["20", "64"]), "20 connections, 0 errors\n");
+    let mut errors = server.child.0.stderr.take().expect("is piped");
+    let state = server.end();
+    let mut said = String::new();
+    errors.read_to_string(&mut said).expect("output is text");
+    let warning = "WARNING: time-wait none: old duplicates reach new connections";
+    assert!(
+        said.contains(warning) && state.contains(warning) && state.contains("time-wait none, delay"),
+        "{said}{state}"
+    );
+    assert!(state.contains("syn_dropped_quiet"), "{state}");
 }
 
 fn connect_reaches_a_kernel_server() {

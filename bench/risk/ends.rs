@@ -183,6 +183,7 @@ impl Application for Client {
                 self.rest(calls.now(), tuple);
             }
             Event::Accepted { .. } | Event::Writable { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 
@@ -259,6 +260,7 @@ impl Application for Server {
                 self.seen.ended(reason);
             }
             Event::Accepted { .. } | Event::Connected { .. } | Event::Writable { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 }
@@ -316,6 +318,8 @@ fn handle_of(event: &Event<'_>) -> Handle {
         | Event::Readable { handle, .. }
         | Event::Writable { handle }
         | Event::PeerClosed { handle }
+        | Event::Stalled { handle }
+        | Event::Urgent { handle }
         | Event::Closed { handle, .. } => handle,
     }
 }

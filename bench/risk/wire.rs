@@ -304,7 +304,7 @@ impl Wire {
         let payload = [&self.scratch[..usize::from(payload_len)], &[]];
         let link = &mut self.links[from.other() as usize];
         let sent = link.take().is_some_and(|mut frame| {
-            let len = tcp::emit(link.bytes_mut(&mut frame), &self.paths[from as usize], &out, payload);
+            let len = tcp::emit(link.bytes_mut(&mut frame), &self.paths[from as usize], &out, &payload);
             link.send(frame, len).map_err(|frame| link.give_back(frame)).is_ok()
         });
         self.passed.no_room += u64::from(!sent);

@@ -1,6 +1,7 @@
 //! The command line.
 
-use crate::limits::TIME_WAIT_DELAY_MS;
+use crate::api::{ConnectionOptions, Keepalive};
+use crate::limits::{DEADLINE_MAX_MS, TIME_WAIT_DELAY_MS, TTL};
 use crate::link::xdp::Mode;
 use crate::shard::LocalAddress;
 use crate::tcp::congestion::CongestionControl;
@@ -9,6 +10,7 @@ use crate::tcp::time_wait::{Full, Policy};
 use clap::{Args, Parser, Subcommand};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A kernel-bypass TCP stack on AF_XDP.
 #[derive(Parser, Debug)]
@@ -78,6 +80,9 @@ pub(super) struct Common {
     /// Cores of the shards, as in 0,2 or 0-3.
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     pub(super) cpus: Option<Cpus>,
+    /// Let several shards run on one core; they sleep when idle.
+    #[arg(long, conflicts_with = "spin")]
+    pub(super) share_cores: bool,
     /// Receive queues to use, one shard each; all of the interface's by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(super) queues: Option<u32>,
@@ -105,6 +110,8 @@ pub(super) struct Common {
     /// Congestion control: cubic (RFC 9438) or reno (RFC 5681).
     #[arg(long, value_name = "NAME", default_value = CongestionControl::default().name(), value_parser = parse_congestion)]
     pub(super) congestion: CongestionControl,
+    #[command(flatten)]
+    pub(super) options: OfConnections,
     /// Write every frame to a pcapng file.
     #[arg(long, value_name = "FILE")]
     pub(super) capture: Option<PathBuf>,
@@ -114,6 +121,37 @@ pub(super) struct Common {
     /// Print JSON, one object per line.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Options of every connection.
+#[derive(Args, Debug)]
+pub(super) struct OfConnections {
+    /// Probe connections that are silent for IDLE seconds, every INTERVAL, and end them after COUNT probes without an answer;
+    /// off without this, INTERVAL and COUNT are 75 and 10 if left out.
+    #[arg(long, value_name = "IDLE[,INTERVAL,COUNT]", value_parser = parse_keepalive)]
+    keepalive: Option<Keepalive>,
+    /// End connections whose bytes are not acknowledged, or find a closed window, for so long.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=i64::from(DEADLINE_MAX_MS / 1000)))]
+    user_timeout: Option<u32>,
+    /// Differentiated services code point of what connections send, 0 to 63.
+    #[arg(long, value_name = "DSCP", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=63))]
+    dscp: u8,
+    /// TTL, or hop limit, of what connections send.
+    #[arg(long, value_name = "TTL", default_value_t = TTL, value_parser = clap::value_parser!(u8).range(1..))]
+    ttl: u8,
+}
+
+impl OfConnections {
+    /// As the stack takes them.
+    pub(super) fn get(&self) -> ConnectionOptions {
+        ConnectionOptions {
+            keepalive: self.keepalive,
+            user_timeout: self.user_timeout.map(|seconds| Duration::from_secs(seconds.into())),
+            dscp: self.dscp,
+            ttl: self.ttl,
+            ..ConnectionOptions::default()
+        }
+    }
 }
 
 /// A list of cores.
@@ -173,6 +211,22 @@ fn parse_address(text: &str) -> Result<LocalAddress, String> {
     Ok(LocalAddress { address, prefix_len })
 }
 
+fn parse_keepalive(text: &str) -> Result<Keepalive, String> {
+    let wrong = || "must be IDLE or IDLE,INTERVAL,COUNT, as in 60 or 60,10,3".to_string();
+    let numbers: Vec<u64> = text.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
+    let seconds = Duration::from_secs;
+    let keepalive = match numbers[..] {
+        [idle] => Keepalive { idle: seconds(idle), ..Keepalive::default() },
+        [idle, interval, count] => {
+            let count = u8::try_from(count).map_err(|_| format!("{count} probes are too many: 1 to 255"))?;
+            Keepalive { idle: seconds(idle), interval: seconds(interval), count }
+        }
+        _ => return Err(wrong()),
+    };
+    let options = ConnectionOptions { keepalive: Some(keepalive), ..ConnectionOptions::default() };
+    options.check().map(|()| keepalive).map_err(|error| error.to_string())
+}
+
 fn parse_cpus(text: &str) -> Result<Cpus, String> {
     let wrong = || format!("{text:?} is no list of cores below {CPUS_MAX}, as in 0,2 or 0-3");
     let mut cores = Vec::new();
@@ -224,7 +278,8 @@ const EXIT_CODES: &str =
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the environment is not ready (privilege, interface, XDP).";
 
 const SERVE_EXAMPLE: &str = "Example:
-  synfin serve echo:7 discard:9 http:80 --interface veth0 --address 10.0.0.2/24,fd00::2/64";
+  synfin serve echo:7 discard:9 http:80 --interface veth0 --address 10.0.0.2/24,fd00::2/64
+  synfin serve echo:7 --interface veth0 --address 10.0.0.2/24 --keepalive 60,10,3 --user-timeout 30";
 
 const CONNECT_EXAMPLE: &str = "Example:
   synfin connect 10.0.0.1:7 --interface veth0 --address 10.0.0.2/24 --count 3 --send hello";
@@ -242,8 +297,9 @@ mod tests {
     fn definition_is_consistent_and_examples_parse() {
         Arguments::command().debug_assert();
         for example in [SERVE_EXAMPLE, CONNECT_EXAMPLE] {
-            let line = example.lines().nth(1).unwrap();
-            parse(line).unwrap();
+            for line in example.lines().skip(1) {
+                parse(line).unwrap();
+            }
         }
     }
 
@@ -302,12 +358,31 @@ mod tests {
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-full grow",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --rfc1337 maybe",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --congestion bbr",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --keepalive 0",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --keepalive 60,10",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --keepalive 60,10,256",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --keepalive 99999999999999999999",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --keepalive 18446744073709551615,1,1",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --user-timeout 0",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --dscp 64",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --ttl 0",
             "synfin connect 10.0.0.1:0 --interface v --address 10.0.0.2/24",
             "synfin connect 10.0.0.1:99999 --interface v --address 10.0.0.2/24",
             "synfin connect 10.0.0.1:7 --interface v --address 10.0.0.2/24 --count 0",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn b24_b25_options_of_connections_are_taken_over() {
+        let line = "synfin serve echo:7 --interface v --address 10.0.0.2/24 --keepalive 60,10,3 --user-timeout 30 --dscp 46 --ttl 1";
+        let Command::Serve(serve) = parse(line).unwrap().command else { panic!("serve") };
+        let options = serve.common.options.get();
+        let seconds = Duration::from_secs;
+        assert_eq!(options.keepalive, Some(Keepalive { idle: seconds(60), interval: seconds(10), count: 3 }));
+        assert_eq!((options.user_timeout, options.dscp, options.ttl), (Some(seconds(30)), 46, 1));
+        assert_eq!(parse_keepalive("7200"), Ok(Keepalive::default()));
     }
 
     #[test]

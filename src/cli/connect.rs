@@ -1,9 +1,9 @@
 //! `synfin connect`.
 
 use super::arguments::Connect;
-use super::session::{Session, say};
+use super::session::{self, Session, say};
 use super::{Exit, Failure};
-use crate::api::{Application, CloseReason, ConnectError, ConnectOptions, Event, ListenError};
+use crate::api::{Application, CloseReason, ConnectError, ConnectOptions, ConnectionOptions, Event, ListenError};
 use crate::ids::Handle;
 use crate::shard::Calls;
 use crate::stack::Service;
@@ -14,14 +14,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 pub(super) fn run(connect: &Connect) -> Result<(), Failure> {
-    if connect.common.queues.is_some_and(|queues| queues > 1) {
-        let interface = &connect.common.interface;
-        let message = format!("--queues: connect opens from one shard; use `ethtool -L {interface} combined 1`");
-        return Err(Failure::new(Exit::Usage, message));
-    }
+    let shards = session::shards(&connect.common)?;
     let (ended, ends) = channel();
-    let client = Client::new(connect, ended);
-    let session = Session::start(&connect.common, SynCookies::default(), move |_shard| client.clone())?;
+    let client = Client::new(connect, shards, ended);
+    let session = Session::start(&connect.common, SynCookies::default(), move |shard| client.of_shard(shard as u32))?;
     let mut totals = Totals::default();
     let json = connect.common.json;
     let finished = session.wait(Some(Duration::from_secs(connect.timeout.into())), || totals.print(&ends, json));
@@ -94,9 +90,15 @@ fn describe(number: u32, reason: CloseReason, received: &[u8], json: bool) -> St
 struct Client {
     remote: SocketAddr,
     text: Vec<u8>,
+    /// Connections of all shards together; this one opens every so many-th, from its own number on.
+    total: u32,
+    shards: u32,
+    shard: u32,
+    /// Connections that this shard opens, and how many at a time.
     count: u32,
     parallel: u32,
     opened: u32,
+    options: ConnectionOptions,
     live: u32,
     refused: bool,
     /// By number of the connection: text sent so far, text received.
@@ -105,18 +107,28 @@ struct Client {
 }
 
 impl Client {
-    fn new(connect: &Connect, ended: Sender<End>) -> Client {
+    /// What every shard's client is made from, by [`Client::of_shard`].
+    fn new(connect: &Connect, shards: u32, ended: Sender<End>) -> Client {
         Client {
             remote: connect.remote,
             text: connect.send.clone().into_bytes(),
-            count: connect.count,
-            parallel: connect.parallel,
+            total: connect.count,
+            shards,
+            shard: 0,
+            count: 0,
+            parallel: connect.parallel.div_ceil(shards),
             opened: 0,
+            options: connect.common.options.get(),
             live: 0,
             refused: false,
             exchanges: Vec::new(),
             ended,
         }
+    }
+
+    /// The same for another shard, with its part of the connections.
+    fn of_shard(&self, shard: u32) -> Client {
+        Client { shard, count: self.total.saturating_sub(shard).div_ceil(self.shards), ..self.clone() }
     }
 
     fn send_rest(&mut self, calls: &mut Calls<'_>, handle: Handle) {
@@ -163,9 +175,13 @@ impl Application for Client {
                     exchange(&mut self.exchanges, calls, handle).map(|(_, received)| std::mem::take(received));
                 let received = received.unwrap_or_default();
                 // The printing thread lives as long as the session.
-                let _ = self.ended.send(End::Connection { number: number + 1, reason, received });
+                let _ = self.ended.send(End::Connection {
+                    number: number * self.shards + self.shard + 1,
+                    reason,
+                    received,
+                });
             }
-            Event::Accepted { .. } | Event::PeerClosed { .. } => {}
+            Event::Accepted { .. } | Event::PeerClosed { .. } | Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 
@@ -174,7 +190,8 @@ impl Application for Client {
             if self.refused || self.opened == self.count || self.live == self.parallel {
                 return;
             }
-            let options = ConnectOptions { user: u64::from(self.opened), ..ConnectOptions::default() };
+            let options =
+                ConnectOptions { user: u64::from(self.opened), connection: self.options, ..ConnectOptions::default() };
             match calls.connect(self.remote, &options) {
                 Ok(_) => {
                     self.exchanges.push((0, Vec::new()));

@@ -1,10 +1,12 @@
 //! What `synfin serve` serves: echo (RFC 862), discard (RFC 863) and a fixed page over HTTP.
 
 use super::arguments::{ServiceAt, ServiceKind};
-use crate::api::{Application, Event, ListenError};
+use crate::api::{Application, ConnectionOptions, Event, ListenError, ListenOptions};
 use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
 use crate::stack::Service;
+use crate::tick::Now;
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// All services of one shard.
@@ -14,15 +16,27 @@ pub(super) struct Services {
     has_v4: bool,
     has_v6: bool,
     listeners: Vec<(ListenerId, ServiceKind)>,
+    options: ListenOptions,
+    /// Connections whose answer has been sent, and until when the client may take to close, in order (B37).
+    lingering: VecDeque<(Now, Handle)>,
 }
 
 impl Services {
-    pub(super) fn new(wanted: &[ServiceAt], addresses: &[IpAddr]) -> Services {
+    pub(super) fn new(wanted: &[ServiceAt], addresses: &[IpAddr], connection: ConnectionOptions) -> Services {
         Services {
             wanted: wanted.to_vec(),
             has_v4: addresses.iter().any(IpAddr::is_ipv4),
             has_v6: addresses.iter().any(IpAddr::is_ipv6),
             listeners: Vec::new(),
+            options: ListenOptions { connection, ..ListenOptions::default() },
+            lingering: VecDeque::new(),
+        }
+    }
+
+    /// A client that never closes its direction is not waited for for ever.
+    fn linger(&mut self, calls: &Calls<'_>, handle: Handle, answered: bool) {
+        if answered {
+            self.lingering.push_back((calls.now().plus_ms(LINGER_MS), handle));
         }
     }
 
@@ -36,11 +50,11 @@ impl Service for Services {
     fn start(&mut self, calls: &mut Calls<'_>) -> Result<(), ListenError> {
         for service in &self.wanted {
             if self.has_v4 {
-                let listener = calls.listen(Ipv4Addr::UNSPECIFIED.into(), service.port)?;
+                let listener = calls.listen_with(Ipv4Addr::UNSPECIFIED.into(), service.port, &self.options)?;
                 self.listeners.push((listener, service.kind));
             }
             if self.has_v6 {
-                let listener = calls.listen(Ipv6Addr::UNSPECIFIED.into(), service.port)?;
+                let listener = calls.listen_with(Ipv6Addr::UNSPECIFIED.into(), service.port, &self.options)?;
                 self.listeners.push((listener, service.kind));
             }
         }
@@ -63,12 +77,18 @@ impl Application for Services {
                 match progress.kind {
                     ServiceKind::Echo => echo(calls, handle, bytes),
                     ServiceKind::Discard => take(calls, handle, bytes.len()),
-                    ServiceKind::Http => http(calls, handle, bytes, progress),
+                    ServiceKind::Http => {
+                        let answered = http(calls, handle, bytes, progress);
+                        self.linger(calls, handle, answered);
+                    }
                 }
             }
             Event::Writable { handle } => match recall(calls, handle).kind {
                 ServiceKind::Echo => echo_buffered(calls, handle),
-                ServiceKind::Http => http_send(calls, handle, recall(calls, handle)),
+                ServiceKind::Http => {
+                    let answered = http_send(calls, handle, recall(calls, handle));
+                    self.linger(calls, handle, answered);
+                }
                 ServiceKind::Discard => {}
             },
             Event::PeerClosed { handle } => {
@@ -82,7 +102,16 @@ impl Application for Services {
                     ServiceKind::Http => {}
                 }
             }
-            Event::Connected { .. } | Event::Closed { .. } => {}
+            Event::Connected { .. } | Event::Closed { .. } | Event::Stalled { .. } | Event::Urgent { .. } => {}
+        }
+    }
+
+    fn on_turn(&mut self, calls: &mut Calls<'_>) {
+        // Those that have ended leave as soon as they are first, so that the queue stays short.
+        while let Some((_, handle)) =
+            self.lingering.pop_front_if(|(until, handle)| *until <= calls.now() || calls.state(*handle).is_err())
+        {
+            close(calls, handle);
         }
     }
 }
@@ -115,12 +144,13 @@ fn echo_buffered(calls: &mut Calls<'_>, handle: Handle) {
     }
 }
 
-/// Reads up to the empty line that ends the request's header, whatever the request; then answers and closes.
-fn http(calls: &mut Calls<'_>, handle: Handle, bytes: &[u8], progress: Progress) {
+/// Reads up to the empty line that ends the request's header, whatever the request; then answers and closes. Returns whether
+/// it has done so.
+fn http(calls: &mut Calls<'_>, handle: Handle, bytes: &[u8], progress: Progress) -> bool {
     let mut progress = progress;
     take(calls, handle, bytes.len());
     if progress.stage >= ANSWERING {
-        return;
+        return false;
     }
     for byte in bytes {
         progress.stage = match (progress.stage, byte) {
@@ -136,16 +166,19 @@ fn http(calls: &mut Calls<'_>, handle: Handle, bytes: &[u8], progress: Progress)
         }
     }
     remember(calls, handle, progress);
+    false
 }
 
-fn http_send(calls: &mut Calls<'_>, handle: Handle, progress: Progress) {
+/// Sends what is left of the answer; returns whether that was all, and this direction is closed.
+fn http_send(calls: &mut Calls<'_>, handle: Handle, progress: Progress) -> bool {
     let from = usize::from(progress.sent).min(PAGE.len());
-    let Ok(sent) = calls.send(handle, &PAGE[from..]) else { return };
+    let Ok(sent) = calls.send(handle, &PAGE[from..]) else { return false };
     remember(calls, handle, Progress { sent: (from + sent) as u16, ..progress });
     if from + sent == PAGE.len() {
         // Only our direction: what the peer still sends is read and dropped, not answered with RST.
-        let _ = calls.shutdown_write(handle);
+        return calls.shutdown_write(handle).is_ok();
     }
+    false
 }
 
 fn take(calls: &mut Calls<'_>, handle: Handle, count: usize) {
@@ -196,6 +229,9 @@ impl Progress {
         Progress { kind, peer_closed: bits >> 8 & 1 == 1, stage: (bits >> 16) as u8, sent: (bits >> 32) as u16 }
     }
 }
+
+/// How long a client may take to close after the answer, ms. Origin: the linger of common web servers; smaller resets slow clients.
+const LINGER_MS: u64 = 30_000;
 
 /// Stage of an HTTP connection whose request has been read.
 const ANSWERING: u8 = 3;

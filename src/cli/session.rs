@@ -114,6 +114,14 @@ fn print_report(report: &StackReport, json: bool) {
     if json { say(&print::json(report).to_string()) } else { say(print::text(report).trim_end()) }
 }
 
+/// How many shards the options ask for.
+pub(super) fn shards(common: &Common) -> Result<u32, Failure> {
+    match common.queues {
+        Some(queues) => Ok(queues),
+        None => Ok(Interface::query(&common.interface).map_err(StackError::from)?.queues.max(1)),
+    }
+}
+
 fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failure> {
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
     let mut shard = ShardConfig {
@@ -143,10 +151,7 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
         }
     }
     // The whole process keeps to the memory of one shard's defaults.
-    let shards = match common.queues {
-        Some(queues) => queues,
-        None => Interface::query(&common.interface).map_err(StackError::from)?.queues,
-    };
+    let shards = shards(common)?;
     let limits = &mut shard.limits;
     limits.tcbs_max = (limits.tcbs_max / shards).max(1024);
     limits.time_wait_max = (limits.time_wait_max / shards).max(1024);
@@ -158,6 +163,7 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
         cores,
         mode: common.mode,
         shard,
+        share_cores: common.share_cores,
         idle: if common.spin { Idle::Spin } else { Idle::Sleep },
         capture: common.capture.as_ref().map(|_| CaptureConfig::default()),
         ..StackConfig::new(&common.interface)

@@ -2,7 +2,7 @@
 
 use super::arguments::{ServiceAt, ServiceKind};
 use super::services::Services;
-use crate::api::{Application, CloseReason, ConnectOptions, Event};
+use crate::api::{Application, CloseReason, ConnectOptions, ConnectionOptions, Event};
 use crate::ids::Handle;
 use crate::limits::Limits;
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
@@ -20,6 +20,8 @@ struct Peer {
     text: Vec<u8>,
     sent: usize,
     closes: bool,
+    /// Never closes, whatever the server does.
+    keeps_open: bool,
     appetite: usize,
     handle: Option<Handle>,
     received: Vec<u8>,
@@ -47,8 +49,10 @@ impl Application for Peer {
             Event::Writable { handle } => self.push(calls, handle),
             Event::PeerClosed { handle } => {
                 self.peer_closed = true;
-                // Refused when this side has closed already.
-                let _ = calls.shutdown_write(handle);
+                if !self.keeps_open {
+                    // Refused when this side has closed already.
+                    let _ = calls.shutdown_write(handle);
+                }
             }
             Event::Closed { reason, .. } => {
                 self.handle = None;
@@ -60,6 +64,7 @@ impl Application for Peer {
                 calls.consume(handle, bytes.len()).unwrap();
             }
             Event::Readable { .. } | Event::Accepted { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 
@@ -72,19 +77,25 @@ impl Application for Peer {
     }
 }
 
-/// One exchange with the service on port 80; the peer as it was at the end.
-fn exchange(kind: ServiceKind, text: &[u8], closes: bool, appetite: usize) -> Peer {
+/// The peer, about to connect, and the service on port 80.
+fn ends(
+    kind: ServiceKind,
+    text: &[u8],
+    closes: bool,
+    appetite: usize,
+) -> (Shard<MemoryLink, Peer>, Shard<MemoryLink, Services>) {
     let config = |address| ShardConfig {
         limits: Limits { tcbs_max: 16, time_wait_max: 64, half_open_max: 8, chunks_max: 64, ..Limits::default() },
         addresses: vec![LocalAddress { address, prefix_len: 24 }],
         ..ShardConfig::default()
     };
     let (a, b) = pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
-    let services = Services::new(&[ServiceAt { kind, port: 80 }], &[SERVER]);
+    let services = Services::new(&[ServiceAt { kind, port: 80 }], &[SERVER], ConnectionOptions::default());
     let peer = Peer {
         text: text.to_vec(),
         sent: 0,
         closes,
+        keeps_open: false,
         appetite,
         handle: None,
         received: Vec::new(),
@@ -95,6 +106,12 @@ fn exchange(kind: ServiceKind, text: &[u8], closes: bool, appetite: usize) -> Pe
     server.with_calls(Now::default(), |services, calls| services.start(calls)).unwrap();
     let mut client = Shard::new(b, peer, config(CLIENT), Now::default()).unwrap();
     client.calls(Now::default()).connect((SERVER, 80).into(), &ConnectOptions::default()).unwrap();
+    (client, server)
+}
+
+/// One exchange with the service; the peer as it was at the end.
+fn exchange(kind: ServiceKind, text: &[u8], closes: bool, appetite: usize) -> Peer {
+    let (mut client, mut server) = ends(kind, text, closes, appetite);
     for turn in 1..200_000 {
         let now = Now::from_us(turn * 100);
         client.turn(now);
@@ -107,6 +124,7 @@ fn exchange(kind: ServiceKind, text: &[u8], closes: bool, appetite: usize) -> Pe
 }
 
 /// Shows SHLD-13.
+/// SHLD-23.
 #[test]
 fn echo_returns_every_byte_and_closes_after_the_peer() {
     let text: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
@@ -141,6 +159,23 @@ fn http_answers_after_the_empty_line_and_closes_first() {
     let answer = String::from_utf8(peer.received).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nhello, world\n"), "{answer}");
     assert_eq!((peer.peer_closed, peer.ended), (true, Some(CloseReason::Graceful)));
+}
+
+#[test]
+fn b37_http_client_that_never_closes_is_not_waited_for_for_ever() {
+    let (mut client, mut server) = ends(ServiceKind::Http, b"GET / HTTP/1.1\r\n\r\n", false, usize::MAX);
+    client.application_mut().keeps_open = true;
+    let mut now = Now::default();
+    for step_ms in [1, 1000] {
+        for _ in 0..100 {
+            now = now.plus_ms(step_ms);
+            client.turn(now);
+            server.turn(now);
+        }
+        let expected = if step_ms == 1 { (1, None) } else { (0, None) };
+        assert_eq!((server.connections_live(), client.application().ended), expected, "after {now:?}");
+    }
+    assert!(client.application().received.ends_with(b"hello, world\n"));
 }
 
 #[test]

@@ -84,6 +84,8 @@ pub struct Neighbors {
     idle: List,
     /// Entries with users.
     in_use: u32,
+    /// The entry that was resolved last.
+    resolved_last: u32,
 }
 
 impl Neighbors {
@@ -101,6 +103,7 @@ impl Neighbors {
             unused: Links::new(max as usize),
             idle: List::EMPTY,
             in_use: 0,
+            resolved_last: 0,
         };
         for number in 0..max {
             cache.idle.push_back(&mut cache.unused, number);
@@ -117,7 +120,10 @@ impl Neighbors {
     /// Finds or makes the entry of `ip` and counts one user of it. A new, failed or stale one is asked for at the next
     /// [`Neighbors::poll`].
     pub fn resolve(&mut self, ip: IpAddr, now: Tick) -> Result<NeighborId, Full> {
-        let number = match self.find(ip) {
+        // The next hop of nearly all connections is the same: only another one takes a look-up.
+        let last = self.entries.get(self.resolved_last as usize).filter(|entry| entry.users > 0 && entry.ip == ip);
+        let found = if last.is_some() { Some(self.resolved_last) } else { self.find(ip) };
+        let number = match found {
             Some(number) => number,
             None => {
                 let number = self.idle.first().ok_or(Full { max: self.entries.len() as u32 })?;
@@ -126,6 +132,7 @@ impl Neighbors {
                 number
             }
         };
+        self.resolved_last = number;
         let entry = &mut self.entries[number as usize];
         if entry.users == 0 {
             self.idle.remove(&mut self.unused, number);
@@ -163,6 +170,14 @@ impl Neighbors {
     pub fn wanted(&mut self, id: NeighborId, now: Tick) {
         if self.entries.get(id.0 as usize).is_some_and(|entry| entry.state == State::Failed) {
             self.start_asking(id.0, State::Incomplete { asked: 0 }, now);
+        }
+    }
+
+    /// What was sent by `id` is not acknowledged (RFC 9293 3.8.3, MUST-20): one that is taken to be there is asked for.
+    pub fn doubted(&mut self, id: NeighborId, now: Tick) {
+        let taken_to_be_there = |entry: &Entry| matches!(entry.state, State::Reachable | State::Stale);
+        if self.entries.get(id.0 as usize).is_some_and(taken_to_be_there) {
+            self.start_asking(id.0, State::Probe { asked: 0 }, now);
         }
     }
 

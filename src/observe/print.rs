@@ -13,8 +13,8 @@ pub fn text(report: &StackReport) -> String {
     line(
         &mut out,
         format_args!(
-            "interface {} ({}), mtu {}, receive queues {}, mode {}",
-            interface.name, interface.mac, interface.mtu, interface.queues, report.mode
+            "interface {} ({}), mtu {}, receive queues {}, mode {}, spread {}",
+            interface.name, interface.mac, interface.mtu, interface.queues, report.mode, report.spread
         ),
     );
     if let Some(verdicts) = &report.verdicts {
@@ -50,6 +50,7 @@ pub fn json(report: &StackReport) -> Value {
             "queues": interface.queues,
         },
         "mode": report.mode.to_string(),
+        "spread": report.spread,
         "xdp_verdicts": report.verdicts.map(|verdicts| object(verdicts.iter())),
         "shards": report.shards.iter().map(shard_json).collect::<Vec<_>>(),
     })

@@ -5,12 +5,14 @@
 //! complete a handshake are ignored, as on Linux: the peer sends again, and gets in when there is room.
 
 use super::calls::Calls;
-use super::connection::{Tell, Telling};
+use super::connection::{Fact, Tell, Telling};
 use super::core::Core;
+use crate::bits::Bits;
 use crate::flow::list::List;
 use crate::ids::ListenerId;
 use crate::limits::DEADLINE_MAX_MS;
 use crate::tcp::tcb::Opened;
+use crate::tcp::{Context, calls};
 use crate::tick::{Deadline, Now};
 use ::core::time::Duration;
 use alloc::vec;
@@ -83,17 +85,18 @@ impl Core {
         self.accept.len += 1;
         match self.accept.of(connection.origin).defer_ms {
             0 => self.tell(number),
-            defer_ms => connection.tcb.linger_at = Deadline::at(now.tick().plus(defer_ms)),
+            defer_ms => calls::defer_accept(&mut connection.tcb, now.tick().plus(defer_ms)),
         }
     }
 
     /// The application is about to hear of the connection. Returns `false` if it is not: its listener is paused, and the
     /// connection waits in the queue.
-    pub(super) fn leave_accept_queue(&mut self, number: u32) -> bool {
+    pub(super) fn leave_accept_queue(&mut self, number: u32, now: Now) -> bool {
         let connection = &mut self.connections[number];
         if connection.tcb.opened() == Opened::Passively {
-            // The deadline of deferral, if any.
-            connection.tcb.linger_at = Deadline::NONE;
+            let options = self.options.get(connection.options);
+            let cx = Context { now, settings: &self.settings, options, receive_room: false };
+            calls::accept(&mut connection.tcb, &cx);
             if self.accept.of(connection.origin).paused {
                 if !List::<Telling>::is_linked(&self.connections, number) {
                     self.accept.parked.push_back(&mut self.connections, number);
@@ -116,10 +119,10 @@ impl Core {
 
     /// The deadline of deferral has come without text: the application is told now. Returns whether that was it.
     pub(super) fn defer_no_longer(&mut self, number: u32, now: Now) -> bool {
-        if !self.connections[number].tcb.linger_at.is_due(now.tick()) || !self.is_deferred(number) {
+        if !self.connections[number].tcb.waits_until.is_due(now.tick()) || !self.is_deferred(number) {
             return false;
         }
-        self.connections[number].tcb.linger_at = Deadline::NONE;
+        self.connections[number].tcb.waits_until = Deadline::NONE;
         self.counters.accept_defer_expired += 1;
         self.tell(number);
         true
@@ -128,7 +131,9 @@ impl Core {
     /// A connection in the queue is not to be told of any more.
     pub(super) fn drop_from_accept_queue(&mut self, number: u32) {
         self.accept.len -= 1;
-        self.connections[number].tell = Tell::TOLD_CLOSED;
+        let connection = &mut self.connections[number];
+        connection.tell = Bits::NONE;
+        connection.facts.add(Fact::TOLD_CLOSED);
         self.telling.remove(&mut self.connections, number);
     }
 

@@ -75,6 +75,7 @@ fn is_limited(found: Found, answer: &Answer) -> bool {
 }
 
 /// RFC 9293 3.10.7.3 and .4.
+#[inline]
 fn connection(
     core: &mut Core,
     receiving: &mut Chunks,
@@ -90,8 +91,13 @@ fn connection(
         return None;
     }
     let receive_room = receiving.free() > 0;
-    let blocks = arrival.segment.sack_blocks(bytes);
-    let blocks = blocks.as_slice();
+    let read;
+    let blocks = if arrival.segment.sack.count == 0 {
+        &[][..]
+    } else {
+        read = arrival.segment.sack_blocks(bytes);
+        read.as_slice()
+    };
     let attached = gaps::for_arrival(core, number, blocks);
     let connection = &mut core.connections[number];
     let options = core.options.get(connection.options);

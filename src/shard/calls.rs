@@ -1,8 +1,8 @@
 //! What an application may do: the calls of RFC 9293 3.9.1 on one shard. They act at once; segments leave at the end of the turn.
 
-use super::connection::{Connection, Tell};
+use super::connection::{Connection, Fact, Tell};
 use super::core::Core;
-use crate::api::{CallError, ConnectError, ConnectOptions, ConnectionOptions, ListenError, ListenOptions};
+use crate::api::{CallError, ConnectError, ConnectOptions, ConnectionOptions, Info, ListenError, ListenOptions};
 use crate::flow::chunks::Chunks;
 use crate::flow::listeners::AddError;
 use crate::four_tuple::FourTuple;
@@ -11,6 +11,7 @@ use crate::tcp::Context;
 use crate::tcp::calls::{self, Closed, Refused};
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::Owed;
+use crate::tcp::{status, urgent};
 use crate::tick::Now;
 use ::core::net::{IpAddr, SocketAddr};
 
@@ -106,13 +107,28 @@ impl<'a> Calls<'a> {
             self.core.counters.send_pool_exhausted += u64::from(taken < room);
         }
         if taken > 0 {
-            calls::sent(&mut connection.tcb, taken);
+            calls::sent(&mut connection.tcb, taken, &cx);
             self.core.owe(handle.number);
         } else if connection.to_send.is_empty() && !bytes.is_empty() && !waits {
             // No acknowledgment of this connection's own will say when there is room.
             self.core.wait_for_chunks(handle);
         }
         Ok(taken)
+    }
+
+    /// As [`Calls::send`], with the urgent flag (MUST-30): the peer hears at once that urgent data is on its way, and that it ends
+    /// with these bytes; they stay in line. New applications should not use it (SHLD-13).
+    pub fn send_urgent(&mut self, handle: Handle, bytes: &[u8]) -> Result<usize, CallError> {
+        let taken = self.send(handle, bytes)?;
+        if taken > 0 {
+            urgent::sent(&mut live(&mut self.core.connections, handle)?.tcb);
+        }
+        Ok(taken)
+    }
+
+    /// How many bytes, unread or still to come, lead to the end of the peer's urgent data; 0 when there is none (MUST-33).
+    pub fn urgent_bytes(&self, handle: Handle) -> Result<u32, CallError> {
+        self.record(handle).map(|connection| urgent::bytes_left(&connection.tcb))
     }
 
     /// Takes `count` of the lent or buffered bytes (RFC 9293 3.9.1.3); the window opens by as much.
@@ -180,6 +196,11 @@ impl<'a> Calls<'a> {
     /// The connection's state.
     pub fn state(&self, handle: Handle) -> Result<State, CallError> {
         self.record(handle).map(|connection| connection.tcb.state)
+    }
+
+    /// STATUS (RFC 9293 3.9.1.6): the connection at this moment.
+    pub fn info(&self, handle: Handle) -> Result<Info, CallError> {
+        self.record(handle).map(|connection| status::info(&connection.tcb))
     }
 
     /// The connection's 4-tuple.
@@ -251,7 +272,7 @@ impl<'a> Calls<'a> {
 fn live(connections: &mut crate::flow::slab::Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
     connections
         .get_mut(handle.number, handle.generation)
-        .filter(|connection| !connection.tell.has(Tell::TOLD_CLOSED) && !connection.tcb.is_half_open_passively())
+        .filter(|connection| !connection.facts.has(Fact::TOLD_CLOSED) && !connection.tcb.is_half_open_passively())
         .ok_or(CallError::Stale)
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Connection {
     pub neighbor: NeighborId,
     /// What the application has not been told.
     pub tell: Bits<Tell>,
+    /// What else is true of it.
+    pub facts: Bits<Fact>,
     wheel: WheelLink,
     owing: Link,
     telling: Link,
@@ -64,10 +66,23 @@ impl Tell {
     pub(super) const CLOSED: Bits<Tell> = Bits::bit(4);
     /// A SEND took less than asked: room is worth an event.
     pub(super) const WANTS_WRITABLE: Bits<Tell> = Bits::bit(5);
+    /// R1 retransmissions have brought nothing.
+    pub(super) const STALLED: Bits<Tell> = Bits::bit(6);
+    /// Urgent data begins.
+    pub(super) const URGENT: Bits<Tell> = Bits::bit(7);
+}
+
+/// What is true of a connection in the shard.
+#[derive(Debug)]
+pub(super) enum Fact {}
+
+impl Fact {
     /// The end was told; only what is owed to the peer keeps the record.
-    pub(super) const TOLD_CLOSED: Bits<Tell> = Bits::bit(6);
-    /// Nothing to tell: the connection is in its neighbour's list, not in that of what is owed.
-    pub(super) const WAITS_FOR_NEIGHBOR: Bits<Tell> = Bits::bit(7);
+    pub(super) const TOLD_CLOSED: Bits<Fact> = Bits::bit(0);
+    /// The connection is in its neighbour's list, not in that of what is owed.
+    pub(super) const WAITS_FOR_NEIGHBOR: Bits<Fact> = Bits::bit(1);
+    /// The application has let CLOSE-WAIT last, which has been counted (B37).
+    pub(super) const CLOSE_WAIT_LASTS: Bits<Fact> = Bits::bit(2);
 }
 
 /// The list of connections that owe the peer something, or wait for one neighbour.
@@ -93,6 +108,7 @@ impl Default for Connection {
             options: OptionsId::default(),
             neighbor: NeighborId(NONE),
             tell: Bits::NONE,
+            facts: Bits::NONE,
             wheel: WheelLink::default(),
             owing: Link::default(),
             telling: Link::default(),
@@ -127,6 +143,11 @@ impl Connection {
         let former = self.former()?;
         self.aside = NONE;
         Some(former)
+    }
+
+    /// Neither text nor pieces of it have come.
+    pub(super) fn has_received_nothing(&self) -> bool {
+        self.tcb.unread_bytes == 0 && self.gaps().is_none()
     }
 
     /// The record of what is missing.

@@ -2,7 +2,7 @@
 
 use super::accept::AcceptQueue;
 use super::burst::expire_budget;
-use super::connection::{Connection, Owing, Tell, Telling};
+use super::connection::{Connection, Fact, Owing, Tell, Telling};
 use super::find::Found;
 use super::gaps::Gaps;
 use super::options::{OptionSets, OptionsId};
@@ -219,6 +219,18 @@ impl Core {
             self.connections[number].tell.add(Tell::PEER_CLOSED);
             self.tell(number);
         }
+        if outcome.urgent {
+            self.counters.urgent_received += 1;
+            self.connections[number].tell.add(Tell::URGENT);
+            self.tell(number);
+        }
+        if outcome.close_wait_lasts && !self.connections[number].facts.has(Fact::CLOSE_WAIT_LASTS) {
+            self.connections[number].facts.add(Fact::CLOSE_WAIT_LASTS);
+            self.counters.close_wait_lasting += 1;
+        }
+        if outcome.stalled {
+            self.stalled(number, now);
+        }
         match outcome.end {
             None => self.schedule(number),
             Some(End::Listen) => {
@@ -236,6 +248,17 @@ impl Core {
                 self.enter_time_wait(number, now);
                 self.close(number, CloseReason::Graceful, now);
             }
+        }
+    }
+
+    /// R1 of RFC 9293 3.8.3: the application is told, and the next hop asked for (MUST-20).
+    fn stalled(&mut self, number: u32, now: Now) {
+        self.counters.stalled += 1;
+        let connection = &mut self.connections[number];
+        self.neighbors.doubted(connection.neighbor, now.tick());
+        if !connection.tcb.is_half_open_passively() {
+            connection.tell.add(Tell::STALLED);
+            self.tell(number);
         }
     }
 
@@ -312,7 +335,7 @@ impl Core {
         } else {
             self.owing_remove(number);
         }
-        if self.is_deferred(number) && self.connections[number].gaps().is_none() {
+        if self.is_deferred(number) && self.connections[number].has_received_nothing() {
             // It came to nothing before the application heard of it.
             self.drop_from_accept_queue(number);
             if !self.connections[number].tcb.owes() {
@@ -418,6 +441,9 @@ impl Core {
             Note::TailProbe => &mut self.counters.tail_probes,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,
             Note::TimeWaitRestart => &mut self.counters.time_wait_restarted,
+            Note::KeepaliveProbe => &mut self.counters.keepalive_probes,
+            Note::KeepaliveTimeout => &mut self.counters.keepalive_timeouts,
+            Note::UserTimeout => &mut self.counters.user_timeouts,
             Note::IcmpUnmatched => &mut self.counters.icmp_unmatched,
             Note::IcmpSoft => &mut self.counters.icmp_soft,
             Note::IcmpHard => &mut self.counters.icmp_hard,

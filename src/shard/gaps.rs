@@ -110,7 +110,7 @@ pub(super) fn note_twice(core: &mut Core, number: u32, seg: &Segment, outcome: &
         None if outcome.note == Some(Note::OutOfWindow) => seg.seq + u32::from(seg.payload_len),
         None => return,
     };
-    if !tcb.agreed.sack || seg.seq.ge(end) || end.gt(tcb.rcv_nxt) || outcome.end.is_some() || !is_open(tcb.state) {
+    if !tcb.agreed.sack() || seg.seq.ge(end) || end.gt(tcb.rcv_nxt) || outcome.end.is_some() || !is_open(tcb.state) {
         return;
     }
     if let Some(attached) = attach(core, number) {
@@ -128,7 +128,7 @@ pub(super) fn for_arrival(core: &mut Core, number: u32, blocks: &[(Seq, Seq)]) -
     }
     let tcb = &connection.tcb;
     let news = blocks.iter().any(|&block| sack::is_valid(block, tcb.snd_una, tcb.snd_nxt));
-    if tcb.agreed.sack && news && is_open(tcb.state) { for_sending(core, number) } else { None }
+    if tcb.agreed.sack() && news && is_open(tcb.state) { for_sending(core, number) } else { None }
 }
 
 /// The connection's record for a time-out: there already, or attached now because something may be sent again.
@@ -140,14 +140,12 @@ pub(super) fn for_time_out(core: &mut Core, number: u32, now: Now) -> Option<u32
     if wants { for_sending(core, number) } else { connection.gaps() }
 }
 
-/// The SACK blocks of a segment about to be sent.
+/// The SACK blocks of a segment about to be sent, if there can be any.
 #[inline]
-pub(super) fn take_blocks(core: &mut Core, number: u32, plan: &Plan) -> SackBlocks {
+pub(super) fn take_blocks(core: &mut Core, number: u32, plan: &Plan) -> Option<SackBlocks> {
     let connection = &core.connections[number];
-    match connection.gaps().filter(|_| !plan.flags.rst()) {
-        Some(attached) => core.gaps[attached].received.take_blocks(plan.sack_room(&connection.tcb)),
-        None => SackBlocks::default(),
-    }
+    let attached = connection.gaps().filter(|_| !plan.flags.rst())?;
+    Some(core.gaps[attached].received.take_blocks(plan.sack_room(&connection.tcb)))
 }
 
 /// Gives back what the connection has kept, whatever it is.

@@ -71,17 +71,18 @@ impl Core {
         if self.connections.len() >= self.connections.max() {
             return Err(ConnectError::TooManyConnections(self.connections.max()));
         }
-        let (destination, local_port) = match options.local_port {
+        let (destination, wanted) = match options.local_port {
             Some(0) => return Err(ConnectError::LocalPortZero),
-            Some(port) => match self.destinations.other_owner(&FourTuple::new(local, port, remote.ip(), remote.port()))
-            {
-                Some(shard) => return Err(ConnectError::OtherShard { port, shard }),
-                None => (NONE, port),
-            },
+            Some(port) => {
+                let tuple = FourTuple::new(local, port, remote.ip(), remote.port());
+                if let Some(shard) = self.destinations.other_owner(&tuple) {
+                    return Err(ConnectError::OtherShard { port, shard });
+                }
+                (NONE, self.wanted(tuple))
+            }
             None => self.draw_port(local, remote, now)?,
         };
-        let tuple = FourTuple::new(local, local_port, remote.ip(), remote.port());
-        let opened = self.admit_active(tuple, options, now);
+        let opened = self.admit_active(&wanted, options, now);
         match opened {
             Ok(number) => {
                 let connection = &mut self.connections[number];
@@ -94,16 +95,15 @@ impl Core {
             }
             Err(error) => {
                 if destination != NONE {
-                    self.destinations.give_back(destination, local_port, now.tick());
+                    self.destinations.give_back(destination, wanted.tuple.local_port, now.tick());
                 }
                 Err(error)
             }
         }
     }
 
-    fn admit_active(&mut self, tuple: FourTuple, options: &ConnectOptions, now: Now) -> Result<u32, ConnectError> {
-        let hash = self.index.hash(&tuple);
-        let former = self.index.find(hash, |value| self.is_record_of(value, &tuple));
+    fn admit_active(&mut self, wanted: &Wanted, options: &ConnectOptions, now: Now) -> Result<u32, ConnectError> {
+        let Wanted { tuple, hash, holder: former } = *wanted;
         if former.is_none() && self.time_wait_is_full(tuple.is_v4()) {
             return Err(ConnectError::TimeWaitFull(self.limits.time_wait_max));
         }
@@ -118,7 +118,7 @@ impl Core {
         }
         if let Some(deadline) = options.deadline {
             let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32);
-            tcb.linger_at = Deadline::at(now.tick().plus(ticks));
+            tcb.waits_until = tcb.waits_until.earlier(Deadline::at(now.tick().plus(ticks)));
         }
         let neighbor = self.neighbor_of(tuple.remote(), now)?;
         let set = match self.options.acquire(&options.connection) {
@@ -204,22 +204,31 @@ impl Core {
         }
     }
 
-    /// A port that no connection towards the remote holds, TIME-WAIT included (B40) unless the policy lets it go (B45). With a
-    /// full store only one will do whose place in TIME-WAIT the connection takes over.
-    fn draw_port(&mut self, local: IpAddr, remote: SocketAddr, now: Now) -> Result<(u32, u16), ConnectError> {
+    fn wanted(&self, tuple: FourTuple) -> Wanted {
+        let hash = self.index.hash(&tuple);
+        Wanted { tuple, hash, holder: self.index.find(hash, |value| self.is_record_of(value, &tuple)) }
+    }
+
+    /// A 4-tuple whose port no connection towards the remote holds, TIME-WAIT included (B40) unless the policy lets it go
+    /// (B45). With a full store only one will do whose place in TIME-WAIT the connection takes over.
+    fn draw_port(&mut self, local: IpAddr, remote: SocketAddr, now: Now) -> Result<(u32, Wanted), ConnectError> {
         let key = DestinationKey { local, remote: remote.ip(), remote_port: remote.port() };
         let full = self.time_wait_is_full(local.is_ipv4());
         let (index, connections) = (&self.index, &self.connections);
         let (time_wait_v4, time_wait_v6) = (&self.time_wait_v4, &self.time_wait_v6);
         let cx = Context::without_connection(now, &self.settings);
+        let tuple = |port| FourTuple::new(local, port, remote.ip(), remote.port());
+        let mut wanted = None;
         let status = |port| {
-            let tuple = FourTuple::new(local, port, remote.ip(), remote.port());
-            let found = index.find(index.hash(&tuple), |value| match value.kind() {
+            let tuple = tuple(port);
+            let hash = index.hash(&tuple);
+            let holder = index.find(hash, |value| match value.kind() {
                 Kind::Tcb => connections[value.number()].tcb.tuple == tuple,
                 Kind::TimeWaitV4 => time_wait_v4[value.number()].tuple() == tuple,
                 Kind::TimeWaitV6 => time_wait_v6[value.number()].tuple() == tuple,
             });
-            match found.map(|value| (value.kind(), value.number())) {
+            wanted = Some(Wanted { tuple, hash, holder });
+            match holder.map(|value| (value.kind(), value.number())) {
                 None if full => PortStatus::Busy,
                 None => PortStatus::Free,
                 Some((Kind::Tcb, _)) => PortStatus::Busy,
@@ -227,20 +236,34 @@ impl Core {
                 Some((Kind::TimeWaitV6, number)) => waits(&time_wait_v6[number].numbers, &cx),
             }
         };
-        if full {
+        let drawn = if full {
             let drawn = self.destinations.draw_again(&key, now.tick(), status);
-            return drawn.map_err(|_| ConnectError::TimeWaitFull(self.limits.time_wait_max));
-        }
-        self.destinations.draw(&key, now.tick(), status).map_err(|error| {
-            self.counters.ports_exhausted += 1;
-            match error {
-                DrawError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms } => {
-                    ConnectError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms }
+            drawn.map_err(|_| ConnectError::TimeWaitFull(self.limits.time_wait_max))
+        } else {
+            self.destinations.draw(&key, now.tick(), status).map_err(|error| {
+                self.counters.ports_exhausted += 1;
+                match error {
+                    DrawError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms } => {
+                        ConnectError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms }
+                    }
+                    DrawError::DestinationsExhausted => {
+                        ConnectError::DestinationsExhausted(self.limits.destinations_max)
+                    }
                 }
-                DrawError::DestinationsExhausted => ConnectError::DestinationsExhausted(self.limits.destinations_max),
-            }
-        })
+            })
+        };
+        let (destination, port) = drawn?;
+        // The port that was asked about last is the one drawn.
+        let wanted = wanted.filter(|wanted: &Wanted| wanted.tuple.local_port == port);
+        Ok((destination, wanted.unwrap_or_else(|| self.wanted(tuple(port)))))
     }
+}
+
+/// What an active open asks for: a 4-tuple, its hash, and what has it now.
+struct Wanted {
+    tuple: FourTuple,
+    hash: Hash,
+    holder: Option<Value>,
 }
 
 /// How a port in TIME-WAIT may be used.

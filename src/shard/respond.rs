@@ -1,7 +1,7 @@
 //! Stage 7: what is owed becomes frames, each built once, straight into its place.
 
 use super::burst::{Burst, IpMarks, Reply};
-use super::connection::Tell;
+use super::connection::Fact;
 use super::core::Core;
 use super::gaps;
 use super::tell::settle_consumed;
@@ -14,7 +14,7 @@ use crate::tcp::output::{self, Plan};
 use crate::tcp::{Answer, Context};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
-use crate::wire::tcp::{Flags, Options, SegmentOut};
+use crate::wire::tcp::{Flags, Options, SackBlocks, SegmentOut};
 use crate::wire::{self, Expect, Path, arp, ethernet, icmp, ndp};
 use ::core::net::IpAddr;
 
@@ -93,7 +93,7 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
     }
     core.owing.pop_front(&mut core.connections);
     gaps::detach_if_idle(core, receiving, number);
-    if core.connections[number].tell.has(Tell::TOLD_CLOSED) {
+    if core.connections[number].facts.has(Fact::TOLD_CLOSED) {
         core.let_go(number);
     } else {
         core.arm(number);
@@ -114,16 +114,16 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
         seq: plan.seq,
         ack: plan.ack,
         wnd: plan.wnd,
-        up: 0,
+        up: plan.up,
         flags: plan.flags,
         options: &plan.options,
-        sack: sack.as_slice(),
+        sack: sack.as_ref().map_or(&[], SackBlocks::as_slice),
     };
     let path = path(core, tuple, dst_mac, IpMarks::of(core.options.get(connection.options)));
     let text = if plan.text_len == 0 {
-        [&[][..], &[][..]]
+        &NO_TEXT
     } else {
-        core.sending.slices(&connection.to_send, plan.text_offset, u32::from(plan.text_len))
+        &core.sending.slices(&connection.to_send, plan.text_offset, u32::from(plan.text_len))
     };
     let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &segment, text);
     transmit(link, core, frame, len);
@@ -173,7 +173,7 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path(core, tuple, dst_mac, marks), &segment, [&[], &[]])
+    wire::tcp::emit(bytes, &path(core, tuple, dst_mac, marks), &segment, &NO_TEXT)
 }
 
 /// A SYN-ACK that leaves no state, to whoever sent the SYN in whose frame it is built.
@@ -197,10 +197,13 @@ fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynA
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path(core, tuple, dst_mac, marks), &segment, [&[], &[]])
+    wire::tcp::emit(bytes, &path(core, tuple, dst_mac, marks), &segment, &NO_TEXT)
 }
 
 fn path(core: &Core, tuple: &FourTuple, dst_mac: MacAddress, marks: IpMarks) -> Path {
     let IpMarks { ttl, dscp } = marks;
     Path { src_mac: core.mac, dst_mac, vlan: core.vlan, addresses: tuple.addresses, ttl, dscp_ecn: dscp << 2 }
 }
+
+/// The text of a segment without any.
+const NO_TEXT: [&[u8]; 2] = [&[], &[]];

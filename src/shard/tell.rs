@@ -6,10 +6,11 @@
 
 use super::burst::Text;
 use super::calls::{Calls, Lent};
-use super::connection::{Tell, Telling};
+use super::connection::{Fact, Tell, Telling};
 use super::core::Core;
 use super::gaps;
 use crate::api::{Application, Event};
+use crate::bits::Bits;
 use crate::flow::chunks::Chunks;
 use crate::flow::list::List;
 use crate::ids::ListenerId;
@@ -89,6 +90,14 @@ impl<A: Application> Teller<'_, A> {
         self.readable(number);
         let connection = &mut self.core.connections[number];
         let handle = connection.handle(number);
+        if connection.tell.take(Tell::URGENT) && connection.tcb.state != State::Closed {
+            self.event(None, Event::Urgent { handle });
+        }
+        let connection = &mut self.core.connections[number];
+        if connection.tell.take(Tell::STALLED) && connection.tcb.state != State::Closed {
+            self.event(None, Event::Stalled { handle });
+        }
+        let connection = &mut self.core.connections[number];
         if connection.tell.take(Tell::WRITABLE) && connection.tcb.state.can_send() {
             self.event(None, Event::Writable { handle });
         }
@@ -112,7 +121,7 @@ impl<A: Application> Teller<'_, A> {
         if !self.core.connections[number].tell.has(Tell::OPENED) {
             return true;
         }
-        if !self.core.leave_accept_queue(number) {
+        if !self.core.leave_accept_queue(number, self.now) {
             return false;
         }
         let connection = &self.core.connections[number];
@@ -175,9 +184,8 @@ impl<A: Application> Teller<'_, A> {
         let connection = &mut self.core.connections[number];
         self.receiving.clear(&mut connection.unread);
         connection.consumed_bytes = 0;
-        let waits = connection.tell.has(Tell::WAITS_FOR_NEIGHBOR);
-        connection.tell = Tell::TOLD_CLOSED;
-        connection.tell.add_if(Tell::WAITS_FOR_NEIGHBOR, waits);
+        connection.tell = Bits::NONE;
+        connection.facts.add(Fact::TOLD_CLOSED);
         let told_again = List::<Telling>::is_linked(&self.core.connections, number);
         if told_again {
             self.core.telling.remove(&mut self.core.connections, number);

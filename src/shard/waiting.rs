@@ -1,7 +1,7 @@
 //! Connections that wait: for a neighbour, in its list instead of that of what is owed, by the same link; for the send pool, in
 //! a queue of handles.
 
-use super::connection::{Owing, Tell};
+use super::connection::{Fact, Owing, Tell};
 use super::core::Core;
 use crate::flow::list::List;
 use crate::ids::Handle;
@@ -18,7 +18,7 @@ impl Core {
     pub(super) fn wait_for_neighbor(&mut self, number: u32, now: Now) {
         self.owing.remove(&mut self.connections, number);
         let connection = &mut self.connections[number];
-        connection.tell.add(Tell::WAITS_FOR_NEIGHBOR);
+        connection.facts.add(Fact::WAITS_FOR_NEIGHBOR);
         let neighbor = connection.neighbor;
         self.waiting[neighbor.0 as usize].push_back(&mut self.connections, number);
         self.neighbors.wanted(neighbor, now.tick());
@@ -44,7 +44,7 @@ impl Core {
     /// The neighbour is known: whoever waited for it may send.
     pub(super) fn wake_waiting(&mut self, neighbor: u32) {
         while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
-            self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
+            self.connections[number].facts.remove(Fact::WAITS_FOR_NEIGHBOR);
             self.owing.push_back(&mut self.connections, number);
         }
     }
@@ -59,7 +59,7 @@ impl Core {
         match connection.tcb.state {
             State::Closed => {
                 connection.tcb.owed = Owed::default();
-                if connection.tell.has(Tell::TOLD_CLOSED) {
+                if connection.facts.has(Fact::TOLD_CLOSED) {
                     self.let_go(number);
                 }
             }
@@ -107,14 +107,14 @@ impl Core {
     pub(super) fn owing_remove(&mut self, number: u32) {
         if List::<Owing>::is_linked(&self.connections, number) {
             let neighbor = self.connections[number].neighbor;
-            let list = if self.connections[number].tell.has(Tell::WAITS_FOR_NEIGHBOR) {
+            let list = if self.connections[number].facts.has(Fact::WAITS_FOR_NEIGHBOR) {
                 &mut self.waiting[neighbor.0 as usize]
             } else {
                 &mut self.owing
             };
             list.remove(&mut self.connections, number);
         }
-        self.connections[number].tell.remove(Tell::WAITS_FOR_NEIGHBOR);
+        self.connections[number].facts.remove(Fact::WAITS_FOR_NEIGHBOR);
     }
 }
 

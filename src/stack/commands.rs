@@ -1,13 +1,17 @@
 //! What other threads ask of a shard: a bounded queue that the shard empties between turns.
 
+use crate::owner::Owners;
 use crate::shard::Policies;
 use crossbeam::queue::ArrayQueue;
+use std::sync::Arc;
 
 /// One request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Command {
     /// Other policies.
     SetPolicies(Policies),
+    /// Another division of connections between the shards.
+    ChangeOwners(Arc<Owners>),
 }
 
 /// The queue of one shard.

@@ -4,10 +4,12 @@
 //! every shard stop listening and waits until no connection lives or a deadline has passed; then the threads end and
 //! with them the links; the XDP program is detached last. A panic in one shard ends all of them, as an error.
 
+mod alarm;
 mod commands;
 mod cores;
 mod published;
 mod run;
+mod spreading;
 mod wait;
 #[cfg(feature = "xdp")]
 mod xdp;
@@ -22,12 +24,14 @@ pub use wait::WaitLink;
 pub use xdp::{Stack, StackConfig, StackReport};
 
 use crate::api::{Application, ListenError};
-use crate::shard::{Calls, ConfigError, Policies, Secrets, ShardConfig};
+use crate::owner::{Owners, Spread};
+use crate::shard::{Calls, ConfigError, Place, Policies, Secrets, ShardConfig};
 use crate::tick::Now;
 use commands::{Command, Commands};
 use published::Published;
 use rand::TryRng;
 use run::Shared;
+use spreading::Divider;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -91,6 +95,9 @@ pub enum StackError {
         /// What the system answered.
         source: std::io::Error,
     },
+    /// What wakes sleeping shards could not be made.
+    #[error("cannot make a pipe: {0}; raise the limit on open files (ulimit -n)")]
+    Alarm(std::io::Error),
     /// A shard has not yet obeyed earlier commands.
     #[error("shard {shard}: its queue of commands is full; ask again later")]
     Busy {
@@ -109,6 +116,16 @@ pub enum StackError {
     #[cfg(feature = "xdp")]
     #[error(transparent)]
     Xdp(#[from] crate::link::xdp::XdpError),
+    /// Two shards would share a core.
+    #[error("{shards} shards on {cores} cores: two on one core wait for each other; {advice}")]
+    SharedCore {
+        /// Shards to be run.
+        shards: usize,
+        /// Different cores that were given or may be used.
+        cores: usize,
+        /// What mends it.
+        advice: &'static str,
+    },
     /// Frames of some queues would reach no shard.
     #[error(
         "interface {interface}: it has {queues} receive queues and the stack {shards} shards; give --queues {queues}, or \
@@ -137,10 +154,11 @@ pub enum StackError {
     },
 }
 
-/// Starts one shard per seat. `make` is called on each shard's own thread, with its number; `config` is for all shards.
+/// Starts one shard per seat, between which connections are divided as `spread` says. `make` is called on each shard's own thread, with its number; `config` is for all shards.
 /// Returns when every shard is about to take its first turn, or with the first error, after the others have ended.
 pub fn run<L, S>(
     seats: Vec<Seat<L>>,
+    spread: &Spread,
     config: &ShardConfig,
     idle: Idle,
     make: impl Fn(usize) -> S + Send + Sync + 'static,
@@ -149,20 +167,27 @@ where
     L: WaitLink + Send + 'static,
     S: Service,
 {
-    crate::memory::check(&config.bill(), seats.len())?;
-    let shared = Arc::new(Shared::new(Instant::now()));
+    let owners = Arc::new(Owners::new(spread, seats.len() as u16, config.ports));
+    crate::memory::check(&config.bill_among(&owners), seats.len())?;
+    let shared = Arc::new(Shared::new(Instant::now(), seats.len()).map_err(StackError::Alarm)?);
     let make = Arc::new(make);
     let (ready, readies) = mpsc::channel();
-    let mut running =
-        Running { shared: Arc::clone(&shared), threads: Vec::new(), published: Vec::new(), commands: Vec::new() };
     let count = seats.len();
-    for (shard, seat) in seats.into_iter().enumerate() {
+    let commands: Vec<_> = (0..count).map(|_| Arc::new(Commands::new())).collect();
+    let mut running = Running {
+        shared: Arc::clone(&shared),
+        threads: Vec::new(),
+        published: Vec::new(),
+        divider: Divider::new(&commands, config.ports),
+        commands,
+    };
+    let places = Place::all(&owners, &config.limits);
+    for (shard, (seat, place)) in seats.into_iter().zip(places).enumerate() {
         let published = Arc::new(Published::new());
         running.published.push(Arc::clone(&published));
-        let commands = Arc::new(Commands::new());
-        running.commands.push(Arc::clone(&commands));
-        let start =
-            run::Start { shard, seat, config: config.clone(), idle, published, commands, shared: Arc::clone(&shared) };
+        let commands = Arc::clone(&running.commands[shard]);
+        let (config, shared) = (config.clone(), Arc::clone(&shared));
+        let start = run::Start { shard, seat, place, config, idle, published, commands, shared };
         let (make, ready) = (Arc::clone(&make), ready.clone());
         let spawned = std::thread::Builder::new()
             .name(format!("synfin-{shard}"))
@@ -202,6 +227,7 @@ pub struct Running<S> {
     threads: Vec<JoinHandle<Option<S>>>,
     published: Vec<Arc<Published>>,
     commands: Vec<Arc<Commands>>,
+    divider: Divider,
 }
 
 impl<S> Running<S> {
@@ -244,6 +270,12 @@ impl<S> Running<S> {
             }
         }
         Ok(())
+    }
+
+    /// From now on `spread` divides connections between the shards; those that exist stay where they are. On
+    /// [`StackError::Busy`] the shards before the one named know of it already.
+    pub fn divide(&self, spread: &Spread) -> Result<(), StackError> {
+        self.divider.change(spread)
     }
 
     /// Ends every shard after its turn.

@@ -1,16 +1,18 @@
 //! The loop of one shard's thread: clock, turn, publish, idle, end.
 
+use super::alarm::Alarm;
 use super::commands::{Command, Commands};
 use super::published::{Details, Published, VALUE_MAX, histogram};
 use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
 use crate::api::{Application, Event};
 use crate::counters::DropReason;
 use crate::memory;
-use crate::shard::{Calls, Shard, ShardConfig};
+use crate::shard::{Calls, Place, Shard, ShardConfig};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use hdrhistogram::Histogram;
 use std::any::Any;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -24,12 +26,25 @@ pub(super) struct Shared {
     /// When a drain ends at the latest, us; `u64::MAX` while there is none.
     pub(super) drain_until_us: AtomicU64,
     failure: Mutex<Option<(usize, String)>>,
+    /// What wakes each shard, and whether it has nothing to do any more.
+    shards: Vec<(Alarm, AtomicBool)>,
 }
 
 impl Shared {
-    pub(super) fn new(origin: Instant) -> Shared {
+    pub(super) fn new(origin: Instant, shards: usize) -> io::Result<Shared> {
         let drain_until_us = AtomicU64::new(u64::MAX);
-        Shared { origin, stop: AtomicBool::new(false), drain_until_us, failure: Mutex::new(None) }
+        let shards = (0..shards).map(|_| Ok((Alarm::new()?, AtomicBool::new(false)))).collect::<io::Result<_>>()?;
+        Ok(Shared { origin, stop: AtomicBool::new(false), drain_until_us, failure: Mutex::new(None), shards })
+    }
+
+    /// Notes whether `shard` has nothing to do any more; returns whether that is so for all of them. Until then each stays: what
+    /// belongs to another may arrive on its queue.
+    fn all_done(&self, shard: usize, done: bool) -> bool {
+        let noted = &self.shards[shard].1;
+        if noted.load(Ordering::Relaxed) != done {
+            noted.store(done, Ordering::Relaxed);
+        }
+        done && self.shards.iter().all(|(_, done)| done.load(Ordering::Relaxed))
     }
 
     /// Reads the clock.
@@ -55,6 +70,7 @@ impl Shared {
 pub(super) struct Start<L> {
     pub(super) shard: usize,
     pub(super) seat: Seat<L>,
+    pub(super) place: Place,
     pub(super) config: ShardConfig,
     pub(super) idle: Idle,
     pub(super) published: Arc<Published>,
@@ -111,7 +127,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         }
         let now = start.shared.now();
         let application = Timed { service: make(start.shard), events: 0, spent_ns: histogram() };
-        let mut shard = Shard::new(start.seat.link, application, start.config, now)?;
+        let mut shard = Shard::new_among(start.seat.link, application, start.config, start.place, now)?;
         let huge = memory::advise_huge_pages(shard.regions());
         tracing::debug!(
             shard = start.shard,
@@ -143,6 +159,9 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         while !self.is_over(now) {
             self.obey(now);
             let busy = self.shard.turn(now).busy;
+            for shard in self.shard.handed_to() {
+                self.shared.shards[usize::from(*shard)].0.ring();
+            }
             // The next turn's time ends this one's length: one reading of the clock serves both.
             let mut next = self.shared.now();
             if busy {
@@ -168,6 +187,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                     Ok(()) => tracing::info!(shard = self.number, %policies, "policies changed"),
                     Err(error) => tracing::warn!(shard = self.number, %error, "policies not changed"),
                 },
+                Command::ChangeOwners(owners) => self.shard.change_owners(&owners, now),
             }
         }
     }
@@ -195,9 +215,10 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                 self.shard.turn(now);
                 return true;
             }
-            return self.shard.connections_live() == 0;
+            return self.shared.all_done(self.number, self.shard.connections_live() == 0);
         }
-        self.shard.application().service.is_done() && self.shard.connections_live() == 0
+        let done = self.shard.application().service.is_done() && self.shard.connections_live() == 0;
+        self.shared.all_done(self.number, done)
     }
 
     fn note_length(&mut self, length_us: u64, now: Now) {
@@ -239,7 +260,9 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         let deadline_ms = self.shard.next_deadline(now).map_or(u64::MAX, |tick| u64::from(now.tick().until(tick)));
         let timeout_us = deadline_ms.saturating_mul(1000).min(PUBLISH_US);
         if timeout_us > 0 {
-            self.shard.link().wait(Duration::from_micros(timeout_us));
+            let timeout = Duration::from_micros(timeout_us);
+            let link = self.shard.link();
+            self.shared.shards[self.number].0.sleep(|| self.shard.is_handed(), |alarm| link.wait(alarm, timeout));
         }
     }
 }

@@ -3,17 +3,21 @@ use crate::api::{ConnectOptions, Event};
 use crate::counters::DropReason;
 use crate::limits::Limits;
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
+use crate::link::nics::{Spreader, nics};
+use crate::owner::Rss;
 use crate::shard::{LocalAddress, Shard};
 use crate::tcp::time_wait::Policy;
 use crate::wire::ethernet::MacAddress;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
+const MACS: [MacAddress; 2] = [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])];
+
 fn links() -> (MemoryLink, MemoryLink) {
-    pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])])
+    pair(MemoryConfig::default(), MACS)
 }
 
 fn config(address: IpAddr) -> ShardConfig {
@@ -130,9 +134,9 @@ fn wait_until(mut met: impl FnMut() -> bool) {
 #[test]
 fn two_stacks_exchange_end_and_publish() {
     let (a, b) = links();
-    let server = run(seat(a), &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
+    let server = run(seat(a), &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
     let (make, done) = pinger(50);
-    let client = run(seat(b), &config(CLIENT), Idle::Sleep, make).unwrap();
+    let client = run(seat(b), &Spread::Symmetric, &config(CLIENT), Idle::Sleep, make).unwrap();
     let (_, client) = client.join().unwrap();
     assert_eq!(done.load(Ordering::Relaxed), 50);
     assert_eq!((client[0].counters.closed_graceful, client[0].counters.time_wait_created), (50, 50));
@@ -147,11 +151,8 @@ fn two_stacks_exchange_end_and_publish() {
 
 #[test]
 fn b40_policies_change_on_every_running_shard_from_another_thread() {
-    let (a, b) = links();
-    let (c, _d) = links();
-    let mut seats = seat(a);
-    seats.extend(seat(c));
-    let server = run(seats, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
+    let (_wire, [left, right]) = Wire::new([Spreader::Same, Spreader::Same]);
+    let server = run(left, &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
     let before = server.snapshots()[0].policies;
     let wanted = Policies { msl_ms: 100, time_wait: Policy::None, ..before };
     server.set_policies(&wanted).unwrap();
@@ -159,7 +160,8 @@ fn b40_policies_change_on_every_running_shard_from_another_thread() {
     let wrong = Policies { msl_ms: 0, ..before };
     assert!(matches!(server.set_policies(&wrong), Err(StackError::Config(ConfigError::BadMsl(0)))));
     let (make, _) = pinger(5);
-    let client = run(seat(b), &config(CLIENT), Idle::Sleep, make).unwrap();
+    let client = run(right, &Spread::Symmetric, &config(CLIENT), Idle::Sleep, make).unwrap();
+    wait_until(|| client.is_finished());
     client.join().unwrap();
     server.stop();
     let (_, last) = server.join().unwrap();
@@ -178,7 +180,7 @@ fn commands_that_a_shard_does_not_obey_are_refused_not_piled_up() {
 #[test]
 fn drain_with_a_live_connection_ends_at_its_deadline() {
     let (a, b) = links();
-    let server = run(seat(a), &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
+    let server = run(seat(a), &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
     let (make, done) = pinger(1);
     let mut client = Shard::new(b, make(0), config(CLIENT), Now::default()).unwrap();
     wait_until(|| {
@@ -195,18 +197,65 @@ fn drain_with_a_live_connection_ends_at_its_deadline() {
     assert!(live == 0 || began.elapsed() >= Duration::from_millis(150));
 }
 
+/// A wire between NICs of two queues, which a thread of its own carries frames over until this is dropped.
+struct Wire {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Wire {
+    /// The wire and the seats at each end.
+    fn new(spreaders: [Spreader; 2]) -> (Wire, [Vec<Seat<MemoryLink>>; 2]) {
+        let (mut nics, links) = nics(MemoryConfig::default(), MACS, 2, spreaders);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                nics.carry();
+                std::thread::sleep(Duration::from_micros(20));
+            }
+        });
+        (Wire { stop, thread: Some(thread) }, links.map(|links| links.into_iter().flat_map(seat).collect()))
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+#[test]
+fn two_shards_at_each_end_exchange_whatever_queue_frames_come_on() {
+    let (_wire, [left, right]) = Wire::new([Spreader::random(1), Spreader::random(2)]);
+    let server = run(left, &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
+    let (make, done) = pinger(50);
+    let client = run(right, &Spread::Symmetric, &config(CLIENT), Idle::Sleep, make).unwrap();
+    // A new division in the middle does no harm.
+    wait_until(|| done.load(Ordering::Relaxed) > 20);
+    let rss = Spread::Rss(Rss::new(&[0x35; 40], vec![0, 1, 1, 0]).unwrap());
+    client.divide(&rss).unwrap();
+    server.divide(&rss).unwrap();
+    wait_until(|| client.is_finished());
+    let (_, client) = client.join().unwrap();
+    assert_eq!(done.load(Ordering::Relaxed), 100);
+    assert!(client.iter().all(|shard| shard.counters.closed_graceful == 50));
+    assert!(client.iter().all(|shard| shard.counters.wrong_shard > 0 && shard.counters.handover_received > 0));
+    server.drain(Duration::from_secs(5));
+    let (services, _) = server.join().unwrap();
+    assert_eq!(services.iter().map(|service| service.accepted).sum::<u32>(), 100);
+}
+
 #[test]
 fn panic_in_a_shard_stops_all_and_is_an_error() {
-    let (a, b) = links();
-    let (c, _d) = links();
-    let mut seats = seat(a);
-    seats.extend(seat(c));
-    let server = run(seats, &config(SERVER), Idle::Sleep, |_| Echo::new(Some(3))).unwrap();
+    let (_wire, [left, right]) = Wire::new([Spreader::Same, Spreader::Same]);
+    let server = run(left, &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(Some(3))).unwrap();
     let (make, _) = pinger(3);
-    let client = run(seat(b), &config(CLIENT), Idle::Sleep, make).unwrap();
+    let client = run(right, &Spread::Symmetric, &config(CLIENT), Idle::Sleep, make).unwrap();
     wait_until(|| server.is_finished());
     match server.join() {
-        Err(StackError::Panicked { shard: 0, message }) => assert_eq!(message, "planted panic"),
+        Err(StackError::Panicked { message, .. }) => assert_eq!(message, "planted panic"),
         other => panic!("{:?}", other.map(|(_, shards)| shards.len())),
     }
     drop(client);
@@ -216,10 +265,12 @@ fn panic_in_a_shard_stops_all_and_is_an_error() {
 fn wrong_configuration_and_core_are_errors_and_leave_no_thread() {
     let (a, b) = links();
     let no_address = ShardConfig { addresses: Vec::new(), ..config(SERVER) };
-    let error = run(seat(a), &no_address, Idle::Sleep, |_| Echo::new(None)).map(|_| ()).unwrap_err();
+    let error =
+        run(seat(a), &Spread::Symmetric, &no_address, Idle::Sleep, |_| Echo::new(None)).map(|_| ()).unwrap_err();
     assert!(matches!(error, StackError::Config(ConfigError::NoAddress)), "{error}");
     let seats = vec![Seat { link: b, core: Some(100_000) }];
-    let error = run(seats, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).map(|_| ()).unwrap_err();
+    let error =
+        run(seats, &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).map(|_| ()).unwrap_err();
     assert!(matches!(error, StackError::Core(_)), "{error}");
 }
 

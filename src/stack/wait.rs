@@ -4,12 +4,13 @@ use crate::link::Link;
 use crate::link::capture::Capture;
 use crate::link::faults::Faults;
 use crate::link::memory::MemoryLink;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// A link that an idle shard can sleep on.
 pub trait WaitLink: Link {
-    /// Sleeps until a frame is there or `timeout` has passed; may return early.
-    fn wait(&self, timeout: Duration);
+    /// Sleeps until a frame is there, `alarm` is readable, or `timeout` has passed; may return early.
+    fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration);
 
     /// Frames that never came because they do not fit into one of the link's.
     fn oversized(&self) -> u64 {
@@ -19,9 +20,9 @@ pub trait WaitLink: Link {
 
 #[cfg(feature = "xdp")]
 impl WaitLink for crate::link::xdp::XdpLink {
-    fn wait(&self, timeout: Duration) {
+    fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration) {
         // Whether a frame is there shows in the next turn.
-        let _ = crate::link::xdp::XdpLink::wait(self, timeout);
+        let _ = crate::link::xdp::XdpLink::wait(self, Some(alarm), timeout);
     }
 
     fn oversized(&self) -> u64 {
@@ -31,7 +32,7 @@ impl WaitLink for crate::link::xdp::XdpLink {
 }
 
 impl WaitLink for MemoryLink {
-    fn wait(&self, timeout: Duration) {
+    fn wait(&self, _alarm: BorrowedFd<'_>, timeout: Duration) {
         // Nothing wakes a memory link; a short nap keeps both ends on one core going.
         if self.pending() == 0 {
             std::thread::sleep(timeout.min(NAP));
@@ -40,8 +41,8 @@ impl WaitLink for MemoryLink {
 }
 
 impl<L: WaitLink> WaitLink for Capture<L> {
-    fn wait(&self, timeout: Duration) {
-        self.inner().wait(timeout);
+    fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration) {
+        self.inner().wait(alarm, timeout);
     }
 
     fn oversized(&self) -> u64 {
@@ -50,10 +51,10 @@ impl<L: WaitLink> WaitLink for Capture<L> {
 }
 
 impl<L: WaitLink> WaitLink for Faults<L> {
-    fn wait(&self, timeout: Duration) {
+    fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration) {
         // Held frames become due by the clock alone, which the wrapped link does not know.
         let timeout = if self.next_due().is_some() { timeout.min(Duration::from_millis(1)) } else { timeout };
-        self.inner().wait(timeout);
+        self.inner().wait(alarm, timeout);
     }
 
     fn oversized(&self) -> u64 {

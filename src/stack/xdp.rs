@@ -1,11 +1,14 @@
 //! A stack over AF_XDP: one shard per receive queue of one interface.
 
+use super::spreading::Watch;
 use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, run};
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
-use crate::link::xdp::kernel_addresses;
 use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Steering, Verdicts, XdpConfig, XdpLink};
+use crate::link::xdp::{kernel_addresses, rss};
+use crate::owner::Spread;
 use crate::shard::ShardConfig;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What a stack is made from.
@@ -23,8 +26,10 @@ pub struct StackConfig {
     pub link: XdpConfig,
     /// Every shard's configuration; the limits are those of one shard.
     pub shard: ShardConfig,
-    /// What idle shards do.
+    /// What idle shards do; those that share cores sleep.
     pub idle: Idle,
+    /// Whether several shards may run on one core.
+    pub share_cores: bool,
     /// Whether frames are copied for a capture, and how.
     pub capture: Option<CaptureConfig>,
 }
@@ -40,6 +45,7 @@ impl StackConfig {
             link: XdpConfig::default(),
             shard: ShardConfig::default(),
             idle: Idle::default(),
+            share_cores: false,
             capture: None,
         }
     }
@@ -48,8 +54,10 @@ impl StackConfig {
 /// A stack that runs. Dropped, it ends at once and gives the interface's traffic back to the kernel.
 #[derive(Debug)]
 pub struct Stack<S> {
+    _watch: Option<Watch>,
     // The shards end before the program is detached: fields are dropped in order.
     running: Running<S>,
+    spread: &'static str,
     steering: Steering,
     readers: Vec<CaptureReader>,
 }
@@ -61,6 +69,8 @@ pub struct StackReport {
     pub interface: Interface,
     /// How the program is attached, as the kernel says.
     pub mode: AttachedMode,
+    /// How connections were divided between shards at the start: by the NIC's `rss`, or by a `symmetric` hash.
+    pub spread: &'static str,
     /// Frames by verdict of the XDP program; `None` when the kernel did not say.
     pub verdicts: Option<Verdicts>,
     /// Each shard.
@@ -88,8 +98,10 @@ impl<S: Service> Stack<S> {
             steering.claim(own.address.into(), Claim::Own)?;
         }
         let mut readers = Vec::new();
+        let spread = spread(&config.interface, cores.len());
+        let idle = if config.share_cores { Idle::Sleep } else { config.idle };
         let running = match config.capture {
-            None => run(seats(links, &cores), &config.shard, config.idle, make)?,
+            None => run(seats(links, &cores), &spread, &config.shard, idle, make)?,
             Some(capture) => {
                 let wrap = |link| {
                     let (link, reader) = Capture::new(link, capture);
@@ -97,10 +109,12 @@ impl<S: Service> Stack<S> {
                     link
                 };
                 let links = links.into_iter().map(wrap).collect();
-                run(seats(links, &cores), &config.shard, config.idle, make)?
+                run(seats(links, &cores), &spread, &config.shard, idle, make)?
             }
         };
-        Ok(Stack { running, steering, readers })
+        let name = spread.name();
+        let watch = watch(&config.interface, &running, spread, cores.len())?;
+        Ok(Stack { _watch: watch, running, spread: name, steering, readers })
     }
 
     /// The reading ends of the shards' captures, once; empty without a capture.
@@ -131,19 +145,54 @@ impl<S: Service> Stack<S> {
 
     /// Waits until every shard has ended, by itself or by [`Running::drain`]; then the kernel has the traffic again.
     pub fn join(self) -> Result<(Vec<S>, StackReport), StackError> {
-        let Stack { running, steering, .. } = self;
+        let Stack { running, steering, spread, .. } = self;
         let (services, shards) = running.join()?;
-        Ok((services, report(&steering, shards)))
+        Ok((services, report(&steering, spread, shards)))
     }
 
     fn report_of(&self, shards: Vec<ShardSnapshot>) -> StackReport {
-        report(&self.steering, shards)
+        report(&self.steering, self.spread, shards)
     }
 }
 
-fn report(steering: &Steering, shards: Vec<ShardSnapshot>) -> StackReport {
+fn report(steering: &Steering, spread: &'static str, shards: Vec<ShardSnapshot>) -> StackReport {
     let verdicts = steering.verdicts().ok();
-    StackReport { interface: steering.interface().clone(), mode: steering.mode(), verdicts, shards }
+    StackReport { interface: steering.interface().clone(), mode: steering.mode(), spread, verdicts, shards }
+}
+
+/// How the interface's NIC spreads what it receives, as far as `shards` shards can follow that.
+fn spread(interface: &str, shards: usize) -> Spread {
+    match rss(interface) {
+        Ok(rss) if rss.queues() <= shards => Spread::Rss(rss),
+        Ok(rss) => {
+            tracing::info!(
+                interface,
+                queues = rss.queues(),
+                shards,
+                "the NIC spreads over more queues than there are shards"
+            );
+            Spread::Symmetric
+        }
+        Err(reason) => {
+            tracing::debug!(interface, %reason, "connections are divided by the stack's own hash");
+            Spread::Symmetric
+        }
+    }
+}
+
+/// Follows what the NIC does later, where it can be followed at all.
+fn watch<S>(
+    interface: &str,
+    running: &Running<S>,
+    current: Spread,
+    shards: usize,
+) -> Result<Option<Watch>, StackError> {
+    if shards == 1 || current == Spread::Symmetric {
+        return Ok(None);
+    }
+    let interface = interface.to_owned();
+    let watch = Watch::start(running.divider.clone(), current, WATCH, move || spread(&interface, shards));
+    watch.map(Some).map_err(|source| StackError::Thread { shard: shards, source })
 }
 
 fn seats<L: Link>(links: Vec<L>, cores: &[usize]) -> Vec<Seat<L>> {
@@ -153,16 +202,27 @@ fn seats<L: Link>(links: Vec<L>, cores: &[usize]) -> Vec<Seat<L>> {
 /// A core per shard; their number is the number of shards.
 fn shard_cores(config: &StackConfig, interface: &Interface) -> Result<Vec<usize>, StackError> {
     let queues = interface.queues as usize;
-    let shards = config.queues.unwrap_or(queues);
+    let shards = config.queues.unwrap_or(queues).max(1);
     let mut cores = if config.cores.is_empty() { cores::available_cores() } else { config.cores.clone() };
     for core in &cores {
         cores::check(*core)?;
     }
-    if queues > shards.min(cores.len()) {
-        let shards = shards.min(cores.len());
+    if queues > shards {
         return Err(StackError::QueuesLeftOver { interface: interface.name.clone(), queues, shards });
     }
+    if config.share_cores {
+        return Ok(cores.iter().copied().cycle().take(shards).collect());
+    }
     cores.truncate(shards);
+    let different = cores.iter().collect::<BTreeSet<_>>().len();
+    if different < shards {
+        let advice = if config.cores.is_empty() {
+            "allow more cores, take fewer queues (ethtool -L), or give --share-cores"
+        } else {
+            "name as many different ones with --cpus, or give --share-cores"
+        };
+        return Err(StackError::SharedCore { shards, cores: different, advice });
+    }
     Ok(cores)
 }
 
@@ -177,6 +237,10 @@ fn refuse_kernel_addresses(config: &StackConfig) -> Result<(), StackError> {
     }
     Ok(())
 }
+
+/// How often the NIC is asked whether it spreads otherwise. Smaller troubles the driver; until shards learn of a change, what
+/// arrives elsewhere is handed over.
+const WATCH: Duration = Duration::from_secs(1);
 
 const _: () = {
     const fn is_send<T: Send + WaitLink>() {}

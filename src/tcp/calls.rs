@@ -2,9 +2,8 @@
 
 use super::state::State;
 use super::tcb::{Fact, Owed, Tcb};
-use super::{Context, output};
-use crate::limits::FIN_WAIT_2_MS;
-use crate::tick::Deadline;
+use super::{Context, output, waits};
+use crate::tick::{Deadline, Tick};
 
 /// Why the state does not allow a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,9 +30,11 @@ pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, R
 }
 
 /// SEND, second half: `taken` octets are in the send buffer.
-pub fn sent(tcb: &mut Tcb, taken: usize) {
+pub fn sent(tcb: &mut Tcb, taken: usize, cx: &Context<'_>) {
+    let was_idle = waits::is_idle(tcb);
     tcb.send_queued_bytes += taken as u32;
     tcb.owed.add(Owed::DATA);
+    waits::queued(tcb, was_idle, cx);
 }
 
 /// RECEIVE: the application has taken `taken` octets; the window may open.
@@ -79,15 +80,17 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
             }
             tcb.facts.add(Fact::APP_CLOSED);
             if tcb.state == State::FinWait2 {
-                tcb.linger_at = Deadline::at(cx.now.tick().plus(FIN_WAIT_2_MS));
+                waits::restart(tcb, cx);
             }
             return Ok(Closed::FinFollows);
         }
     };
+    let was_idle = waits::is_idle(tcb);
     tcb.state = next;
     tcb.facts.add(Fact::FIN_QUEUED);
     tcb.facts.add_if(Fact::APP_CLOSED, both);
     tcb.owed.add_if(Owed::DATA, next != State::SynReceived);
+    waits::queued(tcb, was_idle, cx);
     Ok(Closed::FinFollows)
 }
 
@@ -107,4 +110,18 @@ pub fn options_changed(tcb: &mut Tcb, cx: &Context<'_>) {
     // What Nagle's algorithm holds back may go now.
     let unsent = tcb.state.can_send() && output::has_unsent(tcb);
     tcb.owed.add_if(Owed::DATA, unsent);
+    waits::options_changed(tcb, cx);
+}
+
+/// Accepting is deferred until text comes, or until then; the caller looks whether it has.
+pub fn defer_accept(tcb: &mut Tcb, until: Tick) {
+    tcb.facts.add(Fact::ACCEPT_DEFERRED);
+    tcb.waits_until = Deadline::at(until);
+}
+
+/// The application hears of the connection.
+pub fn accept(tcb: &mut Tcb, cx: &Context<'_>) {
+    if tcb.facts.take(Fact::ACCEPT_DEFERRED) && tcb.state != State::Closed {
+        waits::restart(tcb, cx);
+    }
 }

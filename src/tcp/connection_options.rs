@@ -4,6 +4,7 @@ use crate::limits::{
     DATA_RETRIES, DEADLINE_MAX_MS, KEEPALIVE_IDLE_MS, KEEPALIVE_INTERVAL_MS, KEEPALIVE_PROBES, MSS_MIN, R1_RETRIES,
     SYN_RETRIES, TTL,
 };
+use crate::tick::Tick;
 use core::time::Duration;
 
 /// Settings of one connection. Given to `listen_with`, whose connections inherit them, and to `connect`; changed on a live
@@ -140,6 +141,12 @@ impl Default for Keepalive {
     }
 }
 
+/// A checked time in ticks.
+#[inline]
+pub(super) fn ticks(time: Duration) -> u32 {
+    time.as_secs() as u32 * Tick::PER_SECOND + time.subsec_millis()
+}
+
 fn is_within(time: Duration, min: Duration) -> bool {
     time >= min && time.as_millis() <= u128::from(DEADLINE_MAX_MS)
 }
@@ -147,10 +154,13 @@ fn is_within(time: Duration, min: Duration) -> bool {
 /// The largest code point (RFC 2474 3: six bits).
 const DSCP_MAX: u8 = 63;
 
+const _: () = assert!(Tick::PER_SECOND == 1000, "ticks are milliseconds");
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Shows RFC 2525 2.9, RFC 2525 2.11.
     #[test]
     fn b24_must_25_must_28_defaults_are_off_and_two_hours() {
         let defaults = ConnectionOptions::default();

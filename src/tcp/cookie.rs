@@ -134,7 +134,7 @@ impl Cookies {
         self.sent_in = Some(period);
         let mut tcb = half_open(*tuple, syn, cx);
         let place = mss_place(tcb.mss, tuple.is_v4());
-        let carried = tcb.agreed.timestamps.then(|| Carried::of(&tcb));
+        let carried = tcb.agreed.timestamps().then(|| Carried::of(&tcb));
         let iss = self.cookie(tuple, period, syn.seq, place, carried).0;
         tcb.set_iss(iss);
         let ack = tcb.rcv_nxt;
@@ -209,8 +209,8 @@ struct Carried(u8);
 
 impl Carried {
     fn of(tcb: &Tcb) -> Carried {
-        let shift = if tcb.agreed.window_scale { tcb.agreed.snd_shift() } else { NO_SHIFT };
-        Carried(shift | if tcb.agreed.sack { SACK } else { 0 })
+        let shift = if tcb.agreed.window_scale() { tcb.agreed.snd_shift() } else { NO_SHIFT };
+        Carried(shift | if tcb.agreed.sack() { SACK } else { 0 })
     }
 
     /// From the TSecr that the peer gives back.

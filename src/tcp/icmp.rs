@@ -5,10 +5,9 @@
 
 use super::state::{CloseReason, State};
 use super::tcb::{Fact, Opened, Owed, Tcb, Timed};
-use super::{Context, End, Note, Outcome};
+use super::{Context, End, Note, Outcome, recovery};
 use crate::limits::{PATH_MTU_MIN_V4, PATH_MTU_MIN_V6};
 use crate::seq::Seq;
-use crate::tick::Deadline;
 use crate::wire::icmp::{Error, ErrorKind};
 
 /// The error, at the connection that its quoted 4-tuple names. What became of it is the outcome's note.
@@ -75,7 +74,7 @@ fn too_big(tcb: &mut Tcb, claimed: u32, seq: Seq, cx: &Context<'_>) -> Note {
     tcb.timed = Timed::NONE;
     tcb.recovery.timed_out(tcb.snd_nxt);
     tcb.snd_resume = tcb.snd_una;
-    tcb.retransmit_at = Deadline::at(cx.now.tick().plus(tcb.rto.current_ms()));
+    recovery::arm_time_out(tcb, cx);
     tcb.owed.add(Owed::DATA);
     Note::PathMtuLowered
 }

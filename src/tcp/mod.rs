@@ -14,8 +14,12 @@
 //! | 3.8.6 windows, what may be sent now | [`output`] |
 //! | RFC 4987 3.6 SYN cookies | [`cookie`] |
 //! | RFC 5961 7, limits of answers | [`rate`] |
+//! | 3.8.3 to 3.8.5, 3.9.1 settings of one connection | [`connection_options`] |
+//! | 3.8.5 urgent data (RFC 6093) | [`urgent`] |
+//! | 3.8.4 keepalive, 3.9.1 user timeout | `waits` |
 //! | 3.9.2.2 ICMP errors, path MTU (RFC 1191, 8201) | [`icmp`] |
-//! | 3.10.1 to 3.10.6 calls | [`calls`] |
+//! | 3.10.1 to 3.10.5 calls | [`calls`] |
+//! | 3.9.1.6, 3.10.6 STATUS | [`status`] |
 //! | 3.10.7.1 segment arrives, CLOSED | [`closed`] |
 //! | 3.10.7.2 segment arrives, LISTEN | [`listen`] |
 //! | 3.10.7.3 segment arrives, SYN-SENT | [`syn_sent`] |
@@ -43,11 +47,14 @@ pub mod recovery;
 pub mod rto;
 pub mod sack;
 pub mod state;
+pub mod status;
 pub mod syn_sent;
 pub mod synchronized;
 pub mod tcb;
 pub mod time_wait;
 pub mod timeouts;
+pub mod urgent;
+mod waits;
 
 #[cfg(test)]
 mod tests;
@@ -158,6 +165,12 @@ pub struct Outcome {
     pub answer: Option<Answer>,
     /// The segment called for an ACK that the connection's limit holds back.
     pub challenge_suppressed: bool,
+    /// R1 retransmissions in a row have brought nothing (MUST-20).
+    pub stalled: bool,
+    /// The application has not closed although the peer did long ago (B37).
+    pub close_wait_lasts: bool,
+    /// Urgent data begins, of which the application has not heard (MUST-32).
+    pub urgent: bool,
     /// What else to count.
     pub note: Option<Note>,
 }
@@ -215,6 +228,12 @@ pub enum Note {
     NoReceiveRoom,
     /// A retransmitted FIN restarts 2MSL (B41).
     TimeWaitRestart,
+    /// A keepalive probe is owed.
+    KeepaliveProbe,
+    /// The last keepalive probe was not answered: the connection ends.
+    KeepaliveTimeout,
+    /// No progress for the user timeout: the connection ends.
+    UserTimeout,
     /// An ICMP error about a segment that is not in flight.
     IcmpUnmatched,
     /// A soft ICMP error, or a hard one that ended nothing.

@@ -12,7 +12,7 @@ use crate::wire::tcp::{Options, Segment, Timestamps};
 pub fn of_syn(tcb: &Tcb, cx: &Context<'_>) -> Options {
     let answers = tcb.state == State::SynReceived;
     let (sack, scale, timestamps) = if answers {
-        (tcb.agreed.sack, tcb.agreed.window_scale, tcb.agreed.timestamps)
+        (tcb.agreed.sack(), tcb.agreed.window_scale(), tcb.agreed.timestamps())
     } else {
         (cx.settings.sack, cx.settings.window_scale, cx.settings.timestamps)
     };
@@ -34,7 +34,7 @@ pub fn of_segment(tcb: &Tcb, cx: &Context<'_>) -> Options {
 /// TSval and TSecr now, where timestamps were agreed.
 #[inline]
 pub fn current_timestamps(tcb: &Tcb, cx: &Context<'_>) -> Option<Timestamps> {
-    tcb.agreed.timestamps.then(|| Timestamps { val: tcb.ts_now(cx), ecr: tcb.ts_recent })
+    tcb.agreed.timestamps().then(|| Timestamps { val: tcb.ts_now(cx), ecr: tcb.ts_recent })
 }
 
 /// Takes over what the peer's SYN offers of what we offer too.
@@ -44,12 +44,12 @@ pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
     let default = if v4 { MSS_DEFAULT_V4 } else { MSS_DEFAULT_V6 };
     tcb.mss = offered.mss.unwrap_or(default).max(MSS_MIN).min(mss_limit(cx, v4));
     tcb.agreed = Agreed::default();
-    tcb.agreed.timestamps = offered.timestamps.is_some() && cx.settings.timestamps;
-    tcb.agreed.sack = offered.sack_permitted && cx.settings.sack;
+    tcb.agreed.set_timestamps(offered.timestamps.is_some() && cx.settings.timestamps);
+    tcb.agreed.set_sack(offered.sack_permitted && cx.settings.sack);
     if let Some(shift) = offered.window_scale.filter(|_| cx.settings.window_scale) {
         tcb.agreed = tcb.agreed.scaled(shift.min(WINDOW_SHIFT_MAX), receive_shift(cx.settings));
     }
-    if let (true, Some(timestamps)) = (tcb.agreed.timestamps, offered.timestamps) {
+    if let (true, Some(timestamps)) = (tcb.agreed.timestamps(), offered.timestamps) {
         tcb.rto.trust_timestamps();
         tcb.ts_recent = timestamps.val;
         tcb.ts_recent_at = CoarseTick::of(cx.now.tick());
@@ -81,7 +81,7 @@ pub const fn receive_shift(settings: &Settings) -> u8 {
 
 /// Whether PAWS refuses the segment (RFC 7323 5.3 R1): an older timestamp, or none although agreed (3.2). RST is exempt.
 pub fn paws_refuses(tcb: &Tcb, seg: &Segment, now: Tick) -> bool {
-    if !tcb.agreed.timestamps || seg.flags.rst() {
+    if !tcb.agreed.timestamps() || seg.flags.rst() {
         return false;
     }
     match seg.options.timestamps {
@@ -95,7 +95,7 @@ pub fn paws_refuses(tcb: &Tcb, seg: &Segment, now: Tick) -> bool {
 /// RFC 7323 4.3: TS.Recent follows segments that begin at or before the last acknowledgment sent.
 #[inline]
 pub fn update_ts_recent(tcb: &mut Tcb, seg: &Segment, now: Tick) {
-    let Some(timestamps) = seg.options.timestamps.filter(|_| tcb.agreed.timestamps) else { return };
+    let Some(timestamps) = seg.options.timestamps.filter(|_| tcb.agreed.timestamps()) else { return };
     if Seq(timestamps.val).ge(Seq(tcb.ts_recent)) && seg.seq.le(tcb.last_ack_sent) {
         tcb.ts_recent = timestamps.val;
         tcb.ts_recent_at = CoarseTick::of(now);

@@ -8,7 +8,7 @@ use super::recovery;
 use super::sack::Scoreboard;
 use super::state::State;
 use super::tcb::{Fact, Owed, Tcb, Timed};
-use super::{Answer, Context};
+use super::{Answer, Context, urgent, waits};
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
 use crate::tick::{Deadline, Tick};
@@ -23,6 +23,8 @@ pub struct Plan {
     pub ack: Seq,
     /// The control bits.
     pub flags: Flags,
+    /// The urgent pointer; 0 without URG.
+    pub up: u16,
     /// The header's window field.
     pub wnd: u16,
     /// Options.
@@ -38,7 +40,7 @@ pub struct Plan {
 impl Plan {
     /// How many SACK blocks the segment has room for beside its text: full-sized ones have none.
     pub fn sack_room(&self, tcb: &Tcb) -> usize {
-        let room = if tcb.agreed.sack { segment_room(tcb).saturating_sub(u32::from(self.text_len)) } else { 0 };
+        let room = if tcb.agreed.sack() { segment_room(tcb).saturating_sub(u32::from(self.text_len)) } else { 0 };
         (room.saturating_sub(SACK_HEADER) / SACK_BLOCK) as usize
     }
 }
@@ -53,11 +55,9 @@ pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> 
         State::SynSent => syn(tcb, cx, Flags::SYN),
         State::SynReceived => syn(tcb, cx, Flags::SYN | Flags::ACK).or_else(|| pure_ack(tcb, cx)),
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
-            duplicate_ack(tcb, cx)
-                .or_else(|| resend_first(tcb, board.as_deref_mut(), cx))
-                .or_else(|| probe(tcb, board.as_deref_mut(), cx))
-                .or_else(|| text_or_fin(tcb, board, cx))
-                .or_else(|| pure_ack(tcb, cx))
+            let after_loss = tcb.owed.duplicate_acks > 0 || tcb.owed.has(Owed::RESEND_FIRST | Owed::PROBE);
+            let first = if after_loss { before_text(tcb, board.as_deref_mut(), cx) } else { None };
+            first.or_else(|| text_or_fin(tcb, board, cx)).or_else(|| pure_ack(tcb, cx))
         }
     };
     if plan.is_none() {
@@ -108,6 +108,7 @@ fn reset(tcb: &mut Tcb) -> Option<Plan> {
         seq: tcb.snd_nxt,
         ack: tcb.rcv_nxt,
         flags: Flags::RST | Flags::ACK,
+        up: 0,
         wnd: 0,
         options: Options::default(),
         text_offset: 0,
@@ -135,6 +136,7 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
         seq: tcb.iss(),
         ack: tcb.rcv_nxt,
         flags,
+        up: 0,
         wnd,
         options: options::of_syn(tcb, cx),
         text_offset: 0,
@@ -146,6 +148,12 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
     tcb.timed = if again { Timed::NONE } else { Timed::segment(tcb.snd_nxt, cx.now.tick()) };
     recovery::arm_time_out(tcb, cx);
     Some(plan)
+}
+
+/// What goes before new text when segments were lost or a window is closed.
+#[inline(never)]
+fn before_text(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
+    duplicate_ack(tcb, cx).or_else(|| resend_first(tcb, board.as_deref_mut(), cx)).or_else(|| probe(tcb, board, cx))
 }
 
 /// The first segment that is lost, whatever cwnd says (RFC 6675 5 step 4.3); without a scoreboard the first unacknowledged
@@ -171,10 +179,14 @@ fn next_lost(tcb: &Tcb, board: &Scoreboard) -> Option<(Seq, u32)> {
     (seq == tcb.snd_una || seq - tcb.snd_una + len <= tcb.snd_wnd).then_some((seq, len))
 }
 
-/// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1).
+/// What the window takes, at least one octet beyond a closed one (RFC 9293 3.8.6.1, override of 3.8.6.2.1). With nothing under
+/// way, a keepalive probe: no octet, at a number that the peer has acknowledged and must answer (RFC 9293 3.8.4, SHLD-12).
 fn probe(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     if !tcb.owed.take(Owed::PROBE) {
         return None;
+    }
+    if tcb.keepalive_probes > 0 && waits::is_idle(tcb) {
+        return Some(plan_from(tcb, cx, tcb.snd_nxt.back(1), 0, 0, Flags::ACK));
     }
     if let Some(board) = board {
         return tail_probe(tcb, board, cx);
@@ -268,6 +280,7 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
         }
         return None;
     }
+    waits::acknowledged_alone(tcb, cx);
     let duplicates = tcb.owed.duplicate_acks.saturating_sub(1);
     let plan = plan_from(tcb, cx, tcb.snd_nxt, 0, 0, Flags::ACK);
     tcb.owed.duplicate_acks = duplicates;
@@ -290,7 +303,7 @@ fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, 
     let again = seq.lt(tcb.snd_nxt);
     let plan = Plan { again, ..plan_from(tcb, cx, seq, seq - tcb.send_start(), len, flags) };
     let end = end + u32::from(with_fin);
-    if tcb.agreed.timestamps {
+    if tcb.agreed.timestamps() {
         // Every acknowledgment measures the round trip.
     } else if again {
         tcb.timed = Timed::NONE;
@@ -315,14 +328,16 @@ fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, 
 fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u32, flags: Flags) -> Plan {
     let wnd = offer_window(tcb, cx);
     tcb.owed.remove(Owed::ACK | Owed::ACK_NOW | Owed::WINDOW_UPDATE);
-    tcb.full_segments_unacked = 0;
+    tcb.facts.remove(Fact::FULL_SEGMENT_UNACKED);
     tcb.owed.duplicate_acks = 0;
     tcb.delayed_ack_at = Deadline::NONE;
     tcb.last_ack_sent = tcb.rcv_nxt;
+    let (urg, up) = urgent::mark(tcb, seq);
     Plan {
         seq,
         ack: tcb.rcv_nxt,
-        flags,
+        flags: flags | urg,
+        up,
         wnd,
         options: options::of_segment(tcb, cx),
         text_offset,
@@ -353,7 +368,7 @@ pub fn window_step(tcb: &Tcb, cx: &Context<'_>) -> u32 {
 /// Octets of text that one segment takes: the MSS less options (MUST-16), and what two chunks hold.
 #[inline]
 fn segment_room(tcb: &Tcb) -> u32 {
-    let options = if tcb.agreed.timestamps { 12 } else { 0 };
+    let options = if tcb.agreed.timestamps() { 12 } else { 0 };
     (u32::from(tcb.mss) - options).min(CHUNK_BYTES as u32)
 }
 

@@ -40,9 +40,7 @@ pub(super) enum Probe {
 /// What [`detect`] has found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Found {
-    /// Something is newly lost.
-    pub(super) lost: bool,
-    /// Of that, something had been sent again since cwnd was last reduced (RFC 5681 4.3).
+    /// Something is lost that had been sent again since cwnd was last reduced (RFC 5681 4.3).
     pub(super) lost_again: bool,
     /// Something will be lost in so many ticks if it is not acknowledged.
     pub(super) wait_ticks: Option<u32>,
@@ -95,7 +93,6 @@ pub(super) fn detect(board: &mut Scoreboard, now: Tick, window_ticks: u32) -> Fo
             found.wait_ticks = found.wait_ticks.max(Some(remaining));
             return false;
         }
-        found.lost = true;
         found.lost_again |= range.again && reduced_at.is_at_or_before(range.sent_at);
         true
     });

@@ -243,15 +243,15 @@ fn count_acknowledged(tcb: &mut Tcb, board: &Scoreboard, acked: u32, duplicate: 
 }
 
 /// All that may be lost: by SACKed octets beyond it, by duplicates, by time.
-fn find_losses(tcb: &mut Tcb, board: &mut Scoreboard, partial: bool, cx: &Context<'_>) -> Found {
+fn find_losses(tcb: &Tcb, board: &mut Scoreboard, partial: bool, cx: &Context<'_>) -> Found {
     let mss = u32::from(tcb.mss);
-    let mut found = rack::detect(board, cx.now.tick(), rack::reordering_window(tcb, board));
+    let found = rack::detect(board, cx.now.tick(), rack::reordering_window(tcb, board));
     if tcb.recovery.reordering == 0 {
-        found.lost |= board.mark_lost(mss);
+        board.mark_lost(mss);
         let enough = u32::from(tcb.recovery.duplicates) >= sack::DUP_THRESH && tcb.recovery.is_open();
         // A peer that has no room for what comes out of order says nothing of it: RFC 6582 then.
         if enough || (partial && board.sacked() == 0) {
-            found.lost |= board.lose_first(mss);
+            board.lose_first(mss);
         }
     }
     found
@@ -290,7 +290,8 @@ pub(super) fn reordering_over(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Contex
     };
     let found = find_losses(tcb, board, false, cx);
     let note = react(tcb, board, found, cx);
-    arm(tcb, Some((board, found.wait_ticks)), cx);
+    // What still waits is for an acknowledgment to show, or the time-out: one deadline must not put off the other for ever.
+    arm(tcb, Some((board, None)), cx);
     tcb.owed.add(Owed::DATA);
     note
 }
@@ -301,7 +302,7 @@ pub(super) fn reordering_over(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Contex
 fn arm(tcb: &mut Tcb, board: Option<(&Scoreboard, Option<u32>)>, cx: &Context<'_>) {
     let (board, wait) = board.map_or((None, None), |(board, wait)| (Some(board), wait));
     let (timer, after) = match (wait, probe_after(tcb, board)) {
-        (Some(wait), _) => (Timer::Reordering, wait),
+        (Some(wait), _) => (Timer::Reordering, wait.min(time_out_ms(tcb))),
         (None, Some(after)) => (Timer::Probe, after),
         (None, None) => (Timer::Retransmission, time_out_ms(tcb)),
     };
@@ -333,7 +334,7 @@ pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &
 /// after a time-out, and one at a time.
 #[inline]
 fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
-    let may = tcb.agreed.sack
+    let may = tcb.agreed.sack()
         && tcb.recovery.is_open()
         && tcb.rto.backoff == 0
         && tcb.send_queued_bytes > 0

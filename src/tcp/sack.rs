@@ -134,7 +134,7 @@ impl Scoreboard {
                 if range.fate != Fate::Sacked {
                     octets += range.end - self.start_of(place);
                     delivered(range.delivered(range.end, highest));
-                    self.ranges[place] = Range { end: range.end, fate: Fate::Sacked, ..Range::default() };
+                    self.ranges[place] = Range { fate: Fate::Sacked, again: false, ..range };
                 }
             }
             self.merge();
@@ -143,9 +143,8 @@ impl Scoreboard {
     }
 
     /// RFC 6675's IsLost for everything that was sent once: three SACKed ranges, or more than two segments, lie beyond.
-    /// Returns whether something is newly lost.
-    pub(super) fn mark_lost(&mut self, mss: u32) -> bool {
-        let (mut ranges, mut octets, mut news) = (0, 0, false);
+    pub(super) fn mark_lost(&mut self, mss: u32) {
+        let (mut ranges, mut octets) = (0, 0);
         for place in (0..usize::from(self.count)).rev() {
             let len = self.ranges[place].end - self.start_of(place);
             let range = &mut self.ranges[place];
@@ -156,29 +155,24 @@ impl Scoreboard {
                 }
                 Fate::InFlight if !range.again && (ranges >= DUP_THRESH || octets > (DUP_THRESH - 1) * mss) => {
                     range.fate = Fate::Lost;
-                    news = true;
                 }
                 Fate::InFlight | Fate::Lost => {}
             }
         }
         self.merge();
-        news
     }
 
     /// The first segment in flight is lost: duplicate ACKs or a partial acknowledgment say so. Not one sent again already.
-    pub(super) fn lose_first(&mut self, mss: u32) -> bool {
+    pub(super) fn lose_first(&mut self, mss: u32) {
         let end = self.start + mss;
         self.make_room();
         let to = self.split(if end.lt(self.end()) { end } else { self.end() }).unwrap_or(1);
-        let mut news = false;
         for range in &mut self.ranges[..to] {
             if range.fate == Fate::InFlight && !range.again {
                 range.fate = Fate::Lost;
-                news = true;
             }
         }
         self.merge();
-        news
     }
 
     /// A time-out: everything that the peer has not is lost (RFC 6675 5.1). With `forget`, what it said it had is, too.
@@ -210,7 +204,7 @@ impl Scoreboard {
         Some((self.start_of(place), self.ranges[place].end))
     }
 
-    /// Asks `is_lost` of everything in flight, with where each range ends; returns what it said of those that are.
+    /// What `is_lost` says so of is lost; it is asked of everything in flight.
     pub(super) fn lose_if(&mut self, mut is_lost: impl FnMut(&Range) -> bool) {
         for range in &mut self.ranges[..usize::from(self.count)] {
             if range.fate == Fate::InFlight && is_lost(range) {

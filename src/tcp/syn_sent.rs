@@ -5,7 +5,7 @@ use super::congestion::Congestion;
 use super::recovery::Recovery;
 use super::state::{CloseReason, State};
 use super::tcb::{Owed, Tcb};
-use super::{Context, End, Note, Outcome, options};
+use super::{Context, End, Note, Outcome, options, waits};
 use crate::seq::Seq;
 use crate::tick::Deadline;
 use crate::wire::tcp::{Segment, Timestamps};
@@ -74,6 +74,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     }
     let syn_was_lost = tcb.retries > 0;
     tcb.rcv_nxt = seg.seq + 1;
+    tcb.rcv_up = tcb.rcv_nxt;
     tcb.rcv_edge = tcb.rcv_nxt;
     tcb.last_ack_sent = tcb.rcv_nxt;
     options::agree(tcb, seg, cx);
@@ -81,7 +82,6 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     tcb.snd_wnd = u32::from(seg.wnd);
     tcb.snd_wnd_max = tcb.snd_wnd;
     tcb.snd_wl1 = seg.seq;
-    tcb.snd_wl2 = seg.ack;
     if !seg.flags.ack() {
         // Simultaneous open (MUST-10): our SYN again, now with an ACK.
         tcb.state = State::SynReceived;
@@ -92,7 +92,6 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     tcb.snd_una = seg.ack;
     tcb.snd_resume = tcb.snd_nxt;
     tcb.state = State::Established;
-    tcb.linger_at = Deadline::NONE;
     tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
     tcb.rto.progressed();
@@ -100,6 +99,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     tcb.recovery = Recovery::start(tcb.snd_una);
     tcb.owed.remove(Owed::SYN);
     tcb.owed.add(Owed::ACK_NOW);
+    waits::restart(tcb, cx);
     out.established = true;
     Break(())
 }

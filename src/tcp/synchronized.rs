@@ -8,14 +8,15 @@ use super::congestion::Congestion;
 use super::recovery::{self, Recovery, Sack};
 use super::state::{CloseReason, State};
 use super::tcb::{DUPLICATE_ACKS_MAX, Fact, Opened, Owed, Tcb, Timed};
-use super::{Answer, Context, End, Note, Outcome, options, output};
-use crate::limits::{CHUNK_BYTES, FIN_WAIT_2_MS};
+use super::{Answer, Context, End, Note, Outcome, options, output, urgent, waits};
+use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
 use crate::tick::Deadline;
 use crate::wire::tcp::{Flags, Segment};
 use core::ops::ControlFlow::{self, Break, Continue};
 
 /// The eight checks; `sack` is there if the connection has a scoreboard.
+#[inline]
 pub fn arrives(tcb: &mut Tcb, seg: &Segment, sack: Option<Sack<'_>>, cx: &Context<'_>) -> Outcome {
     let mut out = Outcome::default();
     let _ = eight_checks(tcb, seg, sack, cx, &mut out);
@@ -35,7 +36,7 @@ fn eight_checks(
     third_check_security();
     fourth_check_syn(tcb, seg, cx, out)?;
     fifth_check_ack(tcb, seg, sack, cx, out)?;
-    sixth_check_urg();
+    sixth_check_urg(tcb, seg, out);
     seventh_process_text(tcb, seg, cx, out)?;
     eighth_check_fin(tcb, seg, cx, out)
 }
@@ -65,6 +66,9 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     } else if !tcb.is_half_open_passively() {
         // T25: one that an old SYN made and the peer's TIME-WAIT would acknowledge each other until it times out; the SYN-ACK
         // that the timer repeats says all there is to say.
+        if is_keepalive(tcb, seg) {
+            waits::heard(tcb, tcb.snd_una, tcb.snd_wnd, cx);
+        }
         answer_unacceptable(tcb, seg, cx, out);
     }
     Break(())
@@ -99,6 +103,11 @@ fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
         (0, _) => in_window(seg.seq),
         (_, _) => in_window(seg.seq) || in_window(seg.seq + (len - 1)),
     }
+}
+
+/// A probe of the peer's keepalive (RFC 9293 3.8.4): the octet before the next, and an ACK that is as good as any.
+fn is_keepalive(tcb: &Tcb, seg: &Segment) -> bool {
+    seg.flags.ack() && seg.seq == tcb.rcv_nxt.back(1) && tcb.snd_una.le(seg.ack) && seg.ack.le(tcb.snd_nxt)
 }
 
 /// Simultaneous open (RFC 9293 3.5 figure 8): the peer's SYN-ACK repeats the SYN that has been taken already, so only its
@@ -160,6 +169,7 @@ fn fifth_check_ack(
     if !seg.flags.ack() {
         return Break(());
     }
+    let (snd_una, snd_wnd) = (tcb.snd_una, tcb.snd_wnd);
     match tcb.state {
         State::SynReceived => complete_handshake(tcb, seg, cx, out)?,
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
@@ -167,6 +177,7 @@ fn fifth_check_ack(
         }
         State::Closed | State::SynSent => return Break(()),
     }
+    waits::heard(tcb, snd_una, snd_wnd, cx);
     let fin_is_acknowledged = tcb.facts.has(Fact::FIN_ACKNOWLEDGED);
     match tcb.state {
         State::Established | State::CloseWait | State::FinWait2 => Continue(()),
@@ -202,7 +213,6 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     options::update_ts_recent(tcb, seg, cx.now.tick());
     measure_round_trip(tcb, seg, cx);
     let syn_was_lost = tcb.retries > 0;
-    tcb.linger_at = Deadline::NONE;
     // The application is told before it can send: nothing is queued behind our SYN (send_start would move).
     tcb.snd_una = seg.ack;
     tcb.snd_resume = tcb.snd_nxt;
@@ -238,7 +248,7 @@ fn take_acknowledgment(
     // Only a segment whose ACK is acceptable moves TS.Recent: one forged without would lock the peer out (T23).
     options::update_ts_recent(tcb, seg, cx.now.tick());
     let window_before = tcb.snd_wnd;
-    let may_update = tcb.snd_wl1.lt(seg.seq) || (tcb.snd_wl1 == seg.seq && tcb.snd_wl2.le(seg.ack));
+    let may_update = tcb.snd_wl1.le(seg.seq);
     if seg.ack.ge(tcb.snd_una) && may_update {
         update_send_window(tcb, seg);
     }
@@ -266,6 +276,7 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     let text = acked.min(tcb.send_queued_bytes);
     tcb.send_queued_bytes -= text;
     tcb.snd_una = seg.ack;
+    tcb.snd_up = tcb.snd_up.max(tcb.snd_una);
     // What is acknowledged beyond the text is our FIN.
     tcb.facts.add_if(Fact::FIN_ACKNOWLEDGED, acked > text);
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
@@ -283,12 +294,11 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
     tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift();
     tcb.snd_wnd_max = tcb.snd_wnd_max.max(tcb.snd_wnd);
     tcb.snd_wl1 = seg.seq;
-    tcb.snd_wl2 = seg.ack;
 }
 
 /// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18).
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) {
-    if let Some(timestamps) = seg.options.timestamps.filter(|echo| tcb.agreed.timestamps && echo.ecr != 0) {
+    if let Some(timestamps) = seg.options.timestamps.filter(|echo| tcb.agreed.timestamps() && echo.ecr != 0) {
         let rtt_ms = tcb.ts_now(cx).wrapping_sub(timestamps.ecr);
         if let Some(sent_again_at) = tcb.timed.acknowledged(seg.ack) {
             tcb.timed = Timed::NONE;
@@ -308,11 +318,21 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
 
 fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.state = State::FinWait2;
-    tcb.linger_at = Deadline::at_if(tcb.facts.has(Fact::APP_CLOSED), cx.now.tick().plus(FIN_WAIT_2_MS));
+    waits::restart(tcb, cx);
 }
 
 /// RFC 6093, RFC 9293 3.8.5: urgent data stays in line, so the pointer changes nothing about delivery.
-fn sixth_check_urg() {}
+fn sixth_check_urg(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) {
+    match tcb.state {
+        State::Established | State::FinWait1 | State::FinWait2 if seg.flags.has(Flags::URG) => {
+            urgent::arrives(tcb, seg, out);
+        }
+        State::Established | State::FinWait1 | State::FinWait2 => tcb.rcv_up = tcb.rcv_up.max(tcb.read_up_to()),
+        // After the peer's FIN this cannot be.
+        State::CloseWait | State::Closing | State::LastAck => {}
+        State::Closed | State::SynSent | State::SynReceived => {}
+    }
+}
 
 /// The segment's text, trimmed to the window; only text that is next in order is taken.
 fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
@@ -361,8 +381,8 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     out.text = Some((skip as u16, taken as u16));
     tcb.owed.add(Owed::ACK);
     if taken + TIMESTAMPS_ROOM >= u32::from(tcb.mss) {
-        tcb.full_segments_unacked = tcb.full_segments_unacked.saturating_add(1);
-        tcb.owed.add_if(Owed::ACK_NOW, tcb.full_segments_unacked >= 2);
+        tcb.owed.add_if(Owed::ACK_NOW, tcb.facts.has(Fact::FULL_SEGMENT_UNACKED));
+        tcb.facts.add(Fact::FULL_SEGMENT_UNACKED);
     }
     Continue(())
 }

@@ -6,7 +6,7 @@ use super::recovery::Recovery;
 use super::rto::Rto;
 use super::state::{CloseReason, State};
 use super::time_wait::Numbers;
-use super::{Context, isn};
+use super::{Context, connection_options, isn};
 use crate::bits::Bits;
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
@@ -29,12 +29,13 @@ pub struct Tcb {
     pub snd_nxt: Seq,
     /// Where transmission continues: equals `snd_nxt`, and lies before it while lost octets are sent again.
     pub snd_resume: Seq,
+    /// Send urgent pointer: the first octet that is not urgent; no later than `snd_una` without urgent data.
+    pub snd_up: Seq,
     /// Send window, bytes, scale applied.
     pub snd_wnd: u32,
-    /// Segment sequence number of the last window update.
+    /// Segment sequence number of the last window update. SND.WL2 is not kept: no update acknowledges more than SND.UNA, and
+    /// what acknowledges less than that updates nothing.
     pub snd_wl1: Seq,
-    /// Segment acknowledgment number of the last window update.
-    pub snd_wl2: Seq,
     /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
     pub snd_wnd_max: u32,
 
@@ -42,6 +43,9 @@ pub struct Tcb {
     pub rcv_nxt: Seq,
     /// Right edge of the window last offered; the receive window is `rcv_edge - rcv_nxt` and never shrinks (SHLD-14).
     pub rcv_edge: Seq,
+
+    /// Receive urgent pointer: the first octet that is not urgent, once there was urgent data.
+    pub rcv_up: Seq,
 
     /// Octets in the send buffer: from `snd_una` (+ 1 before our SYN is acknowledged) on.
     pub send_queued_bytes: u32,
@@ -75,13 +79,13 @@ pub struct Tcb {
     pub retransmit_at: Deadline,
     /// Delayed-ACK deadline (RFC 9293 3.8.6.3).
     pub delayed_ack_at: Deadline,
-    /// The connect deadline in SYN-SENT, the FIN-WAIT-2 limit after that (B37).
-    pub linger_at: Deadline,
+    /// Until when the connection waits for what must come next (`waits`).
+    pub waits_until: Deadline,
+    /// Keepalive probes that have not been answered.
+    pub keepalive_probes: u8,
     /// Retransmissions in a row without progress.
     pub retries: u8,
 
-    /// Full-sized segments received since our last ACK (SHLD-19: at least one ACK per two).
-    pub full_segments_unacked: u8,
     /// ACKs that unacceptable segments may still bring (RFC 5961 7).
     pub ack_budget: AckBudget,
     /// What is owed to the peer.
@@ -138,6 +142,10 @@ impl Fact {
     /// A segment of the current MSS has arrived, as far as one can see from here: with Nagle's algorithm at most one segment
     /// in flight is smaller, so whoever acknowledges so many octets at once has had a large one.
     pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(5);
+    /// A full-sized segment has been received since our last ACK (SHLD-19: at least one ACK per two).
+    pub const FULL_SEGMENT_UNACKED: Bits<Fact> = Bits::bit(6);
+    /// The application has not heard of it: accepting waits for text.
+    pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(7);
 }
 
 /// How a connection was opened.
@@ -153,12 +161,7 @@ pub enum Opened {
 /// What both SYNs agreed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Agreed {
-    /// Both sides offered timestamps; in SYN-SENT, those of the former incarnation did.
-    pub timestamps: bool,
-    /// Both sides offered SACK.
-    pub sack: bool,
-    /// Both sides offered window scaling.
-    pub window_scale: bool,
+    options: Bits<Agreed>,
     /// Both shifts, each at most 14: that of windows that we receive in the low half, that of windows that we offer above.
     shifts: u8,
 }
@@ -167,7 +170,37 @@ impl Agreed {
     /// With window scaling by these shifts, of windows that we receive and that we offer; each at most 14.
     #[must_use]
     pub const fn scaled(self, snd_shift: u8, rcv_shift: u8) -> Agreed {
-        Agreed { window_scale: true, shifts: snd_shift & 15 | rcv_shift << 4, ..self }
+        let mut options = self.options;
+        options.add(Agreed::WINDOW_SCALE);
+        Agreed { options, shifts: snd_shift & 15 | rcv_shift << 4 }
+    }
+
+    /// Both sides offered timestamps; in SYN-SENT, those of the former incarnation did.
+    #[inline]
+    pub const fn timestamps(self) -> bool {
+        self.options.has(Agreed::TIMESTAMPS)
+    }
+
+    /// See [`Agreed::timestamps`].
+    pub const fn set_timestamps(&mut self, agreed: bool) {
+        self.options.set(Agreed::TIMESTAMPS, agreed);
+    }
+
+    /// Both sides offered SACK.
+    #[inline]
+    pub const fn sack(self) -> bool {
+        self.options.has(Agreed::SACK)
+    }
+
+    /// See [`Agreed::sack`].
+    pub const fn set_sack(&mut self, agreed: bool) {
+        self.options.set(Agreed::SACK, agreed);
+    }
+
+    /// Both sides offered window scaling.
+    #[inline]
+    pub const fn window_scale(self) -> bool {
+        self.options.has(Agreed::WINDOW_SCALE)
     }
 
     /// Shift of windows that we receive.
@@ -181,6 +214,10 @@ impl Agreed {
     pub const fn rcv_shift(self) -> u8 {
         self.shifts >> 4
     }
+
+    const TIMESTAMPS: Bits<Agreed> = Bits::bit(0);
+    const SACK: Bits<Agreed> = Bits::bit(1);
+    const WINDOW_SCALE: Bits<Agreed> = Bits::bit(2);
 }
 
 /// What the next turn of transmission owes the peer. A small record, not a bit: how many, and how urgently.
@@ -240,11 +277,14 @@ impl Tcb {
             state: State::SynSent,
             facts: Fact::OPENED_ACTIVELY,
             snd_una: iss,
+            snd_up: iss,
             snd_nxt: iss,
             snd_resume: iss,
             ts_offset,
             ..Tcb::default()
         };
+        let user_timeout = cx.options.user_timeout.map(connection_options::ticks);
+        tcb.waits_until = user_timeout.map_or(Deadline::NONE, |wait| Deadline::at(cx.now.tick().plus(wait)));
         tcb.owed.add(Owed::SYN);
         tcb
     }
@@ -253,9 +293,9 @@ impl Tcb {
     pub fn set_iss(&mut self, iss: Seq) {
         debug_assert!(self.snd_nxt == self.iss(), "the SYN has been sent");
         self.snd_una = iss;
+        self.snd_up = iss;
         self.snd_nxt = iss;
         self.snd_resume = iss;
-        self.snd_wl2 = iss;
     }
 
     /// B45: PAWS guards the new incarnation from the first segment on by what the former one has seen.
@@ -263,14 +303,14 @@ impl Tcb {
         if former.has_timestamps() {
             self.ts_recent = former.ts_recent;
             self.ts_recent_at = CoarseTick::of(now.tick());
-            self.agreed.timestamps = true;
+            self.agreed.set_timestamps(true);
         }
     }
 
     /// TS.Recent came from the former incarnation: in SYN-SENT it refuses that one's segments (B45). Nothing else can have
     /// agreed on timestamps there.
     pub fn inherits_ts_recent(&self) -> bool {
-        self.state == State::SynSent && self.agreed.timestamps
+        self.state == State::SynSent && self.agreed.timestamps()
     }
 
     /// How it was opened: SYN-RECEIVED remembers whether to fall back to LISTEN (MUST-11).
@@ -311,6 +351,12 @@ impl Tcb {
     #[inline]
     pub fn rcv_wnd(&self) -> u32 {
         self.rcv_edge - self.rcv_nxt
+    }
+
+    /// One past the last octet that the application has taken.
+    pub fn read_up_to(&self) -> Seq {
+        let fin = matches!(self.state, State::CloseWait | State::Closing | State::LastAck);
+        self.rcv_nxt.back(self.unread_bytes + u32::from(fin))
     }
 
     /// IRS in SYN-RECEIVED, the only state whose rules need it: nothing but the SYN has been received.
@@ -361,7 +407,7 @@ impl Tcb {
     /// The earliest deadline, for the timer wheel.
     #[inline]
     pub fn deadline(&self) -> Option<Tick> {
-        self.retransmit_at.earlier(self.delayed_ack_at).earlier(self.linger_at).tick()
+        self.retransmit_at.earlier(self.delayed_ack_at).earlier(self.waits_until).tick()
     }
 
     /// Whether anything waits to be transmitted for this connection now.
@@ -377,7 +423,7 @@ impl Tcb {
         self.owed = Owed::default();
         self.retransmit_at = Deadline::NONE;
         self.delayed_ack_at = Deadline::NONE;
-        self.linger_at = Deadline::NONE;
+        self.waits_until = Deadline::NONE;
     }
 
     /// What must hold between any two events, whatever the network says.

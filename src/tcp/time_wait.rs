@@ -124,14 +124,15 @@ impl Numbers {
             ts_recent: tcb.ts_recent,
             deadline: deadline(cx),
             wnd: (tcb.rcv_wnd() >> tcb.agreed.rcv_shift()).min(65_535) as u16,
-            flags: LIVE | if tcb.agreed.timestamps { TIMESTAMPS } else { 0 },
+            flags: LIVE | if tcb.agreed.timestamps() { TIMESTAMPS } else { 0 },
         }
     }
 }
 
-/// An IPv4 connection in TIME-WAIT: 32 bytes.
+/// An IPv4 connection in TIME-WAIT: 32 bytes, never in two cache lines. Large allocations begin 16 bytes into a page, so that
+/// without the alignment every second record would be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(C)]
+#[repr(C, align(32))]
 pub struct TimeWaitV4 {
     local: Ipv4Addr,
     remote: Ipv4Addr,

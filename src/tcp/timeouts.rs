@@ -5,13 +5,13 @@ use super::recovery::{self, Timer};
 use super::sack::Scoreboard;
 use super::state::{CloseReason, State};
 use super::tcb::{Fact, Opened, Owed, Tcb, Timed};
-use super::{Context, End, Note, Outcome, output};
-use crate::limits::{DATA_RETRIES, SYN_ACK_RETRIES, SYN_RETRIES};
+use super::{Context, End, Note, Outcome, output, waits};
+use crate::limits::SYN_ACK_RETRIES;
 use crate::tick::Deadline;
 
 /// Whether what is due at the context's time is better done with a scoreboard: a retransmission, or the probe before it.
 pub fn wants_scoreboard(tcb: &Tcb, cx: &Context<'_>) -> bool {
-    tcb.agreed.sack
+    tcb.agreed.sack()
         && !tcb.syn_is_unacknowledged()
         && tcb.flight() > 0
         && tcb.snd_wnd > 0
@@ -22,10 +22,11 @@ pub fn wants_scoreboard(tcb: &Tcb, cx: &Context<'_>) -> bool {
 pub fn due(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Outcome {
     let now = cx.now.tick();
     let mut out = Outcome::default();
-    if tcb.linger_at.is_due(now) {
-        tcb.linger_at = Deadline::NONE;
-        end(tcb, &mut out);
-        return out;
+    if tcb.waits_until.is_due(now) {
+        waits::due(tcb, cx, &mut out);
+        if tcb.state == State::Closed {
+            return out;
+        }
     }
     if tcb.delayed_ack_at.is_due(now) {
         tcb.delayed_ack_at = Deadline::NONE;
@@ -66,12 +67,13 @@ fn retransmission(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_
     }
     let probing = !syn && (tcb.snd_wnd == 0 || tcb.flight() == 0);
     // MUST-37: probes go on as long as they are acknowledged; an acknowledgment clears `retries`.
-    if tcb.retries >= retries_max(tcb) {
+    if tcb.retries >= retries_max(tcb, cx) {
         return end(tcb, out);
     }
     tcb.retries += 1;
+    out.stalled = tcb.retries == cx.options.retries1;
     tcb.rto.back_off();
-    if !tcb.agreed.timestamps {
+    if !tcb.agreed.timestamps() {
         tcb.timed = Timed::NONE;
     } else if tcb.retries == 1 {
         tcb.timed = Timed::segment(tcb.snd_una + 1, cx.now.tick());
@@ -115,15 +117,15 @@ pub fn could_not_send(tcb: &mut Tcb, cx: &Context<'_>) {
 }
 
 /// R2 of RFC 9293 3.8.3 in retransmissions.
-fn retries_max(tcb: &Tcb) -> u8 {
+fn retries_max(tcb: &Tcb, cx: &Context<'_>) -> u8 {
     match (tcb.state, tcb.opened()) {
-        (State::SynSent, _) | (State::SynReceived, Opened::Actively) => SYN_RETRIES,
+        (State::SynSent, _) | (State::SynReceived, Opened::Actively) => cx.options.syn_retries,
         (State::SynReceived, Opened::Passively) => SYN_ACK_RETRIES,
-        _ => DATA_RETRIES,
+        _ => cx.options.retries2,
     }
 }
 
-fn end(tcb: &mut Tcb, out: &mut Outcome) {
+pub(super) fn end(tcb: &mut Tcb, out: &mut Outcome) {
     let half_open = tcb.is_half_open_passively();
     // SHLD-25: a router's or host's word on why nothing was heard is worth more than that nothing was.
     let reason = if tcb.facts.has(Fact::SOFT_ERROR) { CloseReason::Unreachable } else { CloseReason::TimedOut };

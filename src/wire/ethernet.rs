@@ -118,7 +118,7 @@ pub const fn header_len(vlan: Option<u16>) -> usize {
 }
 
 /// Writes the header; returns its length. Panics if `frame` is shorter than [`header_len`].
-#[inline]
+#[inline(always)]
 pub fn emit(frame: &mut [u8], src: MacAddress, dst: MacAddress, vlan: Option<u16>, ether_type: u16) -> usize {
     frame[0..6].copy_from_slice(&dst.0);
     frame[6..12].copy_from_slice(&src.0);

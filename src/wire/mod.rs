@@ -88,9 +88,23 @@ impl Path {
 #[inline(always)]
 pub fn parse(frame: &[u8], expect: &Expect) -> Result<Parsed, DropReason> {
     let link = ethernet::parse(frame, expect)?;
+    if link.ether_type == ethernet::IPV4 {
+        let (network, protocol) = network_v4(frame, &link)?;
+        return match protocol {
+            PROTOCOL_TCP => tcp::parse(frame, network, expect.verify_checksums).map(Parsed::Tcp),
+            // A copy: what has an address is kept in memory, for TCP too.
+            PROTOCOL_ICMP => icmp::parse_v4(frame, &{ network }),
+            _ => Err(DropReason::Protocol),
+        };
+    }
+    parse_other(frame, &{ link }, expect)
+}
+
+/// Everything but IPv4. Not inlined, so that TCP over IPv4, which nearly every frame is, keeps the registers to itself.
+#[inline(never)]
+fn parse_other(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Parsed, DropReason> {
     match link.ether_type {
-        ethernet::IPV4 => parse_v4(frame, &link, expect),
-        ethernet::IPV6 => parse_v6(frame, &link, expect),
+        ethernet::IPV6 => parse_v6(frame, link, expect),
         ethernet::ARP => arp::parse(&frame[link.len..]).map(Parsed::Arp),
         _ => Err(DropReason::EtherType),
     }
@@ -128,8 +142,9 @@ fn emit_headers(frame: &mut [u8], path: &Path, protocol: u8, upper_len: usize) -
     }
 }
 
+/// The IPv4 header as the upper layers see it, and their protocol.
 #[inline(always)]
-fn parse_v4(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Parsed, DropReason> {
+fn network_v4(frame: &[u8], link: &ethernet::Header) -> Result<(Network, u8), DropReason> {
     link.unicast_only()?;
     let header = ipv4::parse(&frame[link.len..])?;
     if !ipv4::is_unicast(header.src) || !ipv4::is_unicast(header.dst) || header.src == header.dst {
@@ -143,12 +158,7 @@ fn parse_v4(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Pa
         pseudo: checksum::Sum::default().pseudo_v4(header.src, header.dst, header.protocol, upper.1 - upper.0),
         upper,
     };
-    match header.protocol {
-        PROTOCOL_TCP => tcp::parse(frame, network, expect.verify_checksums),
-        // A copy: what has an address is kept in memory, for TCP too.
-        PROTOCOL_ICMP => icmp::parse_v4(frame, &{ network }),
-        _ => Err(DropReason::Protocol),
-    }
+    Ok((network, header.protocol))
 }
 
 #[inline(never)]
@@ -170,7 +180,7 @@ fn parse_v6(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Pa
         return Err(DropReason::Address);
     }
     match header.protocol {
-        PROTOCOL_TCP => tcp::parse(frame, network, expect.verify_checksums),
+        PROTOCOL_TCP => tcp::parse(frame, network, expect.verify_checksums).map(Parsed::Tcp),
         PROTOCOL_ICMPV6 => icmp::parse_v6(frame, &network),
         _ => Err(DropReason::Protocol),
     }

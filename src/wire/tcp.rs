@@ -1,7 +1,7 @@
 //! TCP segments (RFC 9293 3.1), their options (RFC 9293 3.2, RFC 2018, RFC 7323) and their bytes.
 
 use super::checksum::Sum;
-use super::{Network, PROTOCOL_TCP, Parsed, Path, TcpPacket, be16, be32, emit_headers, ethernet};
+use super::{Network, PROTOCOL_TCP, Path, TcpPacket, be16, be32, emit_headers, ethernet};
 use crate::counters::DropReason;
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
@@ -233,7 +233,7 @@ pub const OPTIONS_BYTES_MAX: usize = 40;
 
 /// Reads the segment of a packet whose network header was accepted.
 #[inline(always)]
-pub(super) fn parse(frame: &[u8], network: Network, verify_checksum: bool) -> Result<Parsed, DropReason> {
+pub(super) fn parse(frame: &[u8], network: Network, verify_checksum: bool) -> Result<TcpPacket, DropReason> {
     let (begin, end) = network.upper;
     let bytes = &frame[begin..end];
     let header = bytes.first_chunk::<HEADER_BYTES>().ok_or(DropReason::Truncated)?;
@@ -264,7 +264,7 @@ pub(super) fn parse(frame: &[u8], network: Network, verify_checksum: bool) -> Re
     };
     let Network { addresses, dscp_ecn, .. } = network;
     let tuple = FourTuple { addresses, local_port: dst_port, remote_port: src_port };
-    Ok(Parsed::Tcp(TcpPacket { tuple, dscp_ecn, segment }))
+    Ok(TcpPacket { tuple, dscp_ecn, segment })
 }
 
 /// The sum of a segment. The usual options alone are added without a loop.
@@ -284,7 +284,7 @@ fn checksum_of(header: &[u8; HEADER_BYTES], rest: &[u8], pseudo: Sum) -> Sum {
 /// Panics if `frame` is shorter than that length, which is [`Path::headers_len`] + [`HEADER_BYTES`] + [`options_len`] +
 /// the payload before padding.
 #[inline(always)]
-pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: [&[u8]; 2]) -> usize {
+pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: &[&[u8]; 2]) -> usize {
     let present = Present::of(segment.options, segment.sack, segment.flags.syn());
     let data_at = HEADER_BYTES + present.len();
     let segment_len = data_at + payload[0].len() + payload[1].len();
@@ -321,7 +321,7 @@ pub fn options_len(options: &Options, sack: &[(Seq, Seq)]) -> usize {
 ///
 /// Unknown options are skipped by their length (MUST-6, MUST-68). Of an option that comes twice the last one counts.
 /// Options that only a SYN may carry are skipped without it, SACK blocks with it.
-#[inline]
+#[inline(always)]
 fn parse_options(list: &[u8], at: usize, syn: bool) -> Result<(Options, SackPlace), DropReason> {
     // The shape that nearly every segment with timestamps has (RFC 7323 A).
     if let Ok(&[NOP, NOP, TIMESTAMPS, TIMESTAMPS_BYTES, v0, v1, v2, v3, e0, e1, e2, e3]) =
@@ -408,7 +408,7 @@ impl<'a> Present<'a> {
 
     /// Writes the options and adds them. SYN: MSS, SACK permitted, timestamps, NOP and window scale; else NOP, NOP and
     /// timestamps, NOP, NOP and SACK. `list` has [`Present::len`] bytes.
-    #[inline]
+    #[inline(always)]
     fn emit(&self, list: &mut [u8], sum: Sum) -> Sum {
         let options = self.options;
         let mut list = List { rest: list, sum };

@@ -1,6 +1,6 @@
 //! The RFCs beside RFC 9293, and the problems of RFC 2525.
 
-use crate::{Row, declined, done, missing, part};
+use crate::{Row, declined, done, part};
 
 #[rustfmt::skip]
 pub(crate) const RFCS: &[Row] = &[
@@ -10,8 +10,10 @@ pub(crate) const RFCS: &[Row] = &[
         &["shld_6_old_router_that_names_no_mtu_means_the_next_plateau", "shld_6_after_ten_minutes_the_path_is_tried_at_full_size_again"]),
     done("RFC 1337", "a RST does not end TIME-WAIT", "src/tcp/time_wait.rs::arrives",
         &["b43_reset_is_ignored_by_default_and_ends_it_where_set_so"]),
-    missing("RFC 2018", "selective acknowledgment", "not yet: SACK is not offered"),
-    missing("RFC 2883", "duplicates are told by SACK", "not yet"),
+    done("RFC 2018", "selective acknowledgment", "src/tcp/sack.rs",
+        &["ranges_agree_with_an_oracle", "sack_blocks_begin_with_the_one_that_came_last_and_name_those_before_it",
+            "t24_a_peer_that_throws_away_what_it_sacked_gets_it_again"]),
+    done("RFC 2883", "duplicates are told by SACK", "src/tcp/sack.rs", &["d_sack_is_told_from_news"]),
     declined("RFC 3168", "ECN", "see SHLD-8"),
     declined("RFC 4821", "probing for the path MTU without ICMP", "not in this version: without ICMP, and with a path narrower than the MTU, set `mtu`"),
     done("RFC 4987", "SYN flooding: SYN cookies", "src/tcp/cookie.rs", &["t01_during_a_syn_flood_half_open_is_bounded_and_every_client_connects"]),
@@ -25,20 +27,23 @@ pub(crate) const RFCS: &[Row] = &[
         &["t05_established_reset_in_the_window_but_not_exact_gets_a_challenge_ack", "t06_established_syn_arrives_gets_a_challenge_ack_and_lives",
             "t07_ack_of_data_not_sent_is_refused_and_its_text_not_taken"]),
     done("RFC 6056", "ports nobody can guess", "src/flow/ports.rs", &["t10_starts_are_spread_over_the_range"]),
-    missing("RFC 6093", "urgent text in line", "not yet: see MUST-30"),
+    part("RFC 6093", "urgent text in line", "src/tcp/synchronized.rs::sixth_check_urg",
+        &["b23_t15_text_with_any_urgent_pointer_stays_in_line"], "the pointer is not told: see MUST-30"),
     done("RFC 6191", "timestamps shorten TIME-WAIT", "src/tcp/time_wait.rs::reopens", &["b44_passive_reuse_follows_the_policy"]),
     done("RFC 6298", "the retransmission time-out", "src/tcp/rto.rs::Rto",
         &["first_measurement_sets_srtt_and_half_of_it_as_variance", "b11_backoff_doubles_up_to_the_maximum_and_ends_with_progress"]),
     done("RFC 6528", "ISNs that nobody can guess", "src/tcp/isn.rs::start", &["b07_isn_moves_with_the_clock_and_differs_per_tuple_and_secret"]),
     done("RFC 6582", "NewReno", "src/tcp/recovery.rs", &["third_duplicate_halves_and_full_acknowledgment_ends_recovery"]),
-    missing("RFC 6675", "recovery by SACK", "not yet"),
+    done("RFC 6675", "recovery by SACK", "src/tcp/recovery.rs",
+        &["three_ranges_or_more_than_two_segments_beyond_make_a_hole_lost", "the_window_is_halved_once_per_recovery_and_the_pipe_keeps_to_it"]),
     done("RFC 6691", "MSS without options", "src/tcp/options.rs::own_mss", &["must_67_mss_follows_the_mtu"]),
     done("RFC 6928", "ten segments to begin with", "src/tcp/congestion/mod.rs::start",
         &["rfc_2525_2_1_2_2_2_3_transmission_starts_slowly_with_and_without_an_mss_option"]),
     done("RFC 7323", "timestamps, PAWS, window scale", "src/tcp/options.rs",
         &["b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments", "t23_paws_refuses_an_older_timestamp_and_answers"]),
     done("RFC 8201", "path MTU over IPv6", "src/tcp/icmp.rs::believable_mtu", &["t27_path_mtu_never_falls_below_552_or_1280_and_never_rises"]),
-    missing("RFC 8985", "RACK-TLP", "not yet"),
+    done("RFC 8985", "RACK-TLP", "src/tcp/rack.rs",
+        &["rack_one_segment_beyond_makes_a_hole_lost_after_the_reordering_window", "tlp_the_last_segment_is_probed_before_the_time_out"]),
     done("RFC 9438", "CUBIC", "src/tcp/congestion/cubic.rs", &["window_follows_the_equations"]),
 ];
 
@@ -60,10 +65,12 @@ pub(crate) const PROBLEMS: &[Row] = &[
         &["first_measurement_sets_srtt_and_half_of_it_as_variance"]),
     done("RFC 2525 2.8", "the window is not deflated after recovery", "src/tcp/recovery.rs",
         &["third_duplicate_halves_and_full_acknowledgment_ends_recovery"]),
-    missing("RFC 2525 2.9", "keep-alives give up too soon", "there are none yet"),
+    done("RFC 2525 2.9", "keep-alives give up too soon", "src/limits.rs::KEEPALIVE_PROBES",
+        &["b24_must_25_must_28_defaults_are_off_and_two_hours", "b24_must_29_an_answer_to_the_last_probe_starts_over"]),
     done("RFC 2525 2.10", "the RTO is not backed off", "src/tcp/rto.rs::back_off",
         &["b11_backoff_doubles_up_to_the_maximum_and_ends_with_progress"]),
-    missing("RFC 2525 2.11", "keep-alives probe too often", "there are none yet"),
+    done("RFC 2525 2.11", "keep-alives probe too often", "src/limits.rs::KEEPALIVE_INTERVAL_MS",
+        &["b24_must_25_must_28_defaults_are_off_and_two_hours"]),
     done("RFC 2525 2.12", "window probes deadlock", "src/tcp/output.rs::probe",
         &["b22_one_octet_is_probed_again_and_again", "b22_text_lost_into_a_closed_window_is_sent_again"]),
     part("RFC 2525 2.13", "ACKs that stretch over more than two segments", "src/tcp/synchronized.rs::seventh_process_text",

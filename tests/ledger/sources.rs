@@ -75,10 +75,16 @@ impl Sources {
             return;
         }
         self.take_tests(&name, &text);
-        for line in code_of(&text) {
-            let declared = line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
+        let mut named = None;
+        for line in code_of(&text).map(str::trim_start) {
+            if let Some(path) = line.strip_prefix("#[path = \"").and_then(|rest| rest.split('"').next()) {
+                named = Some(file.parent().expect("a file has a directory").join(path));
+                continue;
+            }
+            let declared = line.trim_start_matches("pub ").trim_start_matches("pub(crate) ");
             let module = declared.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';'));
-            if let Some(child) = module.and_then(|module| file_of_module(root, file, module)) {
+            let child = module.and_then(|module| named.take().or_else(|| file_of_module(root, file, module)));
+            if let Some(child) = child {
                 self.follow(root, &child);
             }
         }

@@ -1,6 +1,6 @@
 //! What hostile input does not achieve.
 
-use crate::{Row, done, missing};
+use crate::{Row, done, missing, part};
 
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
@@ -8,9 +8,11 @@ pub(crate) const ROWS: &[Row] = &[
         &["t01_during_a_syn_flood_half_open_is_bounded_and_every_client_connects", "t01_more_on_link_sources_than_neighbours_are_still_answered"]),
     done("T02", "floods for no connection", "src/tcp/rate.rs",
         &["t02_flood_for_no_connection_leaves_no_state_and_few_answers", "t02_resets_are_not_longer_than_what_they_answer"]),
-    missing("T03", "zero window for ever", "probes go on while they are acknowledged; memory is bounded, no policy ends the longest stalled yet"),
-    done("T04", "slow reader, slow sender, never closed", "src/shard/core.rs",
-        &["t04_peers_that_trickle_and_never_close_take_bounded_memory"]),
+    part("T03", "zero window for ever", "src/tcp/waits.rs",
+        &["t03_acknowledged_zero_window_lasts_for_ever_or_until_the_user_timeout"],
+        "it ends by the user timeout; no policy ends the longest stalled when memory runs short"),
+    done("T04", "slow reader, slow sender, never closed", "src/tcp/waits.rs",
+        &["t04_peers_that_trickle_and_never_close_take_bounded_memory", "b25_no_acknowledgment_for_the_user_timeout_sends_rst_and_ends"]),
     done("T05", "blind RST", "src/tcp/synchronized.rs::second_check_rst",
         &["t05_established_reset_in_the_window_but_not_exact_gets_a_challenge_ack", "t05_established_reset_outside_the_window_is_dropped"]),
     done("T06", "blind SYN", "src/tcp/synchronized.rs::fourth_check_syn",
@@ -22,14 +24,17 @@ pub(crate) const ROWS: &[Row] = &[
     done("T09", "ISN prediction", "src/tcp/isn.rs::start", &["t09_isn_low_bits_spread_evenly"]),
     done("T10", "source-port prediction", "src/flow/ports.rs",
         &["t10_starts_are_spread_over_the_range"]),
-    missing("T11", "SACK panic and slowness, tiny MSS", "the smallest MSS is enforced (MUST-15); there is no SACK yet"),
+    done("T11", "SACK panic and slowness, tiny MSS", "src/tcp/sack.rs",
+        &["t11_a_thousand_one_octet_blocks_take_no_more_ranges_than_there_are", "t11_any_blocks_keep_the_scoreboard_whole",
+            "must_15_without_mss_option_the_default_is_used_and_tiny_ones_are_raised"]),
     done("T12", "tiny segments out of order", "src/tcp/reassembly.rs",
         &["t12_pieces_and_octets_are_bounded", "t12_any_segments_are_kept_once_and_delivered_up_to_the_first_gap"]),
     done("T13", "overlapping and tiny fragments", "src/wire/ipv4.rs::parse",
         &["fragments_are_dropped_t13", "t13_a_flood_of_fragments_takes_no_memory_and_is_counted"]),
     done("T14", "malformed options", "src/wire/tcp.rs::parse_options",
         &["malformed_options_are_dropped_t14", "any_bytes_never_panic"]),
-    missing("T15", "urgent pointer past the data", "the pointer is not read yet, so nothing can go wrong with it"),
+    done("T15", "urgent pointer past the data, URG without data", "src/tcp/synchronized.rs::sixth_check_urg",
+        &["b23_t15_text_with_any_urgent_pointer_stays_in_line"]),
     done("T16", "impossible data offsets and IP lengths", "src/wire/tcp.rs::parse", &["data_offset_below_5_or_past_the_segment_is_dropped_t16"]),
     done("T17", "LAND: source equals destination", "src/wire/mod.rs",
         &["t17_segment_from_the_stack_itself_is_dropped", "addresses_that_no_segment_may_have_are_dropped_t17_t18"]),
@@ -45,7 +50,11 @@ pub(crate) const ROWS: &[Row] = &[
     done("T23", "timestamps that lie", "src/tcp/options.rs::paws_refuses",
         &["t23_paws_refuses_an_older_timestamp_and_answers", "t23_forged_timestamp_without_ack_does_not_lock_the_peer_out",
             "t23_timestamps_absent_after_agreement_are_dropped_in_silence"]),
-    missing("T24", "windows of 0, shrunk, scaled; reneged SACK", "see MUST-34 to MUST-37; there is no SACK yet"),
+    done("T24", "windows of 0, shrunk, scaled; reneged SACK", "src/tcp/sack.rs",
+        &["t24_a_peer_that_throws_away_what_it_sacked_gets_it_again", "t24_forged_sack_costs_a_time_out_and_no_more",
+            "t24_sack_at_or_outside_what_is_in_flight_says_nothing",
+            "must_34_shld_15_shld_16_shld_17_a_window_that_shrinks_stops_new_text_and_ends_nothing",
+            "must_1_rec_1_windows_are_unsigned_and_kept_in_32_bits"]),
     done("T25", "ACK storms", "src/tcp/synchronized.rs::answer_unacceptable",
         &["t25_two_ends_out_of_step_fall_silent", "t25_unacceptable_acks_do_not_keep_two_shards_talking"]),
     done("T26", "optimistic ACKs, ACK division", "src/tcp/congestion/mod.rs::acknowledged", &["t26_growth_counts_bytes_not_acks"]),

@@ -5,12 +5,14 @@
 //! dies, the kernel has the traffic again at once.
 
 mod program;
+mod rss;
 mod setup;
 mod slots;
 mod socket;
 mod sys;
 
 pub use program::{Action, Claim, Prefix, Steering, Verdicts};
+pub use rss::{NoRss, rss};
 pub use setup::XdpConfig;
 pub use socket::{XdpLink, XdpStatistics};
 pub use sys::{Interface, kernel_addresses, queues};

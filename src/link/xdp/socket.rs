@@ -129,9 +129,10 @@ impl XdpLink {
         unsafe { BorrowedFd::borrow_raw(self.fd) }
     }
 
-    /// Sleeps until a frame is there or `timeout` (rounded up to 1 ms, at most a minute) has passed; returns whether one is.
-    pub fn wait(&self, timeout: Duration) -> bool {
-        sys::wait_readable(self.poll_fd(), timeout)
+    /// Sleeps until a frame is there, `alarm` is readable, or `timeout` (rounded up to 1 ms, at most a minute) has passed; false
+    /// after the time-out.
+    pub fn wait(&self, alarm: Option<BorrowedFd<'_>>, timeout: Duration) -> bool {
+        sys::wait_readable(self.poll_fd(), alarm, timeout)
     }
 
     /// What the kernel counts for this socket.

@@ -89,14 +89,19 @@ pub fn queues(name: &str) -> Result<u32, XdpError> {
     Interface::query(name).map(|interface| interface.queues)
 }
 
-/// Sleeps until `xsk` has something to read or `timeout` has passed; also wakes the driver. False after the time-out
+/// Sleeps until `xsk` or `alarm` has something to read or `timeout` has passed; also wakes the driver. False after the time-out
 /// and after a signal.
-pub(super) fn wait_readable(xsk: BorrowedFd<'_>, timeout: Duration) -> bool {
-    let mut asked = libc::pollfd { fd: xsk.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+pub(super) fn wait_readable(xsk: BorrowedFd<'_>, alarm: Option<BorrowedFd<'_>>, timeout: Duration) -> bool {
+    // The kernel passes over an entry whose descriptor is negative.
+    let mut asked = [xsk.as_raw_fd(), alarm.map_or(-1, |alarm| alarm.as_raw_fd())].map(|fd| libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    });
     // Rounded up: a deadline that is less than 1 ms away must not become a spin.
     let millis = timeout.as_micros().div_ceil(1000).min(60_000) as libc::c_int;
-    // SAFETY: invariants 1 and 2; one entry.
-    unsafe { libc::poll(&mut asked, 1, millis) > 0 }
+    // SAFETY: invariants 1 and 2; as many entries as the array has.
+    unsafe { libc::poll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, millis) > 0 }
 }
 
 /// What a wake-up of the transmit path was answered.
@@ -276,8 +281,9 @@ fn ethtool_driver(name: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned())
 }
 
-/// SIOCETHTOOL with `data`, whose first word is the command (ethtool structures are at most 196 bytes for these).
-fn ethtool(name: &str, data: &mut [u32; ETHTOOL_WORDS]) -> io::Result<()> {
+/// SIOCETHTOOL with `data`, whose first word is the command. It is as large as what the command writes, which is at most
+/// 196 bytes for those of this file.
+pub(super) fn ethtool(name: &str, data: &mut [u32]) -> io::Result<()> {
     let socket = open_socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
     let mut ifr_name = [0; libc::IFNAMSIZ];
     for (to, from) in ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
@@ -285,7 +291,7 @@ fn ethtool(name: &str, data: &mut [u32; ETHTOOL_WORDS]) -> io::Result<()> {
     }
     let ifr_ifru = libc::__c_anonymous_ifr_ifru { ifru_data: data.as_mut_ptr().cast() };
     let mut request = libc::ifreq { ifr_name, ifr_ifru };
-    // SAFETY: invariants 1 and 2: the request points to `data`, which is larger than what either command writes.
+    // SAFETY: invariants 1 and 2: the request points to `data`, which is as large as what the command writes.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) }).map(|_| ())
 }
 

@@ -27,6 +27,7 @@ impl Application for Log {
             // The client has closed already.
             Event::PeerClosed { handle } => drop(calls.close(handle)),
             Event::Closed { handle, reason } => self.closed.push((handle, reason)),
+            Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 }
@@ -210,6 +211,21 @@ fn b10_deferred_connection_that_is_reset_is_never_told() {
     let log = pair.server.application();
     assert!(log.accepted.is_empty() && log.closed.is_empty());
     assert_eq!(pair.server.counters().closed_reset, 2);
+    pair.finish(&[]);
+}
+
+#[test]
+fn b10_deferred_connection_whose_text_and_rst_come_in_one_burst_is_told_of_both() {
+    let mut pair = Pair::new(100, SynCookies::Auto, 3000);
+    let handles = pair.connect(1);
+    pair.turns(50);
+    pair.send(handles[0], 10);
+    pair.client.turn(pair.now);
+    pair.client.calls(pair.now).abort(handles[0]).expect("open");
+    pair.client.turn(pair.now);
+    pair.turns(50);
+    let log = pair.server.application();
+    assert_eq!((log.accepted.len(), log.bytes.len(), log.closed.len()), (1, 1, 1));
     pair.finish(&[]);
 }
 

@@ -30,7 +30,7 @@ fn forge(link: &mut MemoryLink, tuple: &FourTuple, seg: &Segment, text: &[u8]) -
     let Segment { seq, ack, wnd, up, flags, options, .. } = seg;
     let out =
         SegmentOut { src_port, dst_port, seq: *seq, ack: *ack, wnd: *wnd, up: *up, flags: *flags, options, sack: &[] };
-    let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &out, [text, &[]]);
+    let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &out, &[text, &[]]);
     link.send(frame, len).expect("room to send");
     len
 }

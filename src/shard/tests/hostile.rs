@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::four_tuple::{Addresses, FourTuple};
+use crate::ids::ListenerId;
 use crate::seq::Seq;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::state::State;
@@ -9,6 +10,7 @@ use crate::wire::arp::{Operation, emit_reply};
 use crate::wire::tcp::{Flags, Options, Segment, SegmentOut, Timestamps, emit};
 use crate::wire::{Expect, Parsed, Path, parse};
 use alloc::collections::BTreeSet;
+use etherparse::PacketBuilder;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -22,6 +24,8 @@ enum Act {
     Changed { at: u8, to: u8, cut: Option<u8> },
     /// Any bytes.
     Noise(Vec<u8>),
+    /// An ICMP error that quotes what the stack sent on connection `port`, near what it last said there.
+    Error { port: u8, kind: u8, code: u8, mtu: u16, seq: i32 },
     /// Time passes.
     Wait { ms: u16 },
     /// The stack's application asks for something on connection `port`.
@@ -35,6 +39,8 @@ enum Call {
     ShutDown,
     Close,
     Abort,
+    Pause,
+    Resume,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -50,12 +56,17 @@ fn act() -> impl Strategy<Value = Act> {
     ];
     let len = prop_oneof![Just(0u16), 1..100u16, 1300..1440u16];
     let wnd = prop_oneof![Just(0u16), Just(65_535u16), any::<u16>()];
-    let call = prop_oneof![3 => Just(Call::Connect), 2 => Just(Call::ShutDown), 2 => Just(Call::Close), 1 => Just(Call::Abort)];
+    let call = prop_oneof![3 => Just(Call::Connect), 2 => Just(Call::ShutDown), 2 => Just(Call::Close), 1 => Just(Call::Abort),
+        1 => Just(Call::Pause), 2 => Just(Call::Resume)];
+    let seq = prop_oneof![3 => Just(0i32), 2 => -3000..3000i32, 1 => any::<i32>()];
+    let kind = prop_oneof![4 => Just(3u8), 1 => Just(4u8), 1 => Just(11u8), 1 => Just(12u8)];
     prop_oneof![
         12 => (0..4u8, flags, near.clone(), near, len, wnd, any::<u8>())
             .prop_map(|(port, flags, seq, ack, len, wnd, options)| Act::Segment { port, flags, seq, ack, len, wnd, options }),
         2 => (any::<u8>(), any::<u8>(), proptest::option::of(any::<u8>())).prop_map(|(at, to, cut)| Act::Changed { at, to, cut }),
         1 => proptest::collection::vec(any::<u8>(), 0..200).prop_map(Act::Noise),
+        3 => (0..4u8, kind, 0..6u8, any::<u16>(), seq)
+            .prop_map(|(port, kind, code, mtu, seq)| Act::Error { port, kind, code, mtu, seq }),
         2 => (0..3000u16).prop_map(|ms| Act::Wait { ms }),
         3 => (0..4u8, call).prop_map(|(port, call)| Act::Call { port, call }),
     ]
@@ -79,7 +90,11 @@ impl Application for Tolerant {
             // Every other connection is left in CLOSE-WAIT.
             Event::PeerClosed { handle } if handle.number().is_multiple_of(2) => drop(calls.close(handle)),
             Event::Closed { .. } => self.closed += 1,
-            Event::Connected { .. } | Event::Writable { .. } | Event::PeerClosed { .. } => {}
+            Event::Connected { .. }
+            | Event::Writable { .. }
+            | Event::PeerClosed { .. }
+            | Event::Stalled { .. }
+            | Event::Urgent { .. } => {}
         }
     }
 }
@@ -145,7 +160,7 @@ impl Hostile {
                 let path = Path { src_mac: PEER_MAC, dst_mac: STACK_MAC, vlan: None, addresses, ttl: 64, dscp_ecn: 0 };
                 let mut frame = vec![0; 1600];
                 let text = vec![7; usize::from(*len)];
-                let len = emit(&mut frame, &path, &segment, [&text, &[]]);
+                let len = emit(&mut frame, &path, &segment, &[&text, &[]]);
                 frame.truncate(len);
                 self.send(frame);
             }
@@ -160,6 +175,19 @@ impl Hostile {
                 self.send(frame);
             }
             Act::Noise(bytes) => self.send(bytes.clone()),
+            Act::Error { port, kind, code, mtu, seq } => {
+                let heard = self.heard[usize::from(*port)];
+                let mut quote = Vec::new();
+                let segment = PacketBuilder::ipv4([10, 0, 0, 2], [10, 0, 0, 1], 64);
+                let segment = segment.tcp(80, 1000 + u16::from(*port), heard.seq.0.wrapping_add_signed(*seq), 0);
+                segment.write(&mut quote, &[]).expect("a packet");
+                let mut frame = Vec::new();
+                let error = PacketBuilder::ethernet2(PEER_MAC.0, STACK_MAC.0).ipv4([10, 0, 0, 9], [10, 0, 0, 2], 64);
+                let [high, low] = mtu.to_be_bytes();
+                let error = error.icmpv4_raw(*kind, *code, [0, 0, high, low]);
+                error.write(&mut frame, &quote[..28]).expect("a packet");
+                self.send(frame);
+            }
             Act::Wait { ms } => self.now = self.now.plus_ms(u64::from(*ms)),
             Act::Call { port, call } => self.call(1000 + u16::from(*port), *call),
         }
@@ -187,6 +215,8 @@ impl Hostile {
             (Call::ShutDown, Some(handle)) => drop(calls.shutdown_write(handle)),
             (Call::Close, Some(handle)) => drop(calls.close(handle)),
             (Call::Abort, Some(handle)) => drop(calls.abort(handle)),
+            (Call::Pause, _) => assert!(calls.pause_accepting(ListenerId(0))),
+            (Call::Resume, _) => assert!(calls.resume_accepting(ListenerId(0))),
             (_, None) => {}
         }
     }
@@ -244,6 +274,9 @@ impl Hostile {
 
     /// The peer has gone: time ends everything, and what owes nothing is the application's to end.
     fn end(&mut self) {
+        // Who was aborted while it waited to be accepted is told first, and out of the way.
+        self.call(1000, Call::Resume);
+        self.stack.turn(self.now);
         for port in 0..4 {
             self.call(1000 + port, Call::Abort);
         }
@@ -253,7 +286,7 @@ impl Hostile {
             self.listen();
         }
         let core = &self.stack.core;
-        assert_eq!((core.connections.len(), core.index.len(), core.half_open), (0, 0, 0));
+        assert_eq!((core.connections.len(), core.index.len(), core.half_open, core.accept.len()), (0, 0, 0, 0));
         assert_eq!((core.sending.free(), self.stack.receiving.free()), (32, 32));
         assert!(core.owing.is_empty() && core.telling.is_empty() && core.wheel.is_empty());
         assert_eq!(self.stack.application().accepted + self.opened, self.stack.application().closed);
@@ -337,7 +370,7 @@ fn t17_segment_from_the_stack_itself_is_dropped() {
     let path =
         Path { src_mac: PEER_MAC, dst_mac: STACK_MAC, vlan: None, addresses: tuple.addresses, ttl: 64, dscp_ecn: 0 };
     let mut frame = vec![0; 200];
-    let len = emit(&mut frame, &path, &segment, [&[], &[]]);
+    let len = emit(&mut frame, &path, &segment, &[&[], &[]]);
     frame.truncate(len);
     world.send(frame);
     world.stack.turn(world.now);

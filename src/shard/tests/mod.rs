@@ -72,6 +72,7 @@ impl Application for Server {
                 self.closed.push(reason);
             }
             Event::Connected { .. } => panic!("a server opens nothing"),
+            Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 }
@@ -132,6 +133,7 @@ impl Application for Client {
                 self.closed.push(reason);
             }
             Event::Accepted { .. } => panic!("a client accepts nothing"),
+            Event::Stalled { .. } | Event::Urgent { .. } => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Options of connections: sets that they share, and what of them shows on the wire.
 
 use super::*;
-use crate::api::{CallError, ConnectError, ConnectionOptions, ListenError, ListenOptions, OptionsError};
+use crate::api::{CallError, ConnectError, ConnectionOptions, Keepalive, ListenError, ListenOptions, OptionsError};
 use crate::four_tuple::FourTuple;
 use crate::ids::ListenerId;
 use crate::link::Frame;
@@ -29,6 +29,8 @@ impl Application for Notes {
             Event::Readable { handle, .. } => ("readable", handle),
             Event::Writable { handle } => ("writable", handle),
             Event::PeerClosed { handle } => ("peer closed", handle),
+            Event::Stalled { handle } => ("stalled", handle),
+            Event::Urgent { handle } => ("urgent", handle),
             Event::Closed { handle, reason } => {
                 self.reason = Some(reason);
                 ("closed", handle)
@@ -124,7 +126,7 @@ impl Bench {
             options,
             sack: &[],
         };
-        let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, [text, &[]]);
+        let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, &[text, &[]]);
         self.link.send(frame, len).expect("room to send");
         self.link.flush();
         self.turn(1)
@@ -166,6 +168,7 @@ fn assert_marks(heard: &[Heard], options: ConnectionOptions) {
     }
 }
 
+/// Shows SHLD-21, SHLD-22.
 #[test]
 fn must_48_must_49_dscp_and_ttl_are_on_all_that_an_accepted_connection_sends() {
     for (v6, syn_cookies) in [(false, SynCookies::Off), (true, SynCookies::Off), (false, SynCookies::Always)] {
@@ -278,4 +281,45 @@ fn a_full_table_of_options_is_a_typed_error_and_sets_are_used_again() {
     bench.turn(1);
     bench.shard.calls(bench.now).connect(remote, &with(256)).expect("sets are free again");
     assert_eq!(bench.shard.core.options.in_use(), 2);
+}
+
+#[test]
+fn status_says_what_is_queued_unread_and_agreed() {
+    let mut bench = Bench::accepted(ConnectionOptions::default());
+    let handle = bench.handle();
+    bench.shard.calls(bench.now).send(handle, &[7; 100]).expect("open");
+    bench.exchange(&Segment { up: 9, ..bench.next(Flags::ACK | Flags::URG) }, b"hello");
+    let info = bench.shard.calls(bench.now).info(handle).expect("live");
+    assert_eq!((info.queued, info.unacked, info.unread, info.urgent, info.has_unsent), (100, 100, 5, 9, false));
+    assert_eq!((info.snd_mss, info.snd_wnd, info.timestamps, info.window_scale), (1460, 50_000, false, None));
+    assert_eq!(bench.shard.application().events, ["accepted", "readable", "urgent"]);
+}
+
+#[test]
+fn b24_silent_peer_is_probed_and_ended_with_a_reset_by_the_listeners_options() {
+    let keepalive = Keepalive { idle: Duration::from_secs(10), interval: Duration::from_secs(5), count: 2 };
+    let mut bench = Bench::accepted(ConnectionOptions { keepalive: Some(keepalive), ..ConnectionOptions::default() });
+    let mut heard = Vec::new();
+    for _ in 0..25 {
+        heard.extend(bench.turn(1000).iter().map(|one| one.seg.flags));
+    }
+    assert_eq!(heard, [Flags::ACK, Flags::ACK, Flags::RST | Flags::ACK]);
+    assert_eq!(bench.shard.application().reason, Some(CloseReason::TimedOut));
+    let counters = bench.shard.counters();
+    assert_eq!((counters.keepalive_probes, counters.keepalive_timeouts), (2, 1));
+    bench.shard.calls(bench.now).stop_listening(ListenerId(0));
+    assert_shard_clean(&bench.shard);
+}
+
+#[test]
+fn must_20_r1_is_told_to_the_application_and_the_next_hop_is_asked_for() {
+    let mut bench = Bench::accepted(ConnectionOptions { retries1: 1, ..ConnectionOptions::default() });
+    let handle = bench.handle();
+    bench.shard.calls(bench.now).send(handle, b"hello").expect("open");
+    let before = bench.shard.counters().neighbor_packets;
+    for _ in 0..40 {
+        bench.turn(100);
+    }
+    assert_eq!(bench.shard.application().events, ["accepted", "stalled"]);
+    assert!(bench.shard.counters().stalled == 1 && bench.shard.counters().neighbor_packets > before);
 }

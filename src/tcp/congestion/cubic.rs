@@ -53,11 +53,6 @@ impl Algorithm for Cubic {
         (u64::from(conditions.flight) * u64::from(BETA.0) / u64::from(BETA.1)).max(2 * u64::from(mss)) as u32
     }
 
-    /// RFC 9438 4.8: the first stage after a time-out starts with K = 0 and W_max = cwnd.
-    fn timed_out(window: &mut Congestion) {
-        window.cubic = Cubic::default();
-    }
-
     /// RFC 9438 5.8: time in which the window was not used is no time for the curve.
     fn unused(window: &mut Congestion) {
         window.cubic.inflection = Deadline::NONE;

@@ -1,8 +1,8 @@
 //! The congestion window: how it starts (RFC 6928), grows with acknowledged octets, and falls at a congestion event or a
 //! time-out (RFC 5681).
 //!
-//! What differs between CUBIC (RFC 9438) and Reno (RFC 5681) is behind [`Algorithm`]. When something was lost, and what is sent again, is the matter
-//! of [`recovery`](super::recovery).
+//! What differs between CUBIC (RFC 9438) and Reno (RFC 5681) is behind [`Algorithm`]. When something was lost, and what is
+//! sent again, is the matter of [`recovery`](super::recovery).
 
 mod cubic;
 mod reno;
@@ -77,9 +77,6 @@ trait Algorithm {
     /// ssthresh after a congestion event, bytes; at least two segments (RFC 5681 equation 4).
     fn reduced(window: &mut Congestion, conditions: &Conditions) -> u32;
 
-    /// The retransmission timer has expired.
-    fn timed_out(window: &mut Congestion);
-
     /// Octets were acknowledged, but the window was not used up.
     fn unused(window: &mut Congestion);
 }
@@ -112,11 +109,8 @@ impl Congestion {
         if first {
             self.ssthresh = self.reduced(conditions);
         }
-        self.cwnd = conditions.mss;
-        match conditions.algorithm {
-            CongestionControl::Cubic => Cubic::timed_out(self),
-            CongestionControl::Reno => Reno::timed_out(self),
-        }
+        // RFC 9438 4.8: the next stage starts with K = 0 and W_max = cwnd.
+        *self = Congestion { cwnd: conditions.mss, ssthresh: self.ssthresh, ..Congestion::default() };
     }
 
     fn grow<A: Algorithm>(&mut self, acked: u32, conditions: &Conditions) {

@@ -18,9 +18,5 @@ impl Algorithm for Reno {
         (conditions.flight / 2).max(2 * conditions.mss)
     }
 
-    fn timed_out(window: &mut Congestion) {
-        window.acked = 0;
-    }
-
     fn unused(_window: &mut Congestion) {}
 }

@@ -78,14 +78,14 @@ fn b13_connection_by_cookie_is_the_one_that_state_would_have_kept() {
         assert_eq!((out.established, out.text, server.tcb.state), (true, Some((0, 100)), State::Established));
 
         let (kept, _) = syn_received(settings, &syn);
-        assert_eq!(server.tcb.agreed.timestamps, kept.tcb.agreed.timestamps);
+        assert_eq!(server.tcb.agreed.timestamps(), kept.tcb.agreed.timestamps());
         assert_eq!(server.tcb.ts_offset, kept.tcb.ts_offset);
         assert_eq!((irs, server.tcb.mss), (kept.tcb.irs(), kept.tcb.mss));
         if settings.timestamps {
             assert_eq!(server.tcb.agreed, kept.tcb.agreed);
         } else {
-            assert!(!server.tcb.agreed.window_scale && !server.tcb.agreed.sack, "nothing could carry them");
-            assert!(!client.tcb.agreed.window_scale && !client.tcb.agreed.sack, "and both ends know");
+            assert!(!server.tcb.agreed.window_scale() && !server.tcb.agreed.sack(), "nothing could carry them");
+            assert!(!client.tcb.agreed.window_scale() && !client.tcb.agreed.sack(), "and both ends know");
         }
         // Data flows both ways, with the windows that each end takes the other's to mean.
         server.queue(1000);
@@ -223,7 +223,7 @@ proptest! {
             prop_assert_eq!(tcb.agreed, kept.agreed);
             prop_assert_eq!(tcb.ts_recent, val.unwrap_or(0).wrapping_add(3));
         } else {
-            prop_assert!(!tcb.agreed.timestamps && !tcb.agreed.window_scale && !tcb.agreed.sack);
+            prop_assert!(!tcb.agreed.timestamps() && !tcb.agreed.window_scale() && !tcb.agreed.sack());
         }
         prop_assert!(tcb.mss <= kept.mss && u32::from(tcb.mss) * 2 >= u32::from(kept.mss).min(1072).min(96));
         prop_assert_eq!((tcb.irs(), tcb.iss(), tcb.snd_nxt), (syn.seq, syn_ack.iss, syn_ack.iss + 1));

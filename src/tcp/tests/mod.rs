@@ -16,6 +16,8 @@ mod requirements;
 mod states;
 mod synchronized;
 mod time_wait;
+mod urgent;
+mod waits;
 
 use super::connection_options::ConnectionOptions;
 use super::output::{self, Plan};
@@ -100,8 +102,15 @@ impl End {
         let (settings, options) = (self.settings, self.options);
         let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
         let taken = calls::send_room(&self.tcb, octets, &cx).expect("may send");
-        calls::sent(&mut self.tcb, taken);
+        calls::sent(&mut self.tcb, taken, &cx);
         taken
+    }
+
+    /// The options were changed.
+    fn options_change(&mut self) {
+        let (settings, options) = (self.settings, self.options);
+        let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
+        calls::options_changed(&mut self.tcb, &cx);
     }
 
     fn consume_all(&mut self) {
@@ -136,7 +145,7 @@ impl End {
     /// A segment from the peer that is next in order and acknowledges everything.
     fn next(&self, flags: Flags) -> Segment {
         let timestamps =
-            self.tcb.agreed.timestamps.then_some(Timestamps { val: self.tcb.ts_recent, ecr: self.tcb.ts_offset });
+            self.tcb.agreed.timestamps().then_some(Timestamps { val: self.tcb.ts_recent, ecr: self.tcb.ts_offset });
         Segment {
             seq: self.tcb.rcv_nxt,
             ack: self.tcb.snd_nxt,
@@ -154,7 +163,7 @@ fn as_received(plan: Plan) -> Segment {
         seq: plan.seq,
         ack: plan.ack,
         wnd: plan.wnd,
-        up: 0,
+        up: plan.up,
         flags: plan.flags,
         options: plan.options,
         payload_offset: 0,

@@ -19,7 +19,7 @@ fn b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments() {
     let (client, server) = established();
     let (opening, _) = syn_sent(settings());
     for end in [&client, &server] {
-        assert!(end.tcb.agreed.timestamps && end.tcb.agreed.window_scale);
+        assert!(end.tcb.agreed.timestamps() && end.tcb.agreed.window_scale());
         assert_eq!(end.tcb.mss, 1460);
     }
     assert_eq!(client.tcb.snd_nxt, opening.tcb.iss() + 1, "the third segment consumes nothing");
@@ -54,6 +54,7 @@ fn b05_syn_ack_offers_only_what_the_syn_offered() {
     assert!(syn_ack.options.mss.is_some());
 }
 
+/// Shows T11.
 #[test]
 fn must_15_without_mss_option_the_default_is_used_and_tiny_ones_are_raised() {
     let (_, syn) = syn_sent(settings());
@@ -195,7 +196,7 @@ fn t25_syn_received_old_ack_outside_the_window_is_not_answered() {
 #[test]
 fn connect_deadline_outlives_a_crossed_syn() {
     let (mut client, _) = syn_sent(plain());
-    client.tcb.linger_at = crate::tick::Deadline::at(client.now.tick().plus(500));
+    client.tcb.waits_until = crate::tick::Deadline::at(client.now.tick().plus(500));
     client.arrives(Segment { seq: Seq(5), flags: SYN, wnd: 1000, ..Segment::default() });
-    assert!(client.tcb.linger_at.is_set());
+    assert!(client.tcb.waits_until.is_set());
 }

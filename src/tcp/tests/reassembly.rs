@@ -156,6 +156,7 @@ proptest! {
     }
 }
 
+/// Shows RFC 2018.
 #[test]
 fn sack_blocks_begin_with_the_one_that_came_last_and_name_those_before_it() {
     let (client, _) = established_with(plain());

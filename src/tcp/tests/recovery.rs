@@ -4,6 +4,7 @@ use super::*;
 use crate::tcp::Note;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rto::Rto;
+use proptest::prelude::*;
 
 const MSS: u32 = 1448;
 
@@ -77,6 +78,7 @@ fn b20_limited_transmit_sends_a_new_segment_for_each_of_two_duplicates() {
     }
 }
 
+/// Shows RFC 6675.
 #[test]
 fn the_window_is_halved_once_per_recovery_and_the_pipe_keeps_to_it() {
     let (mut client, sent) = sending(20);
@@ -113,6 +115,7 @@ fn rack_a_lost_retransmission_is_sent_again_without_a_time_out() {
     assert!(client.tcb.congestion.cwnd < before, "two indications of congestion (RFC 5681 4.3)");
 }
 
+/// Shows RFC 8985.
 #[test]
 fn rack_one_segment_beyond_makes_a_hole_lost_after_the_reordering_window() {
     let (mut client, sent) = sending(2);
@@ -139,6 +142,7 @@ fn rack_reordering_once_seen_makes_the_sender_wait() {
     assert!(client.tcb.recovery.is_open(), "nothing was lost");
 }
 
+/// Shows RFC 8985.
 #[test]
 fn tlp_the_last_segment_is_probed_before_the_time_out() {
     let (mut client, sent) = sending(4);
@@ -215,10 +219,10 @@ fn b05_sack_is_offered_and_agreed_only_by_both() {
         let (client, syn) = syn_sent(Settings { sack: mine, ..settings() });
         assert_eq!(syn.options.sack_permitted, mine);
         let (server, syn_ack) = syn_received(Settings { sack: theirs, ..settings() }, &syn);
-        assert_eq!((syn_ack.options.sack_permitted, server.tcb.agreed.sack), (mine && theirs, mine && theirs));
+        assert_eq!((syn_ack.options.sack_permitted, server.tcb.agreed.sack()), (mine && theirs, mine && theirs));
         let mut client = client;
         client.arrives(syn_ack);
-        assert_eq!(client.tcb.agreed.sack, mine && theirs);
+        assert_eq!(client.tcb.agreed.sack(), mine && theirs);
     }
 }
 
@@ -279,4 +283,52 @@ fn a_time_out_in_recovery_comes_after_200_ms_even_where_acks_are_delayed() {
     let (waited, out) = client.time_out();
     assert_eq!(out.note, Some(Note::TimedOut));
     assert!((200..400).contains(&waited), "{waited}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    /// T24: whatever a peer says it has, a silent one gets the first octet again within two time-outs, and one that is
+    /// honest from then on gets everything.
+    #[test]
+    fn t24_no_sack_stalls_the_connection(ops in proptest::collection::vec((0..6u8, 0..30usize, 0..30usize, 0..400u64), 0..40)) {
+        let (mut client, sent) = sending(12);
+        for (op, from, to, wait) in ops {
+            match op {
+                0 => { client.queue(to * 700); }
+                1 => {
+                    let una = ((client.tcb.snd_una - sent[0].seq) / MSS) as usize;
+                    if edge(&sent, una + from % 3).le(client.tcb.snd_nxt) {
+                        acked(&mut client, &sent, una + from % 3, &[(from, to), (to, from)]);
+                    }
+                }
+                2 | 3 => {
+                    let mut seg = Segment { ack: client.tcb.snd_una, ..client.next(ACK) };
+                    seg.options.timestamps = seg.options.timestamps.map(|echo| Timestamps { ecr: 0, ..echo });
+                    client.arrives_with(seg, &[(edge(&sent, from), edge(&sent, to)), (edge(&sent, to) + 7, edge(&sent, to + 2))]);
+                }
+                4 if client.tcb.deadline().is_some() => { client.time_out(); }
+                _ => later(&mut client, wait),
+            }
+            client.sends();
+        }
+        prop_assume!(client.tcb.retries < 8);
+        let (mut waited, una) = (0, client.tcb.snd_una);
+        for _ in 0..5 {
+            if client.tcb.flight() == 0 {
+                break;
+            }
+            prop_assert!(client.tcb.deadline().is_some(), "nothing is due for what is in flight");
+            waited += client.time_out().0;
+            if client.sends().iter().any(|plan| plan.seq == una) {
+                break;
+            }
+            prop_assert!(waited < 3 * client.tcb.rto.current_ms(), "after {} ms nothing", waited);
+        }
+        for _ in 0..200 {
+            later(&mut client, 100);
+            client.arrives(client.next(ACK));
+            client.sends();
+        }
+        prop_assert_eq!((client.tcb.flight(), client.tcb.send_queued_bytes), (0, 0));
+    }
 }

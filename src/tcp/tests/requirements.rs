@@ -4,6 +4,7 @@ use super::*;
 use crate::tcp::tcb::Owed;
 use crate::tcp::{End as Ends, Note};
 
+/// Shows T24.
 #[test]
 fn must_1_rec_1_windows_are_unsigned_and_kept_in_32_bits() {
     let (mut client, _) = established_with(plain());
@@ -52,6 +53,7 @@ fn must_18_a_segment_that_was_sent_twice_measures_no_round_trip() {
     assert_ne!(client.tcb.rto.srtt_us, before.srtt_us, "one that was sent once does");
 }
 
+/// Shows T24.
 #[test]
 fn must_34_shld_15_shld_16_shld_17_a_window_that_shrinks_stops_new_text_and_ends_nothing() {
     let (mut client, _) = established_with(Settings { sack: false, ..unscaled() });
@@ -176,6 +178,20 @@ fn rfc_2525_2_15_fin_rides_on_the_last_text() {
     client.queue(100);
     client.close();
     assert_eq!(client.sends().iter().map(|plan| (plan.text_len, plan.flags.fin())).collect::<Vec<_>>(), [(100, true)]);
+}
+
+/// Shows RFC 6093.
+#[test]
+fn b23_t15_text_with_any_urgent_pointer_stays_in_line() {
+    let (mut client, _) = established_with(plain());
+    let urg = Flags(ACK.0 | Flags::URG.0);
+    for (up, payload_len) in [(0, 10), (5, 10), (10, 10), (u16::MAX, 10), (u16::MAX, 0), (0, 0)] {
+        let out = client.arrives(Segment { up, payload_len, ..client.next(urg) });
+        assert_eq!(out.text, (payload_len > 0).then_some((0, payload_len)), "pointer {up}, {payload_len} octets");
+        client.consume_all();
+    }
+    client.arrives(Segment { up: 1, ..client.next(Flags(urg.0 | Flags::FIN.0)) });
+    assert_eq!(client.tcb.state, State::CloseWait);
 }
 
 /// Windows are what their field says.

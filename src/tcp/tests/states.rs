@@ -3,11 +3,13 @@
 
 use super::held::{At, Held, Numbered, Reaction, Sent, react, small};
 use super::*;
+use crate::tcp::connection_options::Keepalive;
 use crate::tcp::time_wait;
 use crate::tick::Deadline;
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
+use core::time::Duration;
 use std::path::Path;
 
 /// The arrows of figure 5 (with its notes 1 to 3), read off the RFC by hand: from, event, what is sent, to.
@@ -60,7 +62,7 @@ setting), and a SYN may open a new incarnation from TIME-WAIT (MAY-2). What each
 /// What can happen, in the order of RFC 9293 3.10: calls, segments, time-outs.
 type Happens = fn(&mut Held) -> Option<Reaction>;
 
-const EVENTS: [(&str, Happens); 33] = [
+const EVENTS: [(&str, Happens); 36] = [
     ("OPEN, passive", |held| matches!(held, Held::Nobody).then(|| at("LISTEN"))),
     ("OPEN, active", open_actively),
     ("SEND of 10 octets", send),
@@ -93,6 +95,9 @@ const EVENTS: [(&str, Happens); 33] = [
     ("delayed-ACK time-out", delayed_ack),
     ("connect deadline, or FIN-WAIT-2 limit after CLOSE", deadline),
     ("persist time-out behind a closed window", persist),
+    ("user time-out of what is under way", user_timeout),
+    ("keep-alive time-out", keepalive),
+    ("keep-alive time-out, no probe answered", unanswered_keepalives),
     ("2MSL time-out", two_msl),
 ];
 
@@ -226,7 +231,7 @@ fn send(held: &mut Held) -> Option<Reaction> {
     let cx =
         Context { now: end.now, settings: &end.settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
     match calls::send_room(&end.tcb, 10, &cx) {
-        Ok(taken) => calls::sent(&mut end.tcb, taken),
+        Ok(taken) => calls::sent(&mut end.tcb, taken, &cx),
         Err(why) => return Some(Reaction { ended: Some(word(why)), ..at(before) }),
     }
     Some(react(end, Outcome::default()))
@@ -324,9 +329,9 @@ fn delayed_ack(held: &mut Held) -> Option<Reaction> {
 fn deadline(held: &mut Held) -> Option<Reaction> {
     let end = called(held)?;
     match end.tcb.state {
-        State::SynSent => end.tcb.linger_at = Deadline::at(end.now.tick().plus(10)),
+        State::SynSent => end.tcb.waits_until = Deadline::at(end.now.tick().plus(10)),
         State::SynReceived if !end.tcb.is_half_open_passively() => {
-            end.tcb.linger_at = Deadline::at(end.now.tick().plus(10));
+            end.tcb.waits_until = Deadline::at(end.now.tick().plus(10));
         }
         State::FinWait2 => drop(end.close()),
         State::SynReceived
@@ -348,6 +353,36 @@ fn persist(held: &mut Held) -> Option<Reaction> {
     end.sends();
     let out = end.time_out().1;
     Some(react(end, out))
+}
+
+fn user_timeout(held: &mut Held) -> Option<Reaction> {
+    let end = called(held).filter(|end| !end.tcb.syn_is_unacknowledged() && end.tcb.state != State::FinWait2)?;
+    end.options.user_timeout = Some(Duration::from_millis(500));
+    if matches!(end.tcb.state, State::Established | State::CloseWait) {
+        end.queue(10);
+        end.sends();
+    }
+    end.options_change();
+    let out = end.time_out().1;
+    Some(react(end, out))
+}
+
+fn keepalive(held: &mut Held) -> Option<Reaction> {
+    let end = called(held).filter(|end| end.tcb.state == State::Established)?;
+    end.options.keepalive = Some(Keepalive { idle: Duration::from_secs(2), ..Keepalive::default() });
+    end.options_change();
+    let out = end.time_out().1;
+    Some(react(end, out))
+}
+
+fn unanswered_keepalives(held: &mut Held) -> Option<Reaction> {
+    let mut last = keepalive(held);
+    while last.as_ref().is_some_and(|reaction| reaction.ended.is_none()) {
+        let end = called(held)?;
+        let out = end.time_out().1;
+        last = Some(react(end, out));
+    }
+    last
 }
 
 fn two_msl(held: &mut Held) -> Option<Reaction> {

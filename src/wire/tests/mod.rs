@@ -49,7 +49,7 @@ pub(super) fn segment(options: &Options) -> SegmentOut<'_> {
 /// The frame that [`tcp::emit`] makes.
 pub(super) fn frame(path: &Path, segment: &SegmentOut<'_>, payload: [&[u8]; 2]) -> Vec<u8> {
     let mut frame = std::vec![0xaa; 9000];
-    let len = tcp::emit(&mut frame, path, segment, payload);
+    let len = tcp::emit(&mut frame, path, segment, &payload);
     frame.truncate(len);
     frame
 }

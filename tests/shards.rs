@@ -1,0 +1,187 @@
+//! The `synfin` command with a shard on each of two queues, over veth in native mode. Needs root.
+
+mod common;
+
+use common::{INTERFACE, Netns, VethPair, privileged_trial};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use synfin::link::xdp::Interface;
+
+fn main() {
+    let trials = vec![
+        privileged_trial("synfin_at_both_ends_agrees_on_owners", synfin_at_both_ends),
+        privileged_trial("kernel_clients_reach_two_shards", kernel_clients),
+        privileged_trial("connect_from_two_shards_reaches_a_kernel_server", kernel_server),
+        privileged_trial("two_shards_on_one_core_are_refused_unless_shared", one_core),
+    ];
+    common::run(trials).exit();
+}
+
+/// Both ends divide by the same symmetric hash, and veth keeps the queue: nothing crosses.
+fn synfin_at_both_ends() {
+    let pair = VethPair::new(2);
+    let server = Server::start(&pair.left, "10.77.0.8/24", &[]);
+    let (client, state) = (connect(&pair.right, "10.77.0.8:7", "2000", &[]), server.end());
+    assert_eq!(counts(&client, "closed_graceful"), [1000, 1000], "{client}");
+    for report in [&client, &state] {
+        assert_eq!(counts(report, "wrong_shard"), [0, 0], "{report}");
+        assert!(report.contains("\"spread\":\"symmetric\"") && report.contains("\"mode\":\"drv\""), "{report}");
+    }
+    assert_eq!(counts(&state, "opens_passive"), [1000, 1000], "{state}");
+    for netns in [&pair.left, &pair.right] {
+        let attached = netns.enter(|| Interface::query(INTERFACE).expect("the interface is there").attached);
+        assert_eq!(attached, None, "the kernel has the traffic again");
+    }
+}
+
+/// The kernel spreads its connections otherwise: their frames are handed over.
+fn kernel_clients() {
+    let pair = VethPair::new(2);
+    let server = Server::start(&pair.left, "10.77.0.8/24", &[]);
+    let output = finish(pair.right.command("timeout").args(["60", "python3", "-c", CLIENTS]));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1000 connections, 0 errors\n");
+    let state = server.end();
+    let (opened, crossed) = (counts(&state, "opens_passive"), counts(&state, "wrong_shard"));
+    assert!(opened.iter().sum::<u64>() == 1000 && opened.iter().all(|count| *count > 300), "{state}");
+    assert!(crossed.iter().sum::<u64>() > 0, "{state}");
+    assert_eq!(counts(&state, "handover_full"), [0, 0], "{state}");
+}
+
+fn kernel_server() {
+    let pair = VethPair::new(2);
+    let mut server = Guard(spawn(pair.left.command("python3").args(["-c", SERVER])));
+    assert_eq!(first_line(&mut server.0).0, "ready\n");
+    let client = connect(&pair.right, "10.77.0.1:7", "1000", &[]);
+    assert_eq!(counts(&client, "closed_graceful"), [500, 500], "{client}");
+}
+
+fn one_core() {
+    let pair = VethPair::new(2);
+    let mut timed = pair.left.command("timeout");
+    let refused = synfin(timed.args(["60", SYNFIN]), "serve", "echo:7", "10.77.0.8/24");
+    let output = refused.args(["--cpus", "0"]).output().expect("synfin runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(3), 1), "{errors}");
+    assert!(errors.contains("2 shards on 1 cores") && errors.contains("--share-cores"), "{errors}");
+    let shared = ["--cpus", "0", "--share-cores"];
+    let server = Server::start(&pair.left, "10.77.0.8/24", &shared);
+    let client = connect(&pair.right, "10.77.0.8:7", "200", &shared);
+    assert_eq!(counts(&client, "closed_graceful"), [100, 100], "{client}");
+    server.end();
+}
+
+/// `synfin serve echo:7`, ended with the test whatever happens.
+struct Server {
+    child: Guard,
+    output: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn start(netns: &Netns, address: &str, more: &[&str]) -> Server {
+        let mut child = Guard(spawn(synfin(&mut netns.command(SYNFIN), "serve", "echo:7", address).args(more)));
+        let (line, output) = first_line(&mut child.0);
+        assert!(line.starts_with("{\"addresses\""), "{line}");
+        Server { child, output }
+    }
+
+    /// Ends it in order; returns the state that it prints.
+    fn end(mut self) -> String {
+        let pid = self.child.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().is_ok_and(|status| status.success()));
+        let mut state = String::new();
+        self.output.read_to_string(&mut state).expect("output is text");
+        state
+    }
+}
+
+/// A child that does not outlive its test.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // It has usually ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The report of `synfin connect`, after all connections have ended gracefully.
+fn connect(netns: &Netns, remote: &str, count: &str, more: &[&str]) -> String {
+    let mut timed = netns.command("timeout");
+    let command = synfin(timed.args(["60", SYNFIN]), "connect", remote, "10.77.0.9/24");
+    let output = finish(command.args(["--count", count, "--send", "hello"]).args(more));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said.matches("\"received\":\"hello\"").count().to_string(), count, "{said}");
+    said
+}
+
+/// Adds the arguments that all have.
+fn synfin<'a>(program: &'a mut Command, command: &str, what: &str, address: &str) -> &'a mut Command {
+    let options = ["--interface", INTERFACE, "--address", address, "--mode", "drv", "--json"];
+    program.args([command, what]).args(options)
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).spawn().expect("the command starts")
+}
+
+fn first_line(child: &mut Child) -> (String, BufReader<ChildStdout>) {
+    let mut output = BufReader::new(child.stdout.take().expect("is piped"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("output is text");
+    (line, output)
+}
+
+fn finish(command: &mut Command) -> Output {
+    let output = command.output().expect("the command runs");
+    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(output.status.success(), "{command:?}: {}{}", said[0], said[1]);
+    output
+}
+
+/// What each shard of a report counted under `name`.
+fn counts(report: &str, name: &str) -> Vec<u64> {
+    let key = format!("\"{name}\":");
+    let digits = report
+        .match_indices(&key)
+        .map(|(at, key)| report[at + key.len()..].chars().take_while(char::is_ascii_digit).collect::<String>());
+    digits.map(|digits| digits.parse().expect("a count")).collect()
+}
+
+const SYNFIN: &str = env!("CARGO_BIN_EXE_synfin");
+
+const CLIENTS: &str = r#"
+import socket, threading
+errors = []
+def work():
+    for _ in range(250):
+        try:
+            with socket.create_connection(("10.77.0.8", 7), 30) as s:
+                s.sendall(b"hello")
+                s.shutdown(socket.SHUT_WR)
+                got = b""
+                while piece := s.recv(100):
+                    got += piece
+                if got != b"hello":
+                    errors.append(got)
+        except OSError as error:
+            errors.append(error)
+threads = [threading.Thread(target=work) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(f"1000 connections, {len(errors)} errors")
+"#;
+
+const SERVER: &str = r#"
+import socketserver
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        while piece := self.request.recv(100):
+            self.request.sendall(piece)
+class Server(socketserver.ThreadingTCPServer):
+    request_queue_size = 1000
+    allow_reuse_address = True
+server = Server(("10.77.0.1", 7), Echo)
+print("ready", flush=True)
+server.serve_forever()
+"#;
