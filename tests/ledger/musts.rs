@@ -1,6 +1,6 @@
 //! RFC 9293 Appendix B: what MUST hold.
 
-use crate::{Row, declined, done, missing};
+use crate::{Row, declined, done};
 
 const NO_IP_OPTIONS: &str = "no IP option is ever sent: routers drop packets with them or treat them slowly (RFC 7126), and a source \
     route is a known attack (RFC 6274 3.13.2.3); received ones are skipped (MUST-50)";
@@ -70,10 +70,14 @@ pub(crate) const ROWS: &[Row] = &[
     done("MUST-29", "one lost ACK does not end the connection", "src/tcp/waits.rs::due",
         &["b24_must_29_an_answer_to_the_last_probe_starts_over",
             "b24_must_26_must_27_must_29_probes_come_at_their_times_and_the_last_unanswered_one_ends"]),
-    missing("MUST-30", "the urgent pointer is supported", "text stays in line, the pointer is not told yet"),
-    missing("MUST-31", "urgent text of any length", "not yet"),
-    missing("MUST-32", "the application is told of urgent text", "not yet"),
-    missing("MUST-33", "and how much there is", "not yet"),
+    done("MUST-30", "the urgent pointer is supported", "src/tcp/synchronized.rs::sixth_check_urg",
+        &["must_30_must_31_must_62_pointer_of_every_segment_is_the_first_octet_that_is_not_urgent"]),
+    done("MUST-31", "urgent text of any length", "src/tcp/output.rs",
+        &["must_30_must_31_must_62_pointer_of_every_segment_is_the_first_octet_that_is_not_urgent", "must_31_more_than_the_field_can_say_is_pointed_at_as_far_as_it_reaches"]),
+    done("MUST-32", "the application is told of urgent text", "src/tcp/synchronized.rs::sixth_check_urg",
+        &["must_32_must_33_urgent_data_is_told_once_counted_down_and_told_again"]),
+    done("MUST-33", "and how much there is", "src/tcp/tcb.rs",
+        &["must_32_must_33_urgent_data_is_told_once_counted_down_and_told_again"]),
     done("MUST-34", "a window that shrinks does no harm", "src/tcp/output.rs::text_or_fin",
         &["must_34_shld_15_shld_16_shld_17_a_window_that_shrinks_stops_new_text_and_ends_nothing"]),
     done("MUST-35", "a closed window is probed", "src/tcp/output.rs::probe",
@@ -125,7 +129,8 @@ pub(crate) const ROWS: &[Row] = &[
         &["must_60_must_61_shld_27_shld_28_text_goes_in_full_segments_and_the_last_is_pushed"]),
     done("MUST-61", "and the last segment of what is queued has PSH", "src/tcp/output.rs::segment",
         &["must_60_must_61_shld_27_shld_28_text_goes_in_full_segments_and_the_last_is_pushed"]),
-    missing("MUST-62", "the urgent pointer names the first octet that is not urgent", "not yet"),
+    done("MUST-62", "the urgent pointer names the first octet that is not urgent", "src/tcp/output.rs",
+        &["must_30_must_31_must_62_pointer_of_every_segment_is_the_first_octet_that_is_not_urgent"]),
     done("MUST-63", "a SYN from an address that nobody can have is dropped", "src/wire/ipv4.rs::is_unicast",
         &["addresses_that_no_segment_may_have_are_dropped_t17_t18"]),
     done("MUST-64", "options need no alignment", "src/wire/tcp.rs::parse_options", &["odd_options_are_read_or_skipped"]),

@@ -34,7 +34,7 @@ pub(crate) const ROWS: &[Row] = &[
     done("T14", "malformed options", "src/wire/tcp.rs::parse_options",
         &["malformed_options_are_dropped_t14", "any_bytes_never_panic"]),
     done("T15", "urgent pointer past the data, URG without data", "src/tcp/synchronized.rs::sixth_check_urg",
-        &["b23_t15_text_with_any_urgent_pointer_stays_in_line"]),
+        &["b23_t15_text_with_any_urgent_pointer_stays_in_line", "t15_pointers_past_the_data_before_it_or_without_data_do_no_harm"]),
     done("T16", "impossible data offsets and IP lengths", "src/wire/tcp.rs::parse", &["data_offset_below_5_or_past_the_segment_is_dropped_t16"]),
     done("T17", "LAND: source equals destination", "src/wire/mod.rs",
         &["t17_segment_from_the_stack_itself_is_dropped", "addresses_that_no_segment_may_have_are_dropped_t17_t18"]),
