@@ -1,6 +1,7 @@
 //! Behaviours B20 and B22: the byte stream, its retransmission and its windows.
 
 use super::*;
+use crate::tcp::rto::Rto;
 use crate::tcp::state::CloseReason;
 use crate::tcp::tcb::Owed;
 use crate::tcp::{End as Ends, Note};
@@ -254,4 +255,54 @@ fn b22_one_octet_is_probed_again_and_again() {
     client.time_out();
     let sent = client.sends();
     assert!(!sent.is_empty() && client.tcb.deadline().is_some(), "{sent:?} {:?}", client.tcb.deadline());
+}
+
+#[test]
+fn b22_a_window_that_opens_ends_the_time_out_of_its_probes() {
+    for settings in [plain(), without_sack()] {
+        let (mut client, _) = established_with(settings);
+        client.arrives(Segment { wnd: 0, ..client.next(ACK) });
+        client.queue(1000);
+        client.expect_nothing();
+        for _ in 0..5 {
+            client.time_out();
+            client.expect(ACK);
+            client.arrives(Segment { wnd: 0, ack: client.tcb.snd_una, ..client.next(ACK) });
+        }
+        let (probed_in, rto) = (client.now.tick().until(client.tcb.deadline().expect("a probe")), Rto::default());
+        assert!(probed_in > rto.current_ms(), "the probes have backed off");
+        client.now = client.now.plus_ms(u64::from(probed_in) - 1);
+        // The probe's octet was not taken, and all of it is sent again with the whole time to be acknowledged.
+        client.arrives(Segment { ack: client.tcb.snd_una, ..client.next(ACK) });
+        assert_eq!(client.expect(PSH_ACK).text_len, 1000);
+        let time_out = client.tcb.rto.current_ms();
+        assert_eq!((client.tcb.retries, client.tcb.rto.backoff), (0, 0));
+        assert_eq!(client.now.tick().until(client.tcb.deadline().expect("a time-out")), time_out);
+        client.arrives(client.next(ACK));
+        assert_eq!(client.tcb.deadline(), None);
+    }
+}
+
+#[test]
+fn t03_a_window_that_opens_and_closes_again_outlives_no_application_that_has_gone() {
+    let (mut client, _) = established_with(plain());
+    client.queue(1000);
+    client.close();
+    client.sends();
+    let mut ended = false;
+    for _ in 0..10_000 {
+        for wnd in [0, 1000] {
+            client.arrives(Segment { wnd, ack: client.tcb.snd_una, ..client.next(ACK) });
+            client.sends();
+        }
+        if client.tcb.deadline().is_some_and(|at| client.now.tick().until(at) <= 100) {
+            ended |= client.time_out().1.end.is_some();
+            client.sends();
+        }
+        if ended {
+            return;
+        }
+        client.now = client.now.plus_ms(100);
+    }
+    panic!("a peer that acknowledges nothing is believed for ever");
 }
