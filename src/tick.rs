@@ -95,6 +95,13 @@ impl Tick {
     pub const fn min(self, other: Tick) -> Tick {
         if other.is_before(self) { other } else { self }
     }
+
+    /// The later of two ticks.
+    #[inline]
+    #[must_use]
+    pub const fn max(self, other: Tick) -> Tick {
+        if self.is_before(other) { other } else { self }
+    }
 }
 
 /// A moment at which something is due, or none: 4 bytes, where an `Option<Tick>` takes 8. The one tick in 49.7 days that is 0

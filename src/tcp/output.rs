@@ -313,12 +313,10 @@ fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, 
     let again = seq.lt(tcb.snd_nxt);
     let plan = Plan { again, ..plan_from(tcb, cx, seq, seq - tcb.send_start(), len, flags) };
     let end = end + u32::from(with_fin);
-    if tcb.agreed.timestamps() {
-        // Every acknowledgment measures the round trip.
-    } else if again {
-        tcb.timed = Timed::NONE;
-    } else if !tcb.timed.is_on() {
+    if !again && !tcb.timed.is_on() {
         tcb.timed = Timed::segment(end, cx.now.tick());
+    } else if again && !tcb.agreed.timestamps() {
+        tcb.timed = Timed::NONE;
     }
     if seq.le(tcb.snd_resume) {
         tcb.snd_resume = tcb.snd_resume.max(end);

@@ -316,18 +316,23 @@ pub(super) fn arm_time_out(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.retransmit_at = Deadline::at(cx.now.tick().plus(time_out_ms(tcb)));
 }
 
-/// Something was sent: a deadline runs from now on (RFC 6298 5.1), and that of a probe begins again with each segment
-/// (RFC 8985 7.2).
+/// Something was sent: a deadline runs from now on (RFC 6298 5.1), and that of a probe begins again with each segment, but
+/// never past the time-out (RFC 8985 7.2): of what was sent first and is being timed, or of the last progress.
 #[inline]
 pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &Context<'_>) {
-    if !tcb.retransmit_at.is_set() {
-        arm(tcb, board.map(|board| (board, None)), cx);
-    } else if tcb.recovery.timer != Timer::Reordering
-        && let Some(after) = probe_after(tcb, board)
-    {
-        tcb.recovery.timer = Timer::Probe;
-        tcb.retransmit_at = Deadline::at(cx.now.tick().plus(after));
-    }
+    let Some(due) = tcb.retransmit_at.tick() else { return arm(tcb, board.map(|board| (board, None)), cx) };
+    let Some(after) = probe_after(tcb, board) else { return };
+    let probe = cx.now.tick().plus(after);
+    let at = match tcb.recovery.timer {
+        Timer::Reordering => return,
+        Timer::Retransmission => probe.min(due),
+        Timer::Probe => {
+            let time_out = tcb.timed.sent_at().map_or(probe, |sent_at| sent_at.plus(time_out_ms(tcb)));
+            due.max(probe.min(time_out))
+        }
+    };
+    tcb.recovery.timer = Timer::Probe;
+    tcb.retransmit_at = Deadline::at(at);
 }
 
 /// When a probe is worth it, ticks from now (RFC 8985 7.2): only with SACK, outside recovery, for text, into an open window, not

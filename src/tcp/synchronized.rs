@@ -298,21 +298,26 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
 
 /// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18).
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) {
-    if let Some(timestamps) = seg.options.timestamps.filter(|echo| tcb.agreed.timestamps() && echo.ecr != 0) {
-        let rtt_ms = tcb.ts_now(cx).wrapping_sub(timestamps.ecr);
-        if let Some(sent_again_at) = tcb.timed.acknowledged(seg.ack) {
-            tcb.timed = Timed::NONE;
-            if rtt_ms > cx.now.tick().since(sent_again_at) {
-                tcb.rto.was_spurious();
-            }
-        }
-        // A forged echo from the future or from before the connection measures nothing.
-        if rtt_ms < 1 << 20 {
-            tcb.rto.measured(rtt_ms * 1000);
-        }
-    } else if let Some(sent_at) = tcb.timed.acknowledged(seg.ack) {
-        tcb.rto.measured(cx.now.tick().since(sent_at).saturating_mul(1000));
+    let timed = tcb.timed.acknowledged(seg.ack);
+    if timed.is_some() {
         tcb.timed = Timed::NONE;
+    }
+    let timed_ms = timed.map(|sent_at| cx.now.tick().since(sent_at));
+    if !tcb.agreed.timestamps() {
+        if let Some(rtt_ms) = timed_ms {
+            tcb.rto.measured(rtt_ms.saturating_mul(1000));
+        }
+        return;
+    }
+    let Some(echo) = seg.options.timestamps.filter(|echo| echo.ecr != 0) else { return };
+    let rtt_ms = tcb.ts_now(cx).wrapping_sub(echo.ecr);
+    // RFC 3522: what is acknowledged after a time-out was sent before it.
+    if tcb.retries > 0 && timed_ms.is_some_and(|since_sent_again| rtt_ms > since_sent_again) {
+        tcb.rto.was_spurious();
+    }
+    // A forged echo from the future or from before the connection measures nothing.
+    if rtt_ms < 1 << 20 {
+        tcb.rto.measured(rtt_ms * 1000);
     }
 }
 

@@ -71,8 +71,9 @@ pub struct Tcb {
     pub congestion: Congestion,
     /// Loss recovery.
     pub recovery: Recovery,
-    /// Without timestamps a segment that is being timed: its end, and when it was sent; Karn: cleared on retransmission. With
-    /// them the first octet that a time-out has sent again, to see whether that was spurious (RFC 3522).
+    /// A segment that is being timed: its end, and when it was sent. Its acknowledgment measures the round trip where no
+    /// timestamps do (Karn: cleared on retransmission), and a probe waits no longer than its time-out. After a time-out, with
+    /// timestamps, the first octet that was sent again, to see whether that was spurious (RFC 3522).
     pub timed: Timed,
 
     /// Retransmission or persist deadline (RFC 9293 3.8.1, 3.8.6.1).
@@ -115,6 +116,12 @@ impl Timed {
     #[inline]
     pub const fn is_on(self) -> bool {
         self.sent_at.is_set()
+    }
+
+    /// When the segment was sent, if one is being timed.
+    #[inline]
+    pub const fn sent_at(self) -> Option<Tick> {
+        self.sent_at.tick()
     }
 
     /// When the segment was sent, if `ack` acknowledges all of it.

@@ -157,6 +157,43 @@ fn tlp_the_last_segment_is_probed_before_the_time_out() {
     assert_eq!(seqs(&client.sends(), &sent), [1, 2], "sent before the probe, which has arrived");
 }
 
+/// Shows RFC 8985.
+#[test]
+fn tlp_is_put_off_by_what_follows_no_longer_than_the_time_out() {
+    for settings in [settings(), Settings { timestamps: false, ..settings() }] {
+        let (mut client, _) = established_with(settings);
+        client.board = Some(Scoreboard::default());
+        client.tcb.rto.measured(20_000);
+        (client.tcb.congestion.cwnd, client.tcb.snd_wnd) = (1 << 20, 1 << 20);
+        let time_out = client.tcb.rto.current_ms();
+        let mut probed_after = None;
+        for elapsed in 0..2 * time_out {
+            if client.tcb.retransmit_at.is_due(client.now.tick()) {
+                probed_after = client.time_out().1.note.map(|note| (note, elapsed));
+                break;
+            }
+            // Small messages, more often than probes are due, into a path that is dead.
+            if elapsed % 5 == 0 {
+                client.queue(800);
+                client.sends();
+            }
+            later(&mut client, 1);
+        }
+        assert_eq!(probed_after, Some((Note::TailProbe, time_out)));
+        client.sends();
+        assert_eq!(client.time_out().1.note, Some(Note::TimedOut));
+    }
+}
+
+#[test]
+fn tlp_comes_after_the_last_of_a_burst_and_not_of_its_first() {
+    let (mut client, _) = sending(2);
+    later(&mut client, 50);
+    client.queue(MSS as usize);
+    client.sends();
+    assert_eq!(client.time_out().0, 200, "twice the round trip");
+}
+
 #[test]
 fn tlp_a_probe_that_repairs_the_only_loss_costs_half_the_window() {
     let (mut client, sent) = sending(4);
