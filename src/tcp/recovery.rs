@@ -134,7 +134,7 @@ pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, acked: u32, duplicate: bool,
         Some(sack) => return by_scoreboard(tcb, sack, acked, duplicate, cx),
         None => by_duplicates(tcb, acked, duplicate, cx),
     };
-    if acked > 0 {
+    if acked > 0 || note.is_some() {
         arm(tcb, None, cx);
     }
     note
@@ -211,7 +211,8 @@ fn by_scoreboard(tcb: &mut Tcb, sack: Sack<'_>, acked: u32, duplicate: bool, cx:
     }
     let found = find_losses(tcb, board, partial, cx);
     let note = react(tcb, board, found, cx);
-    if acked > 0 || found.wait_ticks.is_some() || (sacked > 0 && tcb.recovery.is_open()) {
+    // Recovery begins with a time-out of its own: no probe is due in it (RFC 8985 7.2).
+    if acked > 0 || note.is_some() || found.wait_ticks.is_some() || (sacked > 0 && tcb.recovery.is_open()) {
         arm(tcb, Some((board, found.wait_ticks)), cx);
     }
     tcb.owed.add(Owed::DATA);

@@ -48,7 +48,7 @@ pub fn due(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> O
 
 /// TLP_send_probe (RFC 8985 7.3): one segment, so that the peer says what it has.
 fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>, out: &mut Outcome) {
-    if tcb.snd_resume != tcb.snd_nxt {
+    if tcb.snd_resume != tcb.snd_nxt || !tcb.recovery.is_open() {
         return recovery::arm_time_out(tcb, cx);
     }
     if !board.is_on() {

@@ -194,6 +194,18 @@ fn tlp_comes_after_the_last_of_a_burst_and_not_of_its_first() {
     assert_eq!(client.time_out().0, 200, "twice the round trip");
 }
 
+/// Shows RFC 8985.
+#[test]
+fn tlp_no_probe_is_due_once_recovery_has_begun() {
+    let (mut client, sent) = sending(10);
+    later(&mut client, 100);
+    let out = acked(&mut client, &sent, 0, &[(1, 10)]);
+    assert_eq!((out.note, seqs(&client.sends(), &sent)), (Some(Note::FastRecovery), Vec::from([0])));
+    // What was sent again is lost, too.
+    let (waited, out) = client.time_out();
+    assert_eq!((waited, out.note), (client.tcb.rto.in_recovery_ms() / 2, Some(Note::TimedOut)));
+}
+
 #[test]
 fn tlp_a_probe_that_repairs_the_only_loss_costs_half_the_window() {
     let (mut client, sent) = sending(4);
