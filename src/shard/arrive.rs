@@ -103,7 +103,8 @@ fn connection(
     let options = core.options.get(connection.options);
     let cx = Context { now, settings: &core.settings, options, receive_room };
     let tcb = &mut connection.tcb;
-    let sack = attached.map(|attached| Sack { board: &mut core.gaps[attached].sent, blocks });
+    let sack = (attached.is_some() || !blocks.is_empty())
+        .then(|| Sack { board: attached.map(|attached| &mut core.gaps[attached].sent), blocks });
     let mut outcome: Outcome = match tcb.state {
         State::SynSent => syn_sent::arrives(tcb, &arrival.segment, &cx),
         State::SynReceived

@@ -51,8 +51,8 @@ pub enum Timer {
 /// The SACK side of an arriving segment.
 #[derive(Debug)]
 pub struct Sack<'a> {
-    /// The connection's scoreboard.
-    pub board: &'a mut Scoreboard,
+    /// The connection's scoreboard, if it has one.
+    pub board: Option<&'a mut Scoreboard>,
     /// The segment's blocks.
     pub blocks: &'a [(Seq, Seq)],
 }
@@ -131,7 +131,7 @@ impl Recovery {
 pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, acked: u32, duplicate: bool, cx: &Context<'_>) -> Option<Note> {
     let board = sack.and_then(|sack| begun(tcb, sack, cx));
     let note = match board {
-        Some(sack) => return by_scoreboard(tcb, sack, acked, duplicate, cx),
+        Some((board, blocks)) => return by_scoreboard(tcb, board, blocks, acked, duplicate, cx),
         None => by_duplicates(tcb, acked, duplicate, cx),
     };
     if acked > 0 || note.is_some() {
@@ -151,8 +151,9 @@ pub(super) fn in_use<'a>(tcb: &Tcb, board: &'a mut Scoreboard) -> Option<&'a mut
 }
 
 /// The scoreboard in use, or begun now because the segment's blocks are a reason to.
-fn begun<'a>(tcb: &mut Tcb, sack: Sack<'a>, cx: &Context<'_>) -> Option<Sack<'a>> {
+fn begun<'a>(tcb: &mut Tcb, sack: Sack<'a>, cx: &Context<'_>) -> Option<(&'a mut Scoreboard, &'a [(Seq, Seq)])> {
     let Sack { board, blocks } = sack;
+    let board = board?;
     let in_use = in_use(tcb, board).is_some();
     let news = || blocks.iter().any(|&block| sack::is_valid(block, tcb.snd_una, tcb.snd_nxt));
     if !in_use && (tcb.snd_resume != tcb.snd_nxt || !news()) {
@@ -161,7 +162,7 @@ fn begun<'a>(tcb: &mut Tcb, sack: Sack<'a>, cx: &Context<'_>) -> Option<Sack<'a>
     if !in_use {
         begin(tcb, board, cx);
     }
-    Some(Sack { board, blocks })
+    Some((board, blocks))
 }
 
 /// Turns the scoreboard on for what is in flight.
@@ -189,8 +190,14 @@ fn by_duplicates(tcb: &mut Tcb, acked: u32, duplicate: bool, cx: &Context<'_>) -
 }
 
 /// RFC 6675 5 and RFC 8985 6.2 for one ACK.
-fn by_scoreboard(tcb: &mut Tcb, sack: Sack<'_>, acked: u32, duplicate: bool, cx: &Context<'_>) -> Option<Note> {
-    let Sack { board, blocks } = sack;
+fn by_scoreboard(
+    tcb: &mut Tcb,
+    board: &mut Scoreboard,
+    blocks: &[(Seq, Seq)],
+    acked: u32,
+    duplicate: bool,
+    cx: &Context<'_>,
+) -> Option<Note> {
     let (now, srtt) = (cx.now.tick(), rack::srtt_ticks(tcb));
     let twice = sack::duplicate(blocks, tcb.snd_una);
     let news = &blocks[usize::from(twice.is_some())..];

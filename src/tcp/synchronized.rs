@@ -6,6 +6,7 @@
 use super::closed::reset_of;
 use super::congestion::Congestion;
 use super::recovery::{self, Recovery, Sack};
+use super::sack;
 use super::state::{CloseReason, State};
 use super::tcb::{DUPLICATE_ACKS_MAX, Fact, Opened, Owed, Tcb, Timed};
 use super::{Answer, Context, End, Note, Outcome, options, output, urgent, waits};
@@ -15,7 +16,7 @@ use crate::tick::Deadline;
 use crate::wire::tcp::{Flags, Segment};
 use core::ops::ControlFlow::{self, Break, Continue};
 
-/// The eight checks; `sack` is there if the connection has a scoreboard.
+/// The eight checks; `sack` is there if the connection has a scoreboard or the segment blocks.
 #[inline]
 pub fn arrives(tcb: &mut Tcb, seg: &Segment, sack: Option<Sack<'_>>, cx: &Context<'_>) -> Outcome {
     let mut out = Outcome::default();
@@ -253,7 +254,8 @@ fn take_acknowledgment(
         update_send_window(tcb, seg);
     }
     let acked = if seg.ack.gt(tcb.snd_una) { advance_snd_una(tcb, seg, cx, out) } else { 0 };
-    let duplicate = acked == 0 && is_duplicate(tcb, seg, window_before);
+    let blocks = sack.as_ref().map_or(&[][..], |sack| sack.blocks);
+    let duplicate = acked == 0 && is_duplicate(tcb, seg, blocks, window_before);
     if acked == 0 && !duplicate && seg.ack == tcb.snd_una {
         output::window_answered(tcb, window_before);
     }
@@ -263,10 +265,12 @@ fn take_acknowledgment(
     Continue(())
 }
 
-/// RFC 5681 2: an ACK that says nothing but that something else has arrived.
-fn is_duplicate(tcb: &Tcb, seg: &Segment, window_before: u32) -> bool {
+/// RFC 5681 2: an ACK that says nothing but that something else has arrived; one that says only that something came twice
+/// (RFC 2883) tells of nothing that is missing (RFC 6675 2).
+fn is_duplicate(tcb: &Tcb, seg: &Segment, blocks: &[(Seq, Seq)], window_before: u32) -> bool {
     let unchanged = tcb.snd_wnd == window_before && tcb.snd_wnd > 0;
-    seg.ack == tcb.snd_una && tcb.flight() > 0 && seg.is_empty() && unchanged
+    let came_twice = blocks.len() == 1 && sack::duplicate(blocks, seg.ack).is_some();
+    seg.ack == tcb.snd_una && tcb.flight() > 0 && seg.is_empty() && unchanged && !came_twice
 }
 
 /// Moves SND.UNA; returns by how many octets.

@@ -66,8 +66,8 @@ impl End {
         match self.tcb.state {
             State::SynSent => syn_sent::arrives(&mut self.tcb, &seg, &cx),
             _ => {
-                let sack = self.board.as_mut().map(|board| Sack { board, blocks });
-                others::arrives(&mut self.tcb, &seg, sack, &cx)
+                let sack = Sack { board: self.board.as_mut(), blocks };
+                others::arrives(&mut self.tcb, &seg, Some(sack), &cx)
             }
         }
     }

@@ -78,6 +78,23 @@ fn b20_limited_transmit_sends_a_new_segment_for_each_of_two_duplicates() {
     }
 }
 
+/// Shows RFC 6675, RFC 2883.
+#[test]
+fn what_came_twice_is_no_duplicate_acknowledgment() {
+    for board in [None, Some(Scoreboard::default())] {
+        let (mut client, sent) = sending(10);
+        client.board = board;
+        later(&mut client, 100);
+        acked(&mut client, &sent, 3, &[]);
+        let cwnd = client.tcb.congestion.cwnd;
+        for at in 0..3 {
+            acked(&mut client, &sent, 3, &[(at, at + 1)]);
+            client.expect_nothing();
+        }
+        assert_eq!((client.tcb.recovery.is_open(), client.tcb.congestion.cwnd), (true, cwnd));
+    }
+}
+
 /// Shows RFC 6675.
 #[test]
 fn the_window_is_halved_once_per_recovery_and_the_pipe_keeps_to_it() {
