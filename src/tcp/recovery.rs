@@ -57,6 +57,17 @@ pub struct Sack<'a> {
     pub blocks: &'a [(Seq, Seq)],
 }
 
+/// What an acceptable ACK says beside its SACK blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heard {
+    /// SEG.ACK; below SND.UNA if the segment was overtaken.
+    pub ack: Seq,
+    /// Octets more that are acknowledged. SND.UNA has moved already.
+    pub acked: u32,
+    /// It is a duplicate ACK.
+    pub duplicate: bool,
+}
+
 impl Recovery {
     /// The state after the handshake.
     pub fn start(snd_una: Seq) -> Recovery {
@@ -126,15 +137,14 @@ impl Recovery {
     }
 }
 
-/// An acceptable ACK has come: `acked` octets more are acknowledged, or it is a `duplicate`, or it only brings SACK blocks.
-/// SND.UNA has moved already.
-pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, acked: u32, duplicate: bool, cx: &Context<'_>) -> Option<Note> {
+/// An acceptable ACK has come that acknowledges more, or is a duplicate, or brings SACK blocks.
+pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, heard: Heard, cx: &Context<'_>) -> Option<Note> {
     let board = sack.and_then(|sack| begun(tcb, sack, cx));
     let note = match board {
-        Some((board, blocks)) => return by_scoreboard(tcb, board, blocks, acked, duplicate, cx),
-        None => by_duplicates(tcb, acked, duplicate, cx),
+        Some((board, blocks)) => return by_scoreboard(tcb, board, blocks, heard, cx),
+        None => by_duplicates(tcb, heard.acked, heard.duplicate, cx),
     };
-    if acked > 0 || note.is_some() {
+    if heard.acked > 0 || note.is_some() {
         arm(tcb, None, cx);
     }
     note
@@ -194,12 +204,12 @@ fn by_scoreboard(
     tcb: &mut Tcb,
     board: &mut Scoreboard,
     blocks: &[(Seq, Seq)],
-    acked: u32,
-    duplicate: bool,
+    Heard { ack, acked, duplicate }: Heard,
     cx: &Context<'_>,
 ) -> Option<Note> {
     let (now, srtt) = (cx.now.tick(), rack::srtt_ticks(tcb));
-    let twice = sack::duplicate(blocks, tcb.snd_una);
+    // Of an ACK that was overtaken, what is acknowledged since had come for the first time (RFC 2883 4).
+    let twice = sack::duplicate(blocks, ack);
     let news = &blocks[usize::from(twice.is_some())..];
     let (mut rack, mut reordered) = (board.rack, twice.is_some() && tcb.recovery.reordering > 0);
     let mut delivered = |octets| {
@@ -208,7 +218,7 @@ fn by_scoreboard(
     };
     board.advance(tcb.snd_una, &mut delivered);
     let sacked = board.take(news, &mut delivered);
-    let repaired = rack.probe_answered(tcb.snd_una, twice, duplicate && blocks.is_empty());
+    let repaired = rack.probe_answered(ack, twice, duplicate && blocks.is_empty());
     board.rack = rack;
     // RFC 8985 6.2 step 4: wider once there is reordering, and again with each D-SACK.
     tcb.recovery.reordering = tcb.recovery.reordering.saturating_add(u8::from(reordered)).min(REORDERING_MAX);

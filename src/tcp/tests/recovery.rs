@@ -159,6 +159,23 @@ fn rack_reordering_once_seen_makes_the_sender_wait() {
     assert!(client.tcb.recovery.is_open(), "nothing was lost");
 }
 
+/// Shows RFC 2883.
+#[test]
+fn rack_blocks_of_an_ack_that_was_overtaken_say_of_nothing_that_it_came_twice() {
+    let (mut client, sent) = sending(10);
+    later(&mut client, 100);
+    acked(&mut client, &sent, 0, &[(1, 2)]);
+    acked(&mut client, &sent, 2, &[]);
+    assert_eq!(client.tcb.recovery.reordering, 1);
+    acked(&mut client, &sent, 5, &[(8, 9)]);
+    for _ in 0..3 {
+        acked(&mut client, &sent, 2, &[(3, 4)]);
+    }
+    assert_eq!(client.tcb.recovery.reordering, 1);
+    acked(&mut client, &sent, 5, &[(3, 4)]);
+    assert_eq!(client.tcb.recovery.reordering, 2, "a D-SACK widens the window (RFC 8985 6.2 step 4)");
+}
+
 /// Shows RFC 8985.
 #[test]
 fn tlp_the_last_segment_is_probed_before_the_time_out() {
