@@ -37,6 +37,36 @@ pub(super) enum Probe {
     SentAgain(Seq),
 }
 
+/// RACK.reordering_seen, RACK.reo_wnd_mult and RACK.reo_wnd_persist: how wide the reordering window is, and for how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Reordering {
+    /// Quarters of SRTT in the lowest three bits, 0 while no reordering was seen; above them the recoveries for which they
+    /// still hold.
+    packed: u8,
+}
+
+impl Reordering {
+    /// The width in quarters of SRTT; 0 while no reordering was seen.
+    #[inline]
+    pub(super) const fn quarters(self) -> u8 {
+        self.packed & QUARTERS
+    }
+
+    /// Reordering was seen for the first time, or a D-SACK has come since.
+    pub(super) fn widen(&mut self) {
+        let quarters = self.quarters();
+        let persist = if quarters == 0 { 0 } else { PERSIST_RECOVERIES };
+        self.packed = (quarters + 1).min(REORDERING_MAX) | persist << QUARTERS.count_ones();
+    }
+
+    /// A recovery is over: after so many without a D-SACK the window is as wide as at first.
+    pub(super) fn recovered(&mut self) {
+        let persist = (self.packed >> QUARTERS.count_ones()).saturating_sub(1);
+        let quarters = if persist == 0 { self.quarters().min(1) } else { self.quarters() };
+        self.packed = quarters | persist << QUARTERS.count_ones();
+    }
+}
+
 /// What [`detect`] has found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Found {
@@ -102,7 +132,7 @@ pub(super) fn detect(board: &mut Scoreboard, now: Tick, window_ticks: u32) -> Fo
 /// RACK_update_reo_wnd: how long something may be overtaken before it counts as lost, ticks.
 pub(super) fn reordering_window(tcb: &Tcb, board: &Scoreboard) -> u32 {
     let quarter = (tcb.rto.srtt_us / 4).div_ceil(TICK_US).max(1);
-    match tcb.recovery.reordering {
+    match tcb.recovery.reordering.quarters() {
         0 if !tcb.recovery.is_open() || board.sacked() >= super::sack::DUP_THRESH * u32::from(tcb.mss) => 0,
         times => (quarter * u32::from(times.max(1))).min(srtt_ticks(tcb).max(1)),
     }
@@ -128,6 +158,15 @@ pub(super) fn probe_after(tcb: &Tcb) -> Option<u32> {
 fn sent_after(at: Tick, end: Seq, other_at: Tick, other_end: Seq) -> bool {
     other_at.is_before(at) || (at == other_at && end.gt(other_end))
 }
+
+/// The bits of [`Reordering`] that hold its width.
+const QUARTERS: u8 = 7;
+
+/// Largest RACK.reo_wnd_mult: four quarters of SRTT are all that the reordering window may be.
+const REORDERING_MAX: u8 = 4;
+
+/// RACK.reo_wnd_persist: recoveries after which a wide window is forgotten. Origin: RFC 8985 6.2 step 4.
+const PERSIST_RECOVERIES: u8 = 16;
 
 /// TLP.max_ack_delay, ticks: how long a peer may keep the ACK of a lone segment. Origin: RFC 8985 7.2.
 const ACK_DELAY_TICKS: u32 = 200 * Tick::PER_SECOND / 1000;

@@ -3,7 +3,7 @@
 //! With a [`Scoreboard`] by SACK (RFC 6675) and time (RFC 8985), without one by duplicate ACKs alone (NewReno, RFC 6582).
 
 use super::congestion::{Conditions, Congestion};
-use super::rack::{self, Found};
+use super::rack::{self, Found, Reordering};
 use super::sack::{self, Scoreboard};
 use super::tcb::{Owed, Tcb};
 use super::{Context, Note};
@@ -20,8 +20,8 @@ pub struct Recovery {
     phase: Phase,
     /// What the retransmission deadline is for.
     timer: Timer,
-    /// RACK.reo_wnd_mult; 0 while no reordering was seen.
-    pub(super) reordering: u8,
+    /// How far segments may be overtaken (RFC 8985 6.2 step 4).
+    pub(super) reordering: Reordering,
 }
 
 /// What goes on.
@@ -106,16 +106,27 @@ impl Recovery {
         self.recover = self.recover.max(snd_una);
         if self.phase != Phase::Fast {
             window.acknowledged(acked, conditions);
-            self.phase = if done { Phase::Open } else { self.phase };
+            if done {
+                self.end();
+            }
             return false;
         }
         if done {
-            self.phase = Phase::Open;
+            self.end();
             window.cwnd = window.ssthresh.min(flight.max(mss).saturating_add(mss));
             return false;
         }
         window.cwnd = window.cwnd.saturating_sub(acked).saturating_add(mss).max(mss);
         true
+    }
+
+    /// Everything is acknowledged that recovery was for.
+    #[inline]
+    fn end(&mut self) {
+        if self.phase != Phase::Open {
+            self.phase = Phase::Open;
+            self.reordering.recovered();
+        }
     }
 
     /// A duplicate ACK (RFC 5681 2). Returns whether to fast-retransmit now (the third in a row).
@@ -211,17 +222,20 @@ fn by_scoreboard(
     // Of an ACK that was overtaken, what is acknowledged since had come for the first time (RFC 2883 4).
     let twice = sack::duplicate(blocks, ack);
     let news = &blocks[usize::from(twice.is_some())..];
-    let (mut rack, mut reordered) = (board.rack, twice.is_some() && tcb.recovery.reordering > 0);
+    let seen = tcb.recovery.reordering.quarters() > 0;
+    let (mut rack, mut reordered) = (board.rack, twice.is_some() && seen);
     let mut delivered = |octets| {
         rack.delivered(&octets, now, srtt);
-        reordered |= octets.reordered && tcb.recovery.reordering == 0;
+        reordered |= octets.reordered && !seen;
     };
     board.advance(tcb.snd_una, &mut delivered);
     let sacked = board.take(news, &mut delivered);
     let repaired = rack.probe_answered(ack, twice, duplicate && blocks.is_empty());
     board.rack = rack;
     // RFC 8985 6.2 step 4: wider once there is reordering, and again with each D-SACK.
-    tcb.recovery.reordering = tcb.recovery.reordering.saturating_add(u8::from(reordered)).min(REORDERING_MAX);
+    if reordered {
+        tcb.recovery.reordering.widen();
+    }
     let partial = count_acknowledged(tcb, board, acked, sacked > 0 || duplicate, cx);
     if repaired && tcb.recovery.is_open() {
         reduce(tcb, board, cx);
@@ -251,7 +265,7 @@ fn count_acknowledged(tcb: &mut Tcb, board: &Scoreboard, acked: u32, duplicate: 
     recovery.duplicates = 0;
     let fast = recovery.phase == Phase::Fast;
     if tcb.snd_una.ge(recovery.recover) {
-        recovery.phase = Phase::Open;
+        recovery.end();
         recovery.recover = tcb.snd_una;
     }
     if !fast {
@@ -264,7 +278,7 @@ fn count_acknowledged(tcb: &mut Tcb, board: &Scoreboard, acked: u32, duplicate: 
 fn find_losses(tcb: &Tcb, board: &mut Scoreboard, partial: bool, cx: &Context<'_>) -> Found {
     let mss = u32::from(tcb.mss);
     let found = rack::detect(board, cx.now.tick(), rack::reordering_window(tcb, board));
-    if tcb.recovery.reordering == 0 {
+    if tcb.recovery.reordering.quarters() == 0 {
         board.mark_lost(mss);
         let enough = u32::from(tcb.recovery.duplicates) >= sack::DUP_THRESH && tcb.recovery.is_open();
         // A peer that has no room for what comes out of order says nothing of it: RFC 6582 then.
@@ -370,9 +384,6 @@ fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
 fn time_out_ms(tcb: &Tcb) -> u32 {
     if tcb.recovery.is_open() { tcb.rto.current_ms() } else { tcb.rto.in_recovery_ms() }
 }
-
-/// Largest RACK.reo_wnd_mult: four quarters of SRTT are all that the reordering window may be.
-const REORDERING_MAX: u8 = 4;
 
 #[cfg(test)]
 mod tests {

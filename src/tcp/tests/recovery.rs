@@ -28,11 +28,16 @@ fn edge(sent: &[Plan], number: usize) -> Seq {
     sent[0].seq + number as u32 * MSS
 }
 
+/// The next segment; without an echo the round-trip time stays as it was measured.
+fn without_echo(client: &End) -> Segment {
+    let mut seg = client.next(ACK);
+    seg.options.timestamps = seg.options.timestamps.map(|timestamps| Timestamps { ecr: 0, ..timestamps });
+    seg
+}
+
 /// An ACK of everything before segment `ack` arrives, with these blocks, counted in segments.
 fn acked(client: &mut End, sent: &[Plan], ack: usize, blocks: &[(usize, usize)]) -> Outcome {
-    let mut seg = Segment { ack: edge(sent, ack), ..client.next(ACK) };
-    // Without an echo the round-trip time stays as it was measured.
-    seg.options.timestamps = seg.options.timestamps.map(|timestamps| Timestamps { ecr: 0, ..timestamps });
+    let seg = Segment { ack: edge(sent, ack), ..without_echo(client) };
     let blocks: Vec<_> = blocks.iter().map(|&(from, to)| (edge(sent, from), edge(sent, to))).collect();
     client.arrives_with(seg, &blocks)
 }
@@ -43,6 +48,10 @@ fn seqs(plans: &[Plan], sent: &[Plan]) -> Vec<u32> {
 
 fn later(client: &mut End, ms: u64) {
     client.now = client.now.plus_ms(ms);
+}
+
+fn note(note: Note) -> Outcome {
+    Outcome { note: Some(note), ..Outcome::default() }
 }
 
 #[test]
@@ -166,14 +175,42 @@ fn rack_blocks_of_an_ack_that_was_overtaken_say_of_nothing_that_it_came_twice() 
     later(&mut client, 100);
     acked(&mut client, &sent, 0, &[(1, 2)]);
     acked(&mut client, &sent, 2, &[]);
-    assert_eq!(client.tcb.recovery.reordering, 1);
+    assert_eq!(client.tcb.recovery.reordering.quarters(), 1);
     acked(&mut client, &sent, 5, &[(8, 9)]);
     for _ in 0..3 {
         acked(&mut client, &sent, 2, &[(3, 4)]);
     }
-    assert_eq!(client.tcb.recovery.reordering, 1);
+    assert_eq!(client.tcb.recovery.reordering.quarters(), 1);
     acked(&mut client, &sent, 5, &[(3, 4)]);
-    assert_eq!(client.tcb.recovery.reordering, 2, "a D-SACK widens the window (RFC 8985 6.2 step 4)");
+    assert_eq!(client.tcb.recovery.reordering.quarters(), 2, "a D-SACK widens the window (RFC 8985 6.2 step 4)");
+}
+
+/// Shows RFC 8985.
+#[test]
+fn rack_a_wide_reordering_window_is_forgotten_after_sixteen_recoveries() {
+    let (mut client, sent) = sending(40);
+    later(&mut client, 100);
+    acked(&mut client, &sent, 0, &[(1, 2)]);
+    acked(&mut client, &sent, 2, &[]);
+    for at in 0..5 {
+        acked(&mut client, &sent, 2, &[(0, 1 + at % 2)]);
+    }
+    acked(&mut client, &sent, 40, &[]);
+    for recoveries in 0..17 {
+        let quarters = if recoveries < 16 { 4 } else { 1 };
+        assert_eq!(client.tcb.recovery.reordering.quarters(), quarters, "{recoveries}");
+        // The first of two is lost.
+        client.queue(2 * MSS as usize);
+        client.sends();
+        later(&mut client, 200);
+        let (una, nxt) = (client.tcb.snd_una, client.tcb.snd_nxt);
+        let ack = Segment { ack: una, ..without_echo(&client) };
+        client.arrives_with(ack, &[(nxt.back(MSS), nxt)]);
+        assert_eq!(client.time_out(), (25 * u32::from(quarters), note(Note::FastRecovery)));
+        client.sends();
+        later(&mut client, 100);
+        client.arrives(without_echo(&client));
+    }
 }
 
 /// Shows RFC 8985.
