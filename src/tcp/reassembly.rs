@@ -95,8 +95,9 @@ impl Reassembly {
             tcb.unread_bytes += octets;
             self.ready += 1;
         }
-        // RFC 5681 4.2: what fills a gap is acknowledged at once, whole or in part.
-        tcb.owed.add(Owed::ACK_NOW);
+        // RFC 5681 4.2: what fills a gap is acknowledged at once, whole or in part. The record may be there for what is sent.
+        let filled = !self.is_empty(tcb.rcv_nxt);
+        tcb.owed.add_if(Owed::ACK_NOW, filled);
         self.ready - before
     }
 

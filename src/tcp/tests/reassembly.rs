@@ -28,6 +28,28 @@ fn shld_31_text_out_of_order_is_delivered_when_the_gap_is_filled() {
     assert_eq!((kept.take(), kept.take(), kept.is_empty(client.tcb.rcv_nxt)), (Some(0), None, true));
 }
 
+/// Shows RFC 5681.
+#[test]
+fn shld_18_text_in_order_is_acknowledged_with_delay_where_there_is_no_gap() {
+    let (mut client, _) = established_with(plain());
+    let mut kept = Reassembly::default();
+    client.arrives(Segment { payload_len: 100, ..client.next(ACK) });
+    kept.deliver(&mut client.tcb);
+    client.expect_nothing();
+    // A gap that is filled in part, then whole.
+    let later = early(&client, 200, 50);
+    kept.keep(&client.tcb, &later, 1000);
+    for (len, ready) in [(100, 0), (100, 1)] {
+        client.arrives(Segment { payload_len: len, ..client.next(ACK) });
+        assert_eq!(kept.deliver(&mut client.tcb), ready);
+        client.expect(ACK);
+    }
+    kept.take();
+    client.arrives(Segment { payload_len: 100, ..client.next(ACK) });
+    kept.deliver(&mut client.tcb);
+    client.expect_nothing();
+}
+
 #[test]
 fn t12_overlapping_text_fills_only_what_is_missing() {
     let (client, _) = established_with(plain());
