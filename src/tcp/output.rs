@@ -196,7 +196,11 @@ fn probe(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Opt
         return None;
     }
     if tcb.keepalive_probes > 0 && waits::is_idle(tcb) {
-        return Some(plan_from(tcb, cx, tcb.snd_nxt.back(1), 0, 0, Flags::ACK));
+        // The peer throws the segment away before it reads its ACK and window: what they would have told is still owed.
+        let untold = tcb.owed.has(Owed::ACK | Owed::ACK_NOW | Owed::WINDOW_UPDATE);
+        let plan = plan_from(tcb, cx, tcb.snd_nxt.back(1), 0, 0, Flags::ACK);
+        tcb.owed.add_if(Owed::ACK_NOW, untold);
+        return Some(plan);
     }
     if let Some(board) = board {
         return tail_probe(tcb, board, cx);

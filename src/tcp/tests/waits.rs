@@ -4,6 +4,7 @@ use super::*;
 use crate::limits::CLOSE_WAIT_MS;
 use crate::tcp::connection_options::Keepalive;
 use crate::tcp::state::CloseReason;
+use crate::tcp::tcb::Owed;
 use crate::tcp::{End as Ends, Note};
 use core::time::Duration;
 
@@ -108,6 +109,17 @@ fn b24_the_peer_answers_a_probe_with_an_ack() {
     client.arrives(as_received(answer));
     client.expect_nothing();
     assert_eq!(client.tcb.keepalive_probes, 0);
+}
+
+#[test]
+fn b24_a_probe_takes_no_window_update_along_into_nothing() {
+    let mut client = client_with(with_keepalive(60, 1, 3));
+    let (_, out) = client.time_out();
+    assert_eq!(out.note, Some(Note::KeepaliveProbe));
+    // The application reads in the same turn.
+    client.tcb.owed.add(Owed::WINDOW_UPDATE);
+    let plans = client.sends();
+    assert_eq!(plans.iter().map(|plan| plan.seq).collect::<Vec<_>>(), [client.tcb.snd_nxt.back(1), client.tcb.snd_nxt]);
 }
 
 /// Shows T04.
