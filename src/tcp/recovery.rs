@@ -133,7 +133,11 @@ impl Recovery {
     fn duplicate(&mut self, window: &mut Congestion, snd_una: Seq, snd_nxt: Seq, conditions: &Conditions) -> bool {
         self.duplicates = self.duplicates.saturating_add(1);
         if self.phase == Phase::Fast {
-            window.cwnd = window.cwnd.saturating_add(conditions.mss);
+            // T26: no more can have left the network than was in it when recovery began (RFC 5681 5).
+            let inflated_max = window.ssthresh.saturating_add(self.recover - snd_una);
+            if window.cwnd < inflated_max {
+                window.cwnd = window.cwnd.saturating_add(conditions.mss);
+            }
             return false;
         }
         // RFC 6582 3.2 step 2: after a time-out no new recovery for what was sent before it.
@@ -410,6 +414,21 @@ mod tests {
         assert!(recovery.acknowledged(&mut window, 1000, Seq(6000), &with_flight(9000)), "a partial one resends");
         assert!(!recovery.acknowledged(&mut window, 9000, nxt, &with_flight(0)));
         assert!(recovery.is_open() && window.cwnd <= 5000);
+    }
+
+    #[test]
+    fn t26_duplicates_inflate_the_window_by_no_more_than_was_in_flight() {
+        let (mut window, mut recovery) = (Congestion::start(MSS, false), Recovery::start(Seq(0)));
+        let at = with_flight(10_000);
+        for _ in 0..1000 {
+            recovery.duplicate(&mut window, Seq(5000), Seq(15_000), &at);
+        }
+        assert_eq!((window.ssthresh, window.cwnd), (5000, 15_000));
+        recovery.acknowledged(&mut window, 4000, Seq(9000), &with_flight(6000));
+        for _ in 0..1000 {
+            recovery.duplicate(&mut window, Seq(9000), Seq(25_000), &at);
+        }
+        assert_eq!(window.cwnd, 12_000, "a partial acknowledgment leaves a segment more");
     }
 
     #[test]
