@@ -35,6 +35,8 @@ struct Accepting {
     paused: bool,
     /// For how long accepting waits for text, ms; 0 where it is not deferred.
     defer_ms: u32,
+    /// Its connections in the queue.
+    waiting: u32,
 }
 
 impl AcceptQueue {
@@ -51,7 +53,7 @@ impl AcceptQueue {
     pub(super) fn begin(&mut self, listener: u32, defer: Option<Duration>) {
         let defer_ms = defer.map_or(0, |defer| defer.as_millis().min(DEADLINE_MAX_MS.into()) as u32);
         if let Some(accepting) = self.listeners.get_mut(listener as usize) {
-            *accepting = Accepting { paused: false, defer_ms };
+            *accepting = Accepting { paused: false, defer_ms, ..*accepting };
         }
     }
 
@@ -61,16 +63,33 @@ impl AcceptQueue {
         self.len
     }
 
+    fn entered(&mut self, listener: u32) {
+        self.len += 1;
+        if let Some(accepting) = self.listeners.get_mut(listener as usize) {
+            accepting.waiting += 1;
+        }
+    }
+
+    fn left(&mut self, listener: u32) {
+        self.len -= 1;
+        if let Some(accepting) = self.listeners.get_mut(listener as usize) {
+            accepting.waiting -= 1;
+        }
+    }
+
     fn of(&self, listener: u32) -> Accepting {
         self.listeners.get(listener as usize).copied().unwrap_or_default()
     }
 }
 
 impl Core {
-    /// Whether no connection may be established passively now; counts the segment that asked for it.
+    /// Whether no connection may be established passively with the listener now; counts the segment that asked for it. One that
+    /// is paused or defers has half of the queue at most, so that it does not hold up the others.
     #[inline]
-    pub(super) fn refuses_to_accept(&mut self) -> bool {
-        let full = self.accept.len >= self.limits.accept_max;
+    pub(super) fn refuses_to_accept(&mut self, listener: u32) -> bool {
+        let Accepting { paused, defer_ms, waiting } = self.accept.of(listener);
+        let held = (paused || defer_ms > 0) && waiting >= self.limits.accept_max.div_ceil(2);
+        let full = held || self.accept.len >= self.limits.accept_max;
         self.counters.accept_queue_full += u64::from(full);
         full
     }
@@ -82,7 +101,7 @@ impl Core {
         if connection.tcb.opened() == Opened::Actively {
             return self.tell(number);
         }
-        self.accept.len += 1;
+        self.accept.entered(connection.origin);
         match self.accept.of(connection.origin).defer_ms {
             0 => self.tell(number),
             defer_ms => calls::defer_accept(&mut connection.tcb, now.tick().plus(defer_ms)),
@@ -96,14 +115,17 @@ impl Core {
         if connection.tcb.opened() == Opened::Passively {
             let options = self.options.get(connection.options);
             let cx = Context { now, settings: &self.settings, options, receive_room: false };
-            calls::accept(&mut connection.tcb, &cx);
-            if self.accept.of(connection.origin).paused {
+            let listener = connection.origin;
+            if calls::accept(&mut connection.tcb, &cx) {
+                self.arm(number);
+            }
+            if self.accept.of(listener).paused {
                 if !List::<Telling>::is_linked(&self.connections, number) {
                     self.accept.parked.push_back(&mut self.connections, number);
                 }
                 return false;
             }
-            self.accept.len -= 1;
+            self.accept.left(listener);
         }
         self.connections[number].tell.remove(Tell::OPENED);
         true
@@ -130,8 +152,8 @@ impl Core {
 
     /// A connection in the queue is not to be told of any more.
     pub(super) fn drop_from_accept_queue(&mut self, number: u32) {
-        self.accept.len -= 1;
         let connection = &mut self.connections[number];
+        self.accept.left(connection.origin);
         connection.tell = Bits::NONE;
         connection.facts.add(Fact::TOLD_CLOSED);
         self.telling.remove(&mut self.connections, number);

@@ -85,9 +85,9 @@ fn connection(
     number: u32,
     now: Now,
 ) -> Option<Answer> {
-    let flags = arrival.segment.flags;
-    let completes = flags.ack() && !flags.rst() && core.connections[number].tcb.is_half_open_passively();
-    if completes && core.refuses_to_accept() {
+    let (flags, connection) = (arrival.segment.flags, &core.connections[number]);
+    let completes = flags.ack() && !flags.rst() && connection.tcb.is_half_open_passively();
+    if completes && core.refuses_to_accept(connection.origin) {
         return None;
     }
     let receive_room = receiving.free() > 0;
@@ -117,6 +117,10 @@ fn connection(
         // A remnant is outside the index: no segment finds it.
         State::Closed => return closed::arrives(&arrival.segment),
     };
+    if outcome.established && !core.is_still_wanted(number) {
+        core.turn_away(number, now);
+        return None;
+    }
     if let Some((skip, len)) = outcome.text {
         let reserved = receiving.reserve(1);
         debug_assert!(reserved, "text was taken without room for it");

@@ -28,7 +28,7 @@ impl Core {
 
     /// The SYN-ACK in the SYN's own frame, back to where it came from.
     pub(super) fn answer_by_cookie(&mut self, burst: &mut Burst, listener: u32, syn: &Arrival, now: Now) {
-        if self.refuses_to_accept() {
+        if self.refuses_to_accept(listener) {
             return;
         }
         let options = self.options.get(self.listener_options[listener as usize]);
@@ -54,7 +54,7 @@ impl Core {
             self.counters.syn_cookies_replayed += 1;
             return Returned::Nothing;
         }
-        if self.refuses_to_accept() {
+        if self.refuses_to_accept(listener) {
             return Returned::NoRoom;
         }
         if self.time_wait_is_full(ack.tuple.is_v4()) {

@@ -203,9 +203,6 @@ impl Core {
             self.forget_former(number);
             self.half_open -= u32::from(self.connections[number].tcb.opened() == Opened::Passively);
             self.enter_accept_queue(number, now);
-            if !self.is_still_wanted(number) {
-                return self.turn_away(number, now);
-            }
         }
         if outcome.acked_bytes > 0 {
             let connection = &mut self.connections[number];
@@ -263,7 +260,7 @@ impl Core {
     }
 
     /// Whether whoever listened when the SYN came listens still; what an application opened itself is always wanted.
-    fn is_still_wanted(&self, number: u32) -> bool {
+    pub(super) fn is_still_wanted(&self, number: u32) -> bool {
         let connection = &self.connections[number];
         let tuple = &connection.tcb.tuple;
         connection.tcb.opened() == Opened::Actively
@@ -272,13 +269,17 @@ impl Core {
             })
     }
 
-    /// A connection that completed its handshake when nobody listens any more: RST, and no application hears of it.
-    fn turn_away(&mut self, number: u32, now: Now) {
+    /// A connection that has completed its handshake when nobody listens any more: RST, and no application hears of it. What
+    /// its last segment brought is not taken.
+    pub(super) fn turn_away(&mut self, number: u32, now: Now) {
+        self.counters.established += 1;
+        self.counters.closed_aborted += 1;
+        self.half_open -= 1;
+        self.forget_former(number);
         let connection = &mut self.connections[number];
         connection.tcb.end(CloseReason::Aborted);
         connection.tcb.owed.add(Owed::RESET);
-        self.drop_from_accept_queue(number);
-        self.counters.closed_aborted += 1;
+        connection.facts.add(Fact::TOLD_CLOSED);
         self.leave_index(number);
         self.retire(number, now);
         self.owe(number);

@@ -48,7 +48,7 @@ pub(super) fn keep(core: &mut Core, receiving: &mut Chunks, number: u32, seg: &S
         core.counters.out_of_order_refused += 1;
         return;
     }
-    let Some(attached) = attach(core, number) else {
+    let Some(attached) = for_receiving(core, number) else {
         core.counters.out_of_order_refused += 1;
         return;
     };
@@ -113,7 +113,7 @@ pub(super) fn note_twice(core: &mut Core, number: u32, seg: &Segment, outcome: &
     if !tcb.agreed.sack() || seg.seq.ge(end) || end.gt(tcb.rcv_nxt) || outcome.end.is_some() || !is_open(tcb.state) {
         return;
     }
-    if let Some(attached) = attach(core, number) {
+    if let Some(attached) = for_receiving(core, number) {
         core.gaps[attached].received.came_twice(seg.seq, end);
     }
 }
@@ -169,6 +169,16 @@ pub(super) fn detach_if_idle(core: &mut Core, receiving: &mut Chunks, number: u3
             release(core, receiving, number);
         }
     }
+}
+
+/// The connection's record for what it receives. The last quarter of the pool is for what is sent: peers that leave gaps and
+/// fall silent must not cost the others their loss recovery (T12).
+fn for_receiving(core: &mut Core, number: u32) -> Option<u32> {
+    let scarce = core.gaps.len() >= core.gaps.max() - core.gaps.max() / 4;
+    if scarce && core.connections[number].gaps().is_none() {
+        return None;
+    }
+    attach(core, number)
 }
 
 fn for_sending(core: &mut Core, number: u32) -> Option<u32> {

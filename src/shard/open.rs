@@ -25,7 +25,7 @@ impl Core {
         let Arrival { tuple, hash, .. } = *syn;
         // The former incarnation's place in TIME-WAIT becomes this one's.
         let full = former.is_none() && self.time_wait_is_full(tuple.is_v4());
-        if self.refuses_to_accept() {
+        if self.refuses_to_accept(listener) {
             return;
         }
         if full || self.half_open >= self.limits.half_open_max {

@@ -119,9 +119,11 @@ pub fn defer_accept(tcb: &mut Tcb, until: Tick) {
     tcb.waits_until = Deadline::at(until);
 }
 
-/// The application hears of the connection.
-pub fn accept(tcb: &mut Tcb, cx: &Context<'_>) {
-    if tcb.facts.take(Fact::ACCEPT_DEFERRED) && tcb.state != State::Closed {
+/// The application hears of the connection. Returns whether that was deferred, and another wait begins.
+pub fn accept(tcb: &mut Tcb, cx: &Context<'_>) -> bool {
+    let waits = tcb.facts.take(Fact::ACCEPT_DEFERRED) && tcb.state != State::Closed;
+    if waits {
         waits::restart(tcb, cx);
     }
+    waits
 }

@@ -1,7 +1,8 @@
 //! The accept queue: its limit, pausing, deferring (B10).
 
+use super::options::Bench;
 use super::*;
-use crate::api::ListenOptions;
+use crate::api::{ConnectionOptions, Keepalive, ListenOptions};
 use crate::ids::ListenerId;
 use crate::tcp::cookie::SynCookies;
 use core::time::Duration;
@@ -119,7 +120,8 @@ fn b10_paused_listener_tells_nothing_and_after_that_everything_in_order() {
 #[test]
 fn b10_full_accept_queue_ignores_the_ack_and_the_peer_gets_in_when_there_is_room() {
     for syn_cookies in [SynCookies::Off, SynCookies::Always] {
-        let mut pair = Pair::new(3, syn_cookies, 0);
+        // One that is paused has half of the queue.
+        let mut pair = Pair::new(6, syn_cookies, 0);
         pair.server.calls(pair.now).pause_accepting(pair.listener);
         let handles = pair.connect(8);
         pair.turns(500);
@@ -142,15 +144,18 @@ fn b10_full_accept_queue_ignores_the_ack_and_the_peer_gets_in_when_there_is_room
 
 #[test]
 fn b10_one_paused_listener_does_not_hold_up_another() {
-    let mut pair = Pair::new(100, SynCookies::Auto, 0);
+    let mut pair = Pair::new(4, SynCookies::Auto, 0);
     let own = "10.0.0.2".parse().expect("an address");
     pair.server.calls(pair.now).listen(own, 81).expect("a listener");
     pair.server.calls(pair.now).pause_accepting(pair.listener);
     let mut handles = pair.connect(2);
     let remote = SocketAddr::new(own, 81);
     handles.push(pair.client.calls(pair.now).connect(remote, &ConnectOptions::default()).expect("room"));
+    // More wait for the paused one than it may have.
+    handles.extend(pair.connect(3));
     pair.turns(50);
     assert_eq!(pair.server.application().accepted.len(), 1);
+    assert_eq!(pair.server.calls(pair.now).accepts_waiting(), 2);
     assert!(!pair.server.calls(pair.now).pause_accepting(ListenerId(77)));
     // A listener that stops has told of everything that was established.
     assert!(pair.server.calls(pair.now).stop_listening(pair.listener));
@@ -243,4 +248,21 @@ fn b10_deferred_connection_of_a_paused_listener_waits_for_both() {
     let log = pair.server.application();
     assert_eq!((log.accepted.len(), log.bytes.len(), log.closed.len()), (2, 1, 0));
     pair.finish(&handles);
+}
+
+#[test]
+fn b24_keepalive_begins_when_a_deferral_ends_without_text() {
+    let keepalive = Keepalive { idle: Duration::from_secs(10), interval: Duration::from_secs(5), count: 2 };
+    let connection = ConnectionOptions { keepalive: Some(keepalive), ..ConnectionOptions::default() };
+    let mut bench = Bench::new(Settings::default(), false);
+    let options = ListenOptions { connection, defer_accept: Some(Duration::from_secs(1)) };
+    let own = "10.0.0.2".parse().expect("an address");
+    bench.shard.calls(bench.now).listen_with(own, 80, &options).expect("a listener");
+    bench.open();
+    for _ in 0..30 {
+        bench.turn(1000);
+    }
+    let counters = bench.shard.counters();
+    assert_eq!((counters.accept_defer_expired, counters.keepalive_timeouts), (1, 1));
+    assert_eq!(bench.shard.application().events, ["accepted", "closed"]);
 }

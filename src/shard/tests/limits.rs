@@ -1,9 +1,11 @@
 //! What happens at each limit: a typed error or a counted drop, never more memory.
 
+use super::options::Bench;
 use super::*;
-use crate::api::{ConnectError, ListenError};
+use crate::api::{ConnectError, ConnectionOptions, ListenError};
 use crate::shard::ConfigError;
 use crate::tcp::cookie::SynCookies;
+use crate::wire::tcp::{Flags, Segment};
 
 fn remote() -> SocketAddr {
     "10.0.0.2:80".parse().expect("an end")
@@ -286,4 +288,36 @@ fn t19_connection_that_completes_after_its_listener_has_gone_is_turned_away() {
     assert_eq!(world.server.application().accepted, 0, "8443's application is not told of a connection to 80");
     assert_eq!(world.client.application().closed, [CloseReason::Reset]);
     world.assert_clean();
+}
+
+#[test]
+fn t19_what_a_connection_brings_that_is_turned_away_leaves_nothing() {
+    for (beyond, text) in [(100, &b"out of order"[..]), (0, b"in order")] {
+        let mut bench = Bench::new(Settings::default(), false);
+        let listener = bench.listen(ConnectionOptions::default()).expect("a listener");
+        let syn_ack = bench.exchange(&bench.next(Flags::SYN), &[]);
+        bench.ack = syn_ack[0].seg.seq + 1;
+        assert!(bench.shard.calls(bench.now).stop_listening(listener));
+        let answer = bench.exchange(&Segment { seq: bench.seq + 1 + beyond, ..bench.next(Flags::ACK) }, text);
+        assert!(answer.len() == 1 && answer[0].seg.flags.has(Flags::RST), "{answer:?}");
+        assert!(bench.shard.application().events.is_empty());
+        bench.turn(1);
+        assert_shard_clean(&bench.shard);
+    }
+}
+
+#[test]
+fn t12_who_leaves_gaps_leaves_records_for_the_loss_recovery_of_others() {
+    let mut bench = Bench::new(Settings::default(), false);
+    let core = &mut bench.shard.core;
+    let all = core.gaps.max();
+    while core.gaps.len() < all - all / 4 {
+        assert!(core.gaps.insert().is_some());
+    }
+    bench.listen(ConnectionOptions::default()).expect("a listener");
+    bench.open();
+    bench.exchange(&Segment { seq: bench.seq + 100, ..bench.next(Flags::ACK) }, b"beyond a gap");
+    let core = &bench.shard.core;
+    assert_eq!((core.counters.out_of_order_refused, core.counters.out_of_order_kept), (1, 0));
+    assert_eq!(core.gaps.len(), all - all / 4);
 }
