@@ -19,6 +19,8 @@ pub(super) struct Services {
     options: ListenOptions,
     /// Connections whose answer has been sent, and until when the client may take to close, in order (B37).
     lingering: VecDeque<(Now, Handle)>,
+    /// When it is as long as this, those that have ended are taken out.
+    lingering_max: usize,
 }
 
 impl Services {
@@ -29,7 +31,8 @@ impl Services {
             has_v6: addresses.iter().any(IpAddr::is_ipv6),
             listeners: Vec::new(),
             options: ListenOptions { connection, ..ListenOptions::default() },
-            lingering: VecDeque::new(),
+            lingering: VecDeque::with_capacity(LINGERING_MIN),
+            lingering_max: LINGERING_MIN,
         }
     }
 
@@ -107,11 +110,16 @@ impl Application for Services {
     }
 
     fn on_turn(&mut self, calls: &mut Calls<'_>) {
-        // Those that have ended leave as soon as they are first, so that the queue stays short.
-        while let Some((_, handle)) =
-            self.lingering.pop_front_if(|(until, handle)| *until <= calls.now() || calls.state(*handle).is_err())
-        {
+        // Those that have ended leave as soon as they are first, a bounded number per turn.
+        for _ in 0..LINGERING_PER_TURN {
+            let is_over = |(until, handle): &mut (Now, Handle)| *until <= calls.now() || calls.state(*handle).is_err();
+            let Some((_, handle)) = self.lingering.pop_front_if(is_over) else { break };
             close(calls, handle);
+        }
+        // Behind one that stays: as seldom as the queue doubles.
+        if self.lingering.len() >= self.lingering_max {
+            self.lingering.retain(|(_, handle)| calls.state(*handle).is_ok());
+            self.lingering_max = (2 * self.lingering.len()).max(LINGERING_MIN);
         }
     }
 }
@@ -232,6 +240,12 @@ impl Progress {
 
 /// How long a client may take to close after the answer, ms. Origin: the linger of common web servers; smaller resets slow clients.
 const LINGER_MS: u64 = 30_000;
+
+/// Clients whose time is looked at per turn. More than a turn can add; larger would hold up the shard.
+const LINGERING_PER_TURN: usize = 256;
+
+/// Clients that linger before the queue is first looked through.
+const LINGERING_MIN: usize = 4096;
 
 /// Stage of an HTTP connection whose request has been read.
 const ANSWERING: u8 = 3;

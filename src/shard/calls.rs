@@ -233,6 +233,9 @@ impl<'a> Calls<'a> {
     /// Changes the connection's options, at once: timers that run take the new times. Refused options change nothing.
     pub fn set_options(&mut self, handle: Handle, options: &ConnectionOptions) -> Result<(), CallError> {
         let connection = live(&mut self.core.connections, handle)?;
+        if connection.tcb.state == State::Closed {
+            return Err(CallError::Ended);
+        }
         let former = connection.options;
         connection.options = self.core.options.acquire(options)?;
         self.core.options.release(former);

@@ -30,7 +30,7 @@ use crate::tcp::tcb::{Opened, Owed};
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::tcp::{End, Note, Outcome, Settings};
 use crate::tick::{Now, Tick};
-use crate::timer::wheel::Wheel;
+use crate::timer::wheel::{Timed, Wheel};
 use crate::wire::ethernet::MacAddress;
 use ::core::ops::Range;
 use alloc::collections::VecDeque;
@@ -375,6 +375,7 @@ impl Core {
 
     /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
     pub(super) fn let_go(&mut self, number: u32) {
+        debug_assert!(!self.connections[number].wheel_link().is_armed(), "a timer of what is let go");
         self.neighbors.release(self.connections[number].neighbor);
         self.options.release(self.connections[number].options);
         self.connections.remove(number);

@@ -40,19 +40,19 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Asks `read` every `interval`, beginning with what `current` says.
+    /// Asks `read` every `interval`, beginning with what `current` says. An answer that says nothing changes nothing.
     pub(super) fn start(
         divider: Divider,
         mut current: Spread,
         interval: Duration,
-        read: impl Fn() -> Spread + Send + 'static,
+        read: impl Fn() -> Option<Spread> + Send + 'static,
     ) -> std::io::Result<Watch> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("synfin-watch".to_owned()).spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 std::thread::park_timeout(interval);
-                let spread = read();
+                let Some(spread) = read() else { continue };
                 if spread != current && divider.change(&spread).is_ok() {
                     tracing::warn!(
                         now = spread.name(),
@@ -90,7 +90,12 @@ mod tests {
         let changed = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&changed);
         let rss = |first| Spread::Rss(Rss::new(&[7; 40], vec![first, 1 - first]).unwrap());
-        let read = move || rss(u16::from(seen.load(Ordering::Relaxed)));
+        // Every other answer says nothing.
+        let asked = AtomicBool::new(false);
+        let read = move || {
+            let answers = asked.fetch_xor(true, Ordering::Relaxed);
+            answers.then(|| rss(u16::from(seen.load(Ordering::Relaxed))))
+        };
         let watch = Watch::start(divider, rss(0), Duration::from_millis(1), read).unwrap();
         std::thread::sleep(Duration::from_millis(20));
         assert!(commands.iter().all(|commands| commands.take().next().is_none()), "nothing has changed");

@@ -5,8 +5,8 @@ use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, c
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
 use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Steering, Verdicts, XdpConfig, XdpLink};
-use crate::link::xdp::{kernel_addresses, rss};
-use crate::owner::Spread;
+use crate::link::xdp::{NoRss, kernel_addresses, rss};
+use crate::owner::{Rss, Spread};
 use crate::shard::ShardConfig;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -162,7 +162,11 @@ fn report(steering: &Steering, spread: &'static str, shards: Vec<ShardSnapshot>)
 
 /// How the interface's NIC spreads what it receives, as far as `shards` shards can follow that.
 fn spread(interface: &str, shards: usize) -> Spread {
-    match rss(interface) {
+    followed(interface, rss(interface), shards)
+}
+
+fn followed(interface: &str, rss: Result<Rss, NoRss>, shards: usize) -> Spread {
+    match rss {
         Ok(rss) if rss.queues() <= shards => Spread::Rss(rss),
         Ok(rss) => {
             tracing::info!(
@@ -191,7 +195,12 @@ fn watch<S>(
         return Ok(None);
     }
     let interface = interface.to_owned();
-    let watch = Watch::start(running.divider.clone(), current, WATCH, move || spread(&interface, shards));
+    let read = move || match rss(&interface) {
+        // A driver that is being reset has nothing to say for a moment: no reason to divide anew.
+        Err(NoRss::Unreadable { .. } | NoRss::Malformed) => None,
+        answer => Some(followed(&interface, answer, shards)),
+    };
+    let watch = Watch::start(running.divider.clone(), current, WATCH, read);
     watch.map(Some).map_err(|source| StackError::Thread { shard: shards, source })
 }
 

@@ -26,13 +26,14 @@ enum WaitsFor {
     Fin,
     Application,
     Peer,
+    Nothing,
 }
 
 /// The wait begins anew, from now on. The handshake's has been set when the connection was opened.
 pub(super) fn restart(tcb: &mut Tcb, cx: &Context<'_>) {
     let keepalive_idle = cx.options.keepalive.map(|keepalive| ticks(keepalive.idle));
     let wait_ticks = match waits_for(tcb) {
-        WaitsFor::Handshake | WaitsFor::Text => return,
+        WaitsFor::Handshake | WaitsFor::Text | WaitsFor::Nothing => return,
         WaitsFor::Progress => cx.options.user_timeout.map(ticks),
         WaitsFor::Fin => Some(FIN_WAIT_2_MS),
         WaitsFor::Application => Some(keepalive_idle.unwrap_or(CLOSE_WAIT_MS)),
@@ -48,7 +49,7 @@ pub(super) fn restart(tcb: &mut Tcb, cx: &Context<'_>) {
 pub(super) fn heard(tcb: &mut Tcb, snd_una_before: Seq, snd_wnd_before: u32, cx: &Context<'_>) {
     let progressed = tcb.snd_una != snd_una_before || (snd_wnd_before == 0 && tcb.snd_wnd > 0);
     match waits_for(tcb) {
-        WaitsFor::Handshake | WaitsFor::Text | WaitsFor::Fin => {}
+        WaitsFor::Handshake | WaitsFor::Text | WaitsFor::Fin | WaitsFor::Nothing => {}
         WaitsFor::Progress if !progressed => {}
         WaitsFor::Progress | WaitsFor::Application | WaitsFor::Peer => restart(tcb, cx),
     }
@@ -72,7 +73,7 @@ pub(super) fn acknowledged_alone(tcb: &mut Tcb, cx: &Context<'_>) {
 /// The options have changed. What the handshake and the peer's FIN wait for is none of theirs.
 pub(super) fn options_changed(tcb: &mut Tcb, cx: &Context<'_>) {
     match waits_for(tcb) {
-        WaitsFor::Handshake | WaitsFor::Text | WaitsFor::Fin => {}
+        WaitsFor::Handshake | WaitsFor::Text | WaitsFor::Fin | WaitsFor::Nothing => {}
         WaitsFor::Progress | WaitsFor::Application | WaitsFor::Peer => restart(tcb, cx),
     }
 }
@@ -88,7 +89,7 @@ pub(super) fn due(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     tcb.waits_until = Deadline::NONE;
     match waits_for(tcb) {
         // The shard has looked to it.
-        WaitsFor::Text => {}
+        WaitsFor::Text | WaitsFor::Nothing => {}
         WaitsFor::Handshake | WaitsFor::Fin => timeouts::end(tcb, out),
         WaitsFor::Progress => {
             out.note = Some(Note::UserTimeout);
@@ -132,6 +133,7 @@ fn waits_for(tcb: &Tcb) -> WaitsFor {
         State::FinWait1 | State::Closing | State::LastAck => WaitsFor::Progress,
         State::Established | State::FinWait2 | State::CloseWait if !is_idle(tcb) => WaitsFor::Progress,
         State::CloseWait => WaitsFor::Application,
-        State::Established | State::FinWait2 | State::Closed => WaitsFor::Peer,
+        State::Established | State::FinWait2 => WaitsFor::Peer,
+        State::Closed => WaitsFor::Nothing,
     }
 }

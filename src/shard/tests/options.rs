@@ -323,3 +323,17 @@ fn must_20_r1_is_told_to_the_application_and_the_next_hop_is_asked_for() {
     assert_eq!(bench.shard.application().events, ["accepted", "stalled"]);
     assert!(bench.shard.counters().stalled == 1 && bench.shard.counters().neighbor_packets > before);
 }
+
+#[test]
+fn options_of_a_connection_that_has_ended_are_an_error_and_start_no_timer() {
+    let keepalive = Some(Keepalive { idle: Duration::from_secs(10), interval: Duration::from_secs(5), count: 2 });
+    let options = ConnectionOptions { keepalive, ..ConnectionOptions::default() };
+    let mut bench = Bench::accepted(options);
+    let handle = bench.handle();
+    // Bytes that nobody takes keep the record of the connection that a RST ends.
+    bench.exchange(&bench.next(Flags::ACK), b"unread");
+    bench.seq += 6;
+    bench.exchange(&bench.next(Flags::RST), &[]);
+    assert!(bench.shard.calls(bench.now).set_no_delay(handle, true).is_err());
+    assert!(bench.shard.core.wheel.is_empty(), "no timer of a connection that has ended");
+}
