@@ -1,7 +1,7 @@
 //! The congestion window: how it starts (RFC 6928), grows with acknowledged octets, and falls at a congestion event or a
 //! time-out (RFC 5681).
 //!
-//! What differs between CUBIC (RFC 9438) and Reno (RFC 5681) is behind [`Algorithm`]. When something was lost, and what is
+//! What differs between CUBIC (RFC 9438) and Reno (RFC 5681) is behind one small trait. When something was lost, and what is
 //! sent again, is the matter of [`recovery`](super::recovery).
 
 mod cubic;
