@@ -62,7 +62,7 @@ impl Way {
 /// One transfer; what arrives must be what was sent, byte for byte.
 fn transfer(way: Way, address: IpAddr, loss_percent: u32) {
     let given = std::env::var("SYNFIN_TRANSFER_MB").ok().and_then(|text| text.parse().ok());
-    let megabytes: u64 = given.unwrap_or(if way == Way::SynfinSends && loss_percent > 1 { FEW } else { MEGABYTES });
+    let megabytes: u64 = given.unwrap_or(MEGABYTES);
     let size = megabytes * 1_000_000;
     let pair = VethPair::new(1);
     let (ready, is_ready) = channel();
@@ -267,8 +267,6 @@ impl Digest {
 const COUNTED: [&str; 5] = ["segments_sent", "retransmitted_data", "fast_recoveries", "time_outs", "tail_probes"];
 /// What one transfer moves, 10^6 bytes.
 const MEGABYTES: u64 = 50;
-/// The same where losses follow each other so closely that the granule of the timers decides, 8 ms against a round trip of less than 1.
-const FEW: u64 = 10;
 /// Bytes that a sender makes at a time.
 const PIECE_BYTES: usize = 128 * 1024;
 /// How long nothing may happen.
