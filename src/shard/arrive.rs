@@ -91,6 +91,7 @@ fn connection(
         return None;
     }
     let receive_room = receiving.free() > 0;
+    // Few segments have any: for the others nothing is read or copied.
     let read;
     let blocks = if arrival.segment.sack.count == 0 {
         &[][..]
