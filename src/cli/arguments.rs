@@ -4,6 +4,7 @@ use crate::api::{ConnectionOptions, Keepalive};
 use crate::limits::{DEADLINE_MAX_MS, TIME_WAIT_DELAY_MS, TTL};
 use crate::link::xdp::Mode;
 use crate::shard::LocalAddress;
+use crate::stack::Idle;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::{Full, Policy};
@@ -28,6 +29,9 @@ pub(super) enum Command {
     /// Open connections, send a text, print what comes back and how each ended.
     #[command(after_help = CONNECT_EXAMPLE)]
     Connect(Connect),
+    /// Say whether a stack could run on an interface, what hurts, and the command that mends it.
+    #[command(after_help = DOCTOR_EXAMPLE)]
+    Doctor(Doctor),
 }
 
 #[derive(Args, Debug)]
@@ -67,6 +71,16 @@ pub(super) struct Connect {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct Doctor {
+    /// The network interface.
+    #[arg(long, value_name = "IF")]
+    pub(super) interface: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct Common {
     /// The network interface.
     #[arg(long, value_name = "IF")]
@@ -81,7 +95,7 @@ pub(super) struct Common {
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     pub(super) cpus: Option<Cpus>,
     /// Let several shards run on one core; they sleep when idle.
-    #[arg(long, conflicts_with = "spin")]
+    #[arg(long)]
     pub(super) share_cores: bool,
     /// Receive queues to use, one shard each; all of the interface's by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -115,9 +129,9 @@ pub(super) struct Common {
     /// Write every frame to a pcapng file.
     #[arg(long, value_name = "FILE")]
     pub(super) capture: Option<PathBuf>,
-    /// Never sleep: lower latency for a whole core per shard.
-    #[arg(long)]
-    pub(super) spin: bool,
+    /// What idle shards do: spin, busy-poll (both take a whole core each) or sleep.
+    #[arg(long, value_name = "STRATEGY", default_value = Idle::default().name(), value_parser = parse_idle)]
+    pub(super) idle: Idle,
     /// Print JSON, one object per line.
     #[arg(long)]
     pub(super) json: bool,
@@ -267,6 +281,11 @@ fn parse_congestion(text: &str) -> Result<CongestionControl, String> {
     CongestionControl::from_name(text).ok_or_else(|| format!("no congestion control {text:?}: there are {names}"))
 }
 
+fn parse_idle(text: &str) -> Result<Idle, String> {
+    let names = Idle::ALL.map(Idle::name).join(", ");
+    Idle::from_name(text).ok_or_else(|| format!("no idle strategy {text:?}: there are {names}"))
+}
+
 fn parse_mode(text: &str) -> Result<Mode, String> {
     text.parse().map_err(|error: crate::link::xdp::XdpError| error.to_string())
 }
@@ -280,6 +299,9 @@ const EXIT_CODES: &str =
 const SERVE_EXAMPLE: &str = "Example:
   synfin serve echo:7 discard:9 http:80 --interface veth0 --address 10.0.0.2/24,fd00::2/64
   synfin serve echo:7 --interface veth0 --address 10.0.0.2/24 --keepalive 60,10,3 --user-timeout 30";
+
+const DOCTOR_EXAMPLE: &str = "Example:
+  synfin doctor --interface veth0 --json";
 
 const CONNECT_EXAMPLE: &str = "Example:
   synfin connect 10.0.0.1:7 --interface veth0 --address 10.0.0.2/24 --count 3 --send hello";
@@ -296,7 +318,7 @@ mod tests {
     #[test]
     fn definition_is_consistent_and_examples_parse() {
         Arguments::command().debug_assert();
-        for example in [SERVE_EXAMPLE, CONNECT_EXAMPLE] {
+        for example in [SERVE_EXAMPLE, CONNECT_EXAMPLE, DOCTOR_EXAMPLE] {
             for line in example.lines().skip(1) {
                 parse(line).unwrap();
             }
@@ -321,7 +343,7 @@ mod tests {
     /// A word of a command line: one that belongs there, one nearly so, or anything.
     fn word() -> impl proptest::strategy::Strategy<Value = String> {
         use proptest::prelude::*;
-        let known: Vec<String> = [SERVE_EXAMPLE, CONNECT_EXAMPLE]
+        let known: Vec<String> = [SERVE_EXAMPLE, CONNECT_EXAMPLE, DOCTOR_EXAMPLE]
             .iter()
             .flat_map(|text| text.split_whitespace())
             .map(str::to_owned)

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod connect;
+mod doctor;
 mod serve;
 mod services;
 mod session;
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Serve(serve) => serve::run(&serve),
         Command::Connect(connect) => connect::run(&connect),
+        Command::Doctor(doctor) => doctor::run(&doctor),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -141,6 +141,11 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
         },
         ..ShardConfig::default()
     };
+    if common.share_cores && common.idle != Idle::Sleep {
+        let message =
+            format!("--idle {}: shards that share cores sleep; leave it or --share-cores out", common.idle.name());
+        return Err(Failure::new(Exit::Usage, message));
+    }
     if common.time_wait == Policy::None {
         eprintln!("{}", print::NO_TIME_WAIT);
     }
@@ -164,7 +169,7 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
         mode: common.mode,
         shard,
         share_cores: common.share_cores,
-        idle: if common.spin { Idle::Spin } else { Idle::Sleep },
+        idle: common.idle,
         capture: common.capture.as_ref().map(|_| CaptureConfig::default()),
         ..StackConfig::new(&common.interface)
     })
