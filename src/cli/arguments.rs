@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::network::{AddressRange, Network, parse_addresses};
 use crate::api::{ConnectionOptions, Keepalive};
 use crate::limits::{DEADLINE_MAX_MS, TIME_WAIT_DELAY_MS, TTL};
 use crate::link::xdp::Mode;
@@ -85,9 +86,9 @@ pub(super) struct Common {
     /// The network interface.
     #[arg(long, value_name = "IF")]
     pub(super) interface: String,
-    /// The stack's own addresses, which this host's kernel must not have.
-    #[arg(long, required = true, value_name = "IP/LEN", value_delimiter = ',', value_parser = parse_address)]
-    pub(super) address: Vec<LocalAddress>,
+    /// The stack's own addresses, or ranges of them, which this host's kernel must not have.
+    #[arg(long, required = true, value_name = "IP[-IP]/LEN", value_delimiter = ',', value_parser = parse_addresses)]
+    address: Vec<AddressRange>,
     /// Next hops for other networks, at most one per IP version.
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     pub(super) gateway: Vec<IpAddr>,
@@ -125,6 +126,8 @@ pub(super) struct Common {
     #[arg(long, value_name = "NAME", default_value = CongestionControl::default().name(), value_parser = parse_congestion)]
     pub(super) congestion: CongestionControl,
     #[command(flatten)]
+    pub(super) network: Network,
+    #[command(flatten)]
     pub(super) options: OfConnections,
     /// Write every frame to a pcapng file.
     #[arg(long, value_name = "FILE")]
@@ -135,6 +138,18 @@ pub(super) struct Common {
     /// Print JSON, one object per line.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl Common {
+    /// The same as words for people: a range is one.
+    pub(super) fn address_words(&self) -> Vec<String> {
+        self.address.iter().map(AddressRange::to_string).collect()
+    }
+
+    /// The stack's own addresses, one by one.
+    pub(super) fn addresses(&self) -> Vec<LocalAddress> {
+        self.address.iter().flat_map(|range| &range.0).copied().collect()
+    }
 }
 
 /// Options of every connection.
@@ -214,15 +229,6 @@ fn parse_remote(text: &str) -> Result<SocketAddr, String> {
     let remote: SocketAddr =
         text.parse().map_err(|_| "must be IP:PORT with a port from 1 to 65535, an IPv6 address in brackets")?;
     if remote.port() == 0 { Err("the port must be a number from 1 to 65535".into()) } else { Ok(remote) }
-}
-
-fn parse_address(text: &str) -> Result<LocalAddress, String> {
-    let wrong = "must be ADDRESS/BITS, as in 10.0.0.2/24 or fd00::2/64";
-    let (address, bits) = text.split_once('/').ok_or(wrong)?;
-    let address: IpAddr = address.parse().map_err(|_| wrong)?;
-    let bits_max = if address.is_ipv4() { 32 } else { 128 };
-    let prefix_len = bits.parse().ok().filter(|bits| *bits <= bits_max).ok_or(wrong)?;
-    Ok(LocalAddress { address, prefix_len })
 }
 
 fn parse_keepalive(text: &str) -> Result<Keepalive, String> {

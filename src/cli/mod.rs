@@ -6,6 +6,7 @@
 mod arguments;
 mod connect;
 mod doctor;
+mod network;
 mod serve;
 mod services;
 mod session;

@@ -13,6 +13,8 @@ pub(super) enum Command {
     SetPolicies(Policies),
     /// Another division of connections between the shards.
     ChangeOwners(Arc<Owners>),
+    /// Tell the neighbours where the own addresses are.
+    Announce,
 }
 
 /// The queue of one shard, and what wakes it.

@@ -10,6 +10,8 @@ mod cores;
 #[cfg(feature = "xdp")]
 pub mod doctor;
 mod host;
+#[cfg(feature = "xdp")]
+mod probe;
 mod published;
 mod run;
 mod spreading;
@@ -164,6 +166,18 @@ pub enum StackError {
         /// Shards asked for.
         shards: usize,
     },
+    /// Another host on the wire has an address that the stack shall own.
+    #[error(
+        "address {address}: host {mac} on the network of interface {interface} has it already; choose another, or end that host's use of it"
+    )]
+    AddressConflict {
+        /// The address.
+        address: std::net::IpAddr,
+        /// The host's Ethernet address.
+        mac: crate::wire::ethernet::MacAddress,
+        /// The interface.
+        interface: String,
+    },
     /// The kernel has an address that the stack shall own.
     #[error(
         "address {address}: this host's kernel has it already (EADDRINUSE, os error 98); choose another, or remove it \
@@ -303,6 +317,12 @@ impl<S> Running<S> {
     /// [`StackError::Busy`] the shards before the one named know of it already.
     pub fn divide(&self, spread: &Spread) -> Result<(), StackError> {
         self.divider.change(spread)
+    }
+
+    /// Tells the neighbours where the own addresses are, now and once more after 2 s: one shard does it for all.
+    pub fn announce(&self) -> Result<(), StackError> {
+        let told = self.commands.first().is_none_or(|commands| commands.push(Command::Announce));
+        if told { Ok(()) } else { Err(StackError::Busy { shard: 0 }) }
     }
 
     /// Ends every shard after its turn.

@@ -7,7 +7,7 @@ use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
 use crate::api::{Application, Event};
 use crate::counters::DropReason;
 use crate::memory;
-use crate::shard::{Calls, Place, Shard, ShardConfig};
+use crate::shard::{Calls, Conflict, Place, Shard, ShardConfig};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use hdrhistogram::Histogram;
@@ -131,6 +131,8 @@ struct ShardLoop<L, S> {
     turns_slow: u64,
     published_us: u64,
     warned_us: u64,
+    /// When an address conflict was warned about last, us.
+    warned_conflict_us: u64,
     /// Frames larger than the link's have been warned about.
     warned_oversized: bool,
     busy_us: u64,
@@ -165,6 +167,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             turns_slow: 0,
             published_us: now_us,
             warned_us: 0,
+            warned_conflict_us: 0,
             warned_oversized: false,
             busy_us: now_us,
             draining: false,
@@ -220,6 +223,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                     Err(error) => tracing::warn!(shard = self.number, %error, "policies not changed"),
                 },
                 Command::ChangeOwners(owners) => self.shard.change_owners(&owners, now),
+                Command::Announce => self.shard.announce(now),
             }
         }
     }
@@ -273,6 +277,13 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         if !self.warned_oversized && self.shard.link().oversized() > 0 {
             self.warned_oversized = true;
             tracing::warn!(shard = self.number, "{OVERSIZED}");
+        }
+        if now.us().saturating_sub(self.warned_conflict_us) >= 1_000_000
+            && let Some(Conflict { address, mac }) = self.shard.take_conflict()
+        {
+            self.warned_conflict_us = now.us();
+            let conflicts = self.shard.counters().address_conflicts;
+            tracing::warn!(shard = self.number, %address, %mac, conflicts, "another host has this address too");
         }
         for (reason, sender) in self.shard.first_drops() {
             if let Some(advice) = advice(reason, sender) {

@@ -1,13 +1,13 @@
 //! A stack over AF_XDP: one shard per receive queue of one interface.
 
 use super::spreading::Watch;
-use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, run};
+use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run};
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
 use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Steering, Verdicts, XdpConfig, XdpLink};
 use crate::link::xdp::{NoRss, kernel_addresses, rss};
 use crate::owner::{Rss, Spread};
-use crate::shard::ShardConfig;
+use crate::shard::{Conflict, ShardConfig};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -100,6 +100,10 @@ impl<S: Service> Stack<S> {
         for own in &config.shard.addresses {
             steering.claim(own.address.into(), Claim::Own)?;
         }
+        if let Some(Conflict { address, mac }) = probe::conflict(&mut links, &config.shard) {
+            let interface = config.interface.clone();
+            return Err(StackError::AddressConflict { address, mac, interface });
+        }
         let mut readers = Vec::new();
         let spread = spread(&config.interface, cores.len());
         let idle = if config.share_cores { Idle::Sleep } else { config.idle };
@@ -115,6 +119,7 @@ impl<S: Service> Stack<S> {
                 run(seats(links, &cores), &spread, &config.shard, idle, make)?
             }
         };
+        running.announce()?;
         let name = spread.name();
         let watch = watch(&config.interface, &running, spread, cores.len())?;
         Ok(Stack { _watch: watch, running, spread: name, steering, readers })
