@@ -182,7 +182,11 @@ impl Application for Client {
                     received,
                 });
             }
-            Event::Accepted { .. } | Event::PeerClosed { .. } | Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Accepted { .. }
+            | Event::PeerClosed { .. }
+            | Event::Stalled { .. }
+            | Event::Urgent { .. }
+            | Event::SpliceEnded { .. } => {}
         }
     }
 

@@ -72,7 +72,7 @@ impl Application for Server {
                 self.closed.push(reason);
             }
             Event::Connected { .. } => panic!("a server opens nothing"),
-            Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
         }
     }
 }
@@ -133,7 +133,7 @@ impl Application for Client {
                 self.closed.push(reason);
             }
             Event::Accepted { .. } => panic!("a client accepts nothing"),
-            Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
         }
     }
 
