@@ -70,6 +70,8 @@ counters! {
         opens_passive,
         /// Connections that reached ESTABLISHED.
         established,
+        /// Pairs of connections that were spliced.
+        splices,
         /// Connections that the application was told had ended normally.
         closed_graceful,
         /// Connections ended by a RST from the peer.

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod connect;
+mod control;
 mod doctor;
 mod network;
 mod serve;
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(&serve),
         Command::Connect(connect) => connect::run(&connect),
         Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Control(asked) => control::ask(&asked.path, &asked.request),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@ use super::find::Found;
 use super::gaps::Gaps;
 use super::options::{OptionSets, OptionsId};
 use super::route::Routes;
+use super::splice::Splices;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, Place, ShardConfig, StateCounts};
 use crate::counters::Counters;
@@ -80,6 +81,8 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections that wait for the send pool, first in first out.
     pub starved: VecDeque<Handle>,
+    /// Connections that are joined to one another.
+    pub splices: Splices,
     /// Connections of which the application does not know yet.
     pub accept: AcceptQueue,
     /// Connections in SYN-RECEIVED by passive open.
@@ -175,6 +178,7 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             starved: VecDeque::with_capacity(STARVED_MAX),
+            splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2), limits.tcbs_max),
             accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
             cookies: Cookies::new(config.secrets.cookies, now),

@@ -23,6 +23,7 @@ mod parse;
 mod policies;
 mod respond;
 mod route;
+mod splice;
 mod tell;
 mod time_wait;
 pub mod turn;
@@ -387,6 +388,11 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Chunks that hold no byte and are promised to none; `limits.chunks_max` when nothing is unread or unacknowledged.
     pub fn chunks_free(&self) -> u32 {
         self.core.sending.free() + self.receiving.free()
+    }
+
+    /// Pairs of connections that are spliced.
+    pub fn splices_live(&self) -> usize {
+        self.core.splices.len() as usize
     }
 
     /// TIME-WAIT records in use.

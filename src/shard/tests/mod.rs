@@ -73,7 +73,7 @@ impl Application for Server {
                 self.closed.push(reason);
             }
             Event::Connected { .. } => panic!("a server opens nothing"),
-            Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
         }
     }
 }
@@ -134,7 +134,7 @@ impl Application for Client {
                 self.closed.push(reason);
             }
             Event::Accepted { .. } => panic!("a client accepts nothing"),
-            Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
         }
     }
 
