@@ -77,6 +77,11 @@ pub enum Event<'a> {
         /// The other way.
         b_to_a: u64,
     },
+    /// A timer that [`Calls::start_timer`] has started is over.
+    Timer {
+        /// What was given with it.
+        token: u64,
+    },
     /// The connection is over; the handle is stale when the call returns.
     Closed {
         /// The connection.
@@ -192,6 +197,17 @@ pub enum ConnectError {
     /// The connection options are refused.
     #[error(transparent)]
     Options(#[from] OptionsError),
+}
+
+/// Why a timer was not started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TimerError {
+    /// 24 days or more.
+    #[error("a timer of {0:?} is too long: at most 24 days")]
+    TooLong(Duration),
+    /// All timers are in use.
+    #[error("all {0} timers are in use: raise limits.timers_max, or let one timer serve several things")]
+    TooMany(u32),
 }
 
 /// Why two connections were not spliced; nothing has changed then.

@@ -185,7 +185,8 @@ impl Application for Client {
             | Event::PeerClosed { .. }
             | Event::Stalled { .. }
             | Event::Urgent { .. }
-            | Event::SpliceEnded { .. } => {}
+            | Event::SpliceEnded { .. }
+            | Event::Timer { .. } => {}
         }
     }
 

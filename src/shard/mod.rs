@@ -25,6 +25,7 @@ mod route;
 mod splice;
 mod tell;
 mod time_wait;
+mod timers;
 pub mod turn;
 mod waiting;
 
