@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::control::Request;
 use crate::api::{ConnectionOptions, Keepalive};
 use crate::limits::{DEADLINE_MAX_MS, TIME_WAIT_DELAY_MS, TTL};
 use crate::link::xdp::Mode;
@@ -28,6 +29,9 @@ pub(super) enum Command {
     /// Open connections, send a text, print what comes back and how each ended.
     #[command(after_help = CONNECT_EXAMPLE)]
     Connect(Connect),
+    /// Ask a running stack for its state, or change its policies, through its control socket.
+    #[command(after_help = CONTROL_EXAMPLE)]
+    Control(Control),
 }
 
 #[derive(Args, Debug)]
@@ -64,6 +68,15 @@ pub(super) struct Connect {
     /// Give up on what has not ended by then.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(super) timeout: u32,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Control {
+    /// The path that the stack was given with --control.
+    #[arg(value_name = "PATH")]
+    pub(super) path: PathBuf,
+    #[command(subcommand)]
+    pub(super) request: Request,
 }
 
 #[derive(Args, Debug)]
@@ -115,6 +128,9 @@ pub(super) struct Common {
     /// Write every frame to a pcapng file.
     #[arg(long, value_name = "FILE")]
     pub(super) capture: Option<PathBuf>,
+    /// Make a control socket there, for this user alone; `synfin control PATH status` asks.
+    #[arg(long, value_name = "PATH")]
+    pub(super) control: Option<PathBuf>,
     /// Never sleep: lower latency for a whole core per shard.
     #[arg(long)]
     pub(super) spin: bool,
@@ -247,17 +263,17 @@ fn parse_cpus(text: &str) -> Result<Cpus, String> {
     Ok(Cpus(cores))
 }
 
-fn parse_policy(text: &str) -> Result<Policy, String> {
+pub(super) fn parse_policy(text: &str) -> Result<Policy, String> {
     let names = Policy::ALL.map(Policy::name).join(", ");
     Policy::from_name(text).ok_or_else(|| format!("no TIME-WAIT policy {text:?}: there are {names}"))
 }
 
-fn parse_syn_cookies(text: &str) -> Result<SynCookies, String> {
+pub(super) fn parse_syn_cookies(text: &str) -> Result<SynCookies, String> {
     let names = SynCookies::ALL.map(SynCookies::name).join(", ");
     SynCookies::from_name(text).ok_or_else(|| format!("no {text:?} for SYN cookies: there are {names}"))
 }
 
-fn parse_full(text: &str) -> Result<Full, String> {
+pub(super) fn parse_full(text: &str) -> Result<Full, String> {
     let names = Full::ALL.map(Full::name).join(", ");
     Full::from_name(text).ok_or_else(|| format!("no policy {text:?} for a full store: there are {names}"))
 }
@@ -284,6 +300,10 @@ const SERVE_EXAMPLE: &str = "Example:
 const CONNECT_EXAMPLE: &str = "Example:
   synfin connect 10.0.0.1:7 --interface veth0 --address 10.0.0.2/24 --count 3 --send hello";
 
+const CONTROL_EXAMPLE: &str = "Example:
+  synfin control /run/synfin.sock status
+  synfin control /run/synfin.sock set --time-wait timestamp --time-wait-delay 0 --msl 5";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,7 +316,7 @@ mod tests {
     #[test]
     fn definition_is_consistent_and_examples_parse() {
         Arguments::command().debug_assert();
-        for example in [SERVE_EXAMPLE, CONNECT_EXAMPLE] {
+        for example in [SERVE_EXAMPLE, CONNECT_EXAMPLE, CONTROL_EXAMPLE] {
             for line in example.lines().skip(1) {
                 parse(line).unwrap();
             }
@@ -321,7 +341,7 @@ mod tests {
     /// A word of a command line: one that belongs there, one nearly so, or anything.
     fn word() -> impl proptest::strategy::Strategy<Value = String> {
         use proptest::prelude::*;
-        let known: Vec<String> = [SERVE_EXAMPLE, CONNECT_EXAMPLE]
+        let known: Vec<String> = [SERVE_EXAMPLE, CONNECT_EXAMPLE, CONTROL_EXAMPLE]
             .iter()
             .flat_map(|text| text.split_whitespace())
             .map(str::to_owned)

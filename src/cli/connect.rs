@@ -17,7 +17,8 @@ pub(super) fn run(connect: &Connect) -> Result<(), Failure> {
     let shards = session::shards(&connect.common)?;
     let (ended, ends) = channel();
     let client = Client::new(connect, shards, ended);
-    let session = Session::start(&connect.common, SynCookies::default(), move |shard| client.of_shard(shard as u32))?;
+    let mut session =
+        Session::start(&connect.common, SynCookies::default(), move |shard| client.of_shard(shard as u32))?;
     let mut totals = Totals::default();
     let json = connect.common.json;
     let finished = session.wait(Some(Duration::from_secs(connect.timeout.into())), || totals.print(&ends, json));

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod connect;
+mod control;
 mod serve;
 mod services;
 mod session;
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Serve(serve) => serve::run(&serve),
         Command::Connect(connect) => connect::run(&connect),
+        Command::Control(asked) => control::ask(&asked.path, &asked.request),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

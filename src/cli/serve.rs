@@ -12,7 +12,7 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     let addresses: Vec<IpAddr> = serve.common.address.iter().map(|own| own.address).collect();
     let (services, all) = (serve.services.clone(), addresses.clone());
     let options = serve.common.options.get();
-    let session =
+    let mut session =
         Session::start(&serve.common, serve.syn_cookies, move |_shard| Services::new(&services, &all, options))?;
     let names: Vec<String> =
         serve.services.iter().map(|service| format!("{}:{}", service.kind.name(), service.port)).collect();

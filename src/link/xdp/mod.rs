@@ -4,6 +4,9 @@
 //! made per queue; [`Steering::steer`] then puts it into the queue's slot. When either is dropped, or the process
 //! dies, the kernel has the traffic again at once.
 
+mod ethtool;
+mod interface;
+mod netlink;
 mod program;
 mod rss;
 mod setup;
@@ -11,11 +14,13 @@ mod slots;
 mod socket;
 mod sys;
 
+pub use ethtool::{Offloads, Rings, offloads, rings};
+pub use interface::{Interface, XdpFeatures, queues};
 pub use program::{Action, Claim, Prefix, Steering, Verdicts};
 pub use rss::{NoRss, rss};
 pub use setup::XdpConfig;
 pub use socket::{XdpLink, XdpStatistics};
-pub use sys::{Interface, kernel_addresses, queues};
+pub use sys::kernel_addresses;
 
 use std::fmt;
 use std::io;

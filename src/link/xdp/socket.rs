@@ -10,9 +10,10 @@
 //! 4. `fd` is the socket that the queues keep open; it is used only while they live.
 
 use super::XdpError;
+use super::interface::Interface;
 use super::setup::{HEADROOM_BYTES, XdpConfig, bind_socket, make_umem};
 use super::slots::Slots;
-use super::sys::{self, Interface, Kick};
+use super::sys::{self, Kick};
 use crate::link::{Frame, Levels, Link, LinkCounters};
 use crate::prefetch::prefetch;
 use crate::wire::ethernet::MacAddress;
