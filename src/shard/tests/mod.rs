@@ -2,6 +2,7 @@
 
 mod accept;
 mod among;
+mod calls;
 mod capacity;
 mod ends;
 mod flood;
