@@ -6,6 +6,8 @@
 mod arguments;
 mod connect;
 mod control;
+mod doctor;
+mod network;
 mod serve;
 mod services;
 mod session;
@@ -37,6 +39,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Serve(serve) => serve::run(&serve),
         Command::Connect(connect) => connect::run(&connect),
+        Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Control(asked) => control::ask(&asked.path, &asked.request),
     };
     match result {

@@ -1,6 +1,7 @@
 //! The tables of a shard, and what moves a connection between them.
 
 use super::accept::AcceptQueue;
+use super::announce::Claims;
 use super::burst::expire_budget;
 use super::connection::{Connection, Fact, Owing, Tell, Telling};
 use super::find::Found;
@@ -64,6 +65,10 @@ pub(super) struct Core {
     pub time_wait_v6: TimeWaitStore<TimeWaitV6>,
     pub destinations: Destinations,
     pub neighbors: Neighbors,
+    /// See [`ShardConfig::reply_to_sender`].
+    pub reply_to_sender: bool,
+    /// What neighbours are told of own addresses.
+    pub claims: Claims,
     /// What is known to be too large for the way to some peers.
     pub path_mtus: PathMtus,
     pub wheel: Wheel,
@@ -165,7 +170,10 @@ impl Core {
                 Arc::clone(place.owners()),
                 place.shard(),
             ),
-            neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
+            neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors)
+                .asking(config.neighbor_timeout_s.max(1)),
+            reply_to_sender: config.reply_to_sender,
+            claims: Claims::new(config.addresses.iter().map(|own| own.address).collect()),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
@@ -411,6 +419,7 @@ impl Core {
             self.time_wait_v4.next_deadline(),
             self.time_wait_v6.next_deadline(),
             self.neighbors.next_deadline(),
+            self.claims.next_deadline(now),
         ]
         .into_iter()
         .flatten()

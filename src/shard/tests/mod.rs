@@ -9,6 +9,7 @@ mod flood;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod network;
 mod old_duplicates;
 mod options;
 mod path_mtu;
