@@ -49,8 +49,11 @@ pub trait Service: Application + Send + 'static {
     /// Called once, before the first turn: the place to listen.
     fn start(&mut self, calls: &mut Calls<'_>) -> Result<(), ListenError>;
 
-    /// Called once when the stack shall end: take no new connections; those that exist may finish.
-    fn drain(&mut self, calls: &mut Calls<'_>);
+    /// Called once when the stack shall end: take no new connections; those that exist may finish. By default the shard stops
+    /// listening.
+    fn drain(&mut self, calls: &mut Calls<'_>) {
+        calls.stop_listening_all();
+    }
 
     /// Whether the application has done what it was for; its shard then ends by itself.
     fn is_done(&self) -> bool {
