@@ -328,7 +328,7 @@ impl Application for Client {
             }
             Event::Closed { handle, reason } => self.on_closed(handle, reason),
             Event::PeerClosed { .. } | Event::Accepted { .. } | Event::Writable { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 
