@@ -51,7 +51,7 @@ look_at_options() {
 find_tools() {
     [ "$(id -u)" -eq 0 ] || die 3 "root is needed for namespaces and AF_XDP: run it with sudo"
     top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || die 3 "cannot find the project"
-    [ ! -x "$top/scripts/setup.sh" ] || "$top/scripts/setup.sh" || exit
+    [ ! -x "$top/scripts/setup.sh" ] || "$top/scripts/setup.sh" --bench || exit
     command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
     command -v cargo >/dev/null || die 3 "cargo is not installed: install Rust 1.95 or later"
     local tool
