@@ -4,7 +4,7 @@ pub(crate) mod child;
 pub(crate) mod live;
 pub(crate) mod machine;
 pub(crate) mod plan;
-mod report;
+pub(crate) mod report;
 pub(crate) mod result;
 pub(crate) mod rounds;
 pub(crate) mod statistics;

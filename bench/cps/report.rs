@@ -139,6 +139,9 @@ pub(crate) struct StackReport {
     /// Each round over time.
     #[serde(default)]
     pub runs: Vec<Run>,
+    /// Connect latency of each round in full: histograms in ns, HdrHistogram V2 deflated, base64.
+    #[serde(default)]
+    pub connect_latency_histograms: Vec<String>,
 }
 
 /// The best raw echo.
@@ -237,6 +240,10 @@ impl StackReport {
             segments_per_connection: Spread::of(rounds.iter().map(Round::segments_per_connection))?.median,
             counters: added(ends().map(|(end, result)| (end, &result.counters))),
             runs: Vec::new(),
+            connect_latency_histograms: rounds
+                .iter()
+                .filter_map(|round| round.client.connect_latency_histogram.clone())
+                .collect(),
         })
     }
 

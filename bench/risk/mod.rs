@@ -16,7 +16,7 @@ mod model;
 mod moment;
 mod phases;
 pub(crate) mod predict;
-mod rate;
+pub(crate) mod rate;
 mod report;
 mod sweep;
 mod text;
