@@ -41,7 +41,7 @@ impl Application for Echo {
             // Told once everything has been read, hence echoed.
             Event::PeerClosed { handle } => calls.close(handle),
             Event::Accepted { .. } | Event::Connected { .. } | Event::Closed { .. } => Ok(()),
-            Event::Stalled { .. } | Event::Urgent { .. } => Ok(()),
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => Ok(()),
         };
     }
 }

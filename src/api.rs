@@ -66,6 +66,17 @@ pub enum Event<'a> {
         /// The connection.
         handle: Handle,
     },
+    /// A splice has ended: both directions by FIN, or one end was reset, timed out or was aborted. Closed follows for either.
+    SpliceEnded {
+        /// The first end.
+        a: Handle,
+        /// The second.
+        b: Handle,
+        /// Bytes that were received on `a` and queued to be sent on `b`; what was sent before the splice is not counted.
+        a_to_b: u64,
+        /// The other way.
+        b_to_a: u64,
+    },
     /// The connection is over; the handle is stale when the call returns.
     Closed {
         /// The connection.
@@ -183,6 +194,32 @@ pub enum ConnectError {
     Options(#[from] OptionsError),
 }
 
+/// Why two connections were not spliced; nothing has changed then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SpliceError {
+    /// Both handles are the same.
+    #[error("a connection cannot be spliced with itself: name two")]
+    Itself,
+    /// A handle names no connection.
+    #[error("{0:?} is stale, the connection has ended and its Closed event was told: abort the other end")]
+    Stale(Handle),
+    /// The connection has ended.
+    #[error("{0:?} has ended: abort the other end and wait for Closed")]
+    Ended(Handle),
+    /// The handshake has not completed.
+    #[error("{0:?} is not yet open: wait for Connected or Accepted")]
+    NotOpen(Handle),
+    /// Our direction was closed already, so that nothing could be sent there.
+    #[error("this side of {0:?} is closed already: splice before closing")]
+    Closing(Handle),
+    /// The connection is one end of a splice.
+    #[error("{0:?} is spliced already: a connection has one other end")]
+    AlreadySpliced(Handle),
+    /// All splices are in use.
+    #[error("all {0} splices are in use: raise limits.splices_max, and limits.tcbs_max to twice that")]
+    TooMany(u32),
+}
+
 /// Why a call on a connection was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CallError {
@@ -198,6 +235,9 @@ pub enum CallError {
     /// The connection has ended; only reading and waiting for Closed remain.
     #[error("the connection has ended: only unread bytes can be taken")]
     Ended,
+    /// The connection is spliced: its bytes are not the application's any more.
+    #[error("the connection is spliced: only abort, options and info work until SpliceEnded")]
+    Spliced,
     /// More was consumed than was lent or buffered.
     #[error("{asked} bytes cannot be consumed, only {unread} are unread")]
     TooMuchConsumed {

@@ -183,7 +183,7 @@ impl Application for Client {
                 self.rest(calls.now(), tuple);
             }
             Event::Accepted { .. } | Event::Writable { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
         }
     }
 
@@ -260,7 +260,7 @@ impl Application for Server {
                 self.seen.ended(reason);
             }
             Event::Accepted { .. } | Event::Connected { .. } | Event::Writable { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
         }
     }
 }
@@ -320,6 +320,7 @@ fn handle_of(event: &Event<'_>) -> Handle {
         | Event::PeerClosed { handle }
         | Event::Stalled { handle }
         | Event::Urgent { handle }
+        | Event::SpliceEnded { a: handle, .. }
         | Event::Closed { handle, .. } => handle,
     }
 }

@@ -5,6 +5,7 @@ use super::burst::Burst;
 use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
 use super::gaps::Gaps;
+use super::splice::Splices;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig, handover};
 use crate::flow::chunks::Chunks;
@@ -89,6 +90,12 @@ impl Limits {
                 "reassemblies_max",
                 self.reassemblies_max.min(self.tcbs_max),
                 Slab::<Gaps>::bill(self.reassemblies_max.min(self.tcbs_max)),
+            ),
+            line(
+                "splices",
+                "splices_max",
+                self.splices_max.min(self.tcbs_max / 2),
+                Splices::bill(self.splices_max.min(self.tcbs_max / 2), self.tcbs_max),
             ),
             line("destinations", "destinations_max", self.destinations_max, Destinations::bill(&destinations)),
             line(

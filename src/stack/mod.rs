@@ -7,6 +7,11 @@
 mod alarm;
 mod commands;
 mod cores;
+#[cfg(feature = "xdp")]
+pub mod doctor;
+mod host;
+#[cfg(feature = "xdp")]
+mod probe;
 mod published;
 mod run;
 mod spreading;
@@ -57,9 +62,31 @@ pub trait Service: Application + Send + 'static {
 pub enum Idle {
     /// Turns again at once: lowest latency, a whole core.
     Spin,
+    /// The same, and lets the driver work inside the shard's own system calls (SO_PREFER_BUSY_POLL) instead of by interrupts:
+    /// receiving and the stack share one core.
+    BusyPoll,
     /// After [`SPIN_US`] without work sleeps until a frame or the next deadline comes.
     #[default]
     Sleep,
+}
+
+impl Idle {
+    /// Every strategy.
+    pub const ALL: [Idle; 3] = [Idle::Spin, Idle::BusyPoll, Idle::Sleep];
+
+    /// Its name on command lines and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Idle::Spin => "spin",
+            Idle::BusyPoll => "busy-poll",
+            Idle::Sleep => "sleep",
+        }
+    }
+
+    /// The strategy of that name.
+    pub fn from_name(name: &str) -> Option<Idle> {
+        Idle::ALL.into_iter().find(|idle| idle.name() == name)
+    }
 }
 
 /// One shard's place: its link, and the core that its thread is pinned to.
@@ -139,6 +166,18 @@ pub enum StackError {
         /// Shards asked for.
         shards: usize,
     },
+    /// Another host on the wire has an address that the stack shall own.
+    #[error(
+        "address {address}: host {mac} on the network of interface {interface} has it already; choose another, or end that host's use of it"
+    )]
+    AddressConflict {
+        /// The address.
+        address: std::net::IpAddr,
+        /// The host's Ethernet address.
+        mac: crate::wire::ethernet::MacAddress,
+        /// The interface.
+        interface: String,
+    },
     /// The kernel has an address that the stack shall own.
     #[error(
         "address {address}: this host's kernel has it already (EADDRINUSE, os error 98); choose another, or remove it \
@@ -173,7 +212,7 @@ where
     let make = Arc::new(make);
     let (ready, readies) = mpsc::channel();
     let count = seats.len();
-    let commands: Vec<_> = (0..count).map(|_| Arc::new(Commands::new())).collect();
+    let commands: Vec<_> = shared.alarms().map(|alarm| Arc::new(Commands::new(Arc::clone(alarm)))).collect();
     let mut running = Running {
         shared: Arc::clone(&shared),
         threads: Vec::new(),
@@ -245,6 +284,7 @@ impl<S> Running<S> {
     /// a quarter of a second.
     pub fn snapshots(&self) -> Vec<ShardSnapshot> {
         let asked: Vec<u32> = self.published.iter().map(|published| published.ask()).collect();
+        self.shared.ring_all();
         let deadline = Instant::now() + Duration::from_millis(250);
         let answered = || self.published.iter().zip(&asked).all(|(published, asked)| published.answered(*asked));
         while !answered() && !self.is_finished() && Instant::now() < deadline {
@@ -258,9 +298,10 @@ impl<S> Running<S> {
         let deadline_us = self.now().us().saturating_add(within.as_micros() as u64);
         // A second drain may only shorten the first.
         self.shared.drain_until_us.fetch_min(deadline_us, Ordering::Relaxed);
+        self.shared.ring_all();
     }
 
-    /// Puts other policies into force, on each shard between two of its turns: within 10 ms where shards sleep. On
+    /// Puts other policies into force, on each shard between two of its turns; those that sleep are woken. On
     /// [`StackError::Busy`] the shards before the one named have them already.
     pub fn set_policies(&self, policies: &Policies) -> Result<(), StackError> {
         policies.check()?;
@@ -278,9 +319,16 @@ impl<S> Running<S> {
         self.divider.change(spread)
     }
 
+    /// Tells the neighbours where the own addresses are, now and once more after 2 s: one shard does it for all.
+    pub fn announce(&self) -> Result<(), StackError> {
+        let told = self.commands.first().is_none_or(|commands| commands.push(Command::Announce));
+        if told { Ok(()) } else { Err(StackError::Busy { shard: 0 }) }
+    }
+
     /// Ends every shard after its turn.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.ring_all();
     }
 
     /// Waits until every shard has ended; returns their applications and last snapshots.

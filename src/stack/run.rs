@@ -7,7 +7,7 @@ use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
 use crate::api::{Application, Event};
 use crate::counters::DropReason;
 use crate::memory;
-use crate::shard::{Calls, Place, Shard, ShardConfig};
+use crate::shard::{Calls, Conflict, Place, Shard, ShardConfig};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use hdrhistogram::Histogram;
@@ -27,14 +27,25 @@ pub(super) struct Shared {
     pub(super) drain_until_us: AtomicU64,
     failure: Mutex<Option<(usize, String)>>,
     /// What wakes each shard, and whether it has nothing to do any more.
-    shards: Vec<(Alarm, AtomicBool)>,
+    shards: Vec<(Arc<Alarm>, AtomicBool)>,
 }
 
 impl Shared {
     pub(super) fn new(origin: Instant, shards: usize) -> io::Result<Shared> {
         let drain_until_us = AtomicU64::new(u64::MAX);
-        let shards = (0..shards).map(|_| Ok((Alarm::new()?, AtomicBool::new(false)))).collect::<io::Result<_>>()?;
+        let shard = |_| Ok((Arc::new(Alarm::new()?), AtomicBool::new(false)));
+        let shards = (0..shards).map(shard).collect::<io::Result<_>>()?;
         Ok(Shared { origin, stop: AtomicBool::new(false), drain_until_us, failure: Mutex::new(None), shards })
+    }
+
+    /// What wakes each shard.
+    pub(super) fn alarms(&self) -> impl Iterator<Item = &Arc<Alarm>> {
+        self.shards.iter().map(|(alarm, _)| alarm)
+    }
+
+    /// Wakes every shard that sleeps.
+    pub(super) fn ring_all(&self) {
+        self.alarms().for_each(|alarm| alarm.ring());
     }
 
     /// Notes whether `shard` has nothing to do any more; returns whether that is so for all of them. Until then each stays: what
@@ -43,8 +54,13 @@ impl Shared {
         let noted = &self.shards[shard].1;
         if noted.load(Ordering::Relaxed) != done {
             noted.store(done, Ordering::Relaxed);
+            self.ring_all();
         }
-        done && self.shards.iter().all(|(_, done)| done.load(Ordering::Relaxed))
+        done && self.all_noted()
+    }
+
+    fn all_noted(&self) -> bool {
+        self.shards.iter().all(|(_, done)| done.load(Ordering::Relaxed))
     }
 
     /// Reads the clock.
@@ -63,6 +79,7 @@ impl Shared {
         let mut failure = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         failure.get_or_insert((shard, message.to_owned()));
         self.stop.store(true, Ordering::Relaxed);
+        self.ring_all();
     }
 }
 
@@ -114,6 +131,8 @@ struct ShardLoop<L, S> {
     turns_slow: u64,
     published_us: u64,
     warned_us: u64,
+    /// When an address conflict was warned about last, us.
+    warned_conflict_us: u64,
     /// Frames larger than the link's have been warned about.
     warned_oversized: bool,
     busy_us: u64,
@@ -148,6 +167,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             turns_slow: 0,
             published_us: now_us,
             warned_us: 0,
+            warned_conflict_us: 0,
             warned_oversized: false,
             busy_us: now_us,
             draining: false,
@@ -171,11 +191,26 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             if next.us().saturating_sub(self.published_us) >= PUBLISH_US {
                 self.publish(next);
             }
-            if !busy && self.idle == Idle::Sleep && next.us().saturating_sub(self.busy_us) >= SPIN_US {
-                self.sleep(next);
+            if !busy && self.is_idle_at(next) {
                 next = self.shared.now();
             }
             now = next;
+        }
+    }
+
+    /// What the strategy wants after a turn without work; returns whether it took time.
+    fn is_idle_at(&mut self, now: Now) -> bool {
+        match self.idle {
+            Idle::Spin => false,
+            Idle::BusyPoll => {
+                self.shard.link().busy_poll();
+                true
+            }
+            Idle::Sleep if now.us().saturating_sub(self.busy_us) < SPIN_US => false,
+            Idle::Sleep => {
+                self.sleep(now);
+                true
+            }
         }
     }
 
@@ -188,6 +223,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                     Err(error) => tracing::warn!(shard = self.number, %error, "policies not changed"),
                 },
                 Command::ChangeOwners(owners) => self.shard.change_owners(&owners, now),
+                Command::Announce => self.shard.announce(now),
             }
         }
     }
@@ -242,6 +278,13 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             self.warned_oversized = true;
             tracing::warn!(shard = self.number, "{OVERSIZED}");
         }
+        if now.us().saturating_sub(self.warned_conflict_us) >= 1_000_000
+            && let Some(Conflict { address, mac }) = self.shard.take_conflict()
+        {
+            self.warned_conflict_us = now.us();
+            let conflicts = self.shard.counters().address_conflicts;
+            tracing::warn!(shard = self.number, %address, %mac, conflicts, "another host has this address too");
+        }
         for (reason, sender) in self.shard.first_drops() {
             if let Some(advice) = advice(reason, sender) {
                 tracing::warn!(shard = self.number, "{advice}");
@@ -258,12 +301,27 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
 
     fn sleep(&self, now: Now) {
         let deadline_ms = self.shard.next_deadline(now).map_or(u64::MAX, |tick| u64::from(now.tick().until(tick)));
-        let timeout_us = deadline_ms.saturating_mul(1000).min(PUBLISH_US);
+        // What was counted since is still to be published.
+        let longest_us = if self.busy_us > self.published_us { PUBLISH_US } else { SLEEP_MAX_US };
+        let drain_us = self.shared.drain_until_us.load(Ordering::Relaxed).saturating_sub(now.us());
+        let timeout_us = deadline_ms.saturating_mul(1000).min(longest_us).min(drain_us);
         if timeout_us > 0 {
             let timeout = Duration::from_micros(timeout_us);
             let link = self.shard.link();
-            self.shared.shards[self.number].0.sleep(|| self.shard.is_handed(), |alarm| link.wait(alarm, timeout));
+            self.shared.shards[self.number].0.sleep(|| self.is_called(), |alarm| link.wait(alarm, timeout));
         }
+    }
+
+    /// Whether another thread wants something of this one: what it rang for before this one was about to sleep.
+    fn is_called(&self) -> bool {
+        let Shared { stop, drain_until_us, .. } = &*self.shared;
+        let drains = drain_until_us.load(Ordering::Relaxed) != u64::MAX && !self.draining;
+        self.shard.is_handed()
+            || stop.load(Ordering::Relaxed)
+            || drains
+            || !self.commands.is_empty()
+            || self.published.is_asked()
+            || self.shared.all_noted()
     }
 }
 
@@ -316,6 +374,9 @@ const SLOW_US: u64 = 10_000;
 
 /// Counts are published this often at most, us. Smaller costs turns, larger makes reports old.
 const PUBLISH_US: u64 = 10_000;
+
+/// The longest sleep, us. Whoever wants something of a shard rings; this bounds what a ring missed costs.
+const SLEEP_MAX_US: u64 = 100_000;
 
 /// One event in so many is timed. Origin: two readings of the clock cost about as much as a small event.
 const SAMPLE_EVENTS: u64 = 64;

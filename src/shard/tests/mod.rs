@@ -8,6 +8,7 @@ mod flood;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod network;
 mod old_duplicates;
 mod options;
 mod path_mtu;
@@ -72,7 +73,7 @@ impl Application for Server {
                 self.closed.push(reason);
             }
             Event::Connected { .. } => panic!("a server opens nothing"),
-            Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
         }
     }
 }
@@ -133,7 +134,7 @@ impl Application for Client {
                 self.closed.push(reason);
             }
             Event::Accepted { .. } => panic!("a client accepts nothing"),
-            Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
         }
     }
 

@@ -224,7 +224,7 @@ impl Application for Peer {
                 }
                 self.ends.push(Ending { job, opened, reason, received });
             }
-            Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
         }
     }
 
