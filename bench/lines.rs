@@ -54,9 +54,6 @@ pub(crate) struct Final {
     pub errors: BTreeMap<String, u64>,
     /// Connect latency within the measured window; `None` at a server.
     pub connect_latency_us: Option<Latency>,
-    /// The same in full: a histogram in ns, HdrHistogram V2 deflated, base64.
-    #[serde(default)]
-    pub connect_latency_histogram: Option<String>,
     /// Frames that the interface sent and received from start to end.
     pub frames_total: u64,
     /// The XDP mode that the bind really got (an echo only; the others say so when they are ready).

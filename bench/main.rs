@@ -11,7 +11,6 @@ mod echo_role;
 mod ends;
 mod engine;
 mod failure;
-mod histogram;
 mod kernel;
 mod lines;
 mod output;

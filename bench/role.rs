@@ -1,7 +1,6 @@
 //! What all roles share: their options, how they start and stop, and the meter that counts while they run.
 
 use crate::failure::Failure;
-use crate::histogram;
 use crate::kernel::sys;
 use crate::lines::{Final, Latency, Line, Second, tell};
 use clap::{Args, ValueEnum};
@@ -285,9 +284,6 @@ impl Meter {
             connections_total: self.total,
             errors,
             connect_latency_us: (!self.latency_ns.is_empty()).then_some(latency),
-            connect_latency_histogram: (!self.latency_ns.is_empty())
-                .then(|| histogram::encode(&self.latency_ns))
-                .flatten(),
             ..Final::default()
         }
     }

@@ -5,7 +5,7 @@ mod statistics;
 
 use crate::cps::report::{Report, StackReport};
 use crate::failure::Failure;
-use crate::{histogram, report};
+use crate::report;
 use clap::Args;
 use statistics::{Change, Ratio};
 use std::fmt::Write;
@@ -68,12 +68,6 @@ fn quantities(report: &Report) -> Vec<(String, Vec<f64>)> {
     let mut found = Vec::new();
     let mut stack = |name: &str, stack: &StackReport| {
         found.push((format!("{name}, connections/s"), stack.connections_per_second_rounds.clone()));
-        let rounds: Vec<_> =
-            stack.connect_latency_histograms.iter().filter_map(|text| histogram::decode(text).ok()).collect();
-        for (percentile, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-            let us = rounds.iter().map(|round| round.value_at_quantile(quantile) as f64 / 1000.0).collect();
-            found.push((format!("{name}, connect {percentile}, us"), us));
-        }
     };
     for (name, report) in [("synfin", &report.stacks.synfin), ("kernel", &report.stacks.kernel)] {
         if let Some(report) = report {
@@ -143,18 +137,5 @@ mod tests {
         let text = text(&before, &after);
         assert!(text.contains("NOTE: not the same: flags.closer: \"client\" and \"server\""), "{text}");
         assert!(text.lines().any(|line| line.starts_with("synfin") && line.ends_with("lower")), "{text}");
-    }
-
-    #[test]
-    fn latencies_are_compared_where_rounds_have_histograms() {
-        let mut report = sample::full();
-        let histogram = |ns: u64| {
-            let mut histogram = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 1_000_000_000, 3).expect("bounds");
-            histogram.record(ns).expect("within the bounds");
-            histogram::encode(&histogram).expect("encodes")
-        };
-        let synfin = report.stacks.synfin.as_mut().expect("synfin was run");
-        synfin.connect_latency_histograms = vec![histogram(500_000), histogram(510_000)];
-        assert!(text(&report, &report).contains("synfin, connect p99.9, us"));
     }
 }

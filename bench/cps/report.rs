@@ -136,12 +136,12 @@ pub(crate) struct StackReport {
     pub segments_per_connection: f64,
     /// Counters of both ends, all rounds.
     pub counters: BTreeMap<String, u64>,
+    /// Histogram of connect latencies of all rounds: values, ns, and how often each came. What failed counts as 100 s.
+    #[serde(default)]
+    pub latency_histogram_ns: Vec<(u64, u64)>,
     /// Each round over time.
     #[serde(default)]
     pub runs: Vec<Run>,
-    /// Connect latency of each round in full: histograms in ns, HdrHistogram V2 deflated, base64.
-    #[serde(default)]
-    pub connect_latency_histograms: Vec<String>,
 }
 
 /// The best raw echo.
@@ -239,11 +239,8 @@ impl StackReport {
             time_wait_evicted: sum(|end| end.time_wait.evicted),
             segments_per_connection: Spread::of(rounds.iter().map(Round::segments_per_connection))?.median,
             counters: added(ends().map(|(end, result)| (end, &result.counters))),
+            latency_histogram_ns: Vec::new(),
             runs: Vec::new(),
-            connect_latency_histograms: rounds
-                .iter()
-                .filter_map(|round| round.client.connect_latency_histogram.clone())
-                .collect(),
         })
     }
 

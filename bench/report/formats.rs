@@ -6,10 +6,10 @@ use super::number::{grouped, time_us, trimmed};
 use super::risk_section;
 use crate::cps::report::{Report, StackReport};
 use crate::cps::result::Run;
-use crate::histogram;
+use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-use std::fmt::{Display, Write};
+use std::fmt::{Debug, Display, Write};
 use std::time::{Duration, SystemTime};
 
 /// One figure a row: which part it is of, which stack and policy, which round, when, what, and how much.
@@ -124,35 +124,44 @@ pub(super) fn markdown(report: &Report) -> String {
     out
 }
 
-/// Connect latency of each round as an interval log; the tag is the stack's name. An error in words if there is none.
+/// Connect latencies of each stack, all rounds together, as an interval log; the tag is the stack's name. An error in words if
+/// there are none.
 pub(super) fn hlog(report: &Report) -> Result<Vec<u8>, String> {
     let (mut log, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
-    let failed = |error: &dyn std::fmt::Debug| format!("the log was not made: {error:?}");
+    let failed = |error: &dyn Debug| format!("the log was not made: {error:?}");
     let mut writer = IntervalLogWriterBuilder::new()
         .add_comment("connect latency, ns; the largest value of a line in ms")
         .with_start_time(SystemTime::now())
         .with_max_value_divisor(1e6)
         .begin_log_with(&mut log, &mut serializer)
         .map_err(|error| failed(&error))?;
+    let length = Duration::try_from_secs_f64(report.flags.duration_s * f64::from(report.flags.rounds));
+    let length = length.map_err(|error| failed(&error))?;
     let mut lines = 0;
     for (name, policy, stack) in stacks(report) {
-        // A tag holds neither a comma nor white space.
-        let tag: String =
-            format!("{name} {policy}").trim().replace(|letter: char| letter == ',' || letter.is_whitespace(), "-");
-        for (index, text) in stack.connect_latency_histograms.iter().enumerate() {
-            let histogram = histogram::decode(text)?;
-            let length = Duration::from_secs_f64(report.flags.duration_s.max(0.0));
-            let start = length.saturating_mul(index as u32);
-            writer.write_histogram(&histogram, start, length, Tag::new(&tag)).map_err(|error| failed(&error))?;
-            lines += 1;
+        if stack.latency_histogram_ns.is_empty() {
+            continue;
         }
+        // A tag holds neither a comma nor white space.
+        let tag = format!("{name} {policy}").trim().replace([',', ' '], "-");
+        let histogram = histogram(stack)?;
+        writer.write_histogram(&histogram, Duration::ZERO, length, Tag::new(&tag)).map_err(|error| failed(&error))?;
+        lines += 1;
     }
     drop(writer);
-    if lines == 0 {
-        Err("the result has no histograms: it is of an earlier version, or nothing was run".into())
-    } else {
+    if lines > 0 {
         Ok(log)
+    } else {
+        Err("the result has no histogram: nothing was measured, or by an earlier version".into())
     }
+}
+
+fn histogram(stack: &StackReport) -> Result<Histogram<u64>, String> {
+    let mut histogram = Histogram::new(3).map_err(|error| error.to_string())?;
+    for (value, count) in &stack.latency_histogram_ns {
+        histogram.record_n(*value, *count).map_err(|error| error.to_string())?;
+    }
+    Ok(histogram)
 }
 
 /// Every stack, with its policy where there are several.
@@ -217,20 +226,21 @@ mod tests {
     }
 
     #[test]
-    fn log_has_a_line_for_each_round() {
+    fn log_has_a_line_for_each_stack() {
         let mut report = sample::full();
-        assert!(hlog(&report).expect_err("the sample has none").contains("no histograms"));
-        let mut histogram = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 1_000_000_000, 3).expect("bounds");
-        histogram.record(626_000).expect("within the bounds");
-        let text = histogram::encode(&histogram).expect("encodes");
-        report.stacks.synfin.as_mut().expect("synfin was run").connect_latency_histograms = vec![text; 3];
+        assert!(hlog(&report).expect_err("the sample has none").contains("no histogram"));
+        let counts = vec![(626_000, 990), (4_106_000, 10)];
+        report.stacks.synfin.as_mut().expect("synfin was run").latency_histogram_ns = counts.clone();
+        report.stacks.kernel.as_mut().expect("the kernel was run").latency_histogram_ns = counts;
         let log = hlog(&report).expect("has histograms");
-        let tags: Vec<String> = IntervalLogIterator::new(&log)
-            .filter_map(|entry| match entry.expect("parses") {
-                LogEntry::Interval(interval) => interval.tag().map(|tag| tag.as_str().to_owned()),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(tags, ["synfin", "synfin", "synfin"]);
+        let read = |entry| match entry {
+            Ok(LogEntry::Interval(interval)) => {
+                let tag = interval.tag().map_or("", |tag| tag.as_str());
+                Some((tag.to_owned(), interval.duration().as_secs(), interval.max().round()))
+            }
+            _ => None,
+        };
+        let lines: Vec<_> = IntervalLogIterator::new(&log).filter_map(read).collect();
+        assert_eq!(lines, [("synfin".to_owned(), 15, 4.0), ("kernel".to_owned(), 15, 4.0)]);
     }
 }

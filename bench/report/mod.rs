@@ -42,7 +42,7 @@ pub(crate) struct Outputs {
     /// Write every figure to FILE, one a row
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write the connect latencies of each round to FILE, as a log of HdrHistogram
+    /// Write the connect latencies of each stack to FILE, as a log of HdrHistogram
     #[arg(long, value_name = "FILE")]
     hlog: Option<PathBuf>,
     /// Write the tables to FILE in Markdown
