@@ -189,7 +189,8 @@ impl Application for Client {
             | Event::PeerClosed { .. }
             | Event::Stalled { .. }
             | Event::Urgent { .. }
-            | Event::SpliceEnded { .. } => {}
+            | Event::SpliceEnded { .. }
+            | Event::Timer { .. } => {}
         }
     }
 
