@@ -36,6 +36,7 @@ bench() {
 
 look_at_options() {
     keep=no
+    runs=yes
     local option
     for option in "$@"; do
         case "$option" in
@@ -44,12 +45,13 @@ look_at_options() {
             exit 0
             ;;
         --keep) keep=yes ;;
+        --compare) runs=no ;;
         esac
     done
 }
 
 find_tools() {
-    [ "$(id -u)" -eq 0 ] || die 3 "root is needed for namespaces and AF_XDP: run it with sudo"
+    [ "$runs" = no ] || [ "$(id -u)" -eq 0 ] || die 3 "root is needed for namespaces and AF_XDP: run it with sudo"
     top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || die 3 "cannot find the project"
     [ ! -x "$top/scripts/setup.sh" ] || "$top/scripts/setup.sh" --bench || exit
     command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
@@ -66,6 +68,9 @@ clean_up() {
     if [ -n "$running" ]; then
         kill -TERM "$running" 2>/dev/null
         wait "$running" 2>/dev/null
+    fi
+    if [ "$runs" = no ]; then
+        return
     fi
     if [ "$keep" = yes ] && ip netns list | grep -q "^$netns_a\b"; then
         echo "kept: namespaces $netns_a and $netns_b; remove them with: bench/wire.sh down $netns_a $netns_b" >&2

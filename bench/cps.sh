@@ -15,6 +15,11 @@ open, carry a checked 64-byte request and response, and close, with TIME-WAIT of
   --quick                  under 30 s: rounds of 1.5 s
   --closer client|server   who closes first, and so keeps TIME-WAIT [client]
   --json FILE              write the result to FILE
+  --csv FILE               write every figure to FILE, one a row
+  --hlog FILE              write the connect latencies of each stack to FILE, as a log of HdrHistogram
+  --markdown FILE          write the tables to FILE in Markdown
+  --fail-if EXPR           end with exit code 4 if EXPR holds, such as 'synfin/limit<0.7' or 'errors>0 or p99>2000'
+  --compare A B            run nothing: compare two results that --json has written
   --duration S             measured window of each round, s [5, with --quick 1.5]
   --rounds N               rounds of each stack [3]
   --conns N                connections in flight [256]
@@ -31,7 +36,8 @@ Examples:
   bench/cps.sh --closer server --mode drv       the server closes first, native XDP
   bench/cps.sh --stack kernel --rounds 5        the baseline alone
 
-Exit codes: 0 ok, 1 failed or errors were counted, 2 usage, 3 the environment is not ready, 130 interrupted, 143 terminated.
+Exit codes: 0 ok, 1 failed or errors were counted, 2 usage, 3 the environment is not ready, 4 a condition of
+--fail-if was met, 130 interrupted, 143 terminated.
 HELP
 }
 

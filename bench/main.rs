@@ -85,7 +85,7 @@ fn main() -> ExitCode {
         What::Risk(args) => risk::run(&args),
         What::Predict(args) => risk::predict::run(&args),
         What::Report(args) => report::run(&args),
-        What::Compare(args) => compare::run(&args),
+        What::Compare(args) => compare::run(&args.before, &args.after),
         What::KernelServer(args) => role(kernel::server::run(&args)),
         What::KernelClient(args) => role(kernel::client::run(&args)),
         What::SynfinServer(args) => role(ends::run_server(&args)),

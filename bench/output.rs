@@ -22,6 +22,21 @@ pub(crate) fn write(option: &str, path: &Path, contents: &[u8]) -> Result<(), Fa
     written.map_err(|error| Failure::failed(format!("{option} {}: {}", path.display(), advice(&error))))
 }
 
+/// Prints `text`. A reader that has gone away is no error: it has seen what it wanted.
+///
+/// # Errors
+///
+/// Exit code 1, with the reason: standard output may be a file on a full disk.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("standard output: {}", advice(&error))))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether `path` can be written, told before a run that takes minutes; leaves nothing behind.
 ///
 /// # Errors

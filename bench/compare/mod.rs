@@ -5,7 +5,7 @@ mod statistics;
 
 use crate::cps::report::{Report, StackReport};
 use crate::failure::Failure;
-use crate::report;
+use crate::{output, report};
 use clap::Args;
 use statistics::{Change, Ratio};
 use std::fmt::Write;
@@ -16,21 +16,16 @@ use std::path::{Path, PathBuf};
 pub(crate) struct CompareArgs {
     /// The result before, written by `cps --json`
     #[arg(value_name = "A.json")]
-    before: PathBuf,
+    pub before: PathBuf,
     /// The result after
     #[arg(value_name = "B.json")]
-    after: PathBuf,
+    pub after: PathBuf,
 }
 
-/// Prints the comparison.
-pub(crate) fn run(args: &CompareArgs) -> Result<(), Failure> {
-    print!("{}", files(&args.before, &args.after)?);
-    Ok(())
-}
-
-/// The comparison of two files as text.
-pub(crate) fn files(before: &Path, after: &Path) -> Result<String, Failure> {
-    Ok(text(&report::read(before)?.0, &report::read(after)?.0))
+/// Prints the comparison of two files.
+pub(crate) fn run(before: &Path, after: &Path) -> Result<(), Failure> {
+    let text = text(&report::read(before)?.0, &report::read(after)?.0);
+    output::print(&text)
 }
 
 /// The comparison as text: what differed in how they were run, then a row per quantity.

@@ -10,8 +10,11 @@ pub(crate) mod rounds;
 pub(crate) mod statistics;
 mod table;
 
+use crate::compare;
 use crate::failure::Failure;
 use crate::kernel::sys;
+use crate::output;
+use crate::report::Outputs;
 use crate::role::{Closer, Mode};
 use clap::Args;
 use live::Live;
@@ -20,8 +23,6 @@ use plan::Plan;
 use report::{Flags, Report};
 use rounds::{Bench, Stack, Wire};
 use serde::Serialize;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Options of the main job; `cps.sh` hands its own over.
@@ -69,11 +70,21 @@ pub(crate) struct CpsArgs {
     /// Leave the last pair of namespaces for inspection
     #[arg(long)]
     pub keep: bool,
+    /// What else is made of the result
+    #[command(flatten)]
+    pub outputs: Outputs,
+    /// Run nothing: compare two results that --json has written
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    pub compare: Option<Vec<PathBuf>>,
 }
 
 /// Runs it all, prints the table, writes the JSON file.
 pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
+    if let Some([before, after]) = args.compare.as_deref() {
+        return compare::run(before, after);
+    }
     let plan = Plan::new(args)?;
+    args.outputs.check()?;
     if sys::effective_user() != 0 {
         return Err(Failure::environment("root is needed for namespaces and AF_XDP: run it with sudo"));
     }
@@ -82,10 +93,12 @@ pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
     eprintln!("4-tuples: {}", plan.tuples.text(plan.tuples.rate_max as f64));
     let report = measure(args, &plan, &mut live)?;
     live.clear();
-    println!("{}", table::text(&report).trim_end());
+    output::print(&table::text(&report))?;
     if let Some(json) = json {
         json.write(&report)?;
     }
+    args.outputs.write(&report)?;
+    args.outputs.judge(&report)?;
     match report.errors_total() {
         0 => Ok(()),
         errors => Err(Failure::failed(format!("{errors} errors: the figures above are not to be relied on"))),
@@ -121,29 +134,23 @@ fn measure(args: &CpsArgs, plan: &Plan, live: &mut Live) -> Result<Report, Failu
     Ok(Report::new(Machine::read(), flags, &synfin, &kernel, &echo))
 }
 
-/// The file for the result, opened before the run so that a bad path costs no minute.
+/// The file for the result, tried before the run so that a bad path costs no minute.
 pub(crate) struct Json<'a> {
     path: &'a Path,
-    file: std::fs::File,
 }
 
 impl Json<'_> {
-    /// Opens `path`, which need not exist.
+    /// Tries `path`, which need not exist.
     pub(crate) fn open(path: &Path) -> Result<Json<'_>, Failure> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(|error| {
-            Failure::usage(format!("--json {}: {error}; name a file that can be written", path.display()))
-        })?;
-        Ok(Json { path, file })
+        output::check("--json", path)?;
+        Ok(Json { path })
     }
 
     /// Writes `report` in place of what was there.
-    pub(crate) fn write(mut self, report: &impl Serialize) -> Result<(), Failure> {
-        let failed = |what: String| Failure::failed(format!("--json {}: {what}", self.path.display()));
-        let text = serde_json::to_string_pretty(report).map_err(|error| failed(error.to_string()))?;
-        let written = self.file.set_len(0).and_then(|()| self.file.write_all(text.as_bytes()));
-        let written = written.and_then(|()| self.file.write_all(b"\n")).and_then(|()| self.file.sync_all());
-        written.map_err(|error| failed(format!("{error}; is the disk full?")))
+    pub(crate) fn write(self, report: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(report)
+            .map_err(|error| Failure::failed(format!("--json {}: {error}", self.path.display())))?;
+        output::write("--json", self.path, format!("{text}\n").as_bytes())
     }
 }
 
