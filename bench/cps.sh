@@ -47,6 +47,11 @@ Result
   --quick                  under 30 s: rounds of 1.5 s, the table alone
   --out DIR                where the result goes [bench/out/<time>]
   --json FILE              write the result to FILE too
+  --csv FILE               write every figure to FILE, one a row
+  --hlog FILE              write the connect latencies of each stack to FILE, as a log of HdrHistogram
+  --markdown FILE          write the tables to FILE in Markdown
+  --fail-if EXPR           end with exit code 4 if EXPR holds, such as 'synfin/limit<0.7' or 'errors>0 or p99>2000'
+  --compare A B            run nothing: compare two results that --json has written
   --seed N                 what everything random is drawn from [the system]
   --sim                    sweep and phases in virtual time, without wire or privilege: no measurement
   --dry-run                say what would be done, and do nothing
@@ -63,7 +68,7 @@ Examples:
   bench/cps.sh --nic ens1f0,ens1f1 --mode zc            two ports of one machine, joined by a cable
 
 Exit codes: 0 ok, 1 failed, errors were counted or the positive control showed nothing, 2 usage, 3 the environment is not ready,
-130 interrupted, 143 terminated.
+4 a condition of --fail-if was met, 130 interrupted, 143 terminated.
 HELP
 }
 
@@ -77,6 +82,11 @@ check_options() {
         --quick | --inject-old | --yes | --keep | -h | --help) continue ;;
         --sim | --dry-run)
             unprivileged=yes
+            continue
+            ;;
+        --compare)
+            [ $# -ge 2 ] || die 2 "--compare: give two results, as in --compare before.json after.json"
+            shift 2
             continue
             ;;
         --*=*)
@@ -113,7 +123,7 @@ check_option() {
         case "$2" in '' | *[!0-9.smh%]*) die 2 "$1 $2: give a number; see bench/cps.sh --help" ;; esac
         ;;
     --nic) nics=$2 ;;
-    --rate | --ports | --payload | --cpus | --out | --json) ;;
+    --rate | --ports | --payload | --cpus | --out | --json | --csv | --hlog | --markdown | --fail-if) ;;
     *) die 2 "$1: no option; see bench/cps.sh --help" ;;
     esac
 }

@@ -4,6 +4,7 @@ use super::plan;
 use super::rounds::Stack;
 use crate::payload::Payload;
 use crate::policy::{Phases, PortRange, Tw};
+use crate::report::Outputs;
 use crate::role::{Closer, FaultArgs, Mode};
 use clap::Args;
 use std::path::PathBuf;
@@ -109,6 +110,12 @@ pub(crate) struct CpsArgs {
     /// Leave the last pair of namespaces for inspection
     #[arg(long)]
     pub keep: bool,
+    /// What else is made of the result
+    #[command(flatten)]
+    pub outputs: Outputs,
+    /// Run nothing: compare two results that --json has written
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    pub compare: Option<Vec<PathBuf>>,
     /// What is done to frames on synfin's side
     #[command(flatten)]
     pub faults: FaultArgs,

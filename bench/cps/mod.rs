@@ -23,7 +23,9 @@ pub(crate) use args::CpsArgs;
 use crate::failure::Failure;
 use crate::kernel::sys;
 use crate::policy::Tw;
+use crate::report::page;
 use crate::risk::simulated;
+use crate::{compare, output};
 use args::RateChoice;
 use live::Live;
 use machine::Machine;
@@ -33,19 +35,20 @@ use result::{Memory, Phases, Resident};
 use rounds::{Bench, Echo, Ends, Round, Spec, Stack, Wire};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Runs it all, prints the table, writes the result.
 pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
+    if let Some([before, after]) = args.compare.as_deref() {
+        return compare::run(before, after);
+    }
     let plan = Plan::new(args)?;
+    args.outputs.check()?;
     let prediction = verdict::predict(args, &plan);
     eprintln!("prediction: {}", prediction.text);
     eprintln!("4-tuples: {}", plan.tuples.text(prediction.rate));
     if args.dry_run {
-        print!("{}", dry_run(args, &plan));
-        return Ok(());
+        return output::print(&dry_run(args, &plan));
     }
     if !args.sim && sys::effective_user() != 0 {
         return Err(Failure::environment(
@@ -57,16 +60,27 @@ pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
     let mut live = Live::begin()?;
     let report = if args.sim { simulate(args, &plan)? } else { measure(args, &plan, &mut live)? };
     live.clear();
-    println!("{}", table::text(&report).trim_end());
+    output::print(&table::text(&report))?;
     if let Some(out) = out {
-        let path = out.join("result.json");
-        Json::open(&path)?.write(&report)?;
-        eprintln!("result: {}", out.display());
+        write_out(&out, &report)?;
     }
     if let Some(json) = json {
         json.write(&report)?;
     }
+    args.outputs.write(&report)?;
+    args.outputs.judge(&report)?;
     judge(&report)
+}
+
+/// The result and its page.
+fn write_out(out: &Path, report: &Report) -> Result<(), Failure> {
+    let raw = serde_json::to_string_pretty(report)
+        .map_err(|error| Failure::failed(format!("--out {}: {error}", out.display())))?;
+    output::write("--out", &out.join("result.json"), format!("{raw}\n").as_bytes())?;
+    let path = out.join("report.html");
+    output::write("--out", &path, page::page(report, &raw).as_bytes())?;
+    eprintln!("report: {}", path.display());
+    Ok(())
 }
 
 /// Whether the figures count.
@@ -312,28 +326,22 @@ fn command() -> String {
     words.join(" ")
 }
 
-/// The file for the result, opened before the run so that a bad path costs no minute.
+/// The file for the result, tried before the run so that a bad path costs no minute.
 pub(crate) struct Json<'a> {
     path: &'a Path,
-    file: std::fs::File,
 }
 
 impl Json<'_> {
-    /// Opens `path`, which need not exist.
+    /// Tries `path`, which need not exist.
     pub(crate) fn open(path: &Path) -> Result<Json<'_>, Failure> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(|error| {
-            Failure::usage(format!("--json {}: {error}; name a file that can be written", path.display()))
-        })?;
-        Ok(Json { path, file })
+        output::check("--json", path)?;
+        Ok(Json { path })
     }
 
     /// Writes `report` in place of what was there.
-    pub(crate) fn write(mut self, report: &impl Serialize) -> Result<(), Failure> {
-        let failed = |what: String| Failure::failed(format!("--json {}: {what}", self.path.display()));
-        let text = serde_json::to_string_pretty(report).map_err(|error| failed(error.to_string()))?;
-        let written = self.file.set_len(0).and_then(|()| self.file.write_all(text.as_bytes()));
-        let written = written.and_then(|()| self.file.write_all(b"\n")).and_then(|()| self.file.sync_all());
-        written.map_err(|error| failed(format!("{error}; is the disk full?")))
+    pub(crate) fn write(self, report: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(report)
+            .map_err(|error| Failure::failed(format!("--json {}: {error}", self.path.display())))?;
+        output::write("--json", self.path, format!("{text}\n").as_bytes())
     }
 }
