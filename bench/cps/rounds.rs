@@ -13,6 +13,7 @@ use crate::payload::Payload;
 use crate::policy::{Phases, PortRange, Tw};
 use crate::role::{Closer, ErrorKind, FaultArgs, Mode};
 use clap::ValueEnum;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -71,6 +72,8 @@ pub(crate) struct Spec {
     pub rate: f64,
     /// 4-tuples.
     pub tuples: Tuples,
+    /// First source address.
+    pub source: Ipv4Addr,
     /// Local ports of the client.
     pub ports: PortRange,
     /// MSL of synfin, ms.
@@ -104,6 +107,7 @@ impl Spec {
             warmup_s: plan.warmup_s,
             rate: 0.0,
             tuples: plan.tuples,
+            source: SOURCE,
             ports: args.ports,
             msl_ms: args.msl.map_or(TWO_MSL_S * 500.0, |msl| msl * 1000.0) as u32,
             tw_delay_ms: args.tw_delay,
@@ -270,7 +274,7 @@ impl Bench<'_> {
             ("--duration-ms", ms(spec.duration_s)),
             ("--warmup-ms", ms(spec.warmup_s)),
             ("--server", self.plan.server().to_string()),
-            ("--source", SOURCE.to_string()),
+            ("--source", spec.source.to_string()),
             ("--src-ips", spec.tuples.sources.to_string()),
             ("--dst-ports", spec.tuples.destinations.to_string()),
             ("--mode", self.mode.name().to_string()),
