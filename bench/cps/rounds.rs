@@ -216,7 +216,8 @@ impl Bench<'_> {
         };
         let mut server =
             Role::spawn(&self.wire.server, server, &options(SERVER_INTERFACE, server_cpu, Closer::Server))?;
-        let server_ready = server.wait_ready(live)?;
+        let filling = Duration::from_secs(u64::from(spec.resident / FILLED_PER_S));
+        let server_ready = server.wait_ready_after(filling, live)?;
         let mut of_client = options(CLIENT_INTERFACE, client_cpu, Closer::Client);
         of_client.extend(spec.faults.options());
         of_client.extend(spec.of_client.iter().cloned());
@@ -224,7 +225,7 @@ impl Bench<'_> {
             of_client.extend(["--peer-mac".to_string(), server_ready.mac.clone().unwrap_or_default()]);
         }
         let mut client = Role::spawn(&self.wire.client, client, &of_client)?;
-        let client_ready = client.wait_ready(live)?;
+        let client_ready = client.wait_ready_after(filling, live)?;
         let mode = same_mode(ends, &client_ready, &server_ready)?;
         let window = Duration::from_secs_f64(spec.warmup_s + spec.duration_s + 20.0);
         let client_result = client.wait_final(window, live)?;
@@ -392,5 +393,7 @@ pub(crate) const CLIENT_INTERFACE: &str = "client0";
 pub(crate) const SERVER_INTERFACE: &str = "server0";
 /// The role of the client whose wire aims old segments.
 pub(crate) const RIG: &str = "rig-client";
+/// TIME-WAIT entries that a slow machine puts into an empty store in a second.
+const FILLED_PER_S: u32 = 300_000;
 /// Frames per ring operation that the echo is tried with.
 const BATCHES: [u32; 3] = [16, 64, 256];

@@ -88,7 +88,12 @@ impl Rig {
         let incarnations = tuples.incarnations.clone();
         let macs = [link.mac(), args.peer_mac];
         // Either end knows the wire by the other end's address: nobody looks at what the wire itself has.
-        let memory = MemoryConfig { frames: FRAMES, queue_frames: FRAMES, ..MemoryConfig::default() };
+        let memory = MemoryConfig {
+            frames: FRAMES,
+            queue_frames: FRAMES,
+            mtu: link.mtu().min(1500) as u16,
+            ..MemoryConfig::default()
+        };
         let (near, far) = pair(memory, macs);
         let faults = FaultConfig { held_max: role.faults.config().held_max.max(1), ..role.faults.config() };
         let faulty = Faults::new(near, faults, faults, seed(role)?);
