@@ -136,7 +136,7 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
     tcb.owed.remove(Owed::SYN);
     let again = tcb.snd_nxt != tcb.iss();
     // A window on a SYN is never scaled (RFC 7323 2.2).
-    let wnd = cx.settings.receive_buffer_bytes.min(65_535) as u16;
+    let wnd = cx.receive_buffer_bytes().min(65_535) as u16;
     if flags.ack() {
         tcb.owed.remove(Owed::ACK_NOW);
         tcb.rcv_edge = tcb.rcv_edge.max(tcb.rcv_nxt + u32::from(wnd));
@@ -362,7 +362,7 @@ fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u
 #[inline]
 fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
     let shift = tcb.agreed.rcv_shift();
-    let free = cx.settings.receive_buffer_bytes.saturating_sub(tcb.unread_bytes);
+    let free = cx.receive_buffer_bytes().saturating_sub(tcb.unread_bytes);
     // What the field cannot say is not offered, and so not in the window.
     let edge = tcb.rcv_nxt + free.min(65_535 << shift);
     if edge.gt(tcb.rcv_edge) && edge - tcb.rcv_edge >= window_step(tcb, cx) {
@@ -374,7 +374,7 @@ fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
 /// Receiver's silly-window avoidance: half the buffer or one segment, whichever is less (RFC 9293 3.8.6.2.2).
 #[inline]
 pub fn window_step(tcb: &Tcb, cx: &Context<'_>) -> u32 {
-    (cx.settings.receive_buffer_bytes / 2).min(u32::from(tcb.mss))
+    (cx.receive_buffer_bytes() / 2).min(u32::from(tcb.mss))
 }
 
 /// Octets of text that one segment takes: the MSS less options (MUST-16), and what two chunks hold.

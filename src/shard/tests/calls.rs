@@ -1,7 +1,7 @@
 //! Calls that are made of others.
 
 use super::*;
-use crate::api::CallError;
+use crate::api::{CallError, ConnectionOptions, ListenOptions};
 use crate::shard::Sim;
 
 /// Notes what is told; consumes nothing.
@@ -95,4 +95,44 @@ fn stop_listening_all_stops_every_listener_and_leaves_connections() {
     assert_eq!(sim.left_calls().send(left[0], b"still open"), Ok(10));
     sim.run(5);
     assert_eq!(sim.right_calls().received(right[0]), Ok(&b"still open"[..]));
+}
+
+#[test]
+fn buffers_are_those_of_the_connection_and_change_while_it_lives() {
+    let (mut sim, left, right) = opened(1, Settings::default());
+    let small = ConnectionOptions { send_buffer: Some(5000), receive_buffer: Some(3000), ..Default::default() };
+    let listener = ListenOptions { connection: small, ..ListenOptions::default() };
+    sim.right_calls().listen_with(Sim::<Told, Told>::RIGHT, 81, &listener).expect("free");
+    let remote = SocketAddr::new(Sim::<Told, Told>::RIGHT, 81);
+    let options = ConnectOptions { connection: small, ..ConnectOptions::default() };
+    let to_small = sim.left_calls().connect(remote, &options).expect("room");
+    sim.run(50);
+    let small_right = sim.right.application().opened[1];
+    let bytes = [7; 20_000];
+    assert_eq!(sim.left_calls().send(to_small, &bytes), Ok(5000));
+    sim.run(1000);
+    assert_eq!(
+        sim.right_calls().received(small_right).map(<[u8]>::len),
+        Ok(2048),
+        "the first chunk of what the window let in"
+    );
+    assert_eq!(sim.right_calls().info(small_right).expect("live").unread, 3000);
+    assert_eq!(sim.left_calls().info(to_small).expect("live").queued, 2000);
+    // The others have the stack's.
+    assert_eq!(sim.left_calls().send(left[0], &bytes), Ok(20_000));
+    sim.run(100);
+    assert_eq!(sim.right_calls().info(right[0]).expect("live").unread, 20_000);
+    // Larger buffers are offered, and used, at once.
+    let larger = ConnectionOptions { send_buffer: Some(9000), receive_buffer: Some(9000), ..small };
+    sim.left_calls().set_options(to_small, &larger).expect("in range");
+    sim.right_calls().set_options(small_right, &larger).expect("in range");
+    assert_eq!(sim.left_calls().send(to_small, &bytes), Ok(7000));
+    sim.run(1000);
+    assert_eq!(sim.right_calls().info(small_right).expect("live").unread, 9000);
+    // A smaller one takes nothing back.
+    sim.right_calls().set_options(small_right, &small).expect("in range");
+    sim.right_calls().consume(small_right, 2048).expect("unread");
+    sim.run(100);
+    let info = sim.right_calls().info(small_right).expect("live");
+    assert_eq!((info.unread, info.rcv_wnd), (9000 - 2048, 0), "beyond what the buffer holds nothing is offered");
 }
