@@ -112,7 +112,7 @@ impl Core {
         now: Now,
     ) -> Result<Core, ConfigError> {
         let limits = config.limits;
-        let routes = Routes::new(&config.addresses, &config.gateways)?;
+        let routes = Routes::new(&config.addresses, &config.gateways)?.with_transparent(&config.transparent)?;
         let (low, high) = config.ports;
         if low == 0 || low > high {
             return Err(ConfigError::BadPorts(low, high));

@@ -200,7 +200,7 @@ impl Core {
     /// The local address of an active open: the one asked for, or the one on the way (MUST-43, MUST-44).
     fn local_towards(&self, remote: IpAddr, options: &ConnectOptions) -> Result<IpAddr, ConnectError> {
         match options.local_address {
-            Some(address) if !self.routes.is_own(address) => Err(ConnectError::NotOurAddress(address)),
+            Some(address) if !self.routes.is_local(address) => Err(ConnectError::NotOurAddress(address)),
             Some(address) if address.is_ipv4() != remote.is_ipv4() => Err(ConnectError::NoRoute(remote)),
             Some(address) => Ok(address),
             None => self.routes.source(remote).ok_or(ConnectError::NoRoute(remote)),

@@ -1,7 +1,8 @@
 //! Calls that are made of others.
 
 use super::*;
-use crate::api::{CallError, ConnectionOptions, ListenOptions};
+use crate::api::{CallError, ConnectError, ConnectionOptions, ListenOptions};
+use crate::counters::DropReason;
 use crate::shard::Sim;
 
 /// Notes what is told; consumes nothing.
@@ -135,4 +136,40 @@ fn buffers_are_those_of_the_connection_and_change_while_it_lives() {
     sim.run(100);
     let info = sim.right_calls().info(small_right).expect("live");
     assert_eq!((info.unread, info.rcv_wnd), (9000 - 2048, 0), "beyond what the buffer holds nothing is offered");
+}
+
+/// A proxy that connects onwards from its client's address, and one that takes what was meant for another.
+#[test]
+fn addresses_that_the_stack_stands_in_for_are_local_ends_and_others_are_not() {
+    let network = |text: &str| LocalAddress { address: text.parse().expect("an address"), prefix_len: 24 };
+    let limits = Limits { tcbs_max: 16, time_wait_max: 64, chunks_max: 64, ..Limits::default() };
+    let gateways = vec![Sim::<Told, Told>::RIGHT];
+    let config = ShardConfig { limits, gateways, transparent: vec![network("192.0.2.0")], ..ShardConfig::default() };
+    let mut sim = Sim::with_config(Told::default(), Told::default(), &config).expect("a pair");
+    let client: IpAddr = "192.0.2.7".parse().expect("an address");
+    let remote = SocketAddr::new(Sim::<Told, Told>::LEFT, 80);
+    sim.left_calls().listen(remote.ip(), 80).expect("a listener");
+    let from = |address, port| ConnectOptions { local_address: Some(address), local_port: port, ..Default::default() };
+    let elsewhere: IpAddr = "192.0.3.7".parse().expect("an address");
+    assert_eq!(sim.right_calls().connect(remote, &from(elsewhere, None)), Err(ConnectError::NotOurAddress(elsewhere)));
+    let handles = [Some(4711), None].map(|port| sim.right_calls().connect(remote, &from(client, port)).expect("free"));
+    sim.run(20);
+    assert_eq!(sim.right.application().opened, handles, "both sides hear each other");
+    let accepted = sim.left.application().opened.clone();
+    let seen = sim.left_calls().four_tuple(accepted[0]).expect("live");
+    assert_eq!((seen.remote(), seen.remote_port), (client, 4711), "the client's own end");
+    sim.left_calls().send(accepted[0], b"for the client").expect("open");
+    sim.run(5);
+    assert_eq!(sim.right_calls().received(handles[0]), Ok(&b"for the client"[..]));
+    // The other way: the listener is on no address, what comes is for one of those.
+    sim.right_calls().listen("0.0.0.0".parse().expect("an address"), 80).expect("a listener");
+    let meant = SocketAddr::new("192.0.2.80".parse().expect("an address"), 80);
+    sim.left_calls().connect(meant, &ConnectOptions::default()).expect("room");
+    sim.run(20);
+    let taken = *sim.right.application().opened.last().expect("accepted");
+    assert_eq!(sim.right_calls().four_tuple(taken).map(|tuple| tuple.local()), Ok(meant.ip()));
+    // What the stack does not stand in for is dropped.
+    sim.left_calls().connect(SocketAddr::new(elsewhere, 80), &ConnectOptions::default()).expect("room");
+    sim.run(20);
+    assert_eq!((sim.right.application().opened.len(), sim.right.drops().of(DropReason::NotOurAddress)), (3, 1));
 }
