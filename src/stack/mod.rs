@@ -35,7 +35,8 @@ use crate::tick::Now;
 use commands::{Command, Commands};
 use published::Published;
 use rand::TryRng;
-use run::Shared;
+pub(crate) use run::Drive;
+use run::{Shared, Turns};
 use spreading::Divider;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -209,10 +210,25 @@ where
     L: WaitLink + Send + 'static,
     S: Service,
 {
+    run_by(seats, spread, config, idle, Turns(make))
+}
+
+/// As [`run`], driven by `drive`.
+pub(crate) fn run_by<L, S>(
+    seats: Vec<Seat<L>>,
+    spread: &Spread,
+    config: &ShardConfig,
+    idle: Idle,
+    drive: impl Drive<S>,
+) -> Result<Running<S>, StackError>
+where
+    L: WaitLink + Send + 'static,
+    S: Service,
+{
     let owners = Arc::new(Owners::new(spread, seats.len() as u16, config.ports));
     crate::memory::check(&config.bill_among(&owners), seats.len())?;
     let shared = Arc::new(Shared::new(Instant::now(), seats.len()).map_err(StackError::Alarm)?);
-    let make = Arc::new(make);
+    let drive = Arc::new(drive);
     let (ready, readies) = mpsc::channel();
     let count = seats.len();
     let commands: Vec<_> = shared.alarms().map(|alarm| Arc::new(Commands::new(Arc::clone(alarm)))).collect();
@@ -230,10 +246,10 @@ where
         let commands = Arc::clone(&running.commands[shard]);
         let (config, shared) = (config.clone(), Arc::clone(&shared));
         let start = run::Start { shard, seat, place, config, idle, published, commands, shared };
-        let (make, ready) = (Arc::clone(&make), ready.clone());
+        let (drive, ready) = (Arc::clone(&drive), ready.clone());
         let spawned = std::thread::Builder::new()
             .name(format!("synfin-{shard}"))
-            .spawn(move || run::shard_thread(start, &*make, &ready));
+            .spawn(move || run::shard_thread(start, &*drive, &ready));
         match spawned {
             Ok(thread) => running.threads.push(thread),
             Err(source) => return Err(running.abandon(StackError::Thread { shard, source })),
