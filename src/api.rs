@@ -79,7 +79,7 @@ use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
 pub use crate::tcp::connection_options::{ConnectionOptions, Keepalive, OptionsError};
 pub use crate::tcp::state::CloseReason;
-pub use crate::tcp::status::Info;
+pub use crate::tcp::status::{History, Info};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 

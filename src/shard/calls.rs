@@ -209,7 +209,8 @@ impl<'a> Calls<'a> {
 
     /// STATUS (RFC 9293 3.9.1.6): the connection at this moment.
     pub fn info(&self, handle: Handle) -> Result<Info, CallError> {
-        self.record(handle).map(|connection| status::info(&connection.tcb))
+        let info = self.record(handle).map(|connection| status::info(&connection.tcb))?;
+        Ok(Info { history: self.core.histories.get(handle.number, self.now), ..info })
     }
 
     /// The connection's 4-tuple.

@@ -6,6 +6,7 @@ use super::burst::expire_budget;
 use super::connection::{Connection, Fact, Owing, Tell, Telling};
 use super::find::Found;
 use super::gaps::Gaps;
+use super::history::Histories;
 use super::options::{OptionSets, OptionsId};
 use super::route::Routes;
 use super::splice::Splices;
@@ -82,6 +83,8 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections that wait for the send pool, first in first out.
     pub starved: VecDeque<Handle>,
+    /// What is kept of connections for reports only.
+    pub histories: Histories,
     /// Timers of the application's own.
     pub timers: Timers,
     /// Connections that are joined to one another.
@@ -181,6 +184,7 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             starved: VecDeque::with_capacity(STARVED_MAX),
+            histories: Histories::new(limits.histories_max.min(limits.tcbs_max)),
             timers: Timers::new(limits.timers_max, expire_budget(&limits), now.tick()),
             splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2), limits.tcbs_max),
             accept: AcceptQueue::new(limits.listeners_max),

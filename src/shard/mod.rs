@@ -16,6 +16,7 @@ mod expire;
 mod find;
 mod gaps;
 mod handover;
+mod history;
 mod icmp;
 mod open;
 mod options;

@@ -48,6 +48,7 @@ impl Core {
             return;
         };
         self.connections[number].origin = listener;
+        self.histories.begin(number, now);
         self.half_open += 1;
         self.counters.opens_passive += 1;
         self.schedule(number);
@@ -90,6 +91,7 @@ impl Core {
                 connection.user = options.user;
                 let handle = connection.handle(number);
                 self.counters.opens_active += 1;
+                self.histories.begin(number, now);
                 self.schedule(number);
                 Ok(handle)
             }

@@ -311,8 +311,7 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
         }
         return;
     }
-    let Some(echo) = seg.options.timestamps.filter(|echo| echo.ecr != 0) else { return };
-    let rtt_ms = tcb.ts_now(cx).wrapping_sub(echo.ecr);
+    let Some(rtt_ms) = echoed_ms(tcb, seg, cx) else { return };
     // RFC 3522: what is acknowledged after a time-out was sent before it.
     if tcb.retries > 0 && timed_ms.is_some_and(|since_sent_again| rtt_ms > since_sent_again) {
         tcb.rto.was_spurious();
@@ -321,6 +320,13 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
     if rtt_ms < 1 << 20 {
         tcb.rto.measured(rtt_ms * 1000);
     }
+}
+
+/// How old the timestamp is that the segment echoes, ms (RFC 7323 4.1); a forged one may say anything.
+#[inline]
+pub fn echoed_ms(tcb: &Tcb, seg: &Segment, cx: &Context<'_>) -> Option<u32> {
+    let echo = seg.options.timestamps.filter(|echo| echo.ecr != 0)?;
+    Some(tcb.ts_now(cx).wrapping_sub(echo.ecr))
 }
 
 fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {
