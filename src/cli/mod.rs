@@ -6,6 +6,7 @@
 mod arguments;
 mod connect;
 mod control;
+mod proxy;
 mod serve;
 mod services;
 mod session;
@@ -37,6 +38,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Serve(serve) => serve::run(&serve),
         Command::Connect(connect) => connect::run(&connect),
+        Command::Proxy(proxy) => proxy::run(&proxy),
         Command::Control(asked) => control::ask(&asked.path, &asked.request),
     };
     match result {
