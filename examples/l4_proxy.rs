@@ -39,9 +39,14 @@ impl Application for Proxy {
                 }
             }
             // Both have closed; each now ends for itself.
-            Event::SpliceEnded { a, b, .. } => [a, b].into_iter().for_each(|end| drop(calls.set_user(end, NOBODY))),
+            Event::SpliceEnded { a, b, .. } => {
+                let _ = calls.set_user(a, NOBODY);
+                let _ = calls.set_user(b, NOBODY);
+            }
             // Before the splice: neither has any use without the other.
-            Event::Closed { handle, .. } => drop(other(calls, handle).map(|other| calls.abort(other))),
+            Event::Closed { handle, .. } => {
+                let _ = other(calls, handle).map(|other| calls.abort(other));
+            }
             _ => {}
         }
     }

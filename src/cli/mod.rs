@@ -6,6 +6,8 @@
 mod arguments;
 mod connect;
 mod control;
+mod doctor;
+mod network;
 mod proxy;
 mod serve;
 mod services;
@@ -39,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(&serve),
         Command::Connect(connect) => connect::run(&connect),
         Command::Proxy(proxy) => proxy::run(&proxy),
+        Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Control(asked) => control::ask(&asked.path, &asked.request),
     };
     match result {

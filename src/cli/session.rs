@@ -174,7 +174,7 @@ pub(super) fn shards(common: &Common) -> Result<u32, Failure> {
 fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failure> {
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
     let mut shard = ShardConfig {
-        addresses: common.address.clone(),
+        addresses: common.addresses(),
         gateways: common.gateway.clone(),
         msl_ms: common.msl * 1000,
         quiet_time_ms: common.quiet_time * 1000,
@@ -190,6 +190,11 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
         },
         ..ShardConfig::default()
     };
+    if common.share_cores && common.idle != Idle::Sleep {
+        let message =
+            format!("--idle {}: shards that share cores sleep; leave it or --share-cores out", common.idle.name());
+        return Err(Failure::new(Exit::Usage, message));
+    }
     if common.time_wait == Policy::None {
         eprintln!("{}", print::NO_TIME_WAIT);
     }
@@ -207,16 +212,18 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
     limits.half_open_max = (limits.half_open_max / shards).max(256);
     limits.cookies_remembered_max = (limits.cookies_remembered_max / shards).max(1024);
     limits.chunks_max = (limits.chunks_max / shards).max(1024);
-    Ok(StackConfig {
+    let mut config = StackConfig {
         queues: common.queues.map(|queues| queues as usize),
         cores,
         mode: common.mode,
         shard,
         share_cores: common.share_cores,
-        idle: if common.spin { Idle::Spin } else { Idle::Sleep },
+        idle: common.idle,
         capture: common.capture.as_ref().map(|_| CaptureConfig::default()),
         ..StackConfig::new(&common.interface)
-    })
+    };
+    common.network.apply(&mut config);
+    Ok(config)
 }
 
 /// How often signals are looked at.

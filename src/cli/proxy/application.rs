@@ -401,7 +401,7 @@ impl Application for Proxy {
             },
             // What comes before the splice stays unread, and the splice carries it.
             Event::Readable { .. } | Event::PeerClosed { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::Timer { .. } => {}
         }
     }
 

@@ -5,6 +5,7 @@ use super::document::{Problem, Problems, Section, kind_of, number, text};
 use super::health::HealthCheck;
 use super::proxy_protocol::ProxyProtocol;
 use crate::cli::arguments::Common;
+use crate::cli::network::parse_addresses;
 use crate::limits::{DEADLINE_MAX_MS, Limits};
 use crate::shard::LocalAddress;
 use clap::{CommandFactory, Parser};
@@ -81,9 +82,7 @@ impl Config {
 /// One paragraph: what would run.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addresses: Vec<String> =
-            self.stack.address.iter().map(|own| format!("{}/{}", own.address, own.prefix_len)).collect();
-        writeln!(f, "interface {} at {}", self.stack.interface, addresses.join(", "))?;
+        writeln!(f, "interface {} at {}", self.stack.interface, self.stack.address_words().join(", "))?;
         for listener in &self.listeners {
             writeln!(
                 f,
@@ -123,7 +122,8 @@ fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Config> {
     let connections_max = root.get_or("connections_max", CONNECTIONS_MAX, problems, number(1..=16_000_000));
     let drain_timeout = root.get_or("drain_timeout", DRAIN_TIMEOUT, problems, text(parse_duration));
     let access_log = root.get("access_log", problems, text(parse_access_log)).map(|(log, _)| log);
-    let own = stack.as_ref().map(|stack| (&stack.address[..], &stack.gateway[..]));
+    let addresses = stack.as_ref().map(Common::addresses);
+    let own = stack.as_ref().zip(addresses.as_deref()).map(|(stack, own)| (own, &stack.gateway[..]));
     let mut listeners: Vec<(Listener, usize)> = Vec::new();
     let sections = root.sections("listeners", &LISTENER_KEYS, problems);
     if sections.is_empty() {
@@ -190,7 +190,7 @@ fn read_stack(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Com
         .map(|options| options.common)
         .map_err(|error| problems.add(section.at, format_args!("stack: {}", first_paragraph(&error))))
         .ok()?;
-    for own in common.address.iter().filter(|own| !own.is_usable()) {
+    for own in common.addresses().iter().filter(|own| !own.is_usable()) {
         problems
             .add(section.at, format_args!("stack.address: {}/{} is no address of a host", own.address, own.prefix_len));
     }
@@ -236,10 +236,7 @@ type Own<'a> = Option<(&'a [LocalAddress], &'a [IpAddr])>;
 fn read_listener(section: &Section<'_, '_>, own: Own<'_>, problems: &mut Problems<'_>) -> Option<(Listener, usize)> {
     let address = section.require("address", problems, text(|text| listener_address(text, own)));
     let name = section.require("name", problems, text(parse_name));
-    let sources = section
-        .list("source_addresses", problems, text(|text| source_address(text, own)))
-        .into_iter()
-        .map(|(it, _)| it);
+    let sources = section.list("source_addresses", problems, text(|text| source_addresses(text, own)));
     let listener_name = name.as_ref().map_or("without a name", |(name, _)| name).to_owned();
     let backends = read_backends(section, &listener_name, own, problems);
     let health_check = section
@@ -251,7 +248,7 @@ fn read_listener(section: &Section<'_, '_>, own: Own<'_>, problems: &mut Problem
     let retries = section.get_or("retries", RETRIES, problems, number(0..=100)) as u8;
     let proxy_protocol =
         section.get_or("proxy_protocol", ProxyProtocol::default(), problems, text(ProxyProtocol::parse));
-    let source_addresses = sources.collect();
+    let source_addresses = sources.into_iter().flat_map(|(addresses, _)| addresses).collect();
     let ((address, at), (name, _)) = (address?, name?);
     let listener = Listener {
         name,
@@ -328,10 +325,16 @@ fn listener_address(text: &str, own: Own<'_>) -> Result<SocketAddr, String> {
     if own.iter().any(is_there) { Ok(address) } else { Err(format!("{} is not among stack.address", address.ip())) }
 }
 
-fn source_address(text: &str, own: Own<'_>) -> Result<IpAddr, String> {
-    let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is no IP address"))?;
-    let is_own = own.is_none_or(|(own, _)| own.iter().any(|own| own.address == address));
-    if is_own { Ok(address) } else { Err(format!("{address} is not among stack.address")) }
+/// One address, or a range of them.
+fn source_addresses(text: &str, own: Own<'_>) -> Result<Vec<IpAddr>, String> {
+    let range =
+        parse_addresses(&format!("{text}/0")).map_err(|_| format!("{text:?} must be an IP address or IP-IP"))?;
+    let addresses: Vec<IpAddr> = range.0.iter().map(|one| one.address).collect();
+    let Some((own, _)) = own else { return Ok(addresses) };
+    match addresses.iter().find(|address| !own.iter().any(|own| own.address == **address)) {
+        None => Ok(addresses),
+        Some(address) => Err(format!("{address} is not among stack.address")),
+    }
 }
 
 fn backend_address(text: &str, own: Own<'_>) -> Result<SocketAddr, String> {

@@ -117,8 +117,8 @@ fn addresses_must_be_where_the_stack_can_use_them() {
         ("name = \"web\"\n", "", "listeners.name is missing"),
         ("address = \"0.0.0.0:80\"\n", "", "listeners.address is missing"),
         ("backends = [{", "idle_timeout = \"25d\"\nbackends = [{", "listeners.idle_timeout: \"25d\" is no time"),
-        ("veth0\"\n", "veth0\"\nspin = 1\n", "stack.spin: must be true or false"),
-        ("veth0\"\n", "veth0\"\nspin = true\nshare_cores = true\n", "cannot be used with"),
+        ("veth0\"\n", "veth0\"\nshare_cores = 1\n", "stack.share_cores: must be true or false"),
+        ("veth0\"\n", "veth0\"\nqueues = 1\nqueues = 2\n", "duplicate key"),
         ("}]", "}, { name = \"b\", address = \"10.0.0.3:80\" }]", "already that of backend 10.0.0.3:80"),
     ] {
         let problem = problem(from, to);

@@ -189,6 +189,19 @@ pub enum XdpError {
         /// What the kernel answered.
         source: io::Error,
     },
+    /// The kernel has no preferred busy polling.
+    #[error(
+        "interface {interface}: cannot prefer busy polling on queue {queue}: {source}; Linux 5.11 or newer and CAP_NET_ADMIN are needed, \
+         or take idle strategy spin or sleep"
+    )]
+    BusyPoll {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// What the kernel answered.
+        source: io::Error,
+    },
     /// The UMEM could not be made.
     #[error(
         "interface {interface}: cannot lock {bytes} bytes for frames: {source}; take fewer frames, or raise the limit \

@@ -136,6 +136,22 @@ impl XdpLink {
         sys::wait_readable(self.poll_fd(), alarm, timeout)
     }
 
+    /// From now on the driver works inside [`XdpLink::busy_poll`] and inside wake-ups rather than by interrupts, at most `budget`
+    /// frames at a time (SO_PREFER_BUSY_POLL; Linux 5.11 and later, and a driver that has it).
+    pub fn prefer_busy_poll(&self, budget: u32) -> Result<(), XdpError> {
+        sys::prefer_busy_poll(self.poll_fd(), budget).map_err(|source| XdpError::BusyPoll {
+            interface: self.interface.name.clone(),
+            queue: self.queue,
+            source,
+        })
+    }
+
+    /// Lets the driver work now.
+    #[inline]
+    pub fn busy_poll(&self) {
+        sys::kick_receive(self.poll_fd());
+    }
+
     /// What the kernel counts for this socket.
     pub fn statistics(&self) -> io::Result<XdpStatistics> {
         let kernel = self.rx.fd().xdp_statistics()?;

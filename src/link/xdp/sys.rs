@@ -106,16 +106,20 @@ pub(super) fn kick_receive(xsk: BorrowedFd<'_>) {
 
 /// Lets one wake-up send up to `frames` frames (Linux 6.17 and later; 32 before).
 pub(super) fn set_transmit_budget(xsk: BorrowedFd<'_>, frames: u32) -> io::Result<()> {
+    set_option(xsk, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, frames)
+}
+
+/// Prefers system calls of this socket to interrupts, each with up to `budget` frames.
+pub(super) fn prefer_busy_poll(xsk: BorrowedFd<'_>, budget: u32) -> io::Result<()> {
+    set_option(xsk, libc::SOL_SOCKET, SO_PREFER_BUSY_POLL, 1)?;
+    set_option(xsk, libc::SOL_SOCKET, libc::SO_BUSY_POLL, BUSY_POLL_US)?;
+    set_option(xsk, libc::SOL_SOCKET, SO_BUSY_POLL_BUDGET, budget)
+}
+
+fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: u32) -> io::Result<()> {
+    let len = size_of_val(&value) as libc::socklen_t;
     // SAFETY: invariants 1 and 2.
-    let result = unsafe {
-        libc::setsockopt(
-            xsk.as_raw_fd(),
-            libc::SOL_XDP,
-            XDP_MAX_TX_SKB_BUDGET,
-            (&raw const frames).cast(),
-            size_of_val(&frames) as libc::socklen_t,
-        )
-    };
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), len) };
     check(result).map(|_| ())
 }
 
@@ -175,6 +179,12 @@ fn check(result: i32) -> io::Result<i32> {
 
 /// Socket option of SOL_XDP, in <linux/if_xdp.h> since Linux 6.17.
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
+
+/// Socket options of <asm-generic/socket.h> since Linux 5.11, and how long a call may poll, us: one that does not block polls once
+/// whatever it is.
+const SO_PREFER_BUSY_POLL: i32 = 69;
+const SO_BUSY_POLL_BUDGET: i32 = 70;
+const BUSY_POLL_US: u32 = 20;
 
 /// Room for one packet of netlink, bytes. Origin: the kernel's NLMSG_GOODSIZE is at most 8 KiB, a dump's packets 32 KiB; a longer
 /// answer is cut short.
