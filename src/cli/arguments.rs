@@ -31,12 +31,12 @@ pub(super) enum Command {
     /// Open connections, send a text, print what comes back and how each ended.
     #[command(after_help = CONNECT_EXAMPLE)]
     Connect(Connect),
-    /// Take connections and pass them on to backends, as an L4 load balancer, until SIGTERM or SIGINT.
-    #[command(after_help = PROXY_EXAMPLE)]
-    Proxy(Proxy),
     /// Say whether a stack could run on an interface, what hurts, and the command that mends it.
     #[command(after_help = DOCTOR_EXAMPLE)]
     Doctor(Doctor),
+    /// Take connections and pass them on to backends, as an L4 load balancer, until SIGTERM or SIGINT.
+    #[command(after_help = PROXY_EXAMPLE)]
+    Proxy(Proxy),
     /// Ask a running stack for its state, or change its policies, through its control socket.
     #[command(after_help = CONTROL_EXAMPLE)]
     Control(Control),
@@ -354,6 +354,8 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
+    const EXAMPLES: [&str; 5] = [SERVE_EXAMPLE, CONNECT_EXAMPLE, DOCTOR_EXAMPLE, PROXY_EXAMPLE, CONTROL_EXAMPLE];
+
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
         Arguments::try_parse_from(line.split_whitespace())
     }
@@ -361,7 +363,7 @@ mod tests {
     #[test]
     fn definition_is_consistent_and_examples_parse() {
         Arguments::command().debug_assert();
-        for example in [SERVE_EXAMPLE, CONNECT_EXAMPLE, PROXY_EXAMPLE, DOCTOR_EXAMPLE, CONTROL_EXAMPLE] {
+        for example in EXAMPLES {
             for line in example.lines().skip(1) {
                 parse(line).unwrap();
             }
@@ -386,11 +388,7 @@ mod tests {
     /// A word of a command line: one that belongs there, one nearly so, or anything.
     fn word() -> impl proptest::strategy::Strategy<Value = String> {
         use proptest::prelude::*;
-        let known: Vec<String> = [SERVE_EXAMPLE, CONNECT_EXAMPLE, PROXY_EXAMPLE, DOCTOR_EXAMPLE, CONTROL_EXAMPLE]
-            .iter()
-            .flat_map(|text| text.split_whitespace())
-            .map(str::to_owned)
-            .collect();
+        let known: Vec<String> = EXAMPLES.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
         let options: Vec<String> = Arguments::command()
             .get_subcommands()
             .flat_map(|command| command.get_arguments())

@@ -40,8 +40,8 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Serve(serve) => serve::run(&serve),
         Command::Connect(connect) => connect::run(&connect),
-        Command::Proxy(proxy) => proxy::run(&proxy),
         Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Proxy(proxy) => proxy::run(&proxy),
         Command::Control(asked) => control::ask(&asked.path, &asked.request),
     };
     match result {
