@@ -34,6 +34,8 @@ enum Phase {
     Fast,
     /// What a time-out has given up is sent again.
     Loss,
+    /// The same after a time-out in fast recovery: time-outs go on from the one that held there.
+    Relapse,
 }
 
 /// What the retransmission deadline is for: a connection is on the wheel once.
@@ -88,7 +90,11 @@ impl Recovery {
 
     /// The retransmission timer expired: recovery ends, and none begins for what was sent before `snd_nxt`.
     pub fn timed_out(&mut self, snd_nxt: Seq) {
-        *self = Recovery { recover: snd_nxt, phase: Phase::Loss, reordering: self.reordering, ..Recovery::default() };
+        let phase = match self.phase {
+            Phase::Open | Phase::Loss => Phase::Loss,
+            Phase::Fast | Phase::Relapse => Phase::Relapse,
+        };
+        *self = Recovery { recover: snd_nxt, phase, reordering: self.reordering, ..Recovery::default() };
     }
 
     /// What the deadline that has come was for.
@@ -258,7 +264,7 @@ fn by_scoreboard(
 /// a partial acknowledgment.
 fn count_acknowledged(tcb: &mut Tcb, board: &Scoreboard, acked: u32, duplicate: bool, cx: &Context<'_>) -> bool {
     // What waits to be sent again is held back by cwnd as much as what is new.
-    let waits = tcb.recovery.phase == Phase::Loss && board.next_lost().is_some();
+    let waits = matches!(tcb.recovery.phase, Phase::Loss | Phase::Relapse) && board.next_lost().is_some();
     let conditions = tcb.conditions(cx);
     let conditions = Conditions { limited: conditions.limited || waits, ..conditions };
     let recovery = &mut tcb.recovery;
@@ -307,7 +313,7 @@ fn react(tcb: &mut Tcb, board: &mut Scoreboard, found: Found, cx: &Context<'_>) 
             reduce(tcb, board, cx);
             None
         }
-        Phase::Open | Phase::Fast | Phase::Loss => None,
+        Phase::Open | Phase::Fast | Phase::Loss | Phase::Relapse => None,
     }
 }
 
@@ -353,7 +359,8 @@ pub(super) fn arm_time_out(tcb: &mut Tcb, cx: &Context<'_>) {
 }
 
 /// Something was sent: a deadline runs from now on (RFC 6298 5.1), and that of a probe begins again with each segment, but
-/// never past the time-out (RFC 8985 7.2): of what was sent first and is being timed, or of the last progress.
+/// never past the time-out (RFC 8985 7.2): of what was sent first and is being timed, or of the last progress. The first segment of
+/// a burst is alone only for a moment: the next one takes the allowance for a delayed ACK back.
 #[inline]
 pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &Context<'_>) {
     let Some(due) = tcb.retransmit_at.tick() else { return arm(tcb, board.map(|board| (board, None)), cx) };
@@ -364,7 +371,7 @@ pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &
         Timer::Retransmission => probe.min(due),
         Timer::Probe => {
             let time_out = tcb.timed.sent_at().map_or(probe, |sent_at| sent_at.plus(time_out_ms(tcb)));
-            due.max(probe.min(time_out))
+            probe.min(time_out.max(due))
         }
     };
     tcb.recovery.timer = Timer::Probe;
@@ -384,9 +391,13 @@ fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
     if may { rack::probe_after(tcb) } else { None }
 }
 
-/// The retransmission time-out now. In recovery nothing is acknowledged with delay (RFC 5681 4.2).
+/// The retransmission time-out now. In fast recovery nothing is acknowledged with delay (RFC 5681 4.2).
 fn time_out_ms(tcb: &Tcb) -> u32 {
-    if tcb.recovery.is_open() { tcb.rto.current_ms() } else { tcb.rto.in_recovery_ms() }
+    match tcb.recovery.phase {
+        Phase::Open => tcb.rto.current_ms(),
+        Phase::Fast | Phase::Relapse => tcb.rto.in_fast_recovery_ms(),
+        Phase::Loss => tcb.rto.in_recovery_ms(),
+    }
 }
 
 #[cfg(test)]
