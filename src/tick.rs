@@ -122,12 +122,6 @@ impl Deadline {
         }
     }
 
-    /// Due at `tick` if `condition` holds, else never.
-    #[inline]
-    pub const fn at_if(condition: bool, tick: Tick) -> Deadline {
-        if condition { Deadline::at(tick) } else { Deadline::NONE }
-    }
-
     /// When something is due.
     #[inline]
     pub const fn tick(self) -> Option<Tick> {
@@ -212,7 +206,6 @@ mod tests {
             assert_eq!((one.earlier(two), two.earlier(one)), (earlier, earlier));
         }
         assert_eq!([none, soon, late].map(|deadline| deadline.is_due(Tick(0))), [false, true, false]);
-        assert_eq!(Deadline::at_if(false, Tick(5)), none);
     }
 
     #[test]

@@ -21,6 +21,7 @@ fn main() {
         privileged_trial("capture_reads_in_tshark_without_malformed_frames", capture_reads_in_tshark),
         privileged_trial("kernel_keeps_its_own_address_while_serving", kernel_keeps_its_own_address),
         privileged_trial("sigusr1_prints_state_and_sigterm_ends_with_0", signals_print_and_end),
+        privileged_trial("control_socket_tells_the_state_changes_policies_and_drains", control_socket),
         privileged_trial("sigkill_leaves_nothing_attached", sigkill_leaves_nothing),
         privileged_trial("bad_input_is_one_line_and_leaves_nothing", bad_input),
         privileged_trial("offloading_peer_is_named_with_the_command_that_mends_it", offloading_peer),
@@ -179,6 +180,25 @@ fn signals_print_and_end() {
     assert!(!program_attached(&pair.right));
 }
 
+fn control_socket() {
+    let pair = VethPair::new(1);
+    let path = std::env::temp_dir().join(format!("synfin-peers-{}.sock", std::process::id()));
+    let path = path.to_str().unwrap();
+    let server = Server::start(&pair.right, &["echo:7"], &["--control", path]);
+    let ask = |words: &[&str]| synfin(&pair.left).args(["control", path]).args(words).output().unwrap();
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["100", "64"]), "100 connections, 0 errors\n");
+    let status = String::from_utf8(ask(&["status"]).stdout).unwrap();
+    assert!(status.contains("\"established\":100") && status.contains("timestamp-or-sequence"), "{status}");
+    let set = ask(&["set", "--time-wait", "strict", "--msl", "1"]);
+    assert!(set.status.success(), "{set:?}");
+    let status = String::from_utf8(ask(&["status"]).stdout).unwrap();
+    assert!(status.contains("\"time_wait\":\"strict\"") && status.contains("\"msl_ms\":1000"), "{status}");
+    assert_eq!(ask(&["set", "--msl", "0"]).status.code(), Some(2));
+    assert!(ask(&["drain"]).status.success());
+    server.ended();
+    assert_eq!(ask(&["status"]).status.code(), Some(3));
+}
+
 fn sigkill_leaves_nothing() {
     let pair = VethPair::new(1);
     let mut server = Server::start(&pair.right, &["http:80"], &[]);
@@ -309,8 +329,13 @@ impl Server {
     }
 
     /// Ends it in order; returns the state that it prints.
-    fn end(mut self) -> String {
+    fn end(self) -> String {
         self.signal("TERM");
+        self.ended()
+    }
+
+    /// Waits for the end that something else asked for; returns the state that it prints.
+    fn ended(mut self) -> String {
         let mut state = String::new();
         self.child.0.stdout.as_mut().expect("is piped").read_to_string(&mut state).expect("output is text");
         assert_eq!(wait(&mut self.child.0).code(), Some(0), "{state}");

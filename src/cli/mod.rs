@@ -5,6 +5,9 @@
 
 mod arguments;
 mod connect;
+mod control;
+mod doctor;
+mod network;
 mod serve;
 mod services;
 mod session;
@@ -36,6 +39,8 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Serve(serve) => serve::run(&serve),
         Command::Connect(connect) => connect::run(&connect),
+        Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Control(asked) => control::ask(&asked.path, &asked.request),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

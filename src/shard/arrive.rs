@@ -1,5 +1,6 @@
 //! Stage 4: the segment meets its record.
 
+use super::announce::claimed_by;
 use super::burst::{Arrival, Burst, Control, IpMarks, Message, Reply, Text};
 use super::cookie::Returned;
 use super::core::Core;
@@ -18,8 +19,8 @@ use crate::tcp::time_wait::Numbers;
 use crate::tcp::{Answer, Context, Note, Outcome, closed, listen, syn_sent, synchronized, time_wait};
 use crate::tick::Now;
 use crate::wire::arp::Operation;
-use crate::wire::ndp;
 use crate::wire::tcp::Flags;
+use crate::wire::{Parsed, ndp};
 
 /// One segment, by the case that find has made of it; `bytes` are its frame.
 pub(super) fn arrive(
@@ -219,10 +220,14 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
     match control.message {
         Message::Arp(packet) => {
             core.counters.neighbor_packets += 1;
+            let is_probe = packet.sender_ip.is_unspecified();
+            if !is_probe && core.is_conflict(claimed_by(&Parsed::Arp(packet)), now) {
+                return;
+            }
             let asks = packet.operation == Operation::Request;
             let heard = if asks { Heard::Request } else { Heard::Answer };
             core.learn(packet.sender_ip.into(), packet.sender_mac, heard, now);
-            if asks {
+            if asks && core.routes.is_own(packet.target_ip.into()) {
                 burst.answers.push(Reply::Arp { frame, request: packet });
             }
         }
@@ -236,6 +241,9 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
                     burst.answers.push(Reply::Advertisement { frame, solicitation });
                 }
                 ndp::Packet::Advertisement(advertisement) => {
+                    if core.is_conflict(claimed_by(&Parsed::Ndp(packet)), now) {
+                        return;
+                    }
                     if let Some(mac) = advertisement.target_link {
                         core.learn(advertisement.target.into(), mac, Heard::Answer, now);
                     }

@@ -4,6 +4,7 @@
 //! `wire`; this floor alone knows them all.
 
 mod accept;
+mod announce;
 mod arrive;
 pub mod bill;
 mod burst;
@@ -22,19 +23,24 @@ mod parse;
 mod policies;
 mod respond;
 mod route;
+mod sim;
+mod splice;
 mod tell;
 mod time_wait;
+mod timers;
 pub mod turn;
 mod waiting;
 
 #[cfg(test)]
 mod tests;
 
+pub use announce::{Conflict, claimed_by, emit_probe};
 pub use bill::Bill;
 pub use calls::Calls;
 pub use handover::Place;
 pub use policies::Policies;
 pub use route::LocalAddress;
+pub use sim::Sim;
 
 use crate::api::Application;
 use crate::counters::{Counters, DropReason, Drops};
@@ -42,6 +48,7 @@ use crate::flow::chunks::Chunks;
 use crate::four_tuple::FourTuple;
 use crate::limits::{self, BURST_MAX, Limits};
 use crate::link::Link;
+use crate::neighbor::ASKS as NEIGHBOR_ASKS;
 use crate::owner::Owners;
 use crate::tcp::Settings;
 use crate::tcp::state::State;
@@ -79,6 +86,12 @@ pub struct ShardConfig {
     pub ports: (u16, u16),
     /// Secrets of the stack.
     pub secrets: Secrets,
+    /// How long a neighbour, such as a gateway, may not answer before opens that need it end as unreachable, s: it is asked once a
+    /// second. At least 1.
+    pub neighbor_timeout_s: u8,
+    /// What is accepted is answered to the MAC address that its SYN came from, without a route: as behind a load balancer that
+    /// forwards frames.
+    pub reply_to_sender: bool,
     /// The VLAN that the stack is on.
     pub vlan: Option<u16>,
     /// Verify checksums of received packets; off only where hardware has done so.
@@ -97,6 +110,8 @@ impl Default for ShardConfig {
             quiet_time_ms: 0,
             ports: limits::PORTS,
             secrets: Secrets::from_seed(0),
+            neighbor_timeout_s: NEIGHBOR_ASKS,
+            reply_to_sender: false,
             vlan: None,
             verify_checksums: true,
             settings: Settings::default(),
@@ -376,6 +391,11 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Chunks that hold no byte and are promised to none; `limits.chunks_max` when nothing is unread or unacknowledged.
     pub fn chunks_free(&self) -> u32 {
         self.core.sending.free() + self.receiving.free()
+    }
+
+    /// Pairs of connections that are spliced.
+    pub fn splices_live(&self) -> usize {
+        self.core.splices.len() as usize
     }
 
     /// TIME-WAIT records in use.

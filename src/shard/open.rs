@@ -178,6 +178,9 @@ impl Core {
         heard_from: Option<MacAddress>,
         now: Now,
     ) -> Option<NeighborId> {
+        if let (true, Some(mac)) = (self.reply_to_sender, heard_from) {
+            return self.neighbors.resolve_mac(mac, now.tick()).ok();
+        }
         let hop = self.routes.next_hop(remote)?;
         let neighbor = self.neighbors.resolve(hop, now.tick()).ok()?;
         if let Some(mac) = heard_from.filter(|_| self.neighbors.mac(neighbor).is_none()) {

@@ -1,8 +1,7 @@
 //! The option sets of a shard: connections know theirs by a number of one byte, and equal options are one set.
 
 use crate::tcp::connection_options::{ConnectionOptions, OptionsError};
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 
 /// The number of a set; 0 is that of the defaults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -11,8 +10,8 @@ pub(super) struct OptionsId(u8);
 /// All sets of a shard. A set is free again when its last user has gone.
 #[derive(Debug)]
 pub(super) struct OptionSets {
-    /// By number.
-    sets: Vec<Set>,
+    /// By number: a byte is always in range.
+    sets: Box<[Set; SETS]>,
     /// The set that was asked for last: most opens want it again.
     last: OptionsId,
 }
@@ -27,7 +26,7 @@ struct Set {
 impl OptionSets {
     /// The defaults, and room for 255 more.
     pub(super) fn new() -> OptionSets {
-        let mut sets = vec![Set { options: ConnectionOptions::DEFAULT, users: 0 }; SETS];
+        let mut sets = Box::new([Set { options: ConnectionOptions::DEFAULT, users: 0 }; SETS]);
         sets[0].users = 1;
         OptionSets { sets, last: OptionsId::default() }
     }

@@ -131,7 +131,7 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
 
 /// Frames from `take` always have room in the transmit queue.
 #[inline]
-fn transmit<L: Link>(link: &mut L, core: &mut Core, frame: Frame, len: usize) {
+pub(super) fn transmit<L: Link>(link: &mut L, core: &mut Core, frame: Frame, len: usize) {
     match link.send(frame, len) {
         Ok(()) => {}
         Err(frame) => {

@@ -20,7 +20,7 @@ pub enum Refused {
 pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, Refused> {
     match tcb.state {
         State::Established | State::CloseWait if !tcb.facts.has(Fact::FIN_QUEUED) => {
-            let room = cx.settings.send_buffer_bytes.saturating_sub(tcb.send_queued_bytes);
+            let room = cx.settings.send_buffer_bytes.saturating_sub(tcb.send_queued_bytes());
             Ok(offered.min(room as usize))
         }
         State::SynSent | State::SynReceived => Err(Refused::NotOpen),
@@ -32,7 +32,7 @@ pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, R
 /// SEND, second half: `taken` octets are in the send buffer.
 pub fn sent(tcb: &mut Tcb, taken: usize, cx: &Context<'_>) {
     let was_idle = waits::is_idle(tcb);
-    tcb.send_queued_bytes += taken as u32;
+    tcb.send_end += taken as u32;
     tcb.owed.add(Owed::DATA);
     waits::queued(tcb, was_idle, cx);
 }

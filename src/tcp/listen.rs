@@ -49,6 +49,7 @@ impl Tcb {
             snd_up: iss,
             snd_nxt: iss,
             snd_resume: iss,
+            send_end: iss + 1,
             rcv_nxt: syn.seq + 1,
             rcv_up: syn.seq + 1,
             rcv_edge: syn.seq + 1,

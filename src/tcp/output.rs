@@ -82,7 +82,7 @@ pub fn acknowledgment(tcb: &mut Tcb, cx: &Context<'_>) -> Answer {
 /// Whether octets or a FIN wait beyond what has been sent (again).
 #[inline]
 pub fn has_unsent(tcb: &Tcb) -> bool {
-    tcb.snd_resume.lt(tcb.send_end()) || (tcb.facts.has(Fact::FIN_QUEUED) && tcb.snd_resume == tcb.send_end())
+    tcb.snd_resume.lt(tcb.send_end) || (tcb.facts.has(Fact::FIN_QUEUED) && tcb.snd_resume == tcb.send_end)
 }
 
 /// The peer has said its window without acknowledging anything new.
@@ -176,7 +176,7 @@ fn resend_first(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>)
         let (seq, len) = next_lost(tcb, board)?;
         return Some(segment(tcb, Some(board), cx, seq, len));
     }
-    let len = tcb.send_queued_bytes.min(segment_room(tcb));
+    let len = tcb.send_queued_bytes().min(segment_room(tcb));
     Some(segment(tcb, None, cx, tcb.snd_una, len))
 }
 
@@ -184,7 +184,7 @@ fn resend_first(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>)
 /// takes it. Rule 2 is [`text_or_fin`]; RACK and TLP stand for rules 3 and 4.
 fn next_lost(tcb: &Tcb, board: &Scoreboard) -> Option<(Seq, u32)> {
     let (seq, end) = board.next_lost()?;
-    let text_end = if end.lt(tcb.send_end()) { end } else { tcb.send_end() };
+    let text_end = if end.lt(tcb.send_end) { end } else { tcb.send_end };
     let len = if seq.lt(text_end) { (text_end - seq).min(segment_room(tcb)) } else { 0 };
     (seq == tcb.snd_una || seq - tcb.snd_una + len <= tcb.snd_wnd).then_some((seq, len))
 }
@@ -208,7 +208,7 @@ fn probe(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Opt
     if !has_unsent(tcb) {
         return None;
     }
-    let len = tcb.send_queued_bytes.min(tcb.snd_wnd.max(1)).min(segment_room(tcb));
+    let len = tcb.send_queued_bytes().min(tcb.snd_wnd.max(1)).min(segment_room(tcb));
     Some(segment(tcb, None, cx, tcb.snd_una, len))
 }
 
@@ -219,8 +219,8 @@ fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option
         return None;
     }
     let room = segment_room(tcb);
-    let sent_end = if tcb.snd_nxt.lt(tcb.send_end()) { tcb.snd_nxt } else { tcb.send_end() };
-    let new = (tcb.send_end() - sent_end).min(room).min(tcb.snd_wnd.saturating_sub(tcb.flight()));
+    let sent_end = if tcb.snd_nxt.lt(tcb.send_end) { tcb.snd_nxt } else { tcb.send_end };
+    let new = (tcb.send_end - sent_end).min(room).min(tcb.snd_wnd.saturating_sub(tcb.flight()));
     if new > 0 && tcb.rto.srtt_us > SHORT_PATH_US {
         board.rack.probe = Some(Probe::Sent(tcb.snd_nxt + new));
         return Some(segment(tcb, Some(board), cx, tcb.snd_nxt, new));
@@ -245,8 +245,8 @@ fn text_or_fin(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'
         tcb.owed.set(Owed::DATA, next.is_some());
         return next.map(|(seq, len)| segment(tcb, Some(board), cx, seq, len));
     }
-    let unsent = tcb.send_end() - tcb.snd_resume.max(tcb.snd_una);
-    if tcb.snd_resume.gt(tcb.send_end()) || (unsent == 0 && !tcb.facts.has(Fact::FIN_QUEUED)) {
+    let unsent = tcb.send_end - tcb.snd_resume.max(tcb.snd_una);
+    if tcb.snd_resume.gt(tcb.send_end) || (unsent == 0 && !tcb.facts.has(Fact::FIN_QUEUED)) {
         tcb.owed.remove(Owed::DATA);
         return None;
     }
@@ -306,17 +306,17 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
 #[inline]
 fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
     let end = seq + len;
-    let with_fin = tcb.facts.has(Fact::FIN_QUEUED) && end == tcb.send_end();
+    let with_fin = tcb.facts.has(Fact::FIN_QUEUED) && end == tcb.send_end;
     let mut flags = Flags::ACK;
     if with_fin {
         flags = flags | Flags::FIN;
     }
-    if len > 0 && end == tcb.send_end() {
+    if len > 0 && end == tcb.send_end {
         // MUST-61: the last octets that are queued are pushed.
         flags = flags | Flags::PSH;
     }
     let again = seq.lt(tcb.snd_nxt);
-    let plan = Plan { again, ..plan_from(tcb, cx, seq, seq - tcb.send_start(), len, flags) };
+    let plan = Plan { again, ..plan_from(tcb, cx, seq, seq - tcb.snd_una, len, flags) };
     let end = end + u32::from(with_fin);
     if !again && !tcb.timed.is_on() {
         tcb.timed = Timed::segment(end, cx.now.tick());

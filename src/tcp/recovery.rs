@@ -159,6 +159,7 @@ impl Recovery {
 }
 
 /// An acceptable ACK has come that acknowledges more, or is a duplicate, or brings SACK blocks.
+#[inline]
 pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, heard: Heard, cx: &Context<'_>) -> Option<Note> {
     let board = sack.and_then(|sack| begun(tcb, sack, cx));
     let note = match board {
@@ -182,6 +183,7 @@ pub(super) fn in_use<'a>(tcb: &Tcb, board: &'a mut Scoreboard) -> Option<&'a mut
 }
 
 /// The scoreboard in use, or begun now because the segment's blocks are a reason to.
+#[inline(never)]
 fn begun<'a>(tcb: &mut Tcb, sack: Sack<'a>, cx: &Context<'_>) -> Option<(&'a mut Scoreboard, &'a [(Seq, Seq)])> {
     let Sack { board, blocks } = sack;
     let board = board?;
@@ -220,7 +222,8 @@ fn by_duplicates(tcb: &mut Tcb, acked: u32, duplicate: bool, cx: &Context<'_>) -
     (open && tcb.recovery.phase == Phase::Fast).then_some(Note::FastRecovery)
 }
 
-/// RFC 6675 5 and RFC 8985 6.2 for one ACK.
+/// RFC 6675 5 and RFC 8985 6.2 for one ACK. Not inlined: few ACKs tell of a loss.
+#[inline(never)]
 fn by_scoreboard(
     tcb: &mut Tcb,
     board: &mut Scoreboard,
@@ -342,6 +345,10 @@ pub(super) fn reordering_over(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Contex
 /// (RFC 6298 5.2, 5.3; RFC 8985 7.2). Off when nothing is in flight.
 #[inline]
 fn arm(tcb: &mut Tcb, board: Option<(&Scoreboard, Option<u32>)>, cx: &Context<'_>) {
+    if tcb.flight() == 0 {
+        tcb.retransmit_at = Deadline::NONE;
+        return;
+    }
     let (board, wait) = board.map_or((None, None), |(board, wait)| (Some(board), wait));
     let (timer, after) = match (wait, probe_after(tcb, board)) {
         (Some(wait), _) => (Timer::Reordering, wait.min(time_out_ms(tcb))),
@@ -349,7 +356,7 @@ fn arm(tcb: &mut Tcb, board: Option<(&Scoreboard, Option<u32>)>, cx: &Context<'_
         (None, None) => (Timer::Retransmission, time_out_ms(tcb)),
     };
     tcb.recovery.timer = timer;
-    tcb.retransmit_at = Deadline::at_if(tcb.flight() > 0, cx.now.tick().plus(after));
+    tcb.retransmit_at = Deadline::at(cx.now.tick().plus(after));
 }
 
 /// Sets the retransmission or persist time-out, whatever else may be due.
@@ -385,7 +392,7 @@ fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
     let may = tcb.agreed.sack()
         && tcb.recovery.is_open()
         && tcb.rto.backoff == 0
-        && tcb.send_queued_bytes > 0
+        && tcb.snd_una.lt(tcb.send_end)
         && tcb.snd_wnd > 0
         && board.is_none_or(|board| board.rack.probe.is_none());
     if may { rack::probe_after(tcb) } else { None }

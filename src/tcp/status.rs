@@ -66,7 +66,7 @@ pub fn info(tcb: &Tcb) -> Info {
         snd_wnd: tcb.snd_wnd,
         rcv_wnd: tcb.rcv_wnd(),
         unacked: tcb.flight(),
-        queued: tcb.send_queued_bytes,
+        queued: tcb.send_queued_bytes(),
         has_unsent: output::has_unsent(tcb),
         unread: tcb.unread_bytes,
         urgent: urgent::bytes_left(tcb),

@@ -179,7 +179,7 @@ fn fifth_check_ack(
         State::Closed | State::SynSent => return Break(()),
     }
     waits::heard(tcb, snd_una, snd_wnd, cx);
-    let fin_is_acknowledged = tcb.facts.has(Fact::FIN_ACKNOWLEDGED);
+    let fin_is_acknowledged = tcb.fin_is_acknowledged();
     match tcb.state {
         State::Established | State::CloseWait | State::FinWait2 => Continue(()),
         State::FinWait1 if fin_is_acknowledged => {
@@ -214,7 +214,7 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     options::update_ts_recent(tcb, seg, cx.now.tick());
     measure_round_trip(tcb, seg, cx);
     let syn_was_lost = tcb.retries > 0;
-    // The application is told before it can send: nothing is queued behind our SYN (send_start would move).
+    // The application is told before it can send: nothing is queued behind our SYN.
     tcb.snd_una = seg.ack;
     tcb.snd_resume = tcb.snd_nxt;
     // A CLOSE that came during the handshake is processed now (RFC 9293 3.10.4).
@@ -277,12 +277,10 @@ fn is_duplicate(tcb: &Tcb, seg: &Segment, blocks: &[(Seq, Seq)], window_before: 
 fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> u32 {
     measure_round_trip(tcb, seg, cx);
     let acked = seg.ack - tcb.snd_una;
-    let text = acked.min(tcb.send_queued_bytes);
-    tcb.send_queued_bytes -= text;
+    // What is acknowledged beyond the text is our FIN.
+    let text = acked.min(tcb.send_end - tcb.snd_una);
     tcb.snd_una = seg.ack;
     tcb.snd_up = tcb.snd_up.max(tcb.snd_una);
-    // What is acknowledged beyond the text is our FIN.
-    tcb.facts.add_if(Fact::FIN_ACKNOWLEDGED, acked > text);
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
     out.acked_bytes = text;
     tcb.retries = 0;

@@ -47,8 +47,8 @@ pub struct Tcb {
     /// Receive urgent pointer: the first octet that is not urgent, once there was urgent data.
     pub rcv_up: Seq,
 
-    /// Octets in the send buffer: from `snd_una` (+ 1 before our SYN is acknowledged) on.
-    pub send_queued_bytes: u32,
+    /// One past the last octet of the send buffer: where a queued FIN stands.
+    pub send_end: Seq,
     /// Octets received in order that the application has not taken.
     pub unread_bytes: u32,
 
@@ -142,17 +142,15 @@ impl Fact {
     pub const APP_CLOSED: Bits<Fact> = Bits::bit(1);
     /// A FIN follows the last octet of the send buffer.
     pub const FIN_QUEUED: Bits<Fact> = Bits::bit(2);
-    /// The peer has acknowledged our FIN.
-    pub const FIN_ACKNOWLEDGED: Bits<Fact> = Bits::bit(3);
     /// An ICMP error has said since the last progress why there may be none (SHLD-25).
-    pub const SOFT_ERROR: Bits<Fact> = Bits::bit(4);
+    pub const SOFT_ERROR: Bits<Fact> = Bits::bit(3);
     /// A segment of the current MSS has arrived, as far as one can see from here: with Nagle's algorithm at most one segment
     /// in flight is smaller, so whoever acknowledges so many octets at once has had a large one.
-    pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(5);
+    pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(4);
     /// A full-sized segment has been received since our last ACK (SHLD-19: at least one ACK per two).
-    pub const FULL_SEGMENT_UNACKED: Bits<Fact> = Bits::bit(6);
+    pub const FULL_SEGMENT_UNACKED: Bits<Fact> = Bits::bit(5);
     /// The application has not heard of it: accepting waits for text.
-    pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(7);
+    pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(6);
 }
 
 /// How a connection was opened.
@@ -287,6 +285,7 @@ impl Tcb {
             snd_up: iss,
             snd_nxt: iss,
             snd_resume: iss,
+            send_end: iss + 1,
             ts_offset,
             ..Tcb::default()
         };
@@ -303,6 +302,7 @@ impl Tcb {
         self.snd_up = iss;
         self.snd_nxt = iss;
         self.snd_resume = iss;
+        self.send_end = iss + 1;
     }
 
     /// B45: PAWS guards the new incarnation from the first segment on by what the former one has seen.
@@ -343,12 +343,12 @@ impl Tcb {
     #[inline]
     pub fn conditions(&self, cx: &Context<'_>) -> Conditions {
         let mss = u32::from(self.mss);
-        let unsent = self.send_end() - self.snd_resume;
+        let unsent = self.send_end - self.snd_resume;
         Conditions {
             algorithm: cx.settings.congestion,
             mss,
             flight: self.flight(),
-            limited: self.snd_resume.lt(self.send_end()) && unsent >= mss && self.snd_wnd > self.congestion.cwnd,
+            limited: self.snd_resume.lt(self.send_end) && unsent >= mss && self.snd_wnd > self.congestion.cwnd,
             srtt_us: self.rto.srtt_us,
             now: cx.now.tick(),
         }
@@ -372,25 +372,22 @@ impl Tcb {
         self.rcv_nxt.back(1)
     }
 
-    /// The sequence number of the first octet of the send buffer.
+    /// Octets of the send buffer: what is queued and has not been acknowledged.
     #[inline]
-    pub fn send_start(&self) -> Seq {
-        if self.syn_is_unacknowledged() {
-            return self.iss() + 1;
-        }
-        self.snd_una.back(u32::from(self.facts.has(Fact::FIN_ACKNOWLEDGED)))
+    pub fn send_queued_bytes(&self) -> u32 {
+        if self.syn_is_unacknowledged() || self.fin_is_acknowledged() { 0 } else { self.send_end - self.snd_una }
     }
 
-    /// One past the last octet of the send buffer: where a queued FIN stands.
+    /// The peer has acknowledged our FIN, which stands behind the last octet.
     #[inline]
-    pub fn send_end(&self) -> Seq {
-        self.send_start() + self.send_queued_bytes
+    pub fn fin_is_acknowledged(&self) -> bool {
+        self.snd_una.gt(self.send_end)
     }
 
     /// Our FIN has been sent at least once.
     #[inline]
     pub fn fin_is_sent(&self) -> bool {
-        self.facts.has(Fact::FIN_QUEUED) && self.snd_nxt.gt(self.send_end())
+        self.facts.has(Fact::FIN_QUEUED) && self.snd_nxt.gt(self.send_end)
     }
 
     /// Our SYN has not been acknowledged.
@@ -441,7 +438,7 @@ impl Tcb {
         }
         debug_assert!(self.snd_una.le(self.snd_nxt), "SND.UNA {} beyond SND.NXT {}", self.snd_una, self.snd_nxt);
         debug_assert!(self.snd_una.le(self.snd_resume) && self.snd_resume.le(self.snd_nxt));
-        debug_assert!(self.snd_nxt.le(self.send_end() + 1), "sent beyond what was queued");
+        debug_assert!(self.snd_nxt.le(self.send_end + 1), "sent beyond what was queued");
         debug_assert!(self.rcv_nxt.le(self.rcv_edge), "the window offered has shrunk");
         debug_assert!(
             !self.state.is_closing_ours() || self.facts.has(Fact::FIN_QUEUED),

@@ -26,7 +26,7 @@ pub fn bytes_left(tcb: &Tcb) -> u32 {
 
 /// SEND with the urgent flag, after the octets were queued: all that is queued is urgent, of any length (MUST-31).
 pub fn sent(tcb: &mut Tcb) {
-    tcb.snd_up = tcb.send_end();
+    tcb.snd_up = tcb.send_end;
     // A closed window stops the octets, not the word that they are there.
     tcb.owed.add_if(Owed::WINDOW_UPDATE, tcb.snd_wnd == 0);
 }

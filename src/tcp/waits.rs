@@ -31,8 +31,14 @@ enum WaitsFor {
 
 /// The wait begins anew, from now on. The handshake's has been set when the connection was opened.
 pub(super) fn restart(tcb: &mut Tcb, cx: &Context<'_>) {
+    if may_run(tcb, cx) {
+        begin(tcb, waits_for(tcb), cx);
+    }
+}
+
+fn begin(tcb: &mut Tcb, waits_for: WaitsFor, cx: &Context<'_>) {
     let keepalive_idle = cx.options.keepalive.map(|keepalive| ticks(keepalive.idle));
-    let wait_ticks = match waits_for(tcb) {
+    let wait_ticks = match waits_for {
         WaitsFor::Handshake | WaitsFor::Text | WaitsFor::Nothing => return,
         WaitsFor::Progress => cx.options.user_timeout.map(ticks),
         WaitsFor::Fin => Some(FIN_WAIT_2_MS),
@@ -47,12 +53,23 @@ pub(super) fn restart(tcb: &mut Tcb, cx: &Context<'_>) {
 /// (MUST-26), but what was sent has made progress only if it was acknowledged or may go on.
 #[inline]
 pub(super) fn heard(tcb: &mut Tcb, snd_una_before: Seq, snd_wnd_before: u32, cx: &Context<'_>) {
+    if !may_run(tcb, cx) {
+        return;
+    }
     let progressed = tcb.snd_una != snd_una_before || (snd_wnd_before == 0 && tcb.snd_wnd > 0);
     match waits_for(tcb) {
         WaitsFor::Handshake | WaitsFor::Text | WaitsFor::Fin | WaitsFor::Nothing => {}
         WaitsFor::Progress if !progressed => {}
-        WaitsFor::Progress | WaitsFor::Application | WaitsFor::Peer => restart(tcb, cx),
+        waits_for @ (WaitsFor::Progress | WaitsFor::Application | WaitsFor::Peer) => begin(tcb, waits_for, cx),
     }
+}
+
+/// Whether any wait runs or may begin. Most connections have neither user timeout nor keepalive, and are asked at each segment:
+/// then only an application that does not close, or a peer that does not, is waited for.
+#[inline]
+fn may_run(tcb: &Tcb, cx: &Context<'_>) -> bool {
+    let bounded = matches!(tcb.state, State::CloseWait | State::FinWait2);
+    bounded || tcb.waits_until.is_set() || cx.options.user_timeout.is_some() || cx.options.keepalive.is_some()
 }
 
 /// The application has queued something, or a FIN; `was_idle` if nothing was under way before.

@@ -86,6 +86,8 @@ const NOTHING: Limits = Limits {
     cookies_remembered_max: 0,
     chunks_max: 2,
     reassemblies_max: 0,
+    splices_max: 0,
+    timers_max: 0,
     destinations_max: 0,
     neighbors_max: 0,
     listeners_max: 0,

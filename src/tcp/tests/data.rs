@@ -205,7 +205,8 @@ fn no_receive_room_text_is_left_for_the_peer_to_send_again() {
 fn sequence_numbers_wrap_in_the_middle_of_a_transfer() {
     let (mut client, _) = established_with(plain());
     let shift = u32::MAX - client.tcb.snd_nxt.0 - 1000;
-    for seq in [&mut client.tcb.snd_una, &mut client.tcb.snd_nxt, &mut client.tcb.snd_resume] {
+    let tcb = &mut client.tcb;
+    for seq in [&mut tcb.snd_una, &mut tcb.snd_nxt, &mut tcb.snd_resume, &mut tcb.send_end] {
         *seq += shift;
     }
     client.tcb.recovery = crate::tcp::recovery::Recovery::start(client.tcb.snd_una);

@@ -519,6 +519,6 @@ proptest! {
             client.arrives(client.next(ACK));
             client.sends();
         }
-        prop_assert_eq!((client.tcb.flight(), client.tcb.send_queued_bytes), (0, 0));
+        prop_assert_eq!((client.tcb.flight(), client.tcb.send_queued_bytes()), (0, 0));
     }
 }
