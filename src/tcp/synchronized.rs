@@ -260,7 +260,7 @@ fn take_acknowledgment(
         output::window_answered(tcb, window_before);
     }
     if acked > 0 || duplicate || sack.is_some() {
-        out.note = recovery::heard(tcb, sack, recovery::Heard { ack: seg.ack, acked, duplicate }, cx);
+        out.recovery_begins = recovery::heard(tcb, sack, recovery::Heard { ack: seg.ack, acked, duplicate }, cx);
     }
     Continue(())
 }

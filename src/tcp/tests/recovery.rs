@@ -114,7 +114,7 @@ fn the_window_is_halved_once_per_recovery_and_the_pipe_keeps_to_it() {
     later(&mut client, 100);
     for at in 2..20 {
         let out = acked(&mut client, &sent, 1, &[(2, at + 1)]);
-        assert_eq!(out.note == Some(Note::FastRecovery), at == 4, "{at}");
+        assert_eq!(out.recovery_begins, at == 4, "{at}");
         client.sends();
     }
     assert_eq!(client.tcb.congestion.cwnd, 21 * MSS / 2, "the first acknowledgment has made 21 of 20");
@@ -150,7 +150,7 @@ fn rack_one_segment_beyond_makes_a_hole_lost_after_the_reordering_window() {
     client.expect_nothing();
     let (waited, out) = client.time_out();
     assert!(waited <= 26, "a quarter of the round trip, was {waited}");
-    assert_eq!(out.note, Some(Note::FastRecovery));
+    assert!(out.recovery_begins);
     assert_eq!(seqs(&client.sends(), &sent), [0]);
 }
 
@@ -206,11 +206,22 @@ fn rack_a_wide_reordering_window_is_forgotten_after_sixteen_recoveries() {
         let (una, nxt) = (client.tcb.snd_una, client.tcb.snd_nxt);
         let ack = Segment { ack: una, ..without_echo(&client) };
         client.arrives_with(ack, &[(nxt.back(MSS), nxt)]);
-        assert_eq!(client.time_out(), (25 * u32::from(quarters), note(Note::FastRecovery)));
+        let (waited, out) = client.time_out();
+        assert_eq!((waited, out.recovery_begins), (25 * u32::from(quarters), true));
         client.sends();
         later(&mut client, 100);
         client.arrives(without_echo(&client));
     }
+}
+
+#[test]
+fn recovery_that_begins_with_text_out_of_order_is_noted_beside_it() {
+    let (mut client, sent) = sending(10);
+    later(&mut client, 100);
+    let seg = without_echo(&client);
+    let seg = Segment { seq: seg.seq + 100, ack: edge(&sent, 1), payload_len: 50, ..seg };
+    let out = client.arrives_with(seg, &[(edge(&sent, 4), edge(&sent, 9))]);
+    assert_eq!((out.recovery_begins, out.note), (true, Some(Note::OutOfOrder)));
 }
 
 /// Shows RFC 8985.
@@ -299,7 +310,7 @@ fn tlp_no_probe_is_due_once_recovery_has_begun() {
     let (mut client, sent) = sending(10);
     later(&mut client, 100);
     let out = acked(&mut client, &sent, 0, &[(1, 10)]);
-    assert_eq!((out.note, seqs(&client.sends(), &sent)), (Some(Note::FastRecovery), Vec::from([0])));
+    assert_eq!((out.recovery_begins, seqs(&client.sends(), &sent)), (true, Vec::from([0])));
     // What was sent again is lost, too.
     let (waited, out) = client.time_out();
     assert_eq!((waited, out.note), (client.tcb.rto.in_recovery_ms() / 2, Some(Note::TimedOut)));
