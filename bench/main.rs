@@ -13,8 +13,10 @@ mod engine;
 mod failure;
 mod kernel;
 mod lines;
+mod meter;
 mod output;
 mod payload;
+mod policy;
 mod proc;
 mod report;
 mod risk;
@@ -63,6 +65,8 @@ enum What {
     SynfinServer(RoleArgs),
     /// The client on synfin (a role)
     SynfinClient(RoleArgs),
+    /// The client on synfin whose wire aims old segments (a role)
+    RigClient(ends::RigArgs),
     /// Sends a stream over the kernel's TCP (a role)
     KernelSender(RoleArgs),
     /// Receives a stream over the kernel's TCP (a role)
@@ -90,6 +94,7 @@ fn main() -> ExitCode {
         What::KernelClient(args) => role(kernel::client::run(&args)),
         What::SynfinServer(args) => role(ends::run_server(&args)),
         What::SynfinClient(args) => role(ends::run_client(&args)),
+        What::RigClient(args) => role(ends::run_rig(&args)),
         What::KernelSender(args) => role(bulk::kernel_sender(&args)),
         What::KernelReceiver(args) => role(bulk::kernel_receiver(&args)),
         What::SynfinSender(args) => role(bulk::synfin_sender(&args)),

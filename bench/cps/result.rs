@@ -63,6 +63,19 @@ pub(crate) enum LimitedBy {
     Rate,
 }
 
+impl LimitedBy {
+    /// The word, as in the JSON file.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LimitedBy::Ports => "ports",
+            LimitedBy::CpuClient => "cpu(client)",
+            LimitedBy::CpuServer => "cpu(server)",
+            LimitedBy::Link => "link",
+            LimitedBy::Rate => "rate",
+        }
+    }
+}
+
 /// A tenth of a second of a run, both ends together.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Moment {
@@ -238,7 +251,7 @@ pub(crate) struct RateStep {
 pub(crate) struct Memory {
     /// synfin, bytes per entry: record, wheel and index, for the places configured.
     pub synfin_bytes_per_time_wait: Option<f64>,
-    /// The kernel, bytes per entry: its slab object and what it keeps of the port; `null` where /proc/slabinfo cannot be read.
+    /// The kernel, bytes per entry: its slab object; `null` where /proc/slabinfo cannot be read.
     pub kernel_bytes_per_time_wait: Option<f64>,
     /// Resident memory of the end with TIME-WAIT, bytes, highest sample.
     pub synfin_rss_max: Option<u64>,

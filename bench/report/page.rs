@@ -8,10 +8,13 @@ use super::table::Table;
 use super::{over_time, risk_section};
 use crate::cps::report::{Report, StackReport};
 use crate::cps::result::LimitedBy;
+use crate::failure::Failure;
+use crate::output;
 use std::fmt::Write;
+use std::path::Path;
 
 /// The whole page. `raw` is the result as it was read or will be written: it goes into the page as it is.
-pub(crate) fn page(report: &Report, raw: &str) -> String {
+pub(super) fn page(report: &Report, raw: &str) -> String {
     let standing = Standing::of(report);
     let mut body = String::new();
     verdict(&mut body, report, &standing);
@@ -30,6 +33,13 @@ pub(crate) fn page(report: &Report, raw: &str) -> String {
     section(&mut body, "Machine and options", &machine(report));
     section(&mut body, "Counters", &counters(report));
     document("synfin: connections per second", &body, raw)
+}
+
+/// Writes the page of a result that has just been measured; `option` is the one that names the place.
+pub(crate) fn write(report: &Report, option: &str, path: &Path) -> Result<(), Failure> {
+    let raw = serde_json::to_string(report)
+        .map_err(|error| Failure::failed(format!("{option} {}: {error}", path.display())))?;
+    output::write(option, path, page(report, &raw).as_bytes())
 }
 
 /// A page around `body`, with the result inside.
