@@ -41,7 +41,7 @@ bench() {
 }
 
 look_at_options() {
-    keep=no unprivileged=no yes=no nics=
+    keep=no runs=yes unprivileged=no yes=no nics=
     local option
     for option in "$@"; do
         case "$option" in
@@ -51,6 +51,7 @@ look_at_options() {
             ;;
         --keep) keep=yes ;;
         --yes) yes=yes ;;
+        --compare) runs=no unprivileged=yes ;;
         esac
     done
     if [ "$(type -t check_options)" = function ]; then
@@ -100,6 +101,9 @@ clean_up() {
     if [ -n "$running" ]; then
         kill -TERM "$running" 2>/dev/null
         wait "$running" 2>/dev/null
+    fi
+    if [ "$runs" = no ]; then
+        return
     fi
     if [ "$keep" = yes ] && ip netns list | grep -q "^$netns_a\b"; then
         echo "kept: namespaces $netns_a and $netns_b; remove them with: bench/wire.sh down $netns_a $netns_b" >&2

@@ -14,7 +14,7 @@ Joins two network namespaces by a veth pair and measures, in turn and in several
   echo           a raw AF_XDP echo: the limit of the wire
 open, carry a checked request and response, and close, with TIME-WAIT of 60 s kept. Then, in the default run, what becomes of both
 stacks when ports run out and the policy is switched (phases), and a small sweep of what old segments do under each policy (risk).
-Needs root; --sim, --dry-run, --compare and --help do not.
+Needs root; --sim, --dry-run and --help do not.
 
 Stacks and TIME-WAIT
   --stack LIST             what to run, in this order [synfin,kernel,echo]
@@ -51,7 +51,7 @@ Result
   --hlog FILE              write the connect latencies of each stack to FILE, as a log of HdrHistogram
   --markdown FILE          write the tables to FILE in Markdown
   --fail-if EXPR           end with exit code 4 if EXPR holds, such as 'synfin/limit<0.7' or 'errors>0 or p99>2000'
-  --compare A B            run nothing: compare two results (result.json, or what --json has written)
+  --compare A B            run nothing: compare two results that --json has written
   --seed N                 what everything random is drawn from [the system]
   --sim                    sweep and phases in virtual time, without wire or privilege: no measurement
   --dry-run                say what would be done, and do nothing
@@ -85,8 +85,7 @@ check_options() {
             continue
             ;;
         --compare)
-            [ $# -gt 1 ] || die 2 "--compare: two results are missing; see bench/cps.sh --help"
-            unprivileged=yes
+            [ $# -ge 2 ] || die 2 "--compare: give two results, as in --compare before.json after.json"
             shift 2
             continue
             ;;

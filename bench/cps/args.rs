@@ -110,15 +110,15 @@ pub(crate) struct CpsArgs {
     /// Leave the last pair of namespaces for inspection
     #[arg(long)]
     pub keep: bool,
-    /// What is done to frames on synfin's side
-    #[command(flatten)]
-    pub faults: FaultArgs,
     /// What else is made of the result
     #[command(flatten)]
     pub outputs: Outputs,
-    /// Run nothing: compare two results
+    /// Run nothing: compare two results that --json has written
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
     pub compare: Option<Vec<PathBuf>>,
+    /// What is done to frames on synfin's side
+    #[command(flatten)]
+    pub faults: FaultArgs,
 }
 
 impl CpsArgs {

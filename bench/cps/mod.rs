@@ -20,13 +20,12 @@ mod verdict;
 
 pub(crate) use args::CpsArgs;
 
-use crate::compare;
 use crate::failure::Failure;
 use crate::kernel::sys;
-use crate::output;
 use crate::policy::Tw;
 use crate::report::page;
 use crate::risk::simulated;
+use crate::{compare, output};
 use args::RateChoice;
 use live::Live;
 use machine::Machine;
@@ -44,6 +43,7 @@ pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
         return compare::run(before, after);
     }
     let plan = Plan::new(args)?;
+    args.outputs.check()?;
     let prediction = verdict::predict(args, &plan);
     eprintln!("prediction: {}", prediction.text);
     eprintln!("4-tuples: {}", plan.tuples.text(prediction.rate));
@@ -55,7 +55,6 @@ pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
             "root is needed for namespaces and AF_XDP: run it with sudo, or with --sim for a simulation, which is no measurement",
         ));
     }
-    args.outputs.check()?;
     let json = args.json.as_deref().map(Json::open).transpose()?;
     let out = out_directory(args)?;
     let mut live = Live::begin()?;
@@ -63,10 +62,7 @@ pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
     live.clear();
     output::print(&table::text(&report))?;
     if let Some(out) = out {
-        let path = out.join("report.html");
-        Json::open(&out.join("result.json"))?.write(&report)?;
-        page::write(&report, "--out", &path)?;
-        eprintln!("result: {}", path.display());
+        write_out(&out, &report)?;
     }
     if let Some(json) = json {
         json.write(&report)?;
@@ -74,6 +70,17 @@ pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
     args.outputs.write(&report)?;
     args.outputs.judge(&report)?;
     judge(&report)
+}
+
+/// The result and its page.
+fn write_out(out: &Path, report: &Report) -> Result<(), Failure> {
+    let raw = serde_json::to_string_pretty(report)
+        .map_err(|error| Failure::failed(format!("--out {}: {error}", out.display())))?;
+    output::write("--out", &out.join("result.json"), format!("{raw}\n").as_bytes())?;
+    let path = out.join("report.html");
+    output::write("--out", &path, page::page(report, &raw).as_bytes())?;
+    eprintln!("report: {}", path.display());
+    Ok(())
 }
 
 /// Whether the figures count.
