@@ -133,9 +133,7 @@ impl MemoryLink {
     /// An empty batch for the outgoing direction. The buffers of those that come back are spare again.
     fn empty_batch(&mut self) -> Option<Batch> {
         while let Some(mut batch) = self.outgoing.empty.pop() {
-            for (buffer, _) in batch.drain(..) {
-                self.spare_buffers.push(buffer);
-            }
+            self.spare_buffers.extend(batch.drain(..).map(|(buffer, _)| buffer));
             self.spare.push(batch);
         }
         self.spare.pop()
@@ -144,11 +142,11 @@ impl MemoryLink {
     /// Hands the buffers of some slots over; spare ones take their place.
     fn publish(&mut self, mut batch: Batch, frames: &[(u32, u16)]) {
         let mut bytes = 0;
-        for &(slot, len) in frames {
-            let Some(spare) = self.spare_buffers.pop() else { break };
-            batch.push((core::mem::replace(&mut self.slots[slot as usize], spare), len));
+        let spares = self.spare_buffers.drain(self.spare_buffers.len().saturating_sub(frames.len())..);
+        batch.extend(frames.iter().zip(spares).map(|(&(slot, len), spare)| {
             bytes += u64::from(len);
-        }
+            (core::mem::replace(&mut self.slots[slot as usize], spare), len)
+        }));
         debug_assert_eq!(batch.len(), frames.len(), "there is a spare buffer for each frame that has room");
         self.counters.tx_bytes += bytes;
         self.counters.tx_frames += frames.len() as u64;

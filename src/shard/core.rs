@@ -198,11 +198,7 @@ impl Core {
         }
         self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
         if outcome.established {
-            self.counters.established += 1;
-            self.begin_with_path_mtu(number, now);
-            self.forget_former(number);
-            self.half_open -= u32::from(self.connections[number].tcb.opened() == Opened::Passively);
-            self.enter_accept_queue(number, now);
+            self.begin(number, now);
         }
         if outcome.acked_bytes > 0 {
             let connection = &mut self.connections[number];
@@ -230,18 +226,36 @@ impl Core {
         }
         match outcome.end {
             None => self.schedule(number),
-            Some(End::Listen) => {
+            Some(end) => self.end(number, end, now),
+        }
+    }
+
+    /// The handshake has completed.
+    #[inline(never)]
+    fn begin(&mut self, number: u32, now: Now) {
+        self.counters.established += 1;
+        self.begin_with_path_mtu(number, now);
+        self.forget_former(number);
+        self.half_open -= u32::from(self.connections[number].tcb.opened() == Opened::Passively);
+        self.enter_accept_queue(number, now);
+    }
+
+    /// The TCB's life is over: what is left of it goes where `end` says.
+    #[inline(never)]
+    fn end(&mut self, number: u32, end: End, now: Now) {
+        match end {
+            End::Listen => {
                 self.half_open -= 1;
                 self.leave_index(number);
                 self.retire(number, now);
                 self.owing_remove(number);
                 self.let_go(number);
             }
-            Some(End::Closed(reason)) => {
+            End::Closed(reason) => {
                 self.leave_index(number);
                 self.close(number, reason, now);
             }
-            Some(End::TimeWait) => {
+            End::TimeWait => {
                 self.enter_time_wait(number, now);
                 self.close(number, CloseReason::Graceful, now);
             }

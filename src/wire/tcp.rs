@@ -3,7 +3,7 @@
 use super::checksum::Sum;
 use super::{Network, PROTOCOL_TCP, Path, TcpPacket, be16, be32, emit_headers, ethernet};
 use crate::counters::DropReason;
-use crate::four_tuple::FourTuple;
+use crate::four_tuple::{Addresses, FourTuple};
 use crate::seq::Seq;
 use core::fmt;
 use core::ops::BitOr;
@@ -285,9 +285,28 @@ fn checksum_of(header: &[u8; HEADER_BYTES], rest: &[u8], pseudo: Sum) -> Sum {
 /// the payload before padding.
 #[inline(always)]
 pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: &[&[u8]; 2]) -> usize {
+    // Nearly every frame has this shape: what is known of it is not asked again, and its headers have fixed places.
+    if let (None, Addresses::V4 { local, remote }, []) = (path.vlan, path.addresses, segment.sack) {
+        let path = Path { vlan: None, addresses: Addresses::V4 { local, remote }, ..*path };
+        write(frame, &path, &SegmentOut { sack: &[], ..*segment }, payload)
+    } else {
+        // Copies: what has an address is kept in memory, for the others too.
+        write_any(frame, &{ *path }, &{ *segment }, payload)
+    }
+}
+
+#[inline(never)]
+fn write_any(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: &[&[u8]; 2]) -> usize {
+    write(frame, path, segment, payload)
+}
+
+#[inline(always)]
+fn write(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: &[&[u8]; 2]) -> usize {
     let present = Present::of(segment.options, segment.sack, segment.flags.syn());
     let data_at = HEADER_BYTES + present.len();
     let segment_len = data_at + payload[0].len() + payload[1].len();
+    // One look at the length for all that follows.
+    let frame = &mut frame[..(path.headers_len() + segment_len).max(ethernet::FRAME_BYTES_MIN)];
     let (begin, pseudo) = emit_headers(frame, path, PROTOCOL_TCP, segment_len);
     let bytes = &mut frame[begin..begin + segment_len];
     let ports = u32::from(segment.src_port) << 16 | u32::from(segment.dst_port);
