@@ -319,7 +319,9 @@ fn write(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: &[&[u
     if !text.is_empty() {
         let (first, second) = text.split_at_mut(payload[0].len());
         first.copy_from_slice(payload[0]);
-        second.copy_from_slice(payload[1]);
+        if !second.is_empty() {
+            second.copy_from_slice(payload[1]);
+        }
         sum = sum.bytes(text);
     }
     bytes[16..18].copy_from_slice(&sum.finish().to_be_bytes());
@@ -356,6 +358,9 @@ fn parse_options(list: &[u8], at: usize, syn: bool) -> Result<(Options, SackPlac
 /// Any other shape. Not inlined: it takes the address of what it fills, which would keep every segment in memory.
 #[inline(never)]
 fn parse_option_list(list: &[u8], at: usize, syn: bool) -> Result<(Options, SackPlace), DropReason> {
+    if let (true, Some(options)) = (syn, usual_syn_options(list)) {
+        return Ok((options, SackPlace::default()));
+    }
     let (mut options, mut sack) = <(Options, SackPlace)>::default();
     let mut rest = list;
     while let [kind, after @ ..] = rest {
@@ -376,6 +381,22 @@ fn parse_option_list(list: &[u8], at: usize, syn: bool) -> Result<(Options, Sack
         };
     }
     Ok((options, sack))
+}
+
+/// The option list of a SYN in the shape that Linux and this stack give it: MSS, SACK permitted, timestamps, window scale.
+#[inline]
+fn usual_syn_options(list: &[u8]) -> Option<Options> {
+    let list = <&[u8; 20]>::try_from(list).ok()?;
+    let [mss, lead, val, ecr, scale] = [0, 4, 8, 12, 16].map(|at| be32(list, at));
+    let usual = mss >> 16 == be([0, 0, MSS, 4])
+        && lead == be([SACK_PERMITTED, 2, TIMESTAMPS, TIMESTAMPS_BYTES])
+        && scale >> 8 == be([0, NOP, WINDOW_SCALE, 3]);
+    usual.then_some(Options {
+        mss: Some(mss as u16),
+        window_scale: Some(scale as u8),
+        sack_permitted: true,
+        timestamps: Some(Timestamps { val, ecr }),
+    })
 }
 
 /// Notes one option with the bytes after its length.
