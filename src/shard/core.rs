@@ -119,14 +119,14 @@ impl Core {
                 return Err(ConfigError::LimitTooSmall { limit, given, least });
             }
         }
-        let time_wait_v6_max = if routes.has_v6() { limits.time_wait_max } else { 0 };
+        let (time_wait_v4_max, time_wait_v6_max) = limits.time_wait_maxima(routes.families());
         for records in [limits.tcbs_max, limits.time_wait_max] {
             if records > Value::NUMBER_MAX {
                 return Err(ConfigError::TooManyRecords(records));
             }
         }
         config.bill_among(place.owners()).reserve()?;
-        let entries = limits.index_entries(routes.has_v6());
+        let entries = limits.index_entries(routes.families());
         if !(1..=MSL_MAX_MS).contains(&config.msl_ms) {
             return Err(ConfigError::BadMsl(config.msl_ms));
         }
@@ -147,7 +147,7 @@ impl Core {
             listeners: Listeners::new(limits.listeners_max),
             options: OptionSets::new(),
             listener_options: vec![OptionsId::default(); limits.listeners_max as usize],
-            time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),
+            time_wait_v4: TimeWaitStore::new(time_wait_v4_max, two_msl_ms),
             time_wait_v6: TimeWaitStore::new(time_wait_v6_max, two_msl_ms),
             destinations: Destinations::new(
                 DestinationLimits {
