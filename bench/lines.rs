@@ -75,6 +75,9 @@ pub(crate) struct Latency {
     pub p99: f64,
     /// 99.9 %.
     pub p999: f64,
+    /// The largest.
+    #[serde(default)]
+    pub max: f64,
 }
 
 /// TIME-WAIT entries of one end.

@@ -277,7 +277,7 @@ impl Meter {
         let named = ErrorKind::NAMES.iter().zip(self.errors).filter(|(_, count)| *count > 0);
         let errors: BTreeMap<String, u64> = named.map(|(name, count)| ((*name).to_string(), count)).collect();
         let at = |quantile| self.latency_ns.value_at_quantile(quantile) as f64 / 1000.0;
-        let latency = Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999) };
+        let latency = Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1.0) };
         Final {
             connections: self.window,
             seconds: self.closes_at.duration_since(self.opens_at).as_secs_f64(),

@@ -170,7 +170,8 @@ static ALWAYS_INLINE enum verdict judge_arp(const struct arp_ipv4 *arp, const vo
 	if (arp->hardware != NET16(1) || arp->protocol != NET16(ETH_P_IP) || arp->hardware_bytes != ETH_ALEN ||
 	    arp->protocol_bytes != sizeof(arp->target))
 		return pass_malformed;
-	return owned_v4(arp->target) ? redirect_arp : pass_arp;
+	/* A sender with an owned address has a conflict with the stack; the target of its answer to a probe is 0.0.0.0. */
+	return owned_v4(arp->target) || owned_v4(arp->sender) ? redirect_arp : pass_arp;
 }
 
 /* Whether an ICMP error quotes TCP that left `source` from a claimed port. */
@@ -260,8 +261,12 @@ static ALWAYS_INLINE enum verdict judge_icmpv6(const struct icmp6hdr *icmp, cons
 		if ((const void *)(ndp + 1) > end)
 			return pass_truncated;
 		return owned_v6(&ndp->target) ? redirect_ndp : pass_icmp;
-	case ICMPV6_ADVERTISEMENT:
-		return own ? redirect_ndp : pass_icmp;
+	case ICMPV6_ADVERTISEMENT: /* to all nodes where it tells of a conflict */
+		if (own)
+			return redirect_ndp;
+		if ((const void *)(ndp + 1) > end)
+			return pass_truncated;
+		return owned_v6(&ndp->target) ? redirect_ndp : pass_icmp;
 	case ICMPV6_DEST_UNREACH:
 	case ICMPV6_PKT_TOOBIG:
 	case ICMPV6_TIME_EXCEED:

@@ -1,12 +1,85 @@
 //! What an application sees: events, errors, options. The calls themselves are [`Calls`].
 //!
 //! An application runs on its shard's thread, to completion: an event never blocks, and every call acts at once.
+//!
+//! A relay in ten lines. It bounds its memory by what it does not do: bytes that the other end does not take are not consumed, and
+//! so close the window. ([`Calls::splice`] does the same inside the stack.)
+//!
+//! ```
+//! use synfin::api::{Application, CallError, CloseReason, ConnectOptions, Event};
+//! use synfin::ids::Handle;
+//! use synfin::shard::{Calls, ConfigError, Sim};
+//!
+//! /// The user number of a connection is its other end.
+//! fn relay(calls: &mut Calls<'_>, event: Event<'_>) -> Result<(), CallError> {
+//!     let other = |calls: &Calls<'_>, handle| calls.user(handle).map(Handle::from_bits);
+//!     match event {
+//!         Event::Readable { handle, bytes } => {
+//!             let taken = calls.send(other(calls, handle)?, bytes)?;
+//!             calls.consume(handle, taken)
+//!         }
+//!         Event::Connected { handle } | Event::Writable { handle } => calls.forward(other(calls, handle)?, handle).map(drop),
+//!         Event::PeerClosed { handle } => calls.shutdown_write(other(calls, handle)?),
+//!         Event::Closed { handle, reason } if reason != CloseReason::Graceful => calls.abort(other(calls, handle)?),
+//!         _ => Ok(()),
+//!     }
+//! }
+//!
+//! struct Relay;
+//!
+//! impl Application for Relay {
+//!     fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+//!         if let Event::Accepted { handle, .. } = event {
+//!             let options = ConnectOptions { user: handle.to_bits(), ..ConnectOptions::default() };
+//!             let onwards = calls.connect("10.0.0.1:7".parse().expect("an end"), &options);
+//!             // Without a way onwards the client is told at once.
+//!             let _ = match onwards {
+//!                 Ok(back) => calls.set_user(handle, back.to_bits()),
+//!                 Err(_) => calls.abort(handle),
+//!             };
+//!         } else {
+//!             // Refused where an end has gone already: its Closed event follows, or was told.
+//!             let _ = relay(calls, event);
+//!         }
+//!     }
+//! }
+//!
+//! /// Clients and servers: clients say hello, servers answer in capitals.
+//! #[derive(Default)]
+//! struct Ends(Vec<u8>);
+//!
+//! impl Application for Ends {
+//!     fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+//!         let _ = match event {
+//!             Event::Connected { handle } => calls.send(handle, b"hello").map(drop),
+//!             Event::Readable { handle, bytes } if bytes == b"hello" => {
+//!                 calls.send(handle, b"HELLO").and_then(|_| calls.consume(handle, 5)).and_then(|()| calls.shutdown_write(handle))
+//!             }
+//!             Event::Readable { handle, bytes } => {
+//!                 self.0.extend_from_slice(bytes);
+//!                 calls.consume(handle, bytes.len())
+//!             }
+//!             Event::PeerClosed { handle } => calls.close(handle),
+//!             _ => Ok(()),
+//!         };
+//!     }
+//! }
+//!
+//! let mut sim = Sim::new(Ends::default(), Relay)?;
+//! sim.left_calls().listen("10.0.0.1".parse().unwrap(), 7).unwrap();
+//! sim.right_calls().listen("10.0.0.2".parse().unwrap(), 80).unwrap();
+//! sim.left_calls().connect("10.0.0.2:80".parse().unwrap(), &ConnectOptions::default()).unwrap();
+//! sim.run(100);
+//! assert_eq!(sim.left.application().0, b"HELLO");
+//! assert_eq!((sim.left.connections_live(), sim.right.connections_live()), (0, 0));
+//! # Ok::<(), ConfigError>(())
+//! ```
 
 use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
 pub use crate::tcp::connection_options::{ConnectionOptions, Keepalive, OptionsError};
 pub use crate::tcp::state::CloseReason;
-pub use crate::tcp::status::Info;
+pub use crate::tcp::status::{History, Info};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
@@ -18,6 +91,13 @@ pub trait Application {
     /// Called once per turn, after the turn's events; the place to open connections. Must be quick: it runs even when idle.
     fn on_turn(&mut self, calls: &mut Calls<'_>) {
         let _ = calls;
+    }
+}
+
+/// A closure is an application without turns of its own.
+impl<F: FnMut(&mut Calls<'_>, Event<'_>)> Application for F {
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        self(calls, event);
     }
 }
 
@@ -66,6 +146,22 @@ pub enum Event<'a> {
         /// The connection.
         handle: Handle,
     },
+    /// A splice has ended: both directions by FIN, or one end was reset, timed out or was aborted. Closed follows for either.
+    SpliceEnded {
+        /// The first end.
+        a: Handle,
+        /// The second.
+        b: Handle,
+        /// Bytes that were received on `a` and queued to be sent on `b`; what was sent before the splice is not counted.
+        a_to_b: u64,
+        /// The other way.
+        b_to_a: u64,
+    },
+    /// A timer that [`Calls::start_timer`] has started is over.
+    Timer {
+        /// What was given with it.
+        token: u64,
+    },
     /// The connection is over; the handle is stale when the call returns.
     Closed {
         /// The connection.
@@ -78,7 +174,10 @@ pub enum Event<'a> {
 /// How an active open chooses its local end and how long it may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ConnectOptions {
-    /// Local address; `None` takes the stack's address on the way to the remote (MUST-44).
+    /// Local address: one of the stack's, or one that it stands in for ([`ShardConfig::transparent`]). `None` takes the stack's
+    /// address on the way to the remote (MUST-44).
+    ///
+    /// [`ShardConfig::transparent`]: crate::shard::ShardConfig::transparent
     pub local_address: Option<IpAddr>,
     /// Local port; `None` draws one (RFC 6056).
     pub local_port: Option<u16>,
@@ -135,8 +234,10 @@ pub enum ConnectError {
     /// All neighbours are in use.
     #[error("all {0} neighbours are in use: raise limits.neighbors_max")]
     NeighborsFull(u32),
-    /// The local address is not one of the stack's.
-    #[error("{0} is not an address of this stack: choose one of its addresses or none")]
+    /// The local address is neither one of the stack's nor one that it stands in for.
+    #[error(
+        "{0} is not an address of this stack: choose one of its addresses or none, or let the stack stand in for it (transparent)"
+    )]
     NotOurAddress(IpAddr),
     /// No address of the stack is of the remote's family or on the way to it.
     #[error("no route to {0}: the stack has no address of this family on that network and no gateway")]
@@ -183,6 +284,43 @@ pub enum ConnectError {
     Options(#[from] OptionsError),
 }
 
+/// Why a timer was not started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TimerError {
+    /// 24 days or more.
+    #[error("a timer of {0:?} is too long: at most 24 days")]
+    TooLong(Duration),
+    /// All timers are in use.
+    #[error("all {0} timers are in use: raise limits.timers_max, or let one timer serve several things")]
+    TooMany(u32),
+}
+
+/// Why two connections were not spliced; nothing has changed then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SpliceError {
+    /// Both handles are the same.
+    #[error("a connection cannot be spliced with itself: name two")]
+    Itself,
+    /// A handle names no connection.
+    #[error("{0:?} is stale, the connection has ended and its Closed event was told: abort the other end")]
+    Stale(Handle),
+    /// The connection has ended.
+    #[error("{0:?} has ended: abort the other end and wait for Closed")]
+    Ended(Handle),
+    /// The handshake has not completed.
+    #[error("{0:?} is not yet open: wait for Connected or Accepted")]
+    NotOpen(Handle),
+    /// Our direction was closed already, so that nothing could be sent there.
+    #[error("this side of {0:?} is closed already: splice before closing")]
+    Closing(Handle),
+    /// The connection is one end of a splice.
+    #[error("{0:?} is spliced already: a connection has one other end")]
+    AlreadySpliced(Handle),
+    /// All splices are in use.
+    #[error("all {0} splices are in use: raise limits.splices_max, and limits.tcbs_max to twice that")]
+    TooMany(u32),
+}
+
 /// Why a call on a connection was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CallError {
@@ -198,6 +336,9 @@ pub enum CallError {
     /// The connection has ended; only reading and waiting for Closed remain.
     #[error("the connection has ended: only unread bytes can be taken")]
     Ended,
+    /// The connection is spliced: its bytes are not the application's any more.
+    #[error("the connection is spliced: only abort, options and info work until SpliceEnded")]
+    Spliced,
     /// More was consumed than was lent or buffered.
     #[error("{asked} bytes cannot be consumed, only {unread} are unread")]
     TooMuchConsumed {

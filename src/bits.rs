@@ -21,6 +21,13 @@ impl<Of> Bits<Of> {
         Bits { bits: 1 << number, of: PhantomData }
     }
 
+    /// Both sets together; `|` where that need not be a constant.
+    #[inline]
+    #[must_use]
+    pub const fn with(self, other: Bits<Of>) -> Bits<Of> {
+        Bits { bits: self.bits | other.bits, of: PhantomData }
+    }
+
     /// Whether any of `what` is in the set.
     #[inline]
     pub const fn has(self, what: Bits<Of>) -> bool {
@@ -92,7 +99,7 @@ impl<Of> BitOr for Bits<Of> {
     type Output = Bits<Of>;
     #[inline]
     fn bitor(self, other: Bits<Of>) -> Bits<Of> {
-        Bits { bits: self.bits | other.bits, of: PhantomData }
+        self.with(other)
     }
 }
 

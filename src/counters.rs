@@ -70,6 +70,8 @@ counters! {
         opens_passive,
         /// Connections that reached ESTABLISHED.
         established,
+        /// Pairs of connections that were spliced.
+        splices,
         /// Connections that the application was told had ended normally.
         closed_graceful,
         /// Connections ended by a RST from the peer.
@@ -172,6 +174,10 @@ counters! {
         send_pool_exhausted,
         /// ARP and neighbour-discovery packets taken.
         neighbor_packets,
+        /// Times that another host said that it has an own address (RFC 5227 2.4).
+        address_conflicts,
+        /// Own addresses told to the neighbours: gratuitous ARP, unsolicited advertisements.
+        addresses_announced,
         /// Times a TCB had to wait for a neighbour.
         neighbor_waits,
         /// ICMP errors about no connection, or about a segment that is not in flight (RFC 5927 4.1).

@@ -63,6 +63,11 @@ impl Rss {
         Ok(Rss { key, table })
     }
 
+    /// The hash key.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
     /// How many queues the table needs.
     pub fn queues(&self) -> usize {
         self.table.iter().max().map_or(0, |queue| usize::from(*queue) + 1)

@@ -1,10 +1,11 @@
 //! The `synfin` command with a shard on each of two queues, over veth in native mode. Needs root.
 
+#[path = "common/command.rs"]
+mod command;
 mod common;
 
+use command::{Guard, SYNFIN, Server, counts, finish, first_line, spawn, synfin};
 use common::{INTERFACE, Netns, VethPair, privileged_trial};
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use synfin::link::xdp::Interface;
 
 fn main() {
@@ -70,41 +71,6 @@ fn one_core() {
     server.end();
 }
 
-/// `synfin serve echo:7`, ended with the test whatever happens.
-struct Server {
-    child: Guard,
-    output: BufReader<ChildStdout>,
-}
-
-impl Server {
-    fn start(netns: &Netns, address: &str, more: &[&str]) -> Server {
-        let mut child = Guard(spawn(synfin(&mut netns.command(SYNFIN), "serve", "echo:7", address).args(more)));
-        let (line, output) = first_line(&mut child.0);
-        assert!(line.starts_with("{\"addresses\""), "{line}");
-        Server { child, output }
-    }
-
-    /// Ends it in order; returns the state that it prints.
-    fn end(mut self) -> String {
-        let pid = self.child.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().is_ok_and(|status| status.success()));
-        let mut state = String::new();
-        self.output.read_to_string(&mut state).expect("output is text");
-        state
-    }
-}
-
-/// A child that does not outlive its test.
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // It has usually ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The report of `synfin connect`, after all connections have ended gracefully.
 fn connect(netns: &Netns, remote: &str, count: &str, more: &[&str]) -> String {
     let mut timed = netns.command("timeout");
@@ -114,41 +80,6 @@ fn connect(netns: &Netns, remote: &str, count: &str, more: &[&str]) -> String {
     assert_eq!(said.matches("\"received\":\"hello\"").count().to_string(), count, "{said}");
     said
 }
-
-/// Adds the arguments that all have.
-fn synfin<'a>(program: &'a mut Command, command: &str, what: &str, address: &str) -> &'a mut Command {
-    let options = ["--interface", INTERFACE, "--address", address, "--mode", "drv", "--json"];
-    program.args([command, what]).args(options)
-}
-
-fn spawn(command: &mut Command) -> Child {
-    command.stdout(Stdio::piped()).spawn().expect("the command starts")
-}
-
-fn first_line(child: &mut Child) -> (String, BufReader<ChildStdout>) {
-    let mut output = BufReader::new(child.stdout.take().expect("is piped"));
-    let mut line = String::new();
-    output.read_line(&mut line).expect("output is text");
-    (line, output)
-}
-
-fn finish(command: &mut Command) -> Output {
-    let output = command.output().expect("the command runs");
-    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    assert!(output.status.success(), "{command:?}: {}{}", said[0], said[1]);
-    output
-}
-
-/// What each shard of a report counted under `name`.
-fn counts(report: &str, name: &str) -> Vec<u64> {
-    let key = format!("\"{name}\":");
-    let digits = report
-        .match_indices(&key)
-        .map(|(at, key)| report[at + key.len()..].chars().take_while(char::is_ascii_digit).collect::<String>());
-    digits.map(|digits| digits.parse().expect("a count")).collect()
-}
-
-const SYNFIN: &str = env!("CARGO_BIN_EXE_synfin");
 
 const CLIENTS: &str = r#"
 import socket, threading

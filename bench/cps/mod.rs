@@ -5,6 +5,7 @@ pub(crate) mod live;
 pub(crate) mod machine;
 pub(crate) mod plan;
 mod report;
+pub(crate) mod result;
 pub(crate) mod rounds;
 pub(crate) mod statistics;
 mod table;

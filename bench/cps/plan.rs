@@ -3,7 +3,7 @@
 use super::CpsArgs;
 use crate::failure::Failure;
 use crate::role::Closer;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// The run, with every default filled in.
@@ -26,7 +26,7 @@ pub(crate) struct Plan {
 }
 
 /// The 4-tuples that a round has, and how many it needs.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Tuples {
     /// Local ports of the client.
     pub ports: u64,

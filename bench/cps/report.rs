@@ -2,15 +2,16 @@
 
 use super::machine::Machine;
 use super::plan::Tuples;
+use super::result::{Interface, Memory, Phases, Prediction, RateStep, Resident, Run, Sweep, Verdict};
 use super::rounds::{Echo, Round};
 use super::statistics::{Spread, ratio};
 use crate::WAITED;
 use crate::lines::{Final, Latency};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Everything that was measured. Numbers are medians of the rounds unless they say otherwise.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// Version of this layout.
     pub schema_version: u32,
@@ -28,10 +29,58 @@ pub(crate) struct Report {
     pub limit: Option<Limit>,
     /// Ratios of medians.
     pub ratios: Ratios,
+    /// The command that repeats the run.
+    #[serde(default)]
+    pub command: String,
+    /// What everything random was drawn from.
+    #[serde(default)]
+    pub seed: u64,
+    /// False for `--sim`: then nothing here is a measurement.
+    #[serde(default = "measured")]
+    pub measurement: bool,
+    /// What had been predicted for the headline.
+    #[serde(default)]
+    pub prediction: Prediction,
+    /// What limited it; `null` when neither stack was run.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
+    /// synfin under each policy asked for, in order; `stacks.synfin` is the first.
+    #[serde(default)]
+    pub policies: Vec<PolicyReport>,
+    /// The kernel with tcp_tw_reuse 1; `stacks.kernel` has 0.
+    #[serde(default)]
+    pub kernel_reuse: Option<StackReport>,
+    /// The search for the highest clean rate, in the order it went.
+    #[serde(default)]
+    pub rate_search: Vec<RateStep>,
+    /// The collapse and the recovery.
+    #[serde(default)]
+    pub phases: Option<Phases>,
+    /// Risk beside gain.
+    #[serde(default)]
+    pub sweep: Option<Sweep>,
+    /// What TIME-WAIT costs.
+    #[serde(default)]
+    pub memory: Memory,
+    /// TIME-WAIT entries that were there before.
+    #[serde(default)]
+    pub resident: Option<Resident>,
+    /// The interfaces.
+    #[serde(default)]
+    pub interfaces: Vec<Interface>,
+}
+
+/// synfin under one policy.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct PolicyReport {
+    /// The policy.
+    pub policy: String,
+    /// What it came to.
+    pub stack: StackReport,
 }
 
 /// The options of the run.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Flags {
     /// Who closed first.
     pub closer: String,
@@ -52,7 +101,7 @@ pub(crate) struct Flags {
 }
 
 /// Both stacks; `null` for one that was not run.
-#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Stacks {
     /// This stack.
     pub synfin: Option<StackReport>,
@@ -61,7 +110,7 @@ pub(crate) struct Stacks {
 }
 
 /// One stack.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct StackReport {
     /// Connections per second, median.
     pub connections_per_second: f64,
@@ -87,10 +136,13 @@ pub(crate) struct StackReport {
     pub segments_per_connection: f64,
     /// Counters of both ends, all rounds.
     pub counters: BTreeMap<String, u64>,
+    /// Each round over time.
+    #[serde(default)]
+    pub runs: Vec<Run>,
 }
 
 /// The best raw echo.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Limit {
     /// Frames per second, both directions added, median.
     pub frames_per_second: f64,
@@ -103,7 +155,7 @@ pub(crate) struct Limit {
 }
 
 /// Ratios of medians; `null` when one side was not run.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ratios {
     /// Connections per second of synfin and of the kernel.
     pub synfin_to_kernel: Option<f64>,
@@ -125,7 +177,29 @@ impl Report {
         };
         let modes = synfin.iter().map(|round| &round.mode).chain(echo.iter().map(|echo| &echo.mode));
         let mode = modes.flatten().next().cloned();
-        Report { schema_version: SCHEMA_VERSION, machine, mode, flags, segments_per_connection, stacks, limit, ratios }
+        Report {
+            schema_version: SCHEMA_VERSION,
+            machine,
+            mode,
+            flags,
+            segments_per_connection,
+            stacks,
+            limit,
+            ratios,
+            command: String::new(),
+            seed: 0,
+            measurement: true,
+            prediction: Prediction::default(),
+            verdict: None,
+            policies: Vec::new(),
+            kernel_reuse: None,
+            rate_search: Vec::new(),
+            phases: None,
+            sweep: None,
+            memory: Memory::default(),
+            resident: None,
+            interfaces: Vec::new(),
+        }
     }
 
     /// Errors of all stacks.
@@ -152,6 +226,7 @@ impl StackReport {
                 p50: percentile(|latency| latency.p50),
                 p99: percentile(|latency| latency.p99),
                 p999: percentile(|latency| latency.p999),
+                max: latencies.iter().map(|latency| latency.max).fold(0.0, f64::max),
             },
             connections_total: rounds.iter().map(|round| round.client.connections_total).sum(),
             errors: rounds.iter().map(Round::errors_total).sum(),
@@ -161,6 +236,7 @@ impl StackReport {
             time_wait_evicted: sum(|end| end.time_wait.evicted),
             segments_per_connection: Spread::of(rounds.iter().map(Round::segments_per_connection))?.median,
             counters: added(ends().map(|(end, result)| (end, &result.counters))),
+            runs: Vec::new(),
         })
     }
 
@@ -189,6 +265,11 @@ impl Limit {
     }
 }
 
+/// Files of before `--sim` was there are measurements.
+fn measured() -> bool {
+    true
+}
+
 /// Sums by `end.name`.
 fn added<'a>(maps: impl Iterator<Item = (&'static str, &'a BTreeMap<String, u64>)>) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::new();
@@ -214,7 +295,12 @@ pub(super) mod tests {
             seconds: 2.0,
             connections_total: connections + 10,
             errors: if errors > 0 { [("reset".to_string(), errors)].into() } else { BTreeMap::new() },
-            connect_latency_us: Some(Latency { p50: 10.0, p99: 20.0, p999: connections as f64 }),
+            connect_latency_us: Some(Latency {
+                p50: 10.0,
+                p99: 20.0,
+                p999: connections as f64,
+                max: connections as f64,
+            }),
             frames_total: 7 * (connections + 10),
             time_wait: TimeWait { created: connections + 10, expired: 0, evicted: 0 },
             counters: [("Tcp.ActiveOpens".to_string(), connections)].into(),
@@ -265,11 +351,12 @@ pub(super) mod tests {
             let object = json.pointer(pointer).and_then(|value| value.as_object()).expect(pointer);
             object.keys().cloned().collect()
         };
-        let top =
-            ["flags", "limit", "machine", "mode", "ratios", "schema_version", "segments_per_connection", "stacks"];
-        let mut found = keys("");
-        found.sort();
-        assert_eq!(found, top);
+        let found = keys("");
+        for field in
+            ["flags", "limit", "machine", "mode", "ratios", "schema_version", "segments_per_connection", "stacks"]
+        {
+            assert!(found.iter().any(|name| name == field), "{field}");
+        }
         for stack in ["synfin", "kernel"] {
             let found = keys(&format!("/stacks/{stack}"));
             for field in [
@@ -286,7 +373,7 @@ pub(super) mod tests {
             assert!(
                 json.pointer(&format!("/stacks/{stack}/connections_per_second")).is_some_and(|value| value.is_number())
             );
-            assert_eq!(keys(&format!("/stacks/{stack}/connect_latency_us")), ["p50", "p99", "p999"]);
+            assert_eq!(keys(&format!("/stacks/{stack}/connect_latency_us")), ["max", "p50", "p99", "p999"]);
         }
         for pointer in [
             "/limit/frames_per_second",

@@ -1,9 +1,9 @@
 //! Medians and spread of the rounds.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a few rounds gave.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Spread {
     /// Median.
     pub median: f64,

@@ -1,9 +1,12 @@
 //! The command line.
 
+use super::control::Request;
+use super::network::{AddressRange, Network, parse_addresses};
 use crate::api::{ConnectionOptions, Keepalive};
 use crate::limits::{DEADLINE_MAX_MS, TIME_WAIT_DELAY_MS, TTL};
 use crate::link::xdp::Mode;
 use crate::shard::LocalAddress;
+use crate::stack::Idle;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::{Full, Policy};
@@ -28,6 +31,15 @@ pub(super) enum Command {
     /// Open connections, send a text, print what comes back and how each ended.
     #[command(after_help = CONNECT_EXAMPLE)]
     Connect(Connect),
+    /// Say whether a stack could run on an interface, what hurts, and the command that mends it.
+    #[command(after_help = DOCTOR_EXAMPLE)]
+    Doctor(Doctor),
+    /// Take connections and pass them on to backends, as an L4 load balancer, until SIGTERM or SIGINT.
+    #[command(after_help = PROXY_EXAMPLE)]
+    Proxy(Proxy),
+    /// Ask a running stack for its state, or change its policies, through its control socket.
+    #[command(after_help = CONTROL_EXAMPLE)]
+    Control(Control),
 }
 
 #[derive(Args, Debug)]
@@ -67,13 +79,42 @@ pub(super) struct Connect {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct Doctor {
+    /// The network interface.
+    #[arg(long, value_name = "IF")]
+    pub(super) interface: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Control {
+    /// The path that the stack was given with --control.
+    #[arg(value_name = "PATH")]
+    pub(super) path: PathBuf,
+    #[command(subcommand)]
+    pub(super) request: Request,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Proxy {
+    /// The configuration; contrib/proxy.toml is one with everything explained.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// Say whether the configuration is right and what would run, and start nothing.
+    #[arg(long)]
+    pub(super) check: bool,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct Common {
     /// The network interface.
     #[arg(long, value_name = "IF")]
     pub(super) interface: String,
-    /// The stack's own addresses, which this host's kernel must not have.
-    #[arg(long, required = true, value_name = "IP/LEN", value_delimiter = ',', value_parser = parse_address)]
-    pub(super) address: Vec<LocalAddress>,
+    /// The stack's own addresses, or ranges of them, which this host's kernel must not have.
+    #[arg(long, required = true, value_name = "IP[-IP]/LEN", value_delimiter = ',', value_parser = parse_addresses)]
+    address: Vec<AddressRange>,
     /// Next hops for other networks, at most one per IP version.
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     pub(super) gateway: Vec<IpAddr>,
@@ -81,7 +122,7 @@ pub(super) struct Common {
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     pub(super) cpus: Option<Cpus>,
     /// Let several shards run on one core; they sleep when idle.
-    #[arg(long, conflicts_with = "spin")]
+    #[arg(long)]
     pub(super) share_cores: bool,
     /// Receive queues to use, one shard each; all of the interface's by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -111,16 +152,33 @@ pub(super) struct Common {
     #[arg(long, value_name = "NAME", default_value = CongestionControl::default().name(), value_parser = parse_congestion)]
     pub(super) congestion: CongestionControl,
     #[command(flatten)]
+    pub(super) network: Network,
+    #[command(flatten)]
     pub(super) options: OfConnections,
     /// Write every frame to a pcapng file.
     #[arg(long, value_name = "FILE")]
     pub(super) capture: Option<PathBuf>,
-    /// Never sleep: lower latency for a whole core per shard.
-    #[arg(long)]
-    pub(super) spin: bool,
+    /// What idle shards do: spin, busy-poll (both take a whole core each) or sleep.
+    #[arg(long, value_name = "STRATEGY", default_value = Idle::default().name(), value_parser = parse_idle)]
+    pub(super) idle: Idle,
+    /// Make a control socket there, for this user alone; `synfin control PATH status` asks.
+    #[arg(long, value_name = "PATH")]
+    pub(super) control: Option<PathBuf>,
     /// Print JSON, one object per line.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl Common {
+    /// The same as words for people: a range is one.
+    pub(super) fn address_words(&self) -> Vec<String> {
+        self.address.iter().map(AddressRange::to_string).collect()
+    }
+
+    /// The stack's own addresses, one by one.
+    pub(super) fn addresses(&self) -> Vec<LocalAddress> {
+        self.address.iter().flat_map(|range| &range.0).copied().collect()
+    }
 }
 
 /// Options of every connection.
@@ -202,15 +260,6 @@ fn parse_remote(text: &str) -> Result<SocketAddr, String> {
     if remote.port() == 0 { Err("the port must be a number from 1 to 65535".into()) } else { Ok(remote) }
 }
 
-fn parse_address(text: &str) -> Result<LocalAddress, String> {
-    let wrong = "must be ADDRESS/BITS, as in 10.0.0.2/24 or fd00::2/64";
-    let (address, bits) = text.split_once('/').ok_or(wrong)?;
-    let address: IpAddr = address.parse().map_err(|_| wrong)?;
-    let bits_max = if address.is_ipv4() { 32 } else { 128 };
-    let prefix_len = bits.parse().ok().filter(|bits| *bits <= bits_max).ok_or(wrong)?;
-    Ok(LocalAddress { address, prefix_len })
-}
-
 fn parse_keepalive(text: &str) -> Result<Keepalive, String> {
     let wrong = || "must be IDLE or IDLE,INTERVAL,COUNT, as in 60 or 60,10,3".to_string();
     let numbers: Vec<u64> = text.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
@@ -247,17 +296,17 @@ fn parse_cpus(text: &str) -> Result<Cpus, String> {
     Ok(Cpus(cores))
 }
 
-fn parse_policy(text: &str) -> Result<Policy, String> {
+pub(super) fn parse_policy(text: &str) -> Result<Policy, String> {
     let names = Policy::ALL.map(Policy::name).join(", ");
     Policy::from_name(text).ok_or_else(|| format!("no TIME-WAIT policy {text:?}: there are {names}"))
 }
 
-fn parse_syn_cookies(text: &str) -> Result<SynCookies, String> {
+pub(super) fn parse_syn_cookies(text: &str) -> Result<SynCookies, String> {
     let names = SynCookies::ALL.map(SynCookies::name).join(", ");
     SynCookies::from_name(text).ok_or_else(|| format!("no {text:?} for SYN cookies: there are {names}"))
 }
 
-fn parse_full(text: &str) -> Result<Full, String> {
+pub(super) fn parse_full(text: &str) -> Result<Full, String> {
     let names = Full::ALL.map(Full::name).join(", ");
     Full::from_name(text).ok_or_else(|| format!("no policy {text:?} for a full store: there are {names}"))
 }
@@ -265,6 +314,11 @@ fn parse_full(text: &str) -> Result<Full, String> {
 fn parse_congestion(text: &str) -> Result<CongestionControl, String> {
     let names = CongestionControl::ALL.map(CongestionControl::name).join(", ");
     CongestionControl::from_name(text).ok_or_else(|| format!("no congestion control {text:?}: there are {names}"))
+}
+
+fn parse_idle(text: &str) -> Result<Idle, String> {
+    let names = Idle::ALL.map(Idle::name).join(", ");
+    Idle::from_name(text).ok_or_else(|| format!("no idle strategy {text:?}: there are {names}"))
 }
 
 fn parse_mode(text: &str) -> Result<Mode, String> {
@@ -281,13 +335,26 @@ const SERVE_EXAMPLE: &str = "Example:
   synfin serve echo:7 discard:9 http:80 --interface veth0 --address 10.0.0.2/24,fd00::2/64
   synfin serve echo:7 --interface veth0 --address 10.0.0.2/24 --keepalive 60,10,3 --user-timeout 30";
 
+const DOCTOR_EXAMPLE: &str = "Example:
+  synfin doctor --interface veth0 --json";
+
 const CONNECT_EXAMPLE: &str = "Example:
   synfin connect 10.0.0.1:7 --interface veth0 --address 10.0.0.2/24 --count 3 --send hello";
+
+const PROXY_EXAMPLE: &str = "Example:
+  synfin proxy --config contrib/proxy.toml --check
+  synfin proxy --config contrib/proxy.toml";
+
+const CONTROL_EXAMPLE: &str = "Example:
+  synfin control /run/synfin.sock status
+  synfin control /run/synfin.sock set --time-wait timestamp --time-wait-delay 0 --msl 5";
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    const EXAMPLES: [&str; 5] = [SERVE_EXAMPLE, CONNECT_EXAMPLE, DOCTOR_EXAMPLE, PROXY_EXAMPLE, CONTROL_EXAMPLE];
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
         Arguments::try_parse_from(line.split_whitespace())
@@ -296,7 +363,7 @@ mod tests {
     #[test]
     fn definition_is_consistent_and_examples_parse() {
         Arguments::command().debug_assert();
-        for example in [SERVE_EXAMPLE, CONNECT_EXAMPLE] {
+        for example in EXAMPLES {
             for line in example.lines().skip(1) {
                 parse(line).unwrap();
             }
@@ -321,11 +388,7 @@ mod tests {
     /// A word of a command line: one that belongs there, one nearly so, or anything.
     fn word() -> impl proptest::strategy::Strategy<Value = String> {
         use proptest::prelude::*;
-        let known: Vec<String> = [SERVE_EXAMPLE, CONNECT_EXAMPLE]
-            .iter()
-            .flat_map(|text| text.split_whitespace())
-            .map(str::to_owned)
-            .collect();
+        let known: Vec<String> = EXAMPLES.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
         let options: Vec<String> = Arguments::command()
             .get_subcommands()
             .flat_map(|command| command.get_arguments())

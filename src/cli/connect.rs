@@ -5,11 +5,11 @@ use super::session::{self, Session, say};
 use super::{Exit, Failure};
 use crate::api::{Application, CloseReason, ConnectError, ConnectOptions, ConnectionOptions, Event, ListenError};
 use crate::ids::Handle;
-use crate::shard::Calls;
+use crate::shard::{Calls, LocalAddress};
 use crate::stack::Service;
 use crate::tcp::cookie::SynCookies;
 use serde_json::json;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ pub(super) fn run(connect: &Connect) -> Result<(), Failure> {
     let shards = session::shards(&connect.common)?;
     let (ended, ends) = channel();
     let client = Client::new(connect, shards, ended);
-    let session = Session::start(&connect.common, SynCookies::default(), move |shard| client.of_shard(shard as u32))?;
+    let mut session =
+        Session::start(&connect.common, SynCookies::default(), move |shard| client.of_shard(shard as u32))?;
     let mut totals = Totals::default();
     let json = connect.common.json;
     let finished = session.wait(Some(Duration::from_secs(connect.timeout.into())), || totals.print(&ends, json));
@@ -99,6 +100,8 @@ struct Client {
     parallel: u32,
     opened: u32,
     options: ConnectionOptions,
+    /// Own addresses of the remote's IP version: the sources, one after the other, where there are several.
+    sources: Vec<IpAddr>,
     live: u32,
     refused: bool,
     /// By number of the connection: text sent so far, text received.
@@ -119,6 +122,7 @@ impl Client {
             parallel: connect.parallel.div_ceil(shards),
             opened: 0,
             options: connect.common.options.get(),
+            sources: sources(&connect.common.addresses(), connect.remote.ip()),
             live: 0,
             refused: false,
             exchanges: Vec::new(),
@@ -181,7 +185,12 @@ impl Application for Client {
                     received,
                 });
             }
-            Event::Accepted { .. } | Event::PeerClosed { .. } | Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Accepted { .. }
+            | Event::PeerClosed { .. }
+            | Event::Stalled { .. }
+            | Event::Urgent { .. }
+            | Event::SpliceEnded { .. }
+            | Event::Timer { .. } => {}
         }
     }
 
@@ -190,8 +199,13 @@ impl Application for Client {
             if self.refused || self.opened == self.count || self.live == self.parallel {
                 return;
             }
-            let options =
-                ConnectOptions { user: u64::from(self.opened), connection: self.options, ..ConnectOptions::default() };
+            let source = (self.opened as usize).checked_rem(self.sources.len()).map(|at| self.sources[at]);
+            let options = ConnectOptions {
+                local_address: source,
+                user: u64::from(self.opened),
+                connection: self.options,
+                ..ConnectOptions::default()
+            };
             match calls.connect(self.remote, &options) {
                 Ok(_) => {
                     self.exchanges.push((0, Vec::new()));
@@ -207,6 +221,13 @@ impl Application for Client {
             }
         }
     }
+}
+
+/// The own addresses from which `remote` is reached; none where the stack has a single one and chooses by itself.
+fn sources(own: &[LocalAddress], remote: IpAddr) -> Vec<IpAddr> {
+    let same = own.iter().map(|own| own.address).filter(|own| own.is_ipv4() == remote.is_ipv4());
+    let sources: Vec<IpAddr> = same.collect();
+    if sources.len() > 1 { sources } else { Vec::new() }
 }
 
 /// The record of the connection that `handle` names.

@@ -5,6 +5,10 @@
 
 mod arguments;
 mod connect;
+mod control;
+mod doctor;
+mod network;
+mod proxy;
 mod serve;
 mod services;
 mod session;
@@ -36,6 +40,9 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Serve(serve) => serve::run(&serve),
         Command::Connect(connect) => connect::run(&connect),
+        Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Proxy(proxy) => proxy::run(&proxy),
+        Command::Control(asked) => control::ask(&asked.path, &asked.request),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

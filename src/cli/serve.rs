@@ -9,14 +9,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
-    let addresses: Vec<IpAddr> = serve.common.address.iter().map(|own| own.address).collect();
+    let addresses: Vec<IpAddr> = serve.common.addresses().iter().map(|own| own.address).collect();
     let (services, all) = (serve.services.clone(), addresses.clone());
     let options = serve.common.options.get();
-    let session =
+    let mut session =
         Session::start(&serve.common, serve.syn_cookies, move |_shard| Services::new(&services, &all, options))?;
     let names: Vec<String> =
         serve.services.iter().map(|service| format!("{}:{}", service.kind.name(), service.port)).collect();
-    let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    // As given: a range is one word.
+    let addresses = serve.common.address_words();
     let (interface, mode) = (&serve.common.interface, session.mode());
     if serve.common.json {
         say(&json!({"serving": names, "interface": interface, "addresses": addresses, "mode": mode}).to_string());

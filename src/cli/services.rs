@@ -105,7 +105,12 @@ impl Application for Services {
                     ServiceKind::Http => {}
                 }
             }
-            Event::Connected { .. } | Event::Closed { .. } | Event::Stalled { .. } | Event::Urgent { .. } => {}
+            Event::Connected { .. }
+            | Event::Closed { .. }
+            | Event::Stalled { .. }
+            | Event::Urgent { .. }
+            | Event::SpliceEnded { .. }
+            | Event::Timer { .. } => {}
         }
     }
 

@@ -1,16 +1,19 @@
 //! From the options to a running stack and back: signals, capture, printing, the end.
 
 use super::arguments::Common;
+use super::control::{Control, Subject};
 use super::{Exit, Failure};
+use crate::limits::Limits;
 use crate::link::capture::CaptureConfig;
 use crate::link::xdp::Interface;
 use crate::observe::capture::{CaptureFile, CaptureWriter};
 use crate::observe::print;
-use crate::shard::ShardConfig;
+use crate::shard::{Policies, ShardConfig};
 use crate::stack::{Idle, Service, Stack, StackConfig, StackError, StackReport, random_secrets};
 use crate::tcp::Settings;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Policy;
+use crate::tick::Now;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::io::Write;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Session<S> {
     stack: Stack<S>,
     signals: Signals,
+    control: Option<Control>,
     capture: Option<CaptureWriter>,
     json: bool,
 }
@@ -38,14 +42,32 @@ impl<S: Service> Session<S> {
         syn_cookies: SynCookies,
         make: impl Fn(usize) -> S + Send + Sync + 'static,
     ) -> Result<Session<S>, Failure> {
+        Session::start_within(common, syn_cookies, |_| (), make)
+    }
+
+    /// As [`Session::start`], with other limits of each shard.
+    pub(super) fn start_within(
+        common: &Common,
+        syn_cookies: SynCookies,
+        change: impl FnOnce(&mut Limits),
+        make: impl Fn(usize) -> S + Send + Sync + 'static,
+    ) -> Result<Session<S>, Failure> {
         let signals = Signals::register()?;
-        let mut stack = Stack::start(&config(common, syn_cookies)?, make)?;
+        let control = common.control.as_deref().map(Control::bind).transpose()?;
+        let mut config = config(common, syn_cookies)?;
+        change(&mut config.shard.limits);
+        let mut stack = Stack::start(&config, make)?;
         let readers = stack.take_capture_readers();
         let capture = match &common.capture {
             Some(path) => Some(CaptureFile::create(path)?.write(&common.interface, readers, stack.running().now())?),
             None => None,
         };
-        Ok(Session { stack, signals, capture, json: common.json })
+        Ok(Session { stack, signals, control, capture, json: common.json })
+    }
+
+    /// The time that the shards see.
+    pub(super) fn now(&self) -> Now {
+        self.stack.running().now()
     }
 
     /// How the XDP program is attached.
@@ -53,9 +75,9 @@ impl<S: Service> Session<S> {
         self.stack.mode().to_string()
     }
 
-    /// Waits until a signal asks to end, every shard has ended by itself, or `within` has passed; prints the state when
+    /// Waits until a signal or the control socket asks to end, every shard has ended by itself, or `within` has passed; prints the state when
     /// asked to. `meanwhile` is called every few milliseconds. Returns whether the shards ended by themselves.
-    pub(super) fn wait(&self, within: Option<Duration>, mut meanwhile: impl FnMut()) -> bool {
+    pub(super) fn wait(&mut self, within: Option<Duration>, mut meanwhile: impl FnMut()) -> bool {
         let began = Instant::now();
         loop {
             meanwhile();
@@ -64,6 +86,9 @@ impl<S: Service> Session<S> {
             }
             if self.signals.end.load(Ordering::Relaxed) || within.is_some_and(|within| began.elapsed() >= within) {
                 return false;
+            }
+            if let Some(control) = &mut self.control {
+                control.serve(&Controlled { stack: &self.stack, signals: &self.signals });
             }
             if self.signals.print.swap(false, Ordering::Relaxed) {
                 self.print(&self.stack.report());
@@ -88,6 +113,30 @@ impl<S: Service> Session<S> {
 
     fn print(&self, report: &StackReport) {
         print_report(report, self.json);
+    }
+}
+
+/// What the control socket reaches.
+struct Controlled<'a, S> {
+    stack: &'a Stack<S>,
+    signals: &'a Signals,
+}
+
+impl<S: Service> Subject for Controlled<'_, S> {
+    fn status(&self) -> serde_json::Value {
+        print::json(&self.stack.report())
+    }
+
+    fn policies(&self) -> Policies {
+        self.stack.report().shards.first().map_or_else(Policies::default, |shard| shard.policies)
+    }
+
+    fn set_policies(&self, policies: &Policies) -> Result<(), StackError> {
+        self.stack.running().set_policies(policies)
+    }
+
+    fn drain(&self) {
+        self.signals.end.store(true, Ordering::Relaxed);
     }
 }
 
@@ -125,7 +174,7 @@ pub(super) fn shards(common: &Common) -> Result<u32, Failure> {
 fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failure> {
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
     let mut shard = ShardConfig {
-        addresses: common.address.clone(),
+        addresses: common.addresses(),
         gateways: common.gateway.clone(),
         msl_ms: common.msl * 1000,
         quiet_time_ms: common.quiet_time * 1000,
@@ -141,6 +190,11 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
         },
         ..ShardConfig::default()
     };
+    if common.share_cores && common.idle != Idle::Sleep {
+        let message =
+            format!("--idle {}: shards that share cores sleep; leave it or --share-cores out", common.idle.name());
+        return Err(Failure::new(Exit::Usage, message));
+    }
     if common.time_wait == Policy::None {
         eprintln!("{}", print::NO_TIME_WAIT);
     }
@@ -158,16 +212,18 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
     limits.half_open_max = (limits.half_open_max / shards).max(256);
     limits.cookies_remembered_max = (limits.cookies_remembered_max / shards).max(1024);
     limits.chunks_max = (limits.chunks_max / shards).max(1024);
-    Ok(StackConfig {
+    let mut config = StackConfig {
         queues: common.queues.map(|queues| queues as usize),
         cores,
         mode: common.mode,
         shard,
         share_cores: common.share_cores,
-        idle: if common.spin { Idle::Spin } else { Idle::Sleep },
+        idle: common.idle,
         capture: common.capture.as_ref().map(|_| CaptureConfig::default()),
         ..StackConfig::new(&common.interface)
-    })
+    };
+    common.network.apply(&mut config);
+    Ok(config)
 }
 
 /// How often signals are looked at.

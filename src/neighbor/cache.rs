@@ -22,7 +22,7 @@ use crate::wire::ethernet::MacAddress;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::size_of;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The name of an entry, valid while its holder counts as a user of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
@@ -86,6 +86,8 @@ pub struct Neighbors {
     in_use: u32,
     /// The entry that was resolved last.
     resolved_last: u32,
+    /// Questions before an address counts as unreachable.
+    asks_max: u8,
 }
 
 impl Neighbors {
@@ -104,11 +106,18 @@ impl Neighbors {
             idle: List::EMPTY,
             in_use: 0,
             resolved_last: 0,
+            asks_max: ASKS,
         };
         for number in 0..max {
             cache.idle.push_back(&mut cache.unused, number);
         }
         cache
+    }
+
+    /// The same, with `asks` questions, at least 1, a second apart, before an address counts as unreachable.
+    #[must_use]
+    pub fn asking(self, asks: u8) -> Neighbors {
+        Neighbors { asks_max: asks.max(1), ..self }
     }
 
     /// Bytes that a cache of `max` entries takes.
@@ -142,9 +151,23 @@ impl Neighbors {
         match entry.state {
             State::Free | State::Failed => self.start_asking(number, State::Incomplete { asked: 0 }, now),
             State::Stale => self.start_asking(number, State::Probe { asked: 0 }, now),
-            State::Incomplete { .. } | State::Probe { .. } | State::Reachable => {}
+            State::Incomplete { .. } | State::Probe { .. } | State::Reachable | State::Fixed => {}
         }
         Ok(NeighborId(number))
+    }
+
+    /// Finds or makes the entry that stands for `mac`, whatever its IP address, and counts one user of it. It is never asked for.
+    pub fn resolve_mac(&mut self, mac: MacAddress, now: Tick) -> Result<NeighborId, Full> {
+        let [a, b, c, d, e, f] = mac.0;
+        // Multicast: no neighbour has that address, nor can any be heard to have it.
+        let ip = Ipv6Addr::from([0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f]);
+        let id = self.resolve(ip.into(), now)?;
+        if self.entries[id.0 as usize].state != State::Fixed {
+            self.disarm(id.0);
+            let entry = &mut self.entries[id.0 as usize];
+            (entry.mac, entry.state) = (mac, State::Fixed);
+        }
+        Ok(id)
     }
 
     /// Counts one user of `id` less. An id without users is ignored.
@@ -197,7 +220,7 @@ impl Neighbors {
                 self.confirm(id.0, mac, now);
                 return true;
             }
-            State::Free | State::Stale | State::Probe { .. } | State::Reachable => {}
+            State::Free | State::Stale | State::Probe { .. } | State::Reachable | State::Fixed => {}
         }
         false
     }
@@ -238,7 +261,7 @@ impl Neighbors {
             (State::Reachable, _) if !known && now.until(entry.deadline) <= REACHABLE_MS - ASK_INTERVAL_MS => {
                 self.start_asking(number, State::Probe { asked: 0 }, now);
             }
-            (State::Stale | State::Probe { .. } | State::Reachable | State::Free, _) => {}
+            (State::Stale | State::Probe { .. } | State::Reachable | State::Fixed | State::Free, _) => {}
         }
         None
     }
@@ -256,7 +279,7 @@ impl Neighbors {
                     self.idle.remove(&mut self.unused, number);
                     self.set_free(number);
                 }
-                State::Incomplete { asked: ASKS_MAX } | State::Probe { asked: ASKS_MAX } => {
+                State::Incomplete { asked } | State::Probe { asked } if asked >= self.asks_max => {
                     self.retire(number, State::Failed);
                     due(Due::Failed { id, ip });
                 }
@@ -272,7 +295,9 @@ impl Neighbors {
                     self.ask_again(number, State::Probe { asked: 1 }, now);
                     due(Due::Ask { id, ip });
                 }
-                State::Free | State::Stale | State::Failed => debug_assert!(false, "{state:?} has no deadline"),
+                State::Free | State::Stale | State::Failed | State::Fixed => {
+                    debug_assert!(false, "{state:?} has no deadline")
+                }
             }
         }
     }
@@ -401,7 +426,7 @@ impl Entry {
     fn mac(&self) -> Option<MacAddress> {
         match self.state {
             State::Free | State::Incomplete { .. } | State::Failed => None,
-            State::Reachable | State::Stale | State::Probe { .. } => Some(self.mac),
+            State::Reachable | State::Stale | State::Probe { .. } | State::Fixed => Some(self.mac),
         }
     }
 }
@@ -420,6 +445,8 @@ enum State {
     Probe { asked: u8 },
     /// Nobody answered.
     Failed,
+    /// It stands for a MAC address, which is all that is known.
+    Fixed,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -433,8 +460,8 @@ enum Armed {
 /// Ticks between two questions for one address. Origin: RetransTimer of RFC 4861 10, RFC 1122 2.3.2.1.
 const ASK_INTERVAL_MS: u32 = 1000;
 
-/// Questions before an address counts as unreachable. Origin: MAX_MULTICAST_SOLICIT of RFC 4861 10.
-const ASKS_MAX: u8 = 3;
+/// Questions before an address counts as unreachable, unless said otherwise. Origin: MAX_MULTICAST_SOLICIT of RFC 4861 10.
+pub const ASKS: u8 = 3;
 
 /// Ticks for which a confirmation holds. Origin: REACHABLE_TIME of RFC 4861 10.
 const REACHABLE_MS: u32 = 30_000;

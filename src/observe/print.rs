@@ -72,7 +72,8 @@ fn shard_json(shard: &ShardSnapshot) -> Value {
     })
 }
 
-fn policies(policies: &Policies) -> Value {
+/// Policies as JSON.
+pub fn policies(policies: &Policies) -> Value {
     json!({
         "msl_ms": policies.msl_ms,
         "time_wait": policies.time_wait.name(),

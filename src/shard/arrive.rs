@@ -1,10 +1,12 @@
 //! Stage 4: the segment meets its record.
 
+use super::announce::claimed_by;
 use super::burst::{Arrival, Burst, Control, IpMarks, Message, Reply, Text};
 use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
 use super::gaps;
+use super::history;
 use super::icmp;
 use super::options::OptionsId;
 use crate::counters::DropReason;
@@ -18,8 +20,8 @@ use crate::tcp::time_wait::Numbers;
 use crate::tcp::{Answer, Context, Note, Outcome, closed, listen, syn_sent, synchronized, time_wait};
 use crate::tick::Now;
 use crate::wire::arp::Operation;
-use crate::wire::ndp;
 use crate::wire::tcp::Flags;
+use crate::wire::{Parsed, ndp};
 
 /// One segment, by the case that find has made of it; `bytes` are its frame.
 pub(super) fn arrive(
@@ -104,6 +106,7 @@ fn connection(
     let options = core.options.get(connection.options);
     let cx = Context { now, settings: &core.settings, options, receive_room };
     let tcb = &mut connection.tcb;
+    let rcv_nxt = tcb.rcv_nxt;
     let sack = (attached.is_some() || !blocks.is_empty())
         .then(|| Sack { board: attached.map(|attached| &mut core.gaps[attached].sent), blocks });
     let mut outcome = Outcome::default();
@@ -131,6 +134,9 @@ fn connection(
         burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
     } else if outcome.note == Some(Note::OutOfOrder) {
         gaps::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes));
+    }
+    if core.histories.has(number) {
+        history::heard(core, number, &arrival.segment, rcv_nxt, &outcome, now);
     }
     gaps::note_twice(core, number, &arrival.segment, &outcome);
     gaps::detach_if_idle(core, receiving, number);
@@ -225,10 +231,14 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
     match control.message {
         Message::Arp(packet) => {
             core.counters.neighbor_packets += 1;
+            let is_probe = packet.sender_ip.is_unspecified();
+            if !is_probe && core.is_conflict(claimed_by(&Parsed::Arp(packet)), now) {
+                return;
+            }
             let asks = packet.operation == Operation::Request;
             let heard = if asks { Heard::Request } else { Heard::Answer };
             core.learn(packet.sender_ip.into(), packet.sender_mac, heard, now);
-            if asks {
+            if asks && core.routes.is_own(packet.target_ip.into()) {
                 burst.answers.push(Reply::Arp { frame, request: packet });
             }
         }
@@ -242,6 +252,9 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
                     burst.answers.push(Reply::Advertisement { frame, solicitation });
                 }
                 ndp::Packet::Advertisement(advertisement) => {
+                    if core.is_conflict(claimed_by(&Parsed::Ndp(packet)), now) {
+                        return;
+                    }
                     if let Some(mac) = advertisement.target_link {
                         core.learn(advertisement.target.into(), mac, Heard::Answer, now);
                     }

@@ -5,6 +5,7 @@ use super::core::Core;
 use crate::api::{CallError, ConnectError, ConnectOptions, ConnectionOptions, Info, ListenError, ListenOptions};
 use crate::flow::chunks::Chunks;
 use crate::flow::listeners::AddError;
+use crate::flow::slab::Slab;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, ListenerId};
 use crate::tcp::Context;
@@ -42,7 +43,8 @@ impl<'a> Calls<'a> {
         self.now
     }
 
-    /// Takes connections to `port` at `address`, one of the stack's or the unspecified address of a family (MUST-41, MUST-42).
+    /// Takes connections to `port` at `address`, one of the stack's or the unspecified address of a family (MUST-41, MUST-42);
+    /// that takes connections to addresses that the stack stands in for too.
     /// They have the default options.
     pub fn listen(&mut self, address: IpAddr, port: u16) -> Result<ListenerId, ListenError> {
         self.listen_with(address, port, &ListenOptions::default())
@@ -58,7 +60,7 @@ impl<'a> Calls<'a> {
         if port == 0 {
             return Err(ListenError::PortZero);
         }
-        if !address.is_unspecified() && !self.core.routes.is_own(address) {
+        if !address.is_unspecified() && !self.core.routes.is_local(address) {
             return Err(ListenError::NotOurAddress(address));
         }
         let set = self.core.options.acquire(&options.connection)?;
@@ -89,6 +91,13 @@ impl<'a> Calls<'a> {
         listens
     }
 
+    /// As [`Calls::stop_listening`], for all listeners of the shard.
+    pub fn stop_listening_all(&mut self) {
+        for number in 0..self.core.limits.listeners_max {
+            self.stop_listening(ListenerId(number));
+        }
+    }
+
     /// Opens a connection (RFC 9293 3.9.1.1, active). The outcome comes as Connected or Closed.
     pub fn connect(&mut self, remote: SocketAddr, options: &ConnectOptions) -> Result<Handle, ConnectError> {
         self.core.open_actively(remote, options, self.now)
@@ -96,23 +105,22 @@ impl<'a> Calls<'a> {
 
     /// Queues bytes to be sent (RFC 9293 3.9.1.2); returns how many were taken. After fewer than asked, Writable follows.
     pub fn send(&mut self, handle: Handle, bytes: &[u8]) -> Result<usize, CallError> {
-        let connection = live(&mut self.core.connections, handle)?;
-        let options = self.core.options.get(connection.options);
-        let cx = Context { now: self.now, settings: &self.core.settings, options, receive_room: false };
-        let room = calls::send_room(&connection.tcb, bytes.len(), &cx).map_err(refused)?;
-        let taken = self.core.sending.append(&mut connection.to_send, &bytes[..room]);
-        let waits = connection.tell.has(Tell::WANTS_WRITABLE);
-        if taken < bytes.len() {
-            connection.tell.add(Tell::WANTS_WRITABLE);
-            self.core.counters.send_pool_exhausted += u64::from(taken < room);
-        }
-        if taken > 0 {
-            calls::sent(&mut connection.tcb, taken, &cx);
-            self.core.owe(handle.number);
-        } else if connection.to_send.is_empty() && !bytes.is_empty() && !waits {
-            // No acknowledgment of this connection's own will say when there is room.
-            self.core.wait_for_chunks(handle);
-        }
+        self.send_vectored(handle, &[bytes])
+    }
+
+    /// As [`Calls::send`], of several pieces that follow one another.
+    #[inline]
+    pub fn send_vectored(&mut self, handle: Handle, pieces: &[&[u8]]) -> Result<usize, CallError> {
+        own(&mut self.core.connections, handle)?;
+        queue(self.core, handle, pieces, self.now).map_err(refused)
+    }
+
+    /// Sends on `to` what is unread on `from`, as much as lies together and `to` takes, and consumes that much there; returns how
+    /// many bytes. What is left of an event's bytes stays; of buffered ones the next are told as Readable.
+    pub fn forward(&mut self, from: Handle, to: Handle) -> Result<usize, CallError> {
+        let bytes = self.unread(from)?;
+        let taken = self.send(to, bytes)?;
+        self.consume(from, taken)?;
         Ok(taken)
     }
 
@@ -133,7 +141,7 @@ impl<'a> Calls<'a> {
 
     /// Takes `count` of the lent or buffered bytes (RFC 9293 3.9.1.3); the window opens by as much.
     pub fn consume(&mut self, handle: Handle, count: usize) -> Result<(), CallError> {
-        let connection = live(&mut self.core.connections, handle)?;
+        let connection = own(&mut self.core.connections, handle)?;
         let options = self.core.options.get(connection.options);
         let cx = Context { now: self.now, settings: &self.core.settings, options, receive_room: false };
         let lent = self.lent.as_mut().filter(|lent| lent.handle == handle);
@@ -155,6 +163,11 @@ impl<'a> Calls<'a> {
 
     /// The next unread bytes: as many as lie together, all of them over several calls with [`Calls::consume`].
     pub fn received(&self, handle: Handle) -> Result<&[u8], CallError> {
+        self.unread(handle)
+    }
+
+    /// As [`Calls::received`]: the bytes outlive other calls.
+    fn unread(&self, handle: Handle) -> Result<&'a [u8], CallError> {
         if let Some(lent) = self.lent.as_ref().filter(|lent| lent.handle == handle) {
             return Ok(&lent.bytes[lent.taken..]);
         }
@@ -185,11 +198,7 @@ impl<'a> Calls<'a> {
         if connection.tcb.state == State::Closed {
             return Err(CallError::Ended);
         }
-        let owes_reset = calls::abort_owes_reset(&connection.tcb);
-        connection.tcb.end(CloseReason::Aborted);
-        connection.tcb.owed.set(Owed::RESET, owes_reset);
-        self.core.leave_index(handle.number);
-        self.core.close(handle.number, CloseReason::Aborted, self.now);
+        abort(self.core, handle.number, self.now);
         Ok(())
     }
 
@@ -200,7 +209,8 @@ impl<'a> Calls<'a> {
 
     /// STATUS (RFC 9293 3.9.1.6): the connection at this moment.
     pub fn info(&self, handle: Handle) -> Result<Info, CallError> {
-        self.record(handle).map(|connection| status::info(&connection.tcb))
+        let info = self.record(handle).map(|connection| status::info(&connection.tcb))?;
+        Ok(Info { history: self.core.histories.get(handle.number, self.now), ..info })
     }
 
     /// The connection's 4-tuple.
@@ -247,22 +257,8 @@ impl<'a> Calls<'a> {
     }
 
     fn close_direction(&mut self, handle: Handle, both: bool) -> Result<(), CallError> {
-        let connection = live(&mut self.core.connections, handle)?;
-        let options = self.core.options.get(connection.options);
-        let cx = Context { now: self.now, settings: &self.core.settings, options, receive_room: false };
-        match calls::close(&mut connection.tcb, both, &cx).map_err(refused)? {
-            Closed::FinFollows => {
-                self.core.schedule(handle.number);
-                Ok(())
-            }
-            Closed::Gone => {
-                connection.tcb.end(CloseReason::Aborted);
-                self.core.leave_index(handle.number);
-                self.core.close(handle.number, CloseReason::Aborted, self.now);
-                Ok(())
-            }
-            Closed::Aborts => self.abort(handle),
-        }
+        own(&mut self.core.connections, handle)?;
+        finish(self.core, handle.number, both, self.now).map_err(refused)
     }
 
     fn record(&self, handle: Handle) -> Result<&Connection, CallError> {
@@ -272,11 +268,79 @@ impl<'a> Calls<'a> {
 
 /// The record that the handle names. A handle whose end was told is stale, and so is one that was guessed of a connection that
 /// no application knows yet.
-fn live(connections: &mut crate::flow::slab::Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
+fn live(connections: &mut Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
     connections
         .get_mut(handle.number, handle.generation)
         .filter(|connection| !connection.facts.has(Fact::TOLD_CLOSED) && !connection.tcb.is_half_open_passively())
         .ok_or(CallError::Stale)
+}
+
+/// As [`live`], of a connection that the application has not given away: one that is spliced is refused.
+fn own(connections: &mut Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
+    let connection = connections.get_mut(handle.number, handle.generation).ok_or(CallError::Stale)?;
+    if connection.facts.has(Fact::TOLD_CLOSED | Fact::SPLICED) || connection.tcb.is_half_open_passively() {
+        return Err(if connection.facts.has(Fact::SPLICED) { CallError::Spliced } else { CallError::Stale });
+    }
+    Ok(connection)
+}
+
+/// SEND of pieces that follow one another; returns how many bytes were taken. After fewer than asked the connection is told when
+/// there is room.
+#[inline]
+pub(super) fn queue(core: &mut Core, handle: Handle, pieces: &[&[u8]], now: Now) -> Result<usize, Refused> {
+    let connection = &mut core.connections[handle.number];
+    let options = core.options.get(connection.options);
+    let cx = Context { now, settings: &core.settings, options, receive_room: false };
+    let asked = pieces.iter().map(|piece| piece.len()).sum();
+    let room = calls::send_room(&connection.tcb, asked, &cx)?;
+    let mut taken = 0;
+    for piece in pieces {
+        let fits = piece.len().min(room - taken);
+        taken += core.sending.append(&mut connection.to_send, &piece[..fits]);
+    }
+    let waits = connection.tell.has(Tell::WANTS_WRITABLE);
+    if taken < asked {
+        connection.tell.add(Tell::WANTS_WRITABLE);
+        core.counters.send_pool_exhausted += u64::from(taken < room);
+    }
+    if taken > 0 {
+        calls::sent(&mut connection.tcb, taken, &cx);
+        core.owe(handle.number);
+    } else if connection.to_send.is_empty() && asked > 0 && !waits {
+        // No acknowledgment of this connection's own will say when there is room.
+        core.wait_for_chunks(handle);
+    }
+    Ok(taken)
+}
+
+/// CLOSE of our direction of a live connection; with `both`, no more bytes are wanted either.
+pub(super) fn finish(core: &mut Core, number: u32, both: bool, now: Now) -> Result<(), Refused> {
+    let connection = &mut core.connections[number];
+    let options = core.options.get(connection.options);
+    let cx = Context { now, settings: &core.settings, options, receive_room: false };
+    match calls::close(&mut connection.tcb, both, &cx)? {
+        Closed::FinFollows => core.schedule(number),
+        Closed::Gone => {
+            connection.tcb.end(CloseReason::Aborted);
+            core.leave_index(number);
+            core.close(number, CloseReason::Aborted, now);
+        }
+        Closed::Aborts => abort(core, number, now),
+    }
+    Ok(())
+}
+
+/// ABORT of a live connection; one that has ended stays as it is.
+pub(super) fn abort(core: &mut Core, number: u32, now: Now) {
+    let connection = &mut core.connections[number];
+    if connection.tcb.state == State::Closed {
+        return;
+    }
+    let owes_reset = calls::abort_owes_reset(&connection.tcb);
+    connection.tcb.end(CloseReason::Aborted);
+    connection.tcb.owed.set(Owed::RESET, owes_reset);
+    core.leave_index(number);
+    core.close(number, CloseReason::Aborted, now);
 }
 
 fn refused(refused: Refused) -> CallError {

@@ -83,6 +83,8 @@ impl Fact {
     pub(super) const WAITS_FOR_NEIGHBOR: Bits<Fact> = Bits::bit(1);
     /// The application has let CLOSE-WAIT last, which has been counted (B37).
     pub(super) const CLOSE_WAIT_LASTS: Bits<Fact> = Bits::bit(2);
+    /// The connection is one end of a splice.
+    pub(super) const SPLICED: Bits<Fact> = Bits::bit(3);
 }
 
 /// The list of connections that owe the peer something, or wait for one neighbour.

@@ -1,12 +1,16 @@
 //! The tables of a shard, and what moves a connection between them.
 
 use super::accept::AcceptQueue;
+use super::announce::Claims;
 use super::burst::expire_budget;
 use super::connection::{Connection, Fact, Owing, Tell, Telling};
 use super::find::Found;
 use super::gaps::Gaps;
+use super::history::Histories;
 use super::options::{OptionSets, OptionsId};
 use super::route::Routes;
+use super::splice::Splices;
+use super::timers::Timers;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, Place, ShardConfig, StateCounts};
 use crate::counters::Counters;
@@ -62,6 +66,10 @@ pub(super) struct Core {
     pub time_wait_v6: TimeWaitStore<TimeWaitV6>,
     pub destinations: Destinations,
     pub neighbors: Neighbors,
+    /// See [`ShardConfig::reply_to_sender`].
+    pub reply_to_sender: bool,
+    /// What neighbours are told of own addresses.
+    pub claims: Claims,
     /// What is known to be too large for the way to some peers.
     pub path_mtus: PathMtus,
     pub wheel: Wheel,
@@ -75,6 +83,12 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections that wait for the send pool, first in first out.
     pub starved: VecDeque<Handle>,
+    /// What is kept of connections for reports only.
+    pub histories: Histories,
+    /// Timers of the application's own.
+    pub timers: Timers,
+    /// Connections that are joined to one another.
+    pub splices: Splices,
     /// Connections of which the application does not know yet.
     pub accept: AcceptQueue,
     /// Connections in SYN-RECEIVED by passive open.
@@ -101,7 +115,7 @@ impl Core {
         now: Now,
     ) -> Result<Core, ConfigError> {
         let limits = config.limits;
-        let routes = Routes::new(&config.addresses, &config.gateways)?;
+        let routes = Routes::new(&config.addresses, &config.gateways)?.with_transparent(&config.transparent)?;
         let (low, high) = config.ports;
         if low == 0 || low > high {
             return Err(ConfigError::BadPorts(low, high));
@@ -159,7 +173,10 @@ impl Core {
                 Arc::clone(place.owners()),
                 place.shard(),
             ),
-            neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors),
+            neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors)
+                .asking(config.neighbor_timeout_s.max(1)),
+            reply_to_sender: config.reply_to_sender,
+            claims: Claims::new(config.addresses.iter().map(|own| own.address).collect()),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
@@ -167,6 +184,9 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             starved: VecDeque::with_capacity(STARVED_MAX),
+            histories: Histories::new(limits.histories_max.min(limits.tcbs_max)),
+            timers: Timers::new(limits.timers_max, expire_budget(&limits), now.tick()),
+            splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2), limits.tcbs_max),
             accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
             cookies: Cookies::new(config.secrets.cookies, now),
@@ -197,6 +217,7 @@ impl Core {
             self.count(note);
         }
         self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
+        self.counters.fast_recoveries += u64::from(outcome.recovery_begins);
         if outcome.established {
             self.begin(number, now);
         }
@@ -413,9 +434,11 @@ impl Core {
         }
         [
             self.wheel.next_deadline(now),
+            self.timers.next_deadline(now),
             self.time_wait_v4.next_deadline(),
             self.time_wait_v6.next_deadline(),
             self.neighbors.next_deadline(),
+            self.claims.next_deadline(now),
         ]
         .into_iter()
         .flatten()
@@ -452,7 +475,6 @@ impl Core {
             Note::BadAck => &mut self.counters.segments_bad_ack,
             Note::Paws => &mut self.counters.segments_paws,
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
-            Note::FastRecovery => &mut self.counters.fast_recoveries,
             Note::TimedOut => &mut self.counters.time_outs,
             Note::TailProbe => &mut self.counters.tail_probes,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,

@@ -4,6 +4,7 @@
 //! `wire`; this floor alone knows them all.
 
 mod accept;
+mod announce;
 mod arrive;
 pub mod bill;
 mod burst;
@@ -15,6 +16,7 @@ mod expire;
 mod find;
 mod gaps;
 mod handover;
+mod history;
 mod icmp;
 mod open;
 mod options;
@@ -22,19 +24,24 @@ mod parse;
 mod policies;
 mod respond;
 mod route;
+mod sim;
+mod splice;
 mod tell;
 mod time_wait;
+mod timers;
 pub mod turn;
 mod waiting;
 
 #[cfg(test)]
 mod tests;
 
+pub use announce::{Conflict, claimed_by, emit_probe};
 pub use bill::Bill;
 pub use calls::Calls;
 pub use handover::Place;
 pub use policies::Policies;
 pub use route::LocalAddress;
+pub use sim::Sim;
 
 use crate::api::Application;
 use crate::counters::{Counters, DropReason, Drops};
@@ -42,6 +49,7 @@ use crate::flow::chunks::Chunks;
 use crate::four_tuple::FourTuple;
 use crate::limits::{self, BURST_MAX, Limits};
 use crate::link::Link;
+use crate::neighbor::ASKS as NEIGHBOR_ASKS;
 use crate::owner::Owners;
 use crate::tcp::Settings;
 use crate::tcp::state::State;
@@ -69,6 +77,10 @@ pub struct ShardConfig {
     pub limits: Limits,
     /// The stack's own addresses; at least one.
     pub addresses: Vec<LocalAddress>,
+    /// Networks whose addresses are not the stack's but may be the local ones of its connections, as IP_TRANSPARENT allows: a
+    /// proxy so connects onwards from its client's address, or takes connections to any server's. The network must route them
+    /// here, and they must not be on this wire: whoever owns them is not asked. Empty by default.
+    pub transparent: Vec<LocalAddress>,
     /// Next hops for everything beyond the addresses' networks, at most one per family.
     pub gateways: Vec<IpAddr>,
     /// MSL, ms.
@@ -79,6 +91,12 @@ pub struct ShardConfig {
     pub ports: (u16, u16),
     /// Secrets of the stack.
     pub secrets: Secrets,
+    /// How long a neighbour, such as a gateway, may not answer before opens that need it end as unreachable, s: it is asked once a
+    /// second. At least 1.
+    pub neighbor_timeout_s: u8,
+    /// What is accepted is answered to the MAC address that its SYN came from, without a route: as behind a load balancer that
+    /// forwards frames.
+    pub reply_to_sender: bool,
     /// The VLAN that the stack is on.
     pub vlan: Option<u16>,
     /// Verify checksums of received packets; off only where hardware has done so.
@@ -92,11 +110,14 @@ impl Default for ShardConfig {
         ShardConfig {
             limits: Limits::default(),
             addresses: Vec::new(),
+            transparent: Vec::new(),
             gateways: Vec::new(),
             msl_ms: limits::MSL_MS,
             quiet_time_ms: 0,
             ports: limits::PORTS,
             secrets: Secrets::from_seed(0),
+            neighbor_timeout_s: NEIGHBOR_ASKS,
+            reply_to_sender: false,
             vlan: None,
             verify_checksums: true,
             settings: Settings::default(),
@@ -147,6 +168,9 @@ pub enum ConfigError {
     /// An address that no host can have, or a prefix longer than its address.
     #[error("{0}/{1} is no host address with a prefix length")]
     BadAddress(IpAddr, u8),
+    /// A network to stand in for with too long a prefix, or of a family of which the stack has no address.
+    #[error("{0}/{1} cannot be stood in for: it is no network, or the stack has no address of its family")]
+    BadTransparent(IpAddr, u8),
     /// A port range that is empty or begins at 0.
     #[error("ports {0} to {1} are no range: the first must be at least 1 and at most the last")]
     BadPorts(u16, u16),
@@ -376,6 +400,11 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Chunks that hold no byte and are promised to none; `limits.chunks_max` when nothing is unread or unacknowledged.
     pub fn chunks_free(&self) -> u32 {
         self.core.sending.free() + self.receiving.free()
+    }
+
+    /// Pairs of connections that are spliced.
+    pub fn splices_live(&self) -> usize {
+        self.core.splices.len() as usize
     }
 
     /// TIME-WAIT records in use.

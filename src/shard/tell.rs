@@ -47,6 +47,9 @@ impl<A: Application> Teller<'_, A> {
             self.receiving.unreserve(1);
             return;
         }
+        if connection.facts.has(Fact::SPLICED) {
+            return self.splice_text(number, bytes);
+        }
         if !known || !connection.unread.is_empty() || self.budget == 0 {
             self.receiving.append_reserved(&mut connection.unread, bytes);
             connection.tell.add(Tell::READABLE);
@@ -85,6 +88,9 @@ impl<A: Application> Teller<'_, A> {
 
     fn one(&mut self, number: u32) {
         if !self.opened(number) {
+            return;
+        }
+        if self.core.connections[number].facts.has(Fact::SPLICED) && self.splice_goes_on(number) {
             return;
         }
         self.readable(number);
@@ -170,7 +176,8 @@ impl<A: Application> Teller<'_, A> {
             let taken = calls.lent.map_or(0, |lent| lent.taken);
             let connection = &mut self.core.connections[number];
             self.receiving.consume(&mut connection.unread, taken as u32);
-            if taken == 0 || connection.tcb.reason == Some(CloseReason::Aborted) {
+            let aborted = connection.tcb.reason == Some(CloseReason::Aborted);
+            if taken == 0 || aborted || connection.facts.has(Fact::SPLICED) {
                 return;
             }
         }
@@ -179,7 +186,7 @@ impl<A: Application> Teller<'_, A> {
     }
 
     /// One event; returns how many of the lent bytes were consumed.
-    fn event(&mut self, lent: Option<Lent<'_>>, event: Event<'_>) -> usize {
+    pub(super) fn event(&mut self, lent: Option<Lent<'_>>, event: Event<'_>) -> usize {
         self.budget = self.budget.saturating_sub(1);
         let mut calls = Calls::new(self.core, self.receiving, self.now);
         calls.lent = lent;

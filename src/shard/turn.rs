@@ -8,7 +8,7 @@
 
 use super::burst::handed_max;
 use super::tell::Teller;
-use super::{Shard, arrive, expire, find, parse, respond};
+use super::{Shard, announce, arrive, expire, find, parse, respond};
 use crate::api::Application;
 use crate::link::Link;
 use crate::tick::Now;
@@ -109,6 +109,7 @@ impl<L: Link, A: Application> Shard<L, A> {
             }
         }
         teller.rest();
+        teller.timers();
         teller.turn();
         self.burst.texts.clear();
     }
@@ -127,6 +128,7 @@ impl<L: Link, A: Application> Shard<L, A> {
         for ip in burst.asks.drain(..) {
             respond::ask(link, core, ip);
         }
+        announce::announce_due(link, core, now);
         while respond::first_owing(link, core, &mut self.receiving, now) {}
     }
 

@@ -1,5 +1,6 @@
 //! What other threads ask of a shard: a bounded queue that the shard empties between turns.
 
+use super::alarm::Alarm;
 use crate::owner::Owners;
 use crate::shard::Policies;
 use crossbeam::queue::ArrayQueue;
@@ -12,25 +13,37 @@ pub(super) enum Command {
     SetPolicies(Policies),
     /// Another division of connections between the shards.
     ChangeOwners(Arc<Owners>),
+    /// Tell the neighbours where the own addresses are.
+    Announce,
 }
 
-/// The queue of one shard.
+/// The queue of one shard, and what wakes it.
 #[derive(Debug)]
-pub(super) struct Commands(ArrayQueue<Command>);
+pub(super) struct Commands {
+    queue: ArrayQueue<Command>,
+    alarm: Arc<Alarm>,
+}
 
 impl Commands {
-    pub(super) fn new() -> Commands {
-        Commands(ArrayQueue::new(COMMANDS_MAX))
+    pub(super) fn new(alarm: Arc<Alarm>) -> Commands {
+        Commands { queue: ArrayQueue::new(COMMANDS_MAX), alarm }
     }
 
     /// Queues a command; `false` when the queue is full.
     pub(super) fn push(&self, command: Command) -> bool {
-        self.0.push(command).is_ok()
+        let pushed = self.queue.push(command).is_ok();
+        self.alarm.ring();
+        pushed
+    }
+
+    /// Whether none is queued.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// The commands that are queued, at most as many as the queue holds.
     pub(super) fn take(&self) -> impl Iterator<Item = Command> {
-        (0..COMMANDS_MAX).map_while(|_| self.0.pop())
+        (0..COMMANDS_MAX).map_while(|_| self.queue.pop())
     }
 }
 

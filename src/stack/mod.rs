@@ -7,6 +7,11 @@
 mod alarm;
 mod commands;
 mod cores;
+#[cfg(feature = "xdp")]
+pub mod doctor;
+mod host;
+#[cfg(feature = "xdp")]
+mod probe;
 mod published;
 mod run;
 mod spreading;
@@ -30,7 +35,8 @@ use crate::tick::Now;
 use commands::{Command, Commands};
 use published::Published;
 use rand::TryRng;
-use run::Shared;
+pub(crate) use run::Drive;
+use run::{Shared, Turns};
 use spreading::Divider;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,8 +49,11 @@ pub trait Service: Application + Send + 'static {
     /// Called once, before the first turn: the place to listen.
     fn start(&mut self, calls: &mut Calls<'_>) -> Result<(), ListenError>;
 
-    /// Called once when the stack shall end: take no new connections; those that exist may finish.
-    fn drain(&mut self, calls: &mut Calls<'_>);
+    /// Called once when the stack shall end: take no new connections; those that exist may finish. By default the shard stops
+    /// listening.
+    fn drain(&mut self, calls: &mut Calls<'_>) {
+        calls.stop_listening_all();
+    }
 
     /// Whether the application has done what it was for; its shard then ends by itself.
     fn is_done(&self) -> bool {
@@ -57,9 +66,31 @@ pub trait Service: Application + Send + 'static {
 pub enum Idle {
     /// Turns again at once: lowest latency, a whole core.
     Spin,
+    /// The same, and lets the driver work inside the shard's own system calls (SO_PREFER_BUSY_POLL) instead of by interrupts:
+    /// receiving and the stack share one core.
+    BusyPoll,
     /// After [`SPIN_US`] without work sleeps until a frame or the next deadline comes.
     #[default]
     Sleep,
+}
+
+impl Idle {
+    /// Every strategy.
+    pub const ALL: [Idle; 3] = [Idle::Spin, Idle::BusyPoll, Idle::Sleep];
+
+    /// Its name on command lines and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Idle::Spin => "spin",
+            Idle::BusyPoll => "busy-poll",
+            Idle::Sleep => "sleep",
+        }
+    }
+
+    /// The strategy of that name.
+    pub fn from_name(name: &str) -> Option<Idle> {
+        Idle::ALL.into_iter().find(|idle| idle.name() == name)
+    }
 }
 
 /// One shard's place: its link, and the core that its thread is pinned to.
@@ -139,6 +170,18 @@ pub enum StackError {
         /// Shards asked for.
         shards: usize,
     },
+    /// Another host on the wire has an address that the stack shall own.
+    #[error(
+        "address {address}: host {mac} on the network of interface {interface} has it already; choose another, or end that host's use of it"
+    )]
+    AddressConflict {
+        /// The address.
+        address: std::net::IpAddr,
+        /// The host's Ethernet address.
+        mac: crate::wire::ethernet::MacAddress,
+        /// The interface.
+        interface: String,
+    },
     /// The kernel has an address that the stack shall own.
     #[error(
         "address {address}: this host's kernel has it already (EADDRINUSE, os error 98); choose another, or remove it \
@@ -167,13 +210,28 @@ where
     L: WaitLink + Send + 'static,
     S: Service,
 {
+    run_by(seats, spread, config, idle, Turns(make))
+}
+
+/// As [`run`], driven by `drive`.
+pub(crate) fn run_by<L, S>(
+    seats: Vec<Seat<L>>,
+    spread: &Spread,
+    config: &ShardConfig,
+    idle: Idle,
+    drive: impl Drive<S>,
+) -> Result<Running<S>, StackError>
+where
+    L: WaitLink + Send + 'static,
+    S: Service,
+{
     let owners = Arc::new(Owners::new(spread, seats.len() as u16, config.ports));
     crate::memory::check(&config.bill_among(&owners), seats.len())?;
     let shared = Arc::new(Shared::new(Instant::now(), seats.len()).map_err(StackError::Alarm)?);
-    let make = Arc::new(make);
+    let drive = Arc::new(drive);
     let (ready, readies) = mpsc::channel();
     let count = seats.len();
-    let commands: Vec<_> = (0..count).map(|_| Arc::new(Commands::new())).collect();
+    let commands: Vec<_> = shared.alarms().map(|alarm| Arc::new(Commands::new(Arc::clone(alarm)))).collect();
     let mut running = Running {
         shared: Arc::clone(&shared),
         threads: Vec::new(),
@@ -188,10 +246,10 @@ where
         let commands = Arc::clone(&running.commands[shard]);
         let (config, shared) = (config.clone(), Arc::clone(&shared));
         let start = run::Start { shard, seat, place, config, idle, published, commands, shared };
-        let (make, ready) = (Arc::clone(&make), ready.clone());
+        let (drive, ready) = (Arc::clone(&drive), ready.clone());
         let spawned = std::thread::Builder::new()
             .name(format!("synfin-{shard}"))
-            .spawn(move || run::shard_thread(start, &*make, &ready));
+            .spawn(move || run::shard_thread(start, &*drive, &ready));
         match spawned {
             Ok(thread) => running.threads.push(thread),
             Err(source) => return Err(running.abandon(StackError::Thread { shard, source })),
@@ -245,6 +303,7 @@ impl<S> Running<S> {
     /// a quarter of a second.
     pub fn snapshots(&self) -> Vec<ShardSnapshot> {
         let asked: Vec<u32> = self.published.iter().map(|published| published.ask()).collect();
+        self.shared.ring_all();
         let deadline = Instant::now() + Duration::from_millis(250);
         let answered = || self.published.iter().zip(&asked).all(|(published, asked)| published.answered(*asked));
         while !answered() && !self.is_finished() && Instant::now() < deadline {
@@ -258,9 +317,10 @@ impl<S> Running<S> {
         let deadline_us = self.now().us().saturating_add(within.as_micros() as u64);
         // A second drain may only shorten the first.
         self.shared.drain_until_us.fetch_min(deadline_us, Ordering::Relaxed);
+        self.shared.ring_all();
     }
 
-    /// Puts other policies into force, on each shard between two of its turns: within 10 ms where shards sleep. On
+    /// Puts other policies into force, on each shard between two of its turns; those that sleep are woken. On
     /// [`StackError::Busy`] the shards before the one named have them already.
     pub fn set_policies(&self, policies: &Policies) -> Result<(), StackError> {
         policies.check()?;
@@ -278,9 +338,16 @@ impl<S> Running<S> {
         self.divider.change(spread)
     }
 
+    /// Tells the neighbours where the own addresses are, now and once more after 2 s: one shard does it for all.
+    pub fn announce(&self) -> Result<(), StackError> {
+        let told = self.commands.first().is_none_or(|commands| commands.push(Command::Announce));
+        if told { Ok(()) } else { Err(StackError::Busy { shard: 0 }) }
+    }
+
     /// Ends every shard after its turn.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.ring_all();
     }
 
     /// Waits until every shard has ended; returns their applications and last snapshots.

@@ -7,7 +7,7 @@ use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
 use crate::api::{Application, Event};
 use crate::counters::DropReason;
 use crate::memory;
-use crate::shard::{Calls, Place, Shard, ShardConfig};
+use crate::shard::{Calls, Conflict, Place, Shard, ShardConfig};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use hdrhistogram::Histogram;
@@ -27,14 +27,25 @@ pub(super) struct Shared {
     pub(super) drain_until_us: AtomicU64,
     failure: Mutex<Option<(usize, String)>>,
     /// What wakes each shard, and whether it has nothing to do any more.
-    shards: Vec<(Alarm, AtomicBool)>,
+    shards: Vec<(Arc<Alarm>, AtomicBool)>,
 }
 
 impl Shared {
     pub(super) fn new(origin: Instant, shards: usize) -> io::Result<Shared> {
         let drain_until_us = AtomicU64::new(u64::MAX);
-        let shards = (0..shards).map(|_| Ok((Alarm::new()?, AtomicBool::new(false)))).collect::<io::Result<_>>()?;
+        let shard = |_| Ok((Arc::new(Alarm::new()?), AtomicBool::new(false)));
+        let shards = (0..shards).map(shard).collect::<io::Result<_>>()?;
         Ok(Shared { origin, stop: AtomicBool::new(false), drain_until_us, failure: Mutex::new(None), shards })
+    }
+
+    /// What wakes each shard.
+    pub(super) fn alarms(&self) -> impl Iterator<Item = &Arc<Alarm>> {
+        self.shards.iter().map(|(alarm, _)| alarm)
+    }
+
+    /// Wakes every shard that sleeps.
+    pub(super) fn ring_all(&self) {
+        self.alarms().for_each(|alarm| alarm.ring());
     }
 
     /// Notes whether `shard` has nothing to do any more; returns whether that is so for all of them. Until then each stays: what
@@ -43,8 +54,13 @@ impl Shared {
         let noted = &self.shards[shard].1;
         if noted.load(Ordering::Relaxed) != done {
             noted.store(done, Ordering::Relaxed);
+            self.ring_all();
         }
-        done && self.shards.iter().all(|(_, done)| done.load(Ordering::Relaxed))
+        done && self.all_noted()
+    }
+
+    fn all_noted(&self) -> bool {
+        self.shards.iter().all(|(_, done)| done.load(Ordering::Relaxed))
     }
 
     /// Reads the clock.
@@ -63,6 +79,7 @@ impl Shared {
         let mut failure = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         failure.get_or_insert((shard, message.to_owned()));
         self.stop.store(true, Ordering::Relaxed);
+        self.ring_all();
     }
 }
 
@@ -81,16 +98,15 @@ pub(super) struct Start<L> {
 /// A shard's thread from beginning to end; returns its application unless it failed.
 pub(super) fn shard_thread<L: WaitLink, S: Service>(
     start: Start<L>,
-    make: &dyn Fn(usize) -> S,
+    drive: &impl Drive<S>,
     ready: &mpsc::Sender<Result<(), StackError>>,
 ) -> Option<S> {
     let (shared, number) = (Arc::clone(&start.shared), start.shard);
-    let body = AssertUnwindSafe(|| match ShardLoop::new(start, make) {
-        Ok(mut shard_loop) => {
+    let body = AssertUnwindSafe(|| match ShardLoop::new(start, drive) {
+        Ok(shard_loop) => {
             // A receiver that is gone has stopped the stack already.
             let _ = ready.send(Ok(()));
-            shard_loop.run();
-            Some(shard_loop.finish())
+            Some(drive.run(shard_loop))
         }
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -103,7 +119,47 @@ pub(super) fn shard_thread<L: WaitLink, S: Service>(
     })
 }
 
-struct ShardLoop<L, S> {
+/// Who makes the applications of a stack and drives its shards, each on its own thread.
+pub(crate) trait Drive<S: Service>: Send + Sync + 'static {
+    /// The application of shard number `shard`.
+    fn make(&self, shard: usize) -> S;
+
+    /// Takes steps until the shard is over; returns [`ShardLoop::finish`].
+    fn run<L: WaitLink>(&self, shard_loop: ShardLoop<L, S>) -> S;
+}
+
+/// Turn after turn, and sleep in between.
+pub(super) struct Turns<F>(pub(super) F);
+
+impl<S: Service, F: Fn(usize) -> S + Send + Sync + 'static> Drive<S> for Turns<F> {
+    fn make(&self, shard: usize) -> S {
+        self.0(shard)
+    }
+
+    fn run<L: WaitLink>(&self, mut shard_loop: ShardLoop<L, S>) -> S {
+        loop {
+            match shard_loop.step() {
+                Step::Over => return shard_loop.finish(),
+                Step::Again => {}
+                Step::Idle(timeout) => shard_loop.sleep(timeout),
+            }
+        }
+    }
+}
+
+/// What follows a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// Another step at once.
+    Again,
+    /// Nothing to do until a frame comes, another shard rings, or this time has passed.
+    Idle(Duration),
+    /// The shard has ended.
+    Over,
+}
+
+/// A shard, what it publishes, and whom it obeys.
+pub(crate) struct ShardLoop<L, S> {
     number: usize,
     shard: Shard<L, Timed<S>>,
     idle: Idle,
@@ -114,19 +170,23 @@ struct ShardLoop<L, S> {
     turns_slow: u64,
     published_us: u64,
     warned_us: u64,
+    /// When an address conflict was warned about last, us.
+    warned_conflict_us: u64,
     /// Frames larger than the link's have been warned about.
     warned_oversized: bool,
     busy_us: u64,
     draining: bool,
+    /// The time of the next turn: the end of the one before.
+    now: Now,
 }
 
 impl<L: WaitLink, S: Service> ShardLoop<L, S> {
-    fn new(start: Start<L>, make: &dyn Fn(usize) -> S) -> Result<ShardLoop<L, S>, StackError> {
+    fn new(start: Start<L>, drive: &impl Drive<S>) -> Result<ShardLoop<L, S>, StackError> {
         if let Some(core) = start.seat.core {
             cores::pin(core)?;
         }
         let now = start.shared.now();
-        let application = Timed { service: make(start.shard), events: 0, spent_ns: histogram() };
+        let application = Timed { service: drive.make(start.shard), events: 0, spent_ns: histogram() };
         let mut shard = Shard::new_among(start.seat.link, application, start.config, start.place, now)?;
         let huge = memory::advise_huge_pages(shard.regions());
         tracing::debug!(
@@ -136,7 +196,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             "huge pages"
         );
         shard.with_calls(now, |timed, calls| timed.service.start(calls))?;
-        let now_us = start.shared.now().us();
+        let now = start.shared.now();
         Ok(ShardLoop {
             number: start.shard,
             shard,
@@ -146,37 +206,70 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             shared: start.shared,
             details: Details::default(),
             turns_slow: 0,
-            published_us: now_us,
+            published_us: now.us(),
             warned_us: 0,
+            warned_conflict_us: 0,
             warned_oversized: false,
-            busy_us: now_us,
+            busy_us: now.us(),
             draining: false,
+            now,
         })
     }
 
-    fn run(&mut self) {
-        let mut now = self.shared.now();
-        while !self.is_over(now) {
-            self.obey(now);
-            let busy = self.shard.turn(now).busy;
-            for shard in self.shard.handed_to() {
-                self.shared.shards[usize::from(*shard)].0.ring();
-            }
-            // The next turn's time ends this one's length: one reading of the clock serves both.
-            let mut next = self.shared.now();
-            if busy {
-                self.note_length(next.us().saturating_sub(now.us()), next);
-                self.busy_us = next.us();
-            }
-            if next.us().saturating_sub(self.published_us) >= PUBLISH_US {
-                self.publish(next);
-            }
-            if !busy && self.idle == Idle::Sleep && next.us().saturating_sub(self.busy_us) >= SPIN_US {
-                self.sleep(next);
-                next = self.shared.now();
-            }
-            now = next;
+    /// What other threads have asked, a turn, and what follows from it.
+    pub(crate) fn step(&mut self) -> Step {
+        let now = self.now;
+        if self.is_over(now) {
+            return Step::Over;
         }
+        self.obey(now);
+        let busy = self.shard.turn(now).busy;
+        for shard in self.shard.handed_to() {
+            self.shared.shards[usize::from(*shard)].0.ring();
+        }
+        // The next turn's time ends this one's length: one reading of the clock serves both.
+        let next = self.shared.now();
+        self.now = next;
+        if busy {
+            self.note_length(next.us().saturating_sub(now.us()), next);
+            self.busy_us = next.us();
+        }
+        if next.us().saturating_sub(self.published_us) >= PUBLISH_US {
+            self.publish(next);
+        }
+        if busy { Step::Again } else { self.idle_at(next) }
+    }
+
+    /// What the strategy wants after a turn without work.
+    fn idle_at(&mut self, now: Now) -> Step {
+        match self.idle {
+            Idle::Spin => Step::Again,
+            Idle::BusyPoll => {
+                self.shard.link().busy_poll();
+                self.now = self.shared.now();
+                Step::Again
+            }
+            Idle::Sleep if now.us().saturating_sub(self.busy_us) < SPIN_US => Step::Again,
+            Idle::Sleep => match self.may_sleep_us(now) {
+                0 => Step::Again,
+                timeout_us => Step::Idle(Duration::from_micros(timeout_us)),
+            },
+        }
+    }
+
+    fn may_sleep_us(&self, now: Now) -> u64 {
+        let deadline_ms = self.shard.next_deadline(now).map_or(u64::MAX, |tick| u64::from(now.tick().until(tick)));
+        // What was counted since is still to be published.
+        let longest_us = if self.busy_us > self.published_us { PUBLISH_US } else { SLEEP_MAX_US };
+        let drain_us = self.shared.drain_until_us.load(Ordering::Relaxed).saturating_sub(now.us());
+        deadline_ms.saturating_mul(1000).min(longest_us).min(drain_us)
+    }
+
+    /// Sleeps after [`Step::Idle`].
+    fn sleep(&mut self, timeout: Duration) {
+        let link = self.shard.link();
+        self.shared.shards[self.number].0.sleep(|| self.is_called(), |alarm| link.wait(alarm, timeout));
+        self.now = self.shared.now();
     }
 
     /// Does what other threads have asked.
@@ -188,12 +281,13 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                     Err(error) => tracing::warn!(shard = self.number, %error, "policies not changed"),
                 },
                 Command::ChangeOwners(owners) => self.shard.change_owners(&owners, now),
+                Command::Announce => self.shard.announce(now),
             }
         }
     }
 
     /// Publishes for the last time and hands the application back; the link ends here.
-    fn finish(mut self) -> S {
+    pub(crate) fn finish(mut self) -> S {
         self.publish(self.shared.now());
         self.write_details();
         self.shard.into_application().service
@@ -242,6 +336,13 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             self.warned_oversized = true;
             tracing::warn!(shard = self.number, "{OVERSIZED}");
         }
+        if now.us().saturating_sub(self.warned_conflict_us) >= 1_000_000
+            && let Some(Conflict { address, mac }) = self.shard.take_conflict()
+        {
+            self.warned_conflict_us = now.us();
+            let conflicts = self.shard.counters().address_conflicts;
+            tracing::warn!(shard = self.number, %address, %mac, conflicts, "another host has this address too");
+        }
         for (reason, sender) in self.shard.first_drops() {
             if let Some(advice) = advice(reason, sender) {
                 tracing::warn!(shard = self.number, "{advice}");
@@ -256,14 +357,16 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         self.published.write_details(&self.details);
     }
 
-    fn sleep(&self, now: Now) {
-        let deadline_ms = self.shard.next_deadline(now).map_or(u64::MAX, |tick| u64::from(now.tick().until(tick)));
-        let timeout_us = deadline_ms.saturating_mul(1000).min(PUBLISH_US);
-        if timeout_us > 0 {
-            let timeout = Duration::from_micros(timeout_us);
-            let link = self.shard.link();
-            self.shared.shards[self.number].0.sleep(|| self.shard.is_handed(), |alarm| link.wait(alarm, timeout));
-        }
+    /// Whether another thread wants something of this one: what it rang for before this one was about to sleep.
+    fn is_called(&self) -> bool {
+        let Shared { stop, drain_until_us, .. } = &*self.shared;
+        let drains = drain_until_us.load(Ordering::Relaxed) != u64::MAX && !self.draining;
+        self.shard.is_handed()
+            || stop.load(Ordering::Relaxed)
+            || drains
+            || !self.commands.is_empty()
+            || self.published.is_asked()
+            || self.shared.all_noted()
     }
 }
 
@@ -316,6 +419,9 @@ const SLOW_US: u64 = 10_000;
 
 /// Counts are published this often at most, us. Smaller costs turns, larger makes reports old.
 const PUBLISH_US: u64 = 10_000;
+
+/// The longest sleep, us. Whoever wants something of a shard rings; this bounds what a ring missed costs.
+const SLEEP_MAX_US: u64 = 100_000;
 
 /// One event in so many is timed. Origin: two readings of the clock cost about as much as a small event.
 const SAMPLE_EVENTS: u64 = 64;

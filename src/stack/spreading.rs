@@ -79,13 +79,14 @@ impl Drop for Watch {
 
 #[cfg(test)]
 mod tests {
+    use super::super::alarm::Alarm;
     use super::*;
     use crate::owner::Rss;
     use std::time::Instant;
 
     #[test]
     fn change_of_the_nic_reaches_every_shard_once() {
-        let commands = [0, 1].map(|_| Arc::new(Commands::new()));
+        let commands = [0, 1].map(|_| Arc::new(Commands::new(Arc::new(Alarm::new().unwrap()))));
         let divider = Divider::new(&commands, (1000, 2000));
         let changed = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&changed);

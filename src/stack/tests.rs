@@ -170,7 +170,7 @@ fn b40_policies_change_on_every_running_shard_from_another_thread() {
 
 #[test]
 fn commands_that_a_shard_does_not_obey_are_refused_not_piled_up() {
-    let commands = commands::Commands::new();
+    let commands = commands::Commands::new(Arc::new(alarm::Alarm::new().unwrap()));
     let more = || commands.push(commands::Command::SetPolicies(Policies::default()));
     assert_eq!((0..1000).filter(|_| more()).count(), 64);
     assert_eq!(commands.take().count(), 64);

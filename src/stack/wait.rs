@@ -12,6 +12,9 @@ pub trait WaitLink: Link {
     /// Sleeps until a frame is there, `alarm` is readable, or `timeout` has passed; may return early.
     fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration);
 
+    /// Lets the driver work now, where it does so inside system calls of the link (SO_PREFER_BUSY_POLL).
+    fn busy_poll(&self) {}
+
     /// Frames that never came because they do not fit into one of the link's.
     fn oversized(&self) -> u64 {
         0
@@ -23,6 +26,10 @@ impl WaitLink for crate::link::xdp::XdpLink {
     fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration) {
         // Whether a frame is there shows in the next turn.
         let _ = crate::link::xdp::XdpLink::wait(self, Some(alarm), timeout);
+    }
+
+    fn busy_poll(&self) {
+        crate::link::xdp::XdpLink::busy_poll(self);
     }
 
     fn oversized(&self) -> u64 {
@@ -45,6 +52,10 @@ impl<L: WaitLink> WaitLink for Capture<L> {
         self.inner().wait(alarm, timeout);
     }
 
+    fn busy_poll(&self) {
+        self.inner().busy_poll();
+    }
+
     fn oversized(&self) -> u64 {
         self.inner().oversized()
     }
@@ -55,6 +66,10 @@ impl<L: WaitLink> WaitLink for Faults<L> {
         // Held frames become due by the clock alone, which the wrapped link does not know.
         let timeout = if self.next_due().is_some() { timeout.min(Duration::from_millis(1)) } else { timeout };
         self.inner().wait(alarm, timeout);
+    }
+
+    fn busy_poll(&self) {
+        self.inner().busy_poll();
     }
 
     fn oversized(&self) -> u64 {

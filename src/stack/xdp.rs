@@ -1,13 +1,14 @@
 //! A stack over AF_XDP: one shard per receive queue of one interface.
 
+use super::run::{Drive, Turns};
 use super::spreading::Watch;
-use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, run};
+use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by};
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
-use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Steering, Verdicts, XdpConfig, XdpLink};
+use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Prefix, Steering, Verdicts, XdpConfig, XdpLink};
 use crate::link::xdp::{NoRss, kernel_addresses, rss};
 use crate::owner::{Rss, Spread};
-use crate::shard::ShardConfig;
+use crate::shard::{Conflict, ShardConfig};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -84,6 +85,11 @@ impl<S: Service> Stack<S> {
         config: &StackConfig,
         make: impl Fn(usize) -> S + Send + Sync + 'static,
     ) -> Result<Stack<S>, StackError> {
+        Stack::start_by(config, Turns(make))
+    }
+
+    /// As [`Stack::start`], driven by `drive`.
+    pub(crate) fn start_by(config: &StackConfig, drive: impl Drive<S>) -> Result<Stack<S>, StackError> {
         let interface = Interface::query(&config.interface)?;
         let cores = shard_cores(config, &interface)?;
         refuse_kernel_addresses(config)?;
@@ -92,16 +98,24 @@ impl<S: Service> Stack<S> {
         for queue in 0..cores.len() as u32 {
             let link = XdpLink::bind(&config.interface, queue, config.link)?;
             steering.steer(&link)?;
+            if config.idle == Idle::BusyPoll && !config.share_cores {
+                link.prefer_busy_poll(BUSY_POLL_FRAMES)?;
+            }
             links.push(link);
         }
         for own in &config.shard.addresses {
             steering.claim(own.address.into(), Claim::Own)?;
         }
+        claim_transparent(config, &mut steering)?;
+        if let Some(Conflict { address, mac }) = probe::conflict(&mut links, &config.shard) {
+            let interface = config.interface.clone();
+            return Err(StackError::AddressConflict { address, mac, interface });
+        }
         let mut readers = Vec::new();
         let spread = spread(&config.interface, cores.len());
         let idle = if config.share_cores { Idle::Sleep } else { config.idle };
         let running = match config.capture {
-            None => run(seats(links, &cores), &spread, &config.shard, idle, make)?,
+            None => run_by(seats(links, &cores), &spread, &config.shard, idle, drive)?,
             Some(capture) => {
                 let wrap = |link| {
                     let (link, reader) = Capture::new(link, capture);
@@ -109,9 +123,10 @@ impl<S: Service> Stack<S> {
                     link
                 };
                 let links = links.into_iter().map(wrap).collect();
-                run(seats(links, &cores), &spread, &config.shard, idle, make)?
+                run_by(seats(links, &cores), &spread, &config.shard, idle, drive)?
             }
         };
+        running.announce()?;
         let name = spread.name();
         let watch = watch(&config.interface, &running, spread, cores.len())?;
         Ok(Stack { _watch: watch, running, spread: name, steering, readers })
@@ -212,7 +227,12 @@ fn seats<L: Link>(links: Vec<L>, cores: &[usize]) -> Vec<Seat<L>> {
 fn shard_cores(config: &StackConfig, interface: &Interface) -> Result<Vec<usize>, StackError> {
     let queues = interface.queues as usize;
     let shards = config.queues.unwrap_or(queues).max(1);
-    let mut cores = if config.cores.is_empty() { cores::available_cores() } else { config.cores.clone() };
+    let near = host::interface_node(&interface.name).and_then(host::node_cores);
+    let mut cores = config.cores.clone();
+    if cores.is_empty() {
+        cores = cores::available_cores();
+        cores.sort_by_key(|core| near.as_ref().is_some_and(|near| !near.contains(core)));
+    }
     for core in &cores {
         cores::check(*core)?;
     }
@@ -220,7 +240,13 @@ fn shard_cores(config: &StackConfig, interface: &Interface) -> Result<Vec<usize>
         return Err(StackError::QueuesLeftOver { interface: interface.name.clone(), queues, shards });
     }
     if config.share_cores {
-        return Ok(cores.iter().copied().cycle().take(shards).collect());
+        cores = cores.iter().copied().cycle().take(shards).collect();
+    }
+    for far in cores.iter().take(shards).filter(|core| near.as_ref().is_some_and(|near| !near.contains(core))) {
+        tracing::warn!(core = far, interface = interface.name, "{FAR}");
+    }
+    if config.share_cores {
+        return Ok(cores);
     }
     cores.truncate(shards);
     let different = cores.iter().collect::<BTreeSet<_>>().len();
@@ -246,6 +272,26 @@ fn refuse_kernel_addresses(config: &StackConfig) -> Result<(), StackError> {
     }
     Ok(())
 }
+
+/// What the stack stands in for is steered to it, but for addresses that the kernel has.
+fn claim_transparent(config: &StackConfig, steering: &mut Steering) -> Result<(), StackError> {
+    for network in &config.shard.transparent {
+        steering.claim(Prefix::new(network.address, network.prefix_len)?, Claim::Own)?;
+    }
+    if !config.shard.transparent.is_empty() {
+        for address in kernel_addresses()? {
+            steering.claim(address.into(), Claim::Shared)?;
+        }
+    }
+    Ok(())
+}
+
+/// What to tell of a core on another NUMA node than the device.
+const FAR: &str = "the core is far from the interface's NUMA node: frames cross between memories; choose one of the cores that \
+    `synfin doctor` names with --cpus";
+
+/// Frames that one busy poll may take. Origin: the weight of NAPI; smaller costs system calls, larger makes turns long.
+const BUSY_POLL_FRAMES: u32 = 64;
 
 /// How often the NIC is asked whether it spreads otherwise. Smaller troubles the driver; until shards learn of a change, what
 /// arrives elsewhere is handed over.

@@ -98,6 +98,20 @@ pub fn emit_solicitation(
     emit(frame, &path, [SOLICITATION, 0], target, SOURCE_LINK)
 }
 
+/// Writes a frame that asks whether anybody has `target`, from no address and so without a link-layer address (RFC 4862 5.4.2); returns
+/// the frame's length. Panics if `frame` is shorter than 82 bytes.
+pub fn emit_probe(frame: &mut [u8], src_mac: MacAddress, vlan: Option<u16>, target: Ipv6Addr) -> usize {
+    let dst = solicited_node(target);
+    let path = path(src_mac, group_mac(dst), vlan, Ipv6Addr::UNSPECIFIED, dst);
+    let (begin, pseudo) = emit_headers(frame, &path, PROTOCOL_ICMPV6, MESSAGE_BYTES);
+    let message = &mut frame[begin..begin + MESSAGE_BYTES];
+    message[..8].copy_from_slice(&[SOLICITATION, 0, 0, 0, 0, 0, 0, 0]);
+    message[8..24].copy_from_slice(&target.octets());
+    let checksum = pseudo.bytes(message).finish();
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    ethernet::pad(frame, begin + MESSAGE_BYTES)
+}
+
 /// Writes the answer to `solicitation`: its target is at `mac`. Returns the frame's length; panics if `frame` is
 /// shorter than 90 bytes. `frame` may be the one that brought the question.
 ///

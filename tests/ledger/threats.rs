@@ -1,6 +1,6 @@
 //! What hostile input does not achieve.
 
-use crate::{Row, done, missing, part};
+use crate::{Row, done, part};
 
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
@@ -71,7 +71,10 @@ pub(crate) const ROWS: &[Row] = &[
             "whatever_a_peer_sends_the_stack_stays_whole"]),
     done("T32", "broken RX descriptors", "src/link/xdp/slots.rs",
         &["fill_received_outside_or_across_slots_is_refused", "fill_received_twice_is_refused_once"]),
-    missing("T33", "hostile requests on the control socket", "there is no control socket yet"),
+    done("T33", "hostile requests on the control socket", "src/cli/control/serve.rs",
+        &["t33_garbage_is_answered_with_one_line_that_says_what_is_wrong",
+            "t33_long_slow_and_silent_clients_are_bounded_and_others_are_served",
+            "t33_an_answer_that_nobody_reads_is_given_up_and_a_large_one_arrives_whole"]),
     done("T34", "malformed command lines", "src/cli/arguments.rs",
         &["t34_any_command_line_is_a_command_or_one_error_with_its_place", "wrong_values_are_refused"]),
 ];

@@ -4,6 +4,9 @@
 //! made per queue; [`Steering::steer`] then puts it into the queue's slot. When either is dropped, or the process
 //! dies, the kernel has the traffic again at once.
 
+mod ethtool;
+mod interface;
+mod netlink;
 mod program;
 mod rss;
 mod setup;
@@ -11,11 +14,13 @@ mod slots;
 mod socket;
 mod sys;
 
+pub use ethtool::{Offloads, Rings, offloads, rings};
+pub use interface::{Interface, XdpFeatures, queues};
 pub use program::{Action, Claim, Prefix, Steering, Verdicts};
 pub use rss::{NoRss, rss};
 pub use setup::XdpConfig;
 pub use socket::{XdpLink, XdpStatistics};
-pub use sys::{Interface, kernel_addresses, queues};
+pub use sys::kernel_addresses;
 
 use std::fmt;
 use std::io;
@@ -177,6 +182,19 @@ pub enum XdpError {
         "interface {interface}: no zero-copy on queue {queue}: {source}; do without zero-copy, or use mode drv and a driver that has it"
     )]
     NoZeroCopy {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// The kernel has no preferred busy polling.
+    #[error(
+        "interface {interface}: cannot prefer busy polling on queue {queue}: {source}; Linux 5.11 or newer and CAP_NET_ADMIN are needed, \
+         or take idle strategy spin or sleep"
+    )]
+    BusyPoll {
         /// The interface.
         interface: String,
         /// The queue.

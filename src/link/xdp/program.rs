@@ -1,6 +1,6 @@
 //! The XDP program of one interface: loading, attaching, claims, counters (`bpf/steer.bpf.c` says what it does).
 
-use super::sys::Interface;
+use super::interface::Interface;
 use super::{AttachedMode, Mode, XdpError, XdpLink};
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};

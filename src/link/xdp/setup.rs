@@ -5,7 +5,7 @@
 //!    (INHIBIT_PROG_LOAD): what the contract of `Socket::new` warns of cannot happen.
 
 use super::XdpError;
-use super::sys::Interface;
+use super::interface::Interface;
 use std::error::Error;
 use std::io;
 use std::num::NonZeroU32;

@@ -10,9 +10,10 @@
 //! 4. `fd` is the socket that the queues keep open; it is used only while they live.
 
 use super::XdpError;
+use super::interface::Interface;
 use super::setup::{HEADROOM_BYTES, XdpConfig, bind_socket, make_umem};
 use super::slots::Slots;
-use super::sys::{self, Interface, Kick};
+use super::sys::{self, Kick};
 use crate::link::{Frame, Levels, Link, LinkCounters};
 use crate::prefetch::prefetch;
 use crate::wire::ethernet::MacAddress;
@@ -133,6 +134,22 @@ impl XdpLink {
     /// after the time-out.
     pub fn wait(&self, alarm: Option<BorrowedFd<'_>>, timeout: Duration) -> bool {
         sys::wait_readable(self.poll_fd(), alarm, timeout)
+    }
+
+    /// From now on the driver works inside [`XdpLink::busy_poll`] and inside wake-ups rather than by interrupts, at most `budget`
+    /// frames at a time (SO_PREFER_BUSY_POLL; Linux 5.11 and later, and a driver that has it).
+    pub fn prefer_busy_poll(&self, budget: u32) -> Result<(), XdpError> {
+        sys::prefer_busy_poll(self.poll_fd(), budget).map_err(|source| XdpError::BusyPoll {
+            interface: self.interface.name.clone(),
+            queue: self.queue,
+            source,
+        })
+    }
+
+    /// Lets the driver work now.
+    #[inline]
+    pub fn busy_poll(&self) {
+        sys::kick_receive(self.poll_fd());
     }
 
     /// What the kernel counts for this socket.

@@ -94,7 +94,9 @@ impl Application for Tolerant {
             | Event::Writable { .. }
             | Event::PeerClosed { .. }
             | Event::Stalled { .. }
-            | Event::Urgent { .. } => {}
+            | Event::Urgent { .. }
+            | Event::SpliceEnded { .. }
+            | Event::Timer { .. } => {}
         }
     }
 }

@@ -1,0 +1,170 @@
+//! The control socket with whoever may come: T33.
+
+use super::serve::{CLIENT_TIME, CLIENTS_MAX, REQUEST_MAX};
+use super::{Control, Request, Subject, ask};
+use crate::shard::Policies;
+use crate::stack::StackError;
+use crate::tcp::cookie::SynCookies;
+use crate::tcp::time_wait::Policy;
+use serde_json::{Value, json};
+use std::cell::{Cell, RefCell};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Notes what is asked of it.
+#[derive(Default)]
+struct Noted {
+    policies: RefCell<Policies>,
+    drained: Cell<bool>,
+    large: bool,
+}
+
+impl Subject for Noted {
+    fn status(&self) -> Value {
+        json!({"shards": if self.large { "x".repeat(4 << 20) } else { String::new() }})
+    }
+
+    fn policies(&self) -> Policies {
+        *self.policies.borrow()
+    }
+
+    fn set_policies(&self, policies: &Policies) -> Result<(), StackError> {
+        policies.check()?;
+        *self.policies.borrow_mut() = *policies;
+        Ok(())
+    }
+
+    fn drain(&self) {
+        self.drained.set(true);
+    }
+}
+
+fn path(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("synfin-control-{name}-{}", std::process::id()))
+}
+
+/// Serves until what `client` does on its own thread is done.
+fn served<T: Send>(control: &mut Control, subject: &Noted, client: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let client = scope.spawn(client);
+        let began = Instant::now();
+        while !client.is_finished() && began.elapsed() < Duration::from_secs(20) {
+            control.serve(subject);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        client.join().unwrap()
+    })
+}
+
+fn says(path: &std::path::Path, request: &[u8]) -> Value {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    serde_json::from_str(&answer).unwrap()
+}
+
+#[test]
+fn policies_change_by_the_names_of_the_command_line_and_the_rest_stays() {
+    let (subject, path) = (Noted::default(), path("set"));
+    let mut control = Control::bind(&path).unwrap();
+    let before = subject.policies();
+    let answer =
+        served(&mut control, &subject, || says(&path, b"set --time-wait strict --msl 5 --syn-cookies always\n"));
+    assert_eq!(answer["msl_ms"], 5000);
+    let after = subject.policies();
+    assert_eq!((after.msl_ms, after.time_wait, after.syn_cookies), (5000, Policy::Strict, SynCookies::Always));
+    assert_eq!((after.time_wait_full, after.time_wait_delay_ms), (before.time_wait_full, before.time_wait_delay_ms));
+    assert_eq!(served(&mut control, &subject, || says(&path, b"policies\n"))["time_wait"], "strict");
+    served(&mut control, &subject, || ask(&path, &Request::Drain)).unwrap();
+    assert!(subject.drained.get());
+    drop(control);
+    assert!(!path.exists(), "the file is removed with the socket");
+}
+
+#[test]
+fn every_request_survives_the_way_through_its_line() {
+    for line in
+        ["status", "policies", "drain", "set --msl 7", "set --rfc1337 close --time-wait-full skip --time-wait-delay 0"]
+    {
+        let request = Request::of(line).unwrap();
+        assert_eq!(Request::of(&request.line()).unwrap(), request, "{line}");
+    }
+}
+
+#[test]
+fn t33_garbage_is_answered_with_one_line_that_says_what_is_wrong() {
+    let (subject, path) = (Noted::default(), path("garbage"));
+    let mut control = Control::bind(&path).unwrap();
+    for (request, wanted) in [
+        (&b"dance\n"[..], "dance"),
+        (b"\n", "subcommand"),
+        (b"set\n", "required"),
+        (b"set --msl 0\n", "--msl"),
+        (b"set --msl 99999999999\n", "--msl"),
+        (b"set --time-wait sometimes\n", "strict"),
+        (b"\xff\xfe\n", "UTF-8"),
+        (b"--help\n", "--help"),
+    ] {
+        let answer = served(&mut control, &subject, || says(&path, request));
+        let error = answer["error"].as_str().unwrap();
+        assert!(error.contains(wanted) && !error.contains('\n'), "{request:?}: {error}");
+    }
+    assert_eq!(subject.policies(), Policies::default());
+}
+
+#[test]
+fn t33_long_slow_and_silent_clients_are_bounded_and_others_are_served() {
+    let (subject, path) = (Noted::default(), path("slow"));
+    let mut control = Control::bind(&path).unwrap();
+    let long = vec![b'x'; 100 * REQUEST_MAX];
+    let answer = served(&mut control, &subject, || says(&path, &long));
+    assert!(answer["error"].as_str().unwrap().contains("bytes"), "{answer}");
+
+    // One place is left beside those who say nothing, or half a line.
+    let mut slow: Vec<UnixStream> = (1..CLIENTS_MAX).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    slow[0].write_all(b"stat").unwrap();
+    control.serve(&subject);
+    assert!(served(&mut control, &subject, || says(&path, b"status\n")).get("shards").is_some());
+    slow.push(UnixStream::connect(&path).unwrap());
+    control.serve(&subject);
+    let began = Instant::now();
+    assert!(served(&mut control, &subject, || says(&path, b"status\n")).get("shards").is_some());
+    assert!(began.elapsed() < 2 * CLIENT_TIME, "a place is free when the slow have had their time");
+    let mut answer = String::new();
+    slow[0].read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("no whole line"), "{answer}");
+}
+
+#[test]
+fn t33_an_answer_that_nobody_reads_is_given_up_and_a_large_one_arrives_whole() {
+    let (subject, path) = (Noted { large: true, ..Noted::default() }, path("large"));
+    let mut control = Control::bind(&path).unwrap();
+    let mut deaf = UnixStream::connect(&path).unwrap();
+    deaf.write_all(b"status\n").unwrap();
+    control.serve(&subject);
+    std::thread::sleep(CLIENT_TIME);
+    control.serve(&subject);
+    let mut part = Vec::new();
+    deaf.read_to_end(&mut part).unwrap();
+    assert!(part.len() < 4 << 20, "given up after its time, {} bytes", part.len());
+    let answer = served(&mut control, &subject, || says(&path, b"status\n"));
+    assert_eq!(answer["shards"].as_str().unwrap().len(), 4 << 20);
+}
+
+#[test]
+fn a_file_of_a_dead_process_is_replaced_and_a_living_one_or_a_plain_file_is_not() {
+    let path = path("old");
+    let control = Control::bind(&path).unwrap();
+    let refused = Control::bind(&path).unwrap_err().to_string();
+    assert!(refused.contains("another process"), "{refused}");
+    drop(control);
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    drop(Control::bind(&path).unwrap());
+    std::fs::write(&path, "mine").unwrap();
+    let refused = Control::bind(&path).unwrap_err().to_string();
+    assert!(refused.contains("no socket"), "{refused}");
+    std::fs::remove_file(&path).unwrap();
+}

@@ -1,0 +1,155 @@
+//! Own addresses on the wire: told to the neighbours at the start and when the link comes back, and defended when another host has
+//! one (RFC 5227 for IPv4, RFC 4861 7.2.6 for IPv6).
+
+use super::core::Core;
+use super::{Shard, respond};
+use crate::api::Application;
+use crate::link::Link;
+use crate::tick::{Now, Tick};
+use crate::wire::ethernet::MacAddress;
+use crate::wire::{Parsed, arp, ndp};
+use ::core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use alloc::vec::Vec;
+
+/// Another host that says that it has an own address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Conflict {
+    /// The address.
+    pub address: IpAddr,
+    /// Who has it too.
+    pub mac: MacAddress,
+}
+
+/// The address that the sender of a packet says it has, or is about to take, and its MAC address: an ARP packet's sender or the
+/// target of a probe, a neighbour advertisement's target, or that of a duplicate address detection.
+pub fn claimed_by(parsed: &Parsed) -> Option<Conflict> {
+    let (address, mac) = match parsed {
+        Parsed::Arp(packet) if packet.sender_ip.is_unspecified() => (packet.target_ip.into(), packet.sender_mac),
+        Parsed::Arp(packet) => (packet.sender_ip.into(), packet.sender_mac),
+        Parsed::Ndp(ndp::Packet::Advertisement(packet)) => {
+            (packet.target.into(), packet.target_link.unwrap_or(packet.src_mac))
+        }
+        Parsed::Ndp(ndp::Packet::Solicitation(packet)) if packet.src.is_unspecified() => {
+            (packet.target.into(), packet.src_mac)
+        }
+        Parsed::Ndp(ndp::Packet::Solicitation(_)) | Parsed::Tcp(_) | Parsed::Echo(_) | Parsed::IcmpError(_) => {
+            return None;
+        }
+    };
+    Some(Conflict { address, mac })
+}
+
+/// Writes the question whether anybody has `address`, which tells nothing about the sender (RFC 5227 2.1.1, RFC 4862 5.4.2); returns the
+/// frame's length. Panics if `frame` is shorter than 90 bytes.
+pub fn emit_probe(frame: &mut [u8], mac: MacAddress, vlan: Option<u16>, address: IpAddr) -> usize {
+    match address {
+        IpAddr::V4(address) => arp::emit_request(frame, mac, vlan, Ipv4Addr::UNSPECIFIED, address),
+        IpAddr::V6(address) => ndp::emit_probe(frame, mac, vlan, address),
+    }
+}
+
+/// What is to be told about own addresses.
+#[derive(Debug)]
+pub(super) struct Claims {
+    all: Vec<IpAddr>,
+    /// The next to be told; none at the end.
+    next: usize,
+    /// When all are told once more.
+    again_at: Option<Tick>,
+    /// One that is to be defended, and when the last one was.
+    defend: Option<IpAddr>,
+    defended_at: Option<Tick>,
+    /// What was seen last and not yet reported.
+    conflict: Option<Conflict>,
+}
+
+impl Claims {
+    pub(super) fn new(all: Vec<IpAddr>) -> Claims {
+        Claims { next: all.len(), all, again_at: None, defend: None, defended_at: None, conflict: None }
+    }
+
+    pub(super) fn next_deadline(&self, now: Tick) -> Option<Tick> {
+        if self.next < self.all.len() || self.defend.is_some() { Some(now) } else { self.again_at }
+    }
+
+    /// Takes the next address to tell of.
+    fn take(&mut self, now: Tick) -> Option<IpAddr> {
+        if self.again_at.take_if(|at| at.is_at_or_before(now)).is_some() {
+            self.next = 0;
+        }
+        self.defend.take().or_else(|| {
+            let address = *self.all.get(self.next)?;
+            self.next += 1;
+            Some(address)
+        })
+    }
+}
+
+impl Core {
+    /// Somebody says that it has `claim`. An own address of this end is a conflict: counted, kept for the report, and defended once in
+    /// 10 s (RFC 5227 2.4 b). Returns whether it was one.
+    pub(super) fn is_conflict(&mut self, claim: Option<Conflict>, now: Now) -> bool {
+        let Some(conflict) = claim.filter(|claim| claim.mac != self.mac && self.routes.is_own(claim.address)) else {
+            return false;
+        };
+        self.counters.address_conflicts += 1;
+        let claims = &mut self.claims;
+        claims.conflict = Some(conflict);
+        if claims.defended_at.is_none_or(|at| at.until(now.tick()) >= DEFEND_INTERVAL_MS) {
+            claims.defended_at = Some(now.tick());
+            claims.defend = Some(conflict.address);
+        }
+        true
+    }
+}
+
+/// Stage 7: what is due of the announcements, as far as frames and the turn's share go.
+pub(super) fn announce_due<L: Link>(link: &mut L, core: &mut Core, now: Now) {
+    for _ in 0..ANNOUNCED_PER_TURN {
+        if core.claims.next_deadline(now.tick()).is_none_or(|at| !at.is_at_or_before(now.tick())) {
+            return;
+        }
+        // Without a frame it is tried again next turn.
+        let Some(mut frame) = link.take() else { return };
+        let Some(address) = core.claims.take(now.tick()) else { return link.give_back(frame) };
+        let bytes = link.bytes_mut(&mut frame);
+        let len = match address {
+            IpAddr::V4(address) => arp::emit_request(bytes, core.mac, core.vlan, address, address),
+            IpAddr::V6(target) => {
+                let nobody = ndp::Solicitation {
+                    src_mac: MacAddress::default(),
+                    src: Ipv6Addr::UNSPECIFIED,
+                    target,
+                    source_link: None,
+                };
+                ndp::emit_advertisement(bytes, &nobody, core.mac, core.vlan)
+            }
+        };
+        core.counters.addresses_announced += 1;
+        respond::transmit(link, core, frame, len);
+    }
+}
+
+impl<L: Link, A: Application> Shard<L, A> {
+    /// Tells the neighbours where the own addresses are, now and once more 2 s later: gratuitous ARP (RFC 5227 2.3), unsolicited
+    /// advertisements (RFC 4861 7.2.6). For the start, and when the link has come back; one shard of a stack does it for all.
+    pub fn announce(&mut self, now: Now) {
+        let claims = &mut self.core.claims;
+        claims.next = 0;
+        claims.again_at = Some(now.tick().plus(ANNOUNCE_INTERVAL_MS));
+    }
+
+    /// The last address conflict since this was called last.
+    pub fn take_conflict(&mut self) -> Option<Conflict> {
+        self.core.claims.conflict.take()
+    }
+}
+
+/// Between the two announcements, ms. Origin: ANNOUNCE_INTERVAL of RFC 5227 1.1.
+const ANNOUNCE_INTERVAL_MS: u32 = 2_000;
+
+/// Between two defences, ms. Origin: DEFEND_INTERVAL of RFC 5227 1.1.
+const DEFEND_INTERVAL_MS: u32 = 10_000;
+
+/// Announcements of one turn. More would take the frames of connections, fewer make hundreds of addresses slow.
+const ANNOUNCED_PER_TURN: usize = 32;

@@ -1,0 +1,181 @@
+//! The `synfin` command on real interfaces: what it says of them, and what it does when they change. Needs root.
+
+#[path = "common/command.rs"]
+mod command;
+mod common;
+
+use command::{SYNFIN, Server, counts, finish, synfin};
+use common::{INTERFACE, Netns, VethPair, privileged_trial};
+use std::fs;
+use std::process::Output;
+use std::thread;
+use std::time::{Duration, Instant};
+use synfin::link::xdp::Interface;
+
+fn main() {
+    let trials = vec![
+        privileged_trial("doctor_finds_a_veth_ready_and_names_what_stops", doctor),
+        privileged_trial("idle_shards_under_sleep_use_next_to_no_cpu", idle_sleep),
+        privileged_trial("busy_poll_serves_and_spins", busy_poll),
+        privileged_trial("address_that_another_host_has_is_refused_with_its_mac", conflict),
+        privileged_trial("kernel_learns_the_addresses_from_announcements_alone", announced),
+        privileged_trial("gateway_that_does_not_answer_is_unreachable_after_the_configured_time", silent_gateway),
+        privileged_trial("hundreds_of_source_addresses_as_a_range_all_connect", range),
+        privileged_trial("vlan_tags_both_ways", vlan),
+    ];
+    common::run(trials).exit();
+}
+
+/// Exit 0 on a veth that is up; 3, with the command that mends it, when it is down or another program is attached.
+fn doctor() {
+    let pair = VethPair::new(2);
+    let healthy = examine(&pair.left);
+    let json = said(&healthy);
+    assert_eq!(healthy.status.code(), Some(0), "{json}");
+    for expected in
+        ["\"driver\":\"veth\"", "\"queues\":2", "\"zero_copy\":false", "\"stops\":false", "\"rss_key\":null"]
+    {
+        assert!(json.contains(expected), "{expected}: {json}");
+    }
+    let server = Server::start(&pair.left, "10.77.0.8/24", &[]);
+    let taken = examine(&pair.left);
+    assert_eq!(taken.status.code(), Some(3));
+    assert!(said(&taken).contains("\"xdp_attached\":\"drv\""), "{}", said(&taken));
+    server.end();
+    pair.left.ip(&["link", "set", INTERFACE, "down"]);
+    let down = examine(&pair.left);
+    assert_eq!(down.status.code(), Some(3));
+    assert!(said(&down).contains("ip link set veth0 up"), "{}", said(&down));
+    let missing = pair.left.command(SYNFIN).args(["doctor", "--interface", "nosuch0"]).output().expect("it runs");
+    assert_eq!(missing.status.code(), Some(3));
+}
+
+fn examine(netns: &Netns) -> Output {
+    netns.command(SYNFIN).args(["doctor", "--interface", INTERFACE, "--json"]).output().expect("synfin runs")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Two shards without a packet: below 2 % of a core, while spinning takes nearly all of one.
+fn idle_sleep() {
+    let pair = VethPair::new(2);
+    for (idle, ticks) in [("sleep", 0..=4), ("spin", 50..=400)] {
+        let server = Server::start(&pair.left, "10.77.0.8/24", &["--idle", idle]);
+        thread::sleep(Duration::from_millis(500));
+        let before = cpu_ticks(server.child.0.id());
+        thread::sleep(Duration::from_secs(2));
+        let used = cpu_ticks(server.child.0.id()) - before;
+        println!("idle {idle}: {used} ticks of 10 ms in 2 s, two shards");
+        assert!(ticks.contains(&used), "idle {idle}: {used} ticks in 2 s");
+        server.end();
+    }
+}
+
+/// User and system time of a process, in ticks of 10 ms.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
+    // The name, in brackets, may hold anything.
+    let fields = stat.rsplit(')').next().expect("there is a rest").split_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
+
+fn busy_poll() {
+    let pair = VethPair::new(2);
+    let server = Server::start(&pair.left, "10.77.0.8/24", &["--idle", "busy-poll"]);
+    let mut timed = pair.right.command("timeout");
+    let client = synfin(timed.args(["60", SYNFIN]), "connect", "10.77.0.8:7", "10.77.0.9/24");
+    let output = finish(client.args(["--count", "100", "--send", "hello", "--share-cores"]));
+    assert_eq!(counts(&said(&output), "closed_graceful").iter().sum::<u64>(), 100);
+    server.end();
+}
+
+fn conflict() {
+    let pair = VethPair::new(2);
+    for taken in ["10.77.0.2/24", "fd77::2/64"] {
+        let mut timed = pair.left.command("timeout");
+        let output = synfin(timed.args(["60", SYNFIN]), "serve", "echo:7", taken).output().expect("synfin runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let mac = pair.right.enter(|| Interface::query(INTERFACE).expect("it is there").mac.to_string());
+        assert_eq!(output.status.code(), Some(3), "{errors}");
+        assert!(errors.contains(&mac) && errors.contains("has it already"), "{errors}");
+    }
+    // A later conflict is counted.
+    let server = Server::start(&pair.left, "10.77.0.8/24", &[]);
+    pair.right.ip(&["addr", "add", "10.77.0.8/24", "dev", INTERFACE]);
+    // The other host's kernel asks for a neighbour with the address as its own.
+    let ask = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('10.77.0.8', 0)); \
+               s.sendto(b'x', ('10.77.0.99', 9))";
+    finish(pair.right.command("python3").args(["-c", ask]));
+    thread::sleep(Duration::from_millis(300));
+    let state = server.end();
+    assert!(counts(&state, "address_conflicts").iter().sum::<u64>() > 0, "{state}");
+}
+
+/// The kernel at the other end has an entry of the address without having asked for it (arp_accept), and keeps it right when the MAC
+/// address was another.
+fn announced() {
+    let pair = VethPair::new(1);
+    finish(pair.right.command("sysctl").args(["-q", "-w", "net.ipv4.conf.all.arp_accept=1"]));
+    finish(pair.right.command("sysctl").args(["-q", "-w", &format!("net.ipv4.conf.{INTERFACE}.arp_accept=1")]));
+    let stale = ["neigh", "replace", "fd77::8", "lladdr", "02:00:00:00:00:99", "nud", "reachable", "dev", INTERFACE];
+    pair.right.ip(&stale);
+    let server = Server::start(&pair.left, "10.77.0.8/24,fd77::8/64", &[]);
+    let mac = pair.left.enter(|| Interface::query(INTERFACE).expect("it is there").mac.to_string());
+    thread::sleep(Duration::from_millis(500));
+    let output = finish(pair.right.command("ip").args(["neigh", "show"]));
+    let neighbours = said(&output);
+    for address in ["10.77.0.8", "fd77::8"] {
+        let line = neighbours.lines().find(|line| line.starts_with(&format!("{address} ")));
+        assert!(line.is_some_and(|line| line.contains(&mac)), "{address} at {mac}: {neighbours}");
+    }
+    let state = server.end();
+    assert!(counts(&state, "addresses_announced").iter().sum::<u64>() >= 2, "{state}");
+}
+
+fn silent_gateway() {
+    let pair = VethPair::new(1);
+    let began = Instant::now();
+    let mut timed = pair.right.command("timeout");
+    let client = synfin(timed.args(["60", SYNFIN]), "connect", "192.0.2.1:7", "10.77.0.9/24");
+    let output = client.args(["--gateway", "10.77.0.99", "--neighbor-timeout", "2"]).output().expect("synfin runs");
+    let took = began.elapsed();
+    assert!(said(&output).contains("\"ended\":\"unreachable\""), "{}", said(&output));
+    assert!((Duration::from_secs(2)..Duration::from_secs(5)).contains(&took), "{took:?}");
+}
+
+fn range() {
+    let pair = VethPair::new(2);
+    let server = Server::start(&pair.left, "10.9.0.1/16", &[]);
+    let mut timed = pair.right.command("timeout");
+    let client = synfin(timed.args(["60", SYNFIN]), "connect", "10.9.0.1:7", "10.9.0.2-10.9.1.250/16");
+    let output = finish(client.args(["--count", "1000", "--send", "hello"]));
+    assert_eq!(counts(&said(&output), "closed_graceful").iter().sum::<u64>(), 1000);
+    let state = server.end();
+    assert_eq!(counts(&state, "opens_passive").iter().sum::<u64>(), 1000, "{state}");
+}
+
+/// Every frame of both ends bears the tag; who has none, or another, is not heard.
+fn vlan() {
+    let pair = VethPair::new(1);
+    let server = Server::start(&pair.left, "10.77.0.8/24", &["--vlan", "42"]);
+    let capture = std::env::temp_dir().join(format!("synfin-vlan-{}.pcapng", std::process::id()));
+    let connect = |more: &[&str]| {
+        let mut timed = pair.right.command("timeout");
+        let client = synfin(timed.args(["60", SYNFIN]), "connect", "10.77.0.8:7", "10.77.0.9/24");
+        said(&client.args(["--send", "tagged"]).args(more).output().expect("synfin runs"))
+    };
+    let tagged = connect(&["--vlan", "42", "--capture", capture.to_str().expect("a name")]);
+    let frames = fs::read(&capture).expect("the capture is there");
+    fs::remove_file(&capture).expect("the capture can go");
+    assert!(tagged.contains("\"received\":\"tagged\""), "{tagged}");
+    // ARP and a lifecycle of 6 segments at least, each with 802.1Q and VLAN 42.
+    let tags = frames.windows(4).filter(|bytes| *bytes == [0x81, 0, 0, 42]).count();
+    assert!(tags >= 8, "{tags} tags");
+    for other in [&["--vlan", "43"][..], &[]] {
+        assert!(connect(other).contains("\"ended\":\"unreachable\""), "{other:?}");
+    }
+    let state = server.end();
+    assert!(counts(&state, "vlan").iter().sum::<u64>() > 0, "{state}");
+}
