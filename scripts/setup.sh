@@ -6,8 +6,8 @@ set -eu
 build='build-essential pkg-config clang m4 libelf-dev zlib1g-dev linux-libc-dev'
 # Running, the benchmarks too: namespaces and veth pairs, offloads.
 run='iproute2 ethtool'
-# Testing: a kernel client, captures, checks of the scripts, a browser with a font that looks at reports.
-test='curl tshark shellcheck python3 chromium fonts-dejavu-core'
+# Testing: kernel clients and a server, captures, checks of the scripts, a browser with a font that looks at reports.
+test='curl apache2-utils nginx-light tshark shellcheck python3 chromium fonts-dejavu-core'
 
 usage() {
     cat <<'END'
