@@ -110,6 +110,7 @@ pub(crate) struct Sample {
 }
 
 /// Percentiles, us.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Latency {
     /// Median.

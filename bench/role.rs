@@ -97,6 +97,7 @@ pub(crate) struct RoleArgs {
 }
 
 /// Faults of the wire, of each direction.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Args, Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct FaultArgs {
     /// Share of frames lost, such as 0.01 or 1%

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 
 /// What is worth knowing about the machine.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// CPU model.

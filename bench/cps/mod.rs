@@ -320,10 +320,20 @@ fn command() -> String {
         if ["--netns-a", "--netns-b", "--wire", "--out-default"].contains(&word.as_str()) {
             given.next();
         } else {
-            words.push(word);
+            words.push(quoted(&word));
         }
     }
     words.join(" ")
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=+,./:%@".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 /// The file for the result, tried before the run so that a bad path costs no minute.

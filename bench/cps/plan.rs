@@ -34,6 +34,7 @@ pub(crate) struct Plan {
 }
 
 /// The 4-tuples that a round has, and how many it needs.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tuples {
     /// Local ports of the client.

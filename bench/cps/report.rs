@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Everything that was measured. Numbers are medians of the rounds unless they say otherwise.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// Version of this layout.
@@ -73,6 +74,7 @@ pub(crate) struct Report {
 }
 
 /// synfin under one policy.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct PolicyReport {
     /// The policy.
@@ -82,6 +84,7 @@ pub(crate) struct PolicyReport {
 }
 
 /// The options of the run.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Flags {
     /// Who closed first.
@@ -130,6 +133,7 @@ pub(crate) struct Flags {
 }
 
 /// Both stacks; `null` for one that was not run.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Stacks {
     /// This stack.
@@ -139,6 +143,7 @@ pub(crate) struct Stacks {
 }
 
 /// One stack.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct StackReport {
     /// Connections per second, median.
@@ -180,6 +185,7 @@ pub(crate) struct StackReport {
 }
 
 /// The best raw echo.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Limit {
     /// Frames per second, both directions added, median.
@@ -193,6 +199,7 @@ pub(crate) struct Limit {
 }
 
 /// Ratios of medians; `null` when one side was not run.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ratios {
     /// Connections per second of synfin and of the kernel.

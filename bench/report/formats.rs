@@ -2,7 +2,7 @@
 
 use super::claims::Standing;
 use super::escape::{csv as field, markdown as cell};
-use super::number::{grouped, time_us, trimmed};
+use super::number::{grouped, latency_us, trimmed};
 use super::risk_section;
 use crate::cps::report::{Report, StackReport};
 use crate::cps::result::Run;
@@ -67,7 +67,7 @@ pub(super) fn markdown(report: &Report) -> String {
     let _ = writeln!(out, "| --- | --- | --- | --- | --- | --- |");
     for (name, policy, stack) in stacks(report) {
         let (spread, latency) = (stack.connections_per_second_spread, stack.connect_latency_us);
-        let times = [latency.p50, latency.p99, latency.p999, latency.max].map(time_us).join(" / ");
+        let times = [latency.p50, latency.p99, latency.p999, latency.max].map(latency_us).join(" / ");
         let _ = writeln!(
             out,
             "| {} | {} ({}..{}) | {times} | {:.2} | {} | {} / {} |",
@@ -104,7 +104,7 @@ pub(super) fn markdown(report: &Report) -> String {
                 cell(&row.server),
                 cell(&row.closer),
                 grouped(row.cps),
-                time_us(row.connect_latency_us.p99),
+                latency_us(row.connect_latency_us.p99),
                 grouped(row.aimed as f64),
                 grouped(row.old_bytes_accepted as f64),
                 cell(&risk_section::rate(row).to_string())

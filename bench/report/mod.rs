@@ -11,6 +11,8 @@ mod risk_section;
 #[cfg(test)]
 pub(crate) mod sample;
 mod scale;
+#[cfg(test)]
+mod schema;
 mod svg;
 mod table;
 mod timeline;

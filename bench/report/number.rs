@@ -40,6 +40,11 @@ pub(super) fn time_us(us: f64) -> String {
     }
 }
 
+/// A connect latency: what failed counts as 100 s in histograms.
+pub(super) fn latency_us(us: f64) -> String {
+    if us >= FAILED_US { "failed".to_owned() } else { time_us(us) }
+}
+
 /// Octets: `768 B`, `1.5 MB`.
 pub(super) fn bytes(value: f64) -> String {
     let (value, unit) = match value {
@@ -57,6 +62,9 @@ pub(super) fn trimmed(value: f64, digits: usize) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
+/// The latency as which failures are recorded, us.
+const FAILED_US: f64 = 1e8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +78,7 @@ mod tests {
         assert_eq!((rate(148_732.0), rate(640.0), rate(3.0)), ("149 k/s".into(), "640/s".into(), "3/s".into()));
         assert_eq!((time_us(0.4), time_us(0.0)), ("400 ns".into(), "0 us".into()));
         assert_eq!((time_us(64.4), time_us(1260.0)), ("64 us".into(), "1.26 ms".into()));
+        assert_eq!((latency_us(100_060_000.0), latency_us(5.0)), ("failed".into(), "5 us".into()));
         assert_eq!((time_us(3_020_000.0), bytes(24.0)), ("3.02 s".into(), "24 B".into()));
         assert_eq!((bytes(288.5), bytes(1_500_000.0)), ("288.5 B".into(), "1.5 MB".into()));
     }

@@ -119,8 +119,13 @@ fn of_phases(phases: &Phases) -> Timeline {
         first.lines.insert(0, Line { name: String::new(), class: "kernel dashed".into(), points });
     }
     let end = phases.phases.iter().map(|phase| phase.to_s).fold(0.0, f64::max);
+    let end = if end > 0.0 { end } else { source.end() };
+    // What comes after the last phase is the end of what had begun.
+    for line in panels.iter_mut().flat_map(|panel| &mut panel.lines) {
+        line.points.retain(|point| point.0 <= end);
+    }
     Timeline {
-        seconds: if end > 0.0 { end } else { source.end() },
+        seconds: end,
         phases: phases.phases.iter().map(stretch).collect(),
         predicted: phases.predicted.clone(),
         panels,

@@ -2,7 +2,7 @@
 
 use super::claims::Standing;
 use super::escape::{html, script};
-use super::number::{bytes, grouped, rate, time_us, trimmed};
+use super::number::{bytes, grouped, latency_us, rate, trimmed};
 use super::pictures::{self, Dots, Percentile};
 use super::table::Table;
 use super::{over_time, risk_section};
@@ -106,7 +106,7 @@ fn tiles(body: &mut String, report: &Report) {
     if let Some(ratio) = report.ratios.synfin_to_limit {
         tiles.push((trimmed(ratio, 2), "of the limit, a raw AF_XDP echo".to_owned()));
     }
-    tiles.push((time_us(synfin.connect_latency_us.p99), "to connect, 99 % of connections".to_owned()));
+    tiles.push((latency_us(synfin.connect_latency_us.p99), "to connect, 99 % of connections".to_owned()));
     body.push_str("<div class=\"tiles\">\n");
     for (figure, what) in tiles {
         let _ = writeln!(body, "<div><b>{}</b><span>{}</span></div>", html(&figure), html(&what));
@@ -118,7 +118,8 @@ fn tiles(body: &mut String, report: &Report) {
 fn stacks(report: &Report) -> Vec<(String, &'static str, &StackReport)> {
     let mut found = Vec::new();
     if let Some(synfin) = &report.stacks.synfin {
-        let name = report.policies.first().map_or("synfin".into(), |first| format!("synfin, {}", first.policy));
+        let several = report.policies.first().filter(|_| report.policies.len() > 1);
+        let name = several.map_or("synfin".into(), |first| format!("synfin, {}", first.policy));
         found.push((name, "synfin", synfin));
     }
     let others = report.policies.iter().skip(usize::from(report.stacks.synfin.is_some()));
@@ -153,19 +154,17 @@ fn side_by_side(report: &Report) -> String {
             name.clone(),
             grouped(stack.connections_per_second),
             format!("{}..{}", grouped(spread.min), grouped(spread.max)),
-            time_us(latency.p50),
-            time_us(latency.p99),
-            time_us(latency.p999),
-            if latency.max > 0.0 { time_us(latency.max) } else { "-".into() },
+            latency_us(latency.p50),
+            latency_us(latency.p99),
+            latency_us(latency.p999),
+            if latency.max > 0.0 { latency_us(latency.max) } else { "-".into() },
             trimmed(stack.segments_per_connection, 2),
             grouped(stack.errors as f64),
             if kept { grouped(stack.time_wait_created as f64) } else { "not kept".into() },
             grouped(stack.time_wait_evicted as f64),
         ]);
-        if report.policies.len() < 2 || class == "kernel" || dots.is_empty() {
-            let (values, median) = (stack.connections_per_second_rounds.clone(), stack.connections_per_second);
-            dots.push(Dots { name: class.into(), class: class.into(), values, median });
-        }
+        let (values, median) = (stack.connections_per_second_rounds.clone(), stack.connections_per_second);
+        dots.push(Dots { name, class: class.into(), values, median });
     }
     if let Some((limit, connections)) =
         report.limit.as_ref().and_then(|limit| Some((limit, limit.connections_per_second?)))
@@ -254,7 +253,7 @@ fn rate_search(report: &Report) -> String {
         table.row(vec![
             grouped(step.rate),
             grouped(step.achieved),
-            time_us(step.p99_us),
+            latency_us(step.p99_us),
             grouped(step.errors as f64),
             clean.into(),
         ]);

@@ -1,6 +1,6 @@
 //! The smaller pictures: what each round gave, latencies, and gain beside risk.
 
-use super::number::{rate, short, time_us};
+use super::number::{latency_us, rate, short, time_us};
 use super::scale::{Scale, decades, ticks};
 use super::svg::{Anchor, Svg, width_of};
 use super::timeline::WIDTHS;
@@ -32,12 +32,21 @@ pub(super) struct GainAndRisk {
     pub name: String,
     /// Connections per second; `None` where it was simulated.
     pub gain: Option<f64>,
-    /// Share of incarnations that took old bytes: lower end, measured, upper end; the first two are `None` if there was none.
-    pub risk: (Option<f64>, Option<f64>, f64),
+    /// Share of incarnations that took old bytes; `None` where nothing was aimed.
+    pub risk: Option<Interval>,
     /// The risk in words.
     pub words: String,
     /// The positive control.
     pub control: bool,
+}
+
+/// Where a share lies.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Interval {
+    /// Lower end; `None` if it never happened, like `measured`.
+    pub low: Option<f64>,
+    pub measured: Option<f64>,
+    pub high: f64,
 }
 
 /// Connections per second of each round, the median as a bar across.
@@ -46,8 +55,8 @@ pub(super) fn rounds(rows: &[Dots], description: &str) -> String {
         .iter()
         .flat_map(|row| row.values.iter().chain([&row.median]))
         .fold(0.0, |max, value| f64::max(max, *value));
+    let names = rows.iter().map(|row| width_of(&row.name) * 1.1).fold(50.0, f64::max) + 12.0;
     each_width("rounds", "Connections per second of each round", description, |width| {
-        let names = 62.0;
         let marks = ticks(max, if width < 500.0 { 4 } else { 8 });
         let scale = Scale::linear((0.0, marks.last().copied().unwrap_or(1.0)), (names, width - 68.0));
         let bottom = 10.0 + ROW * rows.len() as f64;
@@ -92,7 +101,7 @@ pub(super) fn latencies(rows: &[Percentile], description: &str) -> String {
             let x = scale.at(row.us);
             svg.line(&format!("stem {}", row.class), (names, y), (x, y));
             svg.dot(&format!("dot {}", row.class), (x, y), 4.5);
-            svg.text("value", Anchor::Start, (x + 9.0, y + 4.0), &time_us(row.us));
+            svg.text("value", Anchor::Start, (x + 9.0, y + 4.0), &latency_us(row.us));
         }
         svg
     })
@@ -101,7 +110,8 @@ pub(super) fn latencies(rows: &[Percentile], description: &str) -> String {
 /// For every policy a bar to show the gain, and beside it on a logarithmic axis the interval in which the risk lies.
 pub(super) fn gain_and_risk(rows: &[GainAndRisk], description: &str) -> String {
     let max = rows.iter().filter_map(|row| row.gain).fold(0.0, f64::max);
-    let lows = rows.iter().map(|row| row.risk.0.unwrap_or(row.risk.2)).filter(|low| *low > 0.0);
+    let intervals = rows.iter().filter_map(|row| row.risk);
+    let lows = intervals.map(|risk| risk.low.unwrap_or(risk.high)).filter(|low| *low > 0.0);
     let least = lows.fold(0.1, f64::min);
     each_width("risk", "Gain and risk of each policy", description, |width| {
         let middle = if max > 0.0 { width * 0.42 } else { 0.0 };
@@ -140,7 +150,9 @@ fn gain_and_risk_row(svg: &mut Svg, row: &GainAndRisk, (top, gain, risk, sides):
         svg.rect(&format!("bar {class}"), (10.0, y - 7.0), (gain.at(value) - 10.0, 14.0));
         svg.text("value", Anchor::Start, (gain.at(value) + 5.0, y + 4.0), &rate(value));
     }
-    let (low, measured, high) = row.risk;
+    let Some(Interval { low, measured, high }) = row.risk else {
+        return svg.text("value", Anchor::Start, (sides.0, y + 4.0), &row.words);
+    };
     let x = risk.at(high);
     let from = low.map_or(sides.0, |low| risk.at(low));
     svg.line(&format!("interval {class}"), (from, y), (x, y));

@@ -2,7 +2,7 @@
 
 use super::escape::html;
 use super::number::grouped;
-use super::pictures::{self, GainAndRisk};
+use super::pictures::{self, GainAndRisk, Interval};
 use super::table::Table;
 use crate::cps::report::Report;
 use crate::cps::result::{Sweep, SweepRow};
@@ -14,10 +14,12 @@ pub(super) fn of_run(report: &Report) -> String {
         return "<p class=\"muted\">No policies were swept in this run.</p>\n".into();
     };
     let words = words(sweep);
-    let rows: Vec<GainAndRisk> = sweep.rows.iter().chain(&sweep.control).map(|row| picture_row(row, sweep)).collect();
+    let rows: Vec<GainAndRisk> =
+        sweep.rows.iter().chain(&sweep.control).map(|row| picture_row(row, sweep, report.measurement)).collect();
     let picture = pictures::gain_and_risk(&rows, &words);
     let mut table = Table::new(&[
         "policy",
+        "payload",
         "server",
         "closer",
         "TS",
@@ -79,45 +81,46 @@ fn words(sweep: &Sweep) -> String {
     )
 }
 
-fn picture_row(row: &SweepRow, sweep: &Sweep) -> GainAndRisk {
-    let kernel = sweep.rows.iter().any(|row| row.server == "kernel");
-    let closers = sweep.rows.iter().any(|other| other.closer != row.closer);
-    let control = sweep.control.as_ref() == Some(row);
-    let mut name = row.policy.clone();
-    if control {
-        name = format!("positive control: {}, {} ISNs", row.policy, row.isns);
-    } else {
-        if closers {
-            name.push_str(&format!(", {} closes", row.closer));
-        }
-        name.push_str(if row.timestamps { "" } else { ", no timestamps" });
-        name.push_str(if row.isns == "clocked" { "" } else { ", " });
-        name.push_str(if row.isns == "clocked" { "" } else { &row.isns });
-        name.push_str(if row.isns == "clocked" { "" } else { " ISNs" });
-        name.push_str(if row.rst_ends_time_wait { ", RST ends TIME-WAIT" } else { "" });
-        if kernel {
-            name.push_str(&format!(", server {}", row.server));
-        }
-    }
+fn picture_row(row: &SweepRow, sweep: &Sweep, measured: bool) -> GainAndRisk {
     let rate = rate(row);
     let hit = rate.hits > 0;
+    let control = sweep.control.as_ref() == Some(row);
     GainAndRisk {
-        name,
-        gain: Some(row.cps),
-        risk: (hit.then_some(rate.low), hit.then(|| rate.hits as f64 / rate.trials as f64), rate.high),
+        name: if control { format!("positive control: {}, {} ISNs", row.policy, row.isns) } else { name(row, sweep) },
+        gain: measured.then_some(row.cps),
+        risk: (rate.trials > 0).then(|| Interval {
+            low: hit.then_some(rate.low),
+            measured: hit.then(|| rate.hits as f64 / rate.trials as f64),
+            high: rate.high,
+        }),
         words: short(&rate),
         control,
     }
 }
 
+/// The policy, and of what the rows differ in how this one differs from the usual.
+fn name(row: &SweepRow, sweep: &Sweep) -> String {
+    let mut words = vec![row.policy.clone()];
+    let differ = |of: fn(&SweepRow) -> String| sweep.rows.iter().any(|other| of(other) != of(row));
+    let mut add = |wanted: bool, word: String| words.extend(wanted.then_some(word));
+    add(differ(|row| row.closer.clone()), format!("{} closes", row.closer));
+    add(!row.timestamps, "no timestamps".into());
+    add(row.isns != "clocked", format!("{} ISNs", row.isns));
+    add(differ(|row| format!("{:?}", row.payload)), format!("{} B", grouped(f64::from(row.payload.1))));
+    add(row.rst_ends_time_wait, "RST ends TIME-WAIT".into());
+    add(row.server != "synfin", format!("server {}", row.server));
+    words.join(", ")
+}
+
 fn cells(policy: &str, row: &SweepRow) -> Vec<String> {
     let latency = row.connect_latency_us;
-    let mut cells = vec![policy.to_owned(), row.server.clone(), row.closer.clone()];
+    let payload = format!("{}:{}", row.payload.0, row.payload.1);
+    let mut cells = vec![policy.to_owned(), payload, row.server.clone(), row.closer.clone()];
     cells.push(if row.timestamps { "on" } else { "off" }.into());
     cells.push(row.isns.clone());
     cells.push(if row.rst_ends_time_wait { "ends it" } else { "ignored" }.into());
     cells.push(grouped(row.cps));
-    cells.extend([latency.p50, latency.p99, latency.p999, latency.max].map(super::number::time_us));
+    cells.extend([latency.p50, latency.p99, latency.p999, latency.max].map(super::number::latency_us));
     let counts = [row.syn_retransmits, row.stalls_1s, row.rsts, row.challenge_acks, row.paws_rejects, row.errors];
     cells.extend(counts.map(|count| grouped(count as f64)));
     cells.extend([row.aimed, row.incarnations_aimed, row.reached_a_window].map(|count| grouped(count as f64)));
