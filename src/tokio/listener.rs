@@ -29,12 +29,8 @@ impl TcpListener {
     /// As [`TcpListener::accept`], by poll. Every task that waits is woken by a connection.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         loop {
-            let accepted = self.net.ask(|sockets, calls| sockets.poll_accepted(self.listener, calls, cx))?;
-            let Some(handle) = ready!(accepted) else {
-                let drains = "the stack takes no more connections: it drains";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, drains)));
-            };
-            let stream = TcpStream::new(self.net.clone(), handle);
+            let accepted = self.net.poll(|sockets, calls| sockets.poll_accepted(self.listener, calls, cx));
+            let stream = TcpStream::new(self.net.clone(), ready!(accepted)?);
             // One that has ended while it waited is nobody's.
             if let Ok(peer) = stream.peer_addr() {
                 return Poll::Ready(Ok((stream, peer)));

@@ -10,6 +10,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 
 /// The network of one shard: listens and connects. Cheap to clone; stays on its thread.
 #[derive(Clone)]
@@ -17,8 +18,8 @@ pub struct Net(Rc<dyn Reach>);
 
 /// A shard, whatever its link.
 pub(super) trait Reach {
-    /// Asks the shard, unless it has ended.
-    fn reach(&self, ask: &mut dyn FnMut(&mut Sockets, &mut Calls<'_>));
+    /// Asks the shard, unless it has ended; `ask` returns whether a turn may follow from it.
+    fn reach(&self, ask: &mut dyn FnMut(&mut Sockets, &mut Calls<'_>) -> bool);
 }
 
 impl fmt::Debug for Net {
@@ -82,15 +83,38 @@ impl Net {
         Ok(stream)
     }
 
-    /// Asks the shard; `None` when it has ended.
+    /// Asks the shard, and a turn follows; `None` when it has ended.
     pub(super) fn with<T>(&self, ask: impl FnOnce(&mut Sockets, &mut Calls<'_>) -> T) -> Option<T> {
-        let (mut ask, mut answer) = (Some(ask), None);
-        self.0.reach(&mut |sockets, calls| answer = ask.take().map(|ask| ask(sockets, calls)));
-        answer
+        self.reach(ask, |_| true)
     }
 
     /// As [`Net::with`], for whoever tells by an error that the shard has ended.
     pub(super) fn ask<T>(&self, ask: impl FnOnce(&mut Sockets, &mut Calls<'_>) -> T) -> io::Result<T> {
-        self.with(ask).ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the stack has ended"))
+        self.with(ask).ok_or_else(has_ended)
     }
+
+    /// As [`Net::ask`]; a turn follows only from an answer that is ready.
+    pub(super) fn poll<T>(
+        &self,
+        ask: impl FnOnce(&mut Sockets, &mut Calls<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        self.reach(ask, Poll::is_ready).unwrap_or_else(|| Poll::Ready(Err(has_ended())))
+    }
+
+    fn reach<T>(
+        &self,
+        ask: impl FnOnce(&mut Sockets, &mut Calls<'_>) -> T,
+        turn_follows: impl Fn(&T) -> bool,
+    ) -> Option<T> {
+        let (mut ask, mut answer) = (Some(ask), None);
+        self.0.reach(&mut |sockets, calls| {
+            answer = ask.take().map(|ask| ask(sockets, calls));
+            answer.as_ref().is_some_and(&turn_follows)
+        });
+        answer
+    }
+}
+
+fn has_ended() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the stack has ended")
 }

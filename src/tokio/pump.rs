@@ -5,10 +5,10 @@ use super::sockets::Sockets;
 use crate::shard::Calls;
 use crate::stack::{Drive, ShardLoop, StackError, Step, WaitLink};
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::Interest;
@@ -35,18 +35,25 @@ where
             return shard_loop.finish();
         };
         let driven = Rc::new(Driven { shard: RefCell::new(Some(shard_loop)), kicked: Notify::new() });
+        let net = Net::new(Rc::<Driven<L>>::clone(&driven));
+        let main = (self.0)(number, net.clone());
         let tasks = LocalSet::new();
+        let main = tasks.spawn_local(async move {
+            main.await;
+            net.with(|sockets, _| sockets.end());
+        });
         tasks.block_on(&runtime, async {
-            let net = Net::new(Rc::<Driven<L>>::clone(&driven));
-            let main = async {
-                (self.0)(number, net.clone()).await;
-                net.with(|sockets, _| sockets.end());
-                pending::<Infallible>().await
+            let failed = async {
+                match main.await {
+                    Err(error) if error.is_panic() => error.into_panic(),
+                    _ => pending().await,
+                }
             };
             tokio::select! {
                 biased;
                 () = driven.pump() => {}
-                never = main => match never {},
+                // The stack ends as it does when a shard panics.
+                panic = failed => resume_unwind(panic),
             }
         });
         // Tasks go while the shard still stands: what they hold is closed.
@@ -65,12 +72,12 @@ struct Driven<L> {
 }
 
 impl<L: WaitLink> Reach for Driven<L> {
-    fn reach(&self, ask: &mut dyn FnMut(&mut Sockets, &mut Calls<'_>)) {
+    fn reach(&self, ask: &mut dyn FnMut(&mut Sockets, &mut Calls<'_>) -> bool) {
         // Busy only where a task's value is dropped inside a call, which no runtime of tokio does.
         if let Ok(mut shard) = self.shard.try_borrow_mut()
             && let Some(shard) = shard.as_mut()
+            && shard.with_calls(|sockets, calls| ask(sockets, calls))
         {
-            shard.with_calls(|sockets, calls| ask(sockets, calls));
             self.kicked.notify_one();
         }
     }

@@ -6,6 +6,7 @@ use crate::shard::Calls;
 use crate::stack::Service;
 use crate::tcp::state::CloseReason;
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::task::{Context, Poll, Waker};
 use tokio::runtime::Runtime;
 
@@ -78,23 +79,27 @@ impl Sockets {
         }
     }
 
-    /// The next connection; `None` when there will be none.
+    /// The next connection.
     pub(super) fn poll_accepted(
         &mut self,
         listener: ListenerId,
         calls: &mut Calls<'_>,
         cx: &Context<'_>,
-    ) -> Poll<Option<Handle>> {
-        let Some(listening) = self.listeners.get_mut(&listener) else { return Poll::Ready(None) };
+    ) -> Poll<io::Result<Handle>> {
+        let draining = self.draining;
+        let drains = || io::Error::new(io::ErrorKind::ConnectionAborted, "no connection will come: the stack drains");
+        let Some(listening) = self.listeners.get_mut(&listener) else { return Poll::Ready(Err(drains())) };
         let next = listening.accepted.pop_front();
-        if listening.accepted.len() == BACKLOG - 1 && next.is_some() && !self.draining {
+        if listening.accepted.len() == BACKLOG - 1 && next.is_some() && !draining {
             calls.resume_accepting(listener);
         }
         match next {
-            Some(handle) => Poll::Ready(Some(handle)),
-            None if self.draining => Poll::Ready(None),
+            Some(handle) => Poll::Ready(Ok(handle)),
+            None if draining => Poll::Ready(Err(drains())),
             None => {
-                listening.acceptors.push(cx.waker().clone());
+                if !listening.acceptors.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    listening.acceptors.push(cx.waker().clone());
+                }
                 Poll::Pending
             }
         }

@@ -48,20 +48,15 @@ impl TcpStream {
 
     /// Asks the shard about this stream; what ends the stream meanwhile is told by `Stream::closed`.
     fn ask<T>(&self, ask: impl FnOnce(&mut Calls<'_>, &Stream) -> Asked<T>, cx: &Context<'_>) -> Poll<io::Result<T>> {
-        let answer = self.net.ask(|sockets, calls| {
-            let stream = sockets.stream(self.handle).ok_or_else(|| refused(CallError::Stale))?;
+        self.net.poll(|sockets, calls| {
+            let Some(stream) = sockets.stream(self.handle) else { return Poll::Ready(Err(refused(CallError::Stale))) };
             match ask(calls, stream) {
-                Asked::Done(result) => return result.map(Some),
+                Asked::Done(result) => return Poll::Ready(result),
                 Asked::WaitToRead => sockets.wait_to_read(self.handle, cx),
                 Asked::WaitToWrite => sockets.wait_to_write(self.handle, cx),
             }
-            Ok(None)
-        });
-        match answer.and_then(|answer| answer) {
-            Ok(Some(value)) => Poll::Ready(Ok(value)),
-            Ok(None) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        }
+            Poll::Pending
+        })
     }
 
     /// Ready when the handshake has completed, or failed.
