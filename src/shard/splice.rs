@@ -251,7 +251,7 @@ fn forward(core: &mut Core, from: u32, bytes: &[u8], now: Now) -> usize {
     let (splice, side) = core.splices.of(from);
     let to = core.splices.records[splice].ends[1 - side];
     let handle = core.connections[to].handle(to);
-    let Ok(taken) = calls::queue(core, handle, &[bytes], now) else { return 0 };
+    let Ok(taken) = calls::queue(core, handle, bytes, now) else { return 0 };
     if taken > 0 {
         core.splices.records[splice].bytes[side] += taken as u64;
         let connection = &mut core.connections[from];
