@@ -217,6 +217,7 @@ impl Core {
             self.count(note);
         }
         self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
+        self.counters.fast_recoveries += u64::from(outcome.recovery_begins);
         if outcome.established {
             self.counters.established += 1;
             self.begin_with_path_mtu(number, now);
@@ -460,7 +461,6 @@ impl Core {
             Note::BadAck => &mut self.counters.segments_bad_ack,
             Note::Paws => &mut self.counters.segments_paws,
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
-            Note::FastRecovery => &mut self.counters.fast_recoveries,
             Note::TimedOut => &mut self.counters.time_outs,
             Note::TailProbe => &mut self.counters.tail_probes,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,

@@ -189,6 +189,8 @@ pub struct Outcome {
     pub close_wait_lasts: bool,
     /// Urgent data begins, of which the application has not heard (MUST-32).
     pub urgent: bool,
+    /// Fast recovery begins (RFC 6582, RFC 6675): counted beside what the segment's text is noted for.
+    pub recovery_begins: bool,
     /// What else to count.
     pub note: Option<Note>,
 }
@@ -236,8 +238,6 @@ pub enum Note {
     Paws,
     /// In the window, but not next.
     OutOfOrder,
-    /// Fast recovery begins (RFC 6582, RFC 6675).
-    FastRecovery,
     /// The retransmission time-out has come (RFC 6298 5.4).
     TimedOut,
     /// A tail loss probe is owed (RFC 8985 7).

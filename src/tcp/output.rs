@@ -214,7 +214,8 @@ fn probe(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Opt
     Some(segment(tcb, None, cx, tcb.snd_una, len))
 }
 
-/// A tail loss probe (RFC 8985 7.3): the next new segment, or without one the last segment again.
+/// A tail loss probe (RFC 8985 7.3): the next new segment, or without one the last segment again. On a short path the last
+/// again in any case: a peer that has everything, and whose ACK was lost, answers what it has at once and what is new late.
 fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option<Plan> {
     if board.rack.probe != Some(Probe::Due) || tcb.flight() == 0 {
         return None;
@@ -222,7 +223,7 @@ fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option
     let room = segment_room(tcb);
     let sent_end = if tcb.snd_nxt.lt(tcb.send_end) { tcb.snd_nxt } else { tcb.send_end };
     let new = (tcb.send_end - sent_end).min(room).min(tcb.snd_wnd.saturating_sub(tcb.flight()));
-    if new > 0 {
+    if new > 0 && tcb.rto.srtt_us > SHORT_PATH_US {
         board.rack.probe = Some(Probe::Sent(tcb.snd_nxt + new));
         return Some(segment(tcb, Some(board), cx, tcb.snd_nxt, new));
     }
@@ -389,6 +390,10 @@ fn segment_room(tcb: &Tcb) -> u32 {
 /// Bytes of a SACK option before its blocks, with two NOPs, and of each block (RFC 2018 3).
 const SACK_HEADER: u32 = 4;
 const SACK_BLOCK: u32 = 8;
+
+/// Longest SRTT at which a probe is the last segment again, us. Origin: a quarter of the delay of an ACK; on a longer path what
+/// is sent twice costs more than the delay.
+const SHORT_PATH_US: u32 = 10_000;
 
 /// Delay of an ACK that nothing carries, ticks. Origin: Linux's 40 ms; MUST-40 allows less than 500.
 const DELAYED_ACK_TICKS: u32 = 40 * Tick::PER_SECOND / 1000;
