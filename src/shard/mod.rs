@@ -412,6 +412,12 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.core.time_wait_len() as usize
     }
 
+    /// Puts a record into TIME-WAIT as if a connection of this name had closed now: for measurements that begin with a full store.
+    /// `false` where there is no room, or the 4-tuple is in use.
+    pub fn put_time_wait(&mut self, tuple: FourTuple, now: Now) -> bool {
+        self.core.put_time_wait(tuple, now)
+    }
+
     /// The earliest time at which a turn has something to do although nothing arrives; a lower bound.
     pub fn next_deadline(&self, now: Now) -> Option<Tick> {
         self.core.next_deadline(now.tick())
