@@ -130,7 +130,7 @@ fn connection(
         let pieces = gaps::deliver(core, number, &mut outcome, now);
         burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
     } else if outcome.note == Some(Note::OutOfOrder) {
-        gaps::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes));
+        gaps::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes), now);
     }
     gaps::note_twice(core, number, &arrival.segment, &outcome);
     gaps::detach_if_idle(core, receiving, number);
