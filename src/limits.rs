@@ -24,6 +24,9 @@ pub struct Limits {
     pub splices_max: u32,
     /// Timers of one shard's application that run at a time, 32 B each.
     pub timers_max: u32,
+    /// TCBs of one shard of which `info` knows age, least round trip and bytes, 32 B each: those of the lowest numbers, which are
+    /// taken first. None by default, for it costs every segment of theirs.
+    pub histories_max: u32,
     /// Destinations (remote address, remote port, local address) that own a port, of one shard.
     pub destinations_max: u32,
     /// Neighbours of one shard.
@@ -52,6 +55,7 @@ impl Default for Limits {
             reassemblies_max: 1024,
             splices_max: 64 * 1024,
             timers_max: 16 * 1024,
+            histories_max: 0,
             destinations_max: 4096,
             neighbors_max: 4096,
             listeners_max: 256,

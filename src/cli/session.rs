@@ -3,6 +3,7 @@
 use super::arguments::Common;
 use super::control::{Control, Subject};
 use super::{Exit, Failure};
+use crate::limits::Limits;
 use crate::link::capture::CaptureConfig;
 use crate::link::xdp::Interface;
 use crate::observe::capture::{CaptureFile, CaptureWriter};
@@ -12,6 +13,7 @@ use crate::stack::{Idle, Service, Stack, StackConfig, StackError, StackReport, r
 use crate::tcp::Settings;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Policy;
+use crate::tick::Now;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::io::Write;
 use std::sync::Arc;
@@ -40,15 +42,32 @@ impl<S: Service> Session<S> {
         syn_cookies: SynCookies,
         make: impl Fn(usize) -> S + Send + Sync + 'static,
     ) -> Result<Session<S>, Failure> {
+        Session::start_within(common, syn_cookies, |_| (), make)
+    }
+
+    /// As [`Session::start`], with other limits of each shard.
+    pub(super) fn start_within(
+        common: &Common,
+        syn_cookies: SynCookies,
+        change: impl FnOnce(&mut Limits),
+        make: impl Fn(usize) -> S + Send + Sync + 'static,
+    ) -> Result<Session<S>, Failure> {
         let signals = Signals::register()?;
         let control = common.control.as_deref().map(Control::bind).transpose()?;
-        let mut stack = Stack::start(&config(common, syn_cookies)?, make)?;
+        let mut config = config(common, syn_cookies)?;
+        change(&mut config.shard.limits);
+        let mut stack = Stack::start(&config, make)?;
         let readers = stack.take_capture_readers();
         let capture = match &common.capture {
             Some(path) => Some(CaptureFile::create(path)?.write(&common.interface, readers, stack.running().now())?),
             None => None,
         };
         Ok(Session { stack, signals, control, capture, json: common.json })
+    }
+
+    /// The time that the shards see.
+    pub(super) fn now(&self) -> Now {
+        self.stack.running().now()
     }
 
     /// How the XDP program is attached.

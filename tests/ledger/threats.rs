@@ -1,6 +1,6 @@
 //! What hostile input does not achieve.
 
-use crate::{Row, done, part};
+use crate::{Row, done};
 
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
