@@ -8,6 +8,7 @@ use super::find::Found;
 use super::gaps::Gaps;
 use super::history::Histories;
 use super::options::{OptionSets, OptionsId};
+use super::pressure::Pressure;
 use super::route::Routes;
 use super::splice::Splices;
 use super::timers::Timers;
@@ -75,6 +76,8 @@ pub(super) struct Core {
     pub wheel: Wheel,
     /// Octets that peers have not acknowledged.
     pub sending: Chunks,
+    /// Who gives way when memory runs short.
+    pub pressure: Pressure,
     /// Connections that owe their peer something, first in first out.
     pub owing: List<Owing>,
     /// Connections that wait for a neighbour, by neighbour.
@@ -180,6 +183,7 @@ impl Core {
             path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
+            pressure: Pressure::default(),
             owing: List::new(),
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
@@ -482,6 +486,7 @@ impl Core {
             Note::KeepaliveProbe => &mut self.counters.keepalive_probes,
             Note::KeepaliveTimeout => &mut self.counters.keepalive_timeouts,
             Note::UserTimeout => &mut self.counters.user_timeouts,
+            Note::StalledEnded => &mut self.counters.stalled_ended,
             Note::IcmpUnmatched => &mut self.counters.icmp_unmatched,
             Note::IcmpSoft => &mut self.counters.icmp_soft,
             Note::IcmpHard => &mut self.counters.icmp_hard,

@@ -22,6 +22,7 @@ mod open;
 mod options;
 mod parse;
 mod policies;
+mod pressure;
 mod respond;
 mod route;
 mod sim;
