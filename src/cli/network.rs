@@ -11,6 +11,15 @@ pub(super) struct Network {
     /// The VLAN that the stack is on: frames are tagged with it, and others are dropped.
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
     vlan: Option<u16>,
+    /// Bytes of a UMEM frame, 2048 or 4096: IP packets of up to 1774 or 3822 bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 2048)]
+    frame_size: u32,
+    /// Lay the UMEM on huge pages where there are any.
+    #[arg(long)]
+    huge_pages: bool,
+    /// Insist on zero-copy.
+    #[arg(long)]
+    zero_copy: bool,
     /// How long a gateway or another neighbour may not answer before opens that need it fail as unreachable.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=60))]
     neighbor_timeout: u8,
@@ -22,6 +31,9 @@ pub(super) struct Network {
 impl Network {
     /// Puts the options into `config`.
     pub(super) fn apply(&self, config: &mut StackConfig) {
+        config.link.frame_bytes = self.frame_size;
+        config.link.huge_pages = self.huge_pages;
+        config.link.zero_copy = self.zero_copy;
         config.shard.vlan = self.vlan;
         config.shard.neighbor_timeout_s = self.neighbor_timeout;
         config.shard.reply_to_sender = self.reply_to_sender;

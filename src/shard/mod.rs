@@ -17,6 +17,7 @@ mod find;
 mod gaps;
 mod handover;
 mod icmp;
+mod link_change;
 mod open;
 mod options;
 mod parse;
@@ -65,6 +66,9 @@ use burst::Burst;
 use connection::Connection;
 use core::Core;
 use handover::Handover;
+
+/// MTUs that TCP can use: from the smallest of IPv4 hosts (RFC 791) to the largest of Ethernet.
+const MTUS: ::core::ops::RangeInclusive<usize> = 576..=9216;
 
 /// What a shard is made from.
 #[derive(Clone, Debug)]
@@ -274,7 +278,7 @@ impl<L: Link, A: Application> Shard<L, A> {
     ) -> Result<Shard<L, A>, ConfigError> {
         let mtu = link.mtu();
         let settings = Settings {
-            mtu: u16::try_from(mtu).ok().filter(|mtu| (576..=9216).contains(mtu)).ok_or(ConfigError::BadMtu(mtu))?,
+            mtu: u16::try_from(mtu).ok().filter(|_| MTUS.contains(&mtu)).ok_or(ConfigError::BadMtu(mtu))?,
             msl_ms: config.msl_ms,
             msl_since: Now::default(),
             isn_secret: config.secrets.isn,

@@ -3,6 +3,7 @@
 use super::alarm::Alarm;
 use crate::owner::Owners;
 use crate::shard::Policies;
+use crate::wire::ethernet::MacAddress;
 use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
 
@@ -13,6 +14,13 @@ pub(super) enum Command {
     SetPolicies(Policies),
     /// Another division of connections between the shards.
     ChangeOwners(Arc<Owners>),
+    /// Another Ethernet address and MTU of the interface.
+    ChangeLink {
+        /// The address.
+        mac: MacAddress,
+        /// The MTU, bytes.
+        mtu: usize,
+    },
     /// Tell the neighbours where the own addresses are.
     Announce,
 }

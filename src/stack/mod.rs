@@ -11,6 +11,8 @@ mod cores;
 pub mod doctor;
 mod host;
 #[cfg(feature = "xdp")]
+mod link_watch;
+#[cfg(feature = "xdp")]
 mod probe;
 mod published;
 mod run;
@@ -23,10 +25,12 @@ mod xdp;
 mod tests;
 
 pub use cores::{CoreError, available_cores};
+#[cfg(feature = "xdp")]
+pub use link_watch::LinkEvents;
 pub use published::ShardSnapshot;
 pub use wait::WaitLink;
 #[cfg(feature = "xdp")]
-pub use xdp::{Stack, StackConfig, StackReport};
+pub use xdp::{Stack, StackConfig, StackReport, Umem};
 
 use crate::api::{Application, ListenError};
 use crate::owner::{Owners, Spread};
@@ -321,8 +325,7 @@ impl<S> Running<S> {
 
     /// Tells the neighbours where the own addresses are, now and once more after 2 s: one shard does it for all.
     pub fn announce(&self) -> Result<(), StackError> {
-        let told = self.commands.first().is_none_or(|commands| commands.push(Command::Announce));
-        if told { Ok(()) } else { Err(StackError::Busy { shard: 0 }) }
+        self.divider.tell_all(&Command::Announce)
     }
 
     /// Ends every shard after its turn.

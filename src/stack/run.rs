@@ -6,6 +6,7 @@ use super::published::{Details, Published, VALUE_MAX, histogram};
 use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
 use crate::api::{Application, Event};
 use crate::counters::DropReason;
+use crate::link::KernelCounters;
 use crate::memory;
 use crate::shard::{Calls, Conflict, Place, Shard, ShardConfig};
 use crate::tick::Now;
@@ -223,7 +224,14 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                     Err(error) => tracing::warn!(shard = self.number, %error, "policies not changed"),
                 },
                 Command::ChangeOwners(owners) => self.shard.change_owners(&owners, now),
-                Command::Announce => self.shard.announce(now),
+                // One shard does it for all.
+                Command::Announce if self.number == 0 => self.shard.announce(now),
+                Command::Announce => {}
+                Command::ChangeLink { mac, mtu } => {
+                    if !self.shard.change_link(mac, mtu) {
+                        tracing::warn!(shard = self.number, mtu, "no MTU for TCP: the one from before stays");
+                    }
+                }
             }
         }
     }
@@ -274,7 +282,9 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         if self.published.is_asked() {
             self.write_details();
         }
-        if !self.warned_oversized && self.shard.link().oversized() > 0 {
+        // The kernel counts what is too long for a UMEM frame together with what finds FILL empty.
+        let oversized = |kernel: KernelCounters| kernel.rx_dropped > kernel.fill_ring_empty;
+        if !self.warned_oversized && oversized(self.shard.link().kernel_counters()) {
             self.warned_oversized = true;
             tracing::warn!(shard = self.number, "{OVERSIZED}");
         }
@@ -295,6 +305,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
     fn write_details(&mut self) {
         self.details.states = self.shard.states();
         self.details.policies = self.shard.policies();
+        self.details.kernel = self.shard.link().kernel_counters();
         self.details.application_ns.clone_from(&self.shard.application().spent_ns);
         self.published.write_details(&self.details);
     }

@@ -1,5 +1,6 @@
 //! A stack over AF_XDP: one shard per receive queue of one interface.
 
+use super::link_watch::{LinkEvents, LinkWatch};
 use super::spreading::Watch;
 use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run};
 use crate::link::Link;
@@ -55,6 +56,8 @@ impl StackConfig {
 #[derive(Debug)]
 pub struct Stack<S> {
     _watch: Option<Watch>,
+    link_watch: LinkWatch,
+    umem: Umem,
     // The shards end before the program is detached: fields are dropped in order.
     running: Running<S>,
     spread: &'static str,
@@ -71,10 +74,25 @@ pub struct StackReport {
     pub mode: AttachedMode,
     /// How connections were divided between shards at the start: by the NIC's `rss`, or by a `symmetric` hash.
     pub spread: &'static str,
+    /// What has happened to the interface since.
+    pub link_events: LinkEvents,
+    /// The memory of the shards' frames.
+    pub umem: Umem,
     /// Frames by verdict of the XDP program; `None` when the kernel did not say.
     pub verdicts: Option<Verdicts>,
     /// Each shard.
     pub shards: Vec<ShardSnapshot>,
+}
+
+/// The memory of a shard's frames, as it was obtained.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Umem {
+    /// Bytes per frame.
+    pub frame_bytes: u32,
+    /// Frames pass without a copy.
+    pub zero_copy: bool,
+    /// Every shard's frames lie on huge pages.
+    pub huge_pages: bool,
 }
 
 impl<S: Service> Stack<S> {
@@ -104,6 +122,11 @@ impl<S: Service> Stack<S> {
             let interface = config.interface.clone();
             return Err(StackError::AddressConflict { address, mac, interface });
         }
+        let umem = Umem {
+            frame_bytes: config.link.frame_bytes,
+            zero_copy: links.iter().all(XdpLink::zero_copy),
+            huge_pages: links.iter().all(XdpLink::huge_pages),
+        };
         let mut readers = Vec::new();
         let spread = spread(&config.interface, cores.len());
         let idle = if config.share_cores { Idle::Sleep } else { config.idle };
@@ -122,7 +145,8 @@ impl<S: Service> Stack<S> {
         running.announce()?;
         let name = spread.name();
         let watch = watch(&config.interface, &running, spread, cores.len())?;
-        Ok(Stack { _watch: watch, running, spread: name, steering, readers })
+        let link_watch = LinkWatch::start(steering.interface().clone(), running.divider.clone())?;
+        Ok(Stack { _watch: watch, link_watch, umem, running, spread: name, steering, readers })
     }
 
     /// The reading ends of the shards' captures, once; empty without a capture.
@@ -153,19 +177,26 @@ impl<S: Service> Stack<S> {
 
     /// Waits until every shard has ended, by itself or by [`Running::drain`]; then the kernel has the traffic again.
     pub fn join(self) -> Result<(Vec<S>, StackReport), StackError> {
-        let Stack { running, steering, spread, .. } = self;
+        let Stack { running, steering, spread, link_watch, umem, .. } = self;
         let (services, shards) = running.join()?;
-        Ok((services, report(&steering, spread, shards)))
+        Ok((services, report(&steering, spread, &link_watch, umem, shards)))
     }
 
     fn report_of(&self, shards: Vec<ShardSnapshot>) -> StackReport {
-        report(&self.steering, self.spread, shards)
+        report(&self.steering, self.spread, &self.link_watch, self.umem, shards)
     }
 }
 
-fn report(steering: &Steering, spread: &'static str, shards: Vec<ShardSnapshot>) -> StackReport {
-    let verdicts = steering.verdicts().ok();
-    StackReport { interface: steering.interface().clone(), mode: steering.mode(), spread, verdicts, shards }
+fn report(
+    steering: &Steering,
+    spread: &'static str,
+    link: &LinkWatch,
+    umem: Umem,
+    shards: Vec<ShardSnapshot>,
+) -> StackReport {
+    let (verdicts, link_events) = (steering.verdicts().ok(), link.events());
+    let (interface, mode) = (steering.interface().clone(), steering.mode());
+    StackReport { interface, mode, spread, link_events, umem, verdicts, shards }
 }
 
 /// How the interface's NIC spreads what it receives, as far as `shards` shards can follow that.

@@ -15,11 +15,11 @@ mod socket;
 mod sys;
 
 pub use ethtool::{Offloads, Rings, offloads, rings};
-pub use interface::{Interface, XdpFeatures, queues};
+pub use interface::{Interface, LinkSocket, XdpFeatures, queues};
 pub use program::{Action, Claim, Prefix, Steering, Verdicts};
 pub use rss::{NoRss, rss};
 pub use setup::XdpConfig;
-pub use socket::{XdpLink, XdpStatistics};
+pub use socket::XdpLink;
 pub use sys::kernel_addresses;
 
 use std::fmt;

@@ -156,6 +156,19 @@ pub(super) fn ask_netlink(protocol: i32, request: &[u8]) -> io::Result<Vec<u8>> 
     receive_netlink(socket.as_fd(), 0)
 }
 
+/// A socket that hears what rtnetlink tells `groups` (RTMGRP_*).
+pub(super) fn subscribe(groups: u32) -> io::Result<OwnedFd> {
+    let socket = open_socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
+    // SAFETY: all zeros is a valid sockaddr_nl.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as u16;
+    address.nl_groups = groups;
+    let len = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: invariants 1 and 2.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })?;
+    Ok(socket)
+}
+
 /// The next packet of a netlink socket.
 pub(super) fn receive_netlink(socket: BorrowedFd<'_>, flags: i32) -> io::Result<Vec<u8>> {
     let mut answer = vec![0_u8; ANSWER_BYTES];
