@@ -18,7 +18,7 @@ pub(super) fn run(connect: &Connect) -> Result<(), Failure> {
     let (ended, ends) = channel();
     let client = Client::new(connect, shards, ended);
     let mut session =
-        Session::start(&connect.common, SynCookies::default(), move |shard| client.of_shard(shard as u32))?;
+        Session::start(&connect.common, SynCookies::default(), &[], move |shard| client.of_shard(shard as u32))?;
     let mut totals = Totals::default();
     let json = connect.common.json;
     let finished = session.wait(Some(Duration::from_secs(connect.timeout.into())), || totals.print(&ends, json));

@@ -34,15 +34,16 @@ struct Signals {
 }
 
 impl<S: Service> Session<S> {
-    /// Starts the stack that the options describe.
+    /// Starts the stack that the options describe, which listens at `listen` or, if that is empty, opens.
     pub(super) fn start(
         common: &Common,
         syn_cookies: SynCookies,
+        listen: &[u16],
         make: impl Fn(usize) -> S + Send + Sync + 'static,
     ) -> Result<Session<S>, Failure> {
         let signals = Signals::register()?;
         let control = common.control.as_deref().map(Control::bind).transpose()?;
-        let mut stack = Stack::start(&config(common, syn_cookies)?, make)?;
+        let mut stack = Stack::start(&config(common, syn_cookies, listen)?, make)?;
         let readers = stack.take_capture_readers();
         let capture = match &common.capture {
             Some(path) => Some(CaptureFile::create(path)?.write(&common.interface, readers, stack.running().now())?),
@@ -152,7 +153,7 @@ pub(super) fn shards(common: &Common) -> Result<u32, Failure> {
     }
 }
 
-fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failure> {
+fn config(common: &Common, syn_cookies: SynCookies, listen: &[u16]) -> Result<StackConfig, Failure> {
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
     let mut shard = ShardConfig {
         addresses: common.addresses(),
@@ -203,7 +204,7 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
         capture: common.capture.as_ref().map(|_| CaptureConfig::default()),
         ..StackConfig::new(&common.interface)
     };
-    common.network.apply(&mut config);
+    common.network.apply(&mut config, listen);
     Ok(config)
 }
 

@@ -34,6 +34,7 @@ use crate::tcp::{End, Note, Outcome, Settings};
 use crate::tick::{Now, Tick};
 use crate::timer::wheel::{Timed, Wheel};
 use crate::wire::ethernet::MacAddress;
+use ::core::net::IpAddr;
 use ::core::ops::Range;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -64,6 +65,10 @@ pub(super) struct Core {
     pub time_wait_v6: TimeWaitStore<TimeWaitV6>,
     pub destinations: Destinations,
     pub neighbors: Neighbors,
+    /// See [`ShardConfig::neighbors_elsewhere`].
+    pub neighbors_elsewhere: bool,
+    /// Neighbours that somebody else is to ask for.
+    pub questions: Vec<IpAddr>,
     /// See [`ShardConfig::reply_to_sender`].
     pub reply_to_sender: bool,
     /// What neighbours are told of own addresses.
@@ -169,6 +174,8 @@ impl Core {
             ),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors)
                 .asking(config.neighbor_timeout_s.max(1)),
+            neighbors_elsewhere: config.neighbors_elsewhere,
+            questions: Vec::with_capacity(QUESTIONS_MAX),
             reply_to_sender: config.reply_to_sender,
             claims: Claims::new(config.addresses.iter().map(|own| own.address).collect()),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
@@ -474,6 +481,9 @@ impl Core {
         expire_budget(&self.limits)
     }
 }
+
+/// Questions about neighbours that wait for somebody else at a time; more are asked again after a second.
+pub(super) const QUESTIONS_MAX: usize = 64;
 
 /// Slots of the TCB wheel. Origin: with its granule they span 32 s, past most deadlines; a longer one is looked at again per lap.
 pub(super) const WHEEL_SLOTS: u32 = 4096;

@@ -46,7 +46,7 @@ use crate::flow::chunks::Chunks;
 use crate::four_tuple::FourTuple;
 use crate::limits::{self, BURST_MAX, Limits};
 use crate::link::Link;
-use crate::neighbor::ASKS as NEIGHBOR_ASKS;
+use crate::neighbor::{ASKS as NEIGHBOR_ASKS, Heard};
 use crate::owner::Owners;
 use crate::tcp::Settings;
 use crate::tcp::state::State;
@@ -90,6 +90,8 @@ pub struct ShardConfig {
     /// How long a neighbour, such as a gateway, may not answer before opens that need it end as unreachable, s: it is asked once a
     /// second. At least 1.
     pub neighbor_timeout_s: u8,
+    /// Somebody else asks for neighbours: questions wait for [`Shard::take_questions`], answers come by [`Shard::learn_neighbor`].
+    pub neighbors_elsewhere: bool,
     /// What is accepted is answered to the MAC address that its SYN came from, without a route: as behind a load balancer that
     /// forwards frames.
     pub reply_to_sender: bool,
@@ -112,6 +114,7 @@ impl Default for ShardConfig {
             ports: limits::PORTS,
             secrets: Secrets::from_seed(0),
             neighbor_timeout_s: NEIGHBOR_ASKS,
+            neighbors_elsewhere: false,
             reply_to_sender: false,
             vlan: None,
             verify_checksums: true,
@@ -333,6 +336,16 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Where the large tables lie, as ranges of addresses, for whoever can put them on huge pages. They stay there.
     pub fn regions(&self) -> impl Iterator<Item = Range<*const u8>> {
         self.core.regions().chain([self.receiving.region()])
+    }
+
+    /// The neighbours that the last turn wanted to ask for, where somebody else does (`neighbors_elsewhere`).
+    pub fn take_questions(&mut self) -> impl Iterator<Item = IpAddr> {
+        self.core.questions.drain(..)
+    }
+
+    /// The answer to a question: `ip` is at `mac`. Whoever waited for it goes on in the next turn.
+    pub fn learn_neighbor(&mut self, ip: IpAddr, mac: MacAddress, now: Now) {
+        self.core.learn(ip, mac, Heard::Answer, now);
     }
 
     /// The link.

@@ -5,6 +5,7 @@ use crate::owner::Owners;
 use crate::shard::Policies;
 use crate::wire::ethernet::MacAddress;
 use crossbeam::queue::ArrayQueue;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// One request.
@@ -20,6 +21,13 @@ pub(super) enum Command {
         mac: MacAddress,
         /// The MTU, bytes.
         mtu: usize,
+    },
+    /// Where a neighbour is.
+    Learn {
+        /// Its address.
+        ip: IpAddr,
+        /// Its Ethernet address.
+        mac: MacAddress,
     },
     /// Tell the neighbours where the own addresses are.
     Announce,

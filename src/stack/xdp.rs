@@ -1,15 +1,19 @@
 //! A stack over AF_XDP: one shard per receive queue of one interface.
 
+use super::kernel_neighbors::Asker;
 use super::link_watch::{LinkEvents, LinkWatch};
+use super::shared::{SharedPorts, Taken};
 use super::spreading::Watch;
 use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run};
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
 use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Steering, Verdicts, XdpConfig, XdpLink};
-use crate::link::xdp::{NoRss, kernel_addresses, rss};
+use crate::link::xdp::{KernelNeighbors, NoRss, kernel_addresses, rss};
 use crate::owner::{Rss, Spread};
 use crate::shard::{Conflict, ShardConfig};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a stack is made from.
@@ -25,6 +29,8 @@ pub struct StackConfig {
     pub mode: Mode,
     /// Sizes of the links.
     pub link: XdpConfig,
+    /// Ports of addresses that the kernel keeps; `None` for addresses that are the stack's alone.
+    pub shared: Option<SharedPorts>,
     /// Every shard's configuration; the limits are those of one shard.
     pub shard: ShardConfig,
     /// What idle shards do; those that share cores sleep.
@@ -44,6 +50,7 @@ impl StackConfig {
             cores: Vec::new(),
             mode: Mode::Auto,
             link: XdpConfig::default(),
+            shared: None,
             shard: ShardConfig::default(),
             idle: Idle::default(),
             share_cores: false,
@@ -56,12 +63,15 @@ impl StackConfig {
 #[derive(Debug)]
 pub struct Stack<S> {
     _watch: Option<Watch>,
+    _asker: Option<Asker>,
     link_watch: LinkWatch,
     umem: Umem,
     // The shards end before the program is detached: fields are dropped in order.
     running: Running<S>,
     spread: &'static str,
     steering: Steering,
+    // Given back when the kernel has the traffic again.
+    _taken: Option<Taken>,
     readers: Vec<CaptureReader>,
 }
 
@@ -104,7 +114,10 @@ impl<S: Service> Stack<S> {
     ) -> Result<Stack<S>, StackError> {
         let interface = Interface::query(&config.interface)?;
         let cores = shard_cores(config, &interface)?;
-        refuse_kernel_addresses(config)?;
+        check_kernel_addresses(config)?;
+        let addresses: Vec<IpAddr> = config.shard.addresses.iter().map(|own| own.address).collect();
+        let shard = ShardConfig { neighbors_elsewhere: config.shared.is_some(), ..config.shard.clone() };
+        let taken = config.shared.as_ref().map(|ports| Taken::take(ports, &addresses, shard.ports)).transpose()?;
         let mut steering = Steering::attach(&config.interface, config.mode)?;
         let mut links = Vec::new();
         for queue in 0..cores.len() as u32 {
@@ -115,10 +128,10 @@ impl<S: Service> Stack<S> {
             }
             links.push(link);
         }
-        for own in &config.shard.addresses {
-            steering.claim(own.address.into(), Claim::Own)?;
-        }
-        if let Some(Conflict { address, mac }) = probe::conflict(&mut links, &config.shard) {
+        claim(&mut steering, config, &addresses)?;
+        if config.shared.is_none()
+            && let Some(Conflict { address, mac }) = probe::conflict(&mut links, &config.shard)
+        {
             let interface = config.interface.clone();
             return Err(StackError::AddressConflict { address, mac, interface });
         }
@@ -131,7 +144,7 @@ impl<S: Service> Stack<S> {
         let spread = spread(&config.interface, cores.len());
         let idle = if config.share_cores { Idle::Sleep } else { config.idle };
         let running = match config.capture {
-            None => run(seats(links, &cores), &spread, &config.shard, idle, make)?,
+            None => run(seats(links, &cores), &spread, &shard, idle, make)?,
             Some(capture) => {
                 let wrap = |link| {
                     let (link, reader) = Capture::new(link, capture);
@@ -139,14 +152,33 @@ impl<S: Service> Stack<S> {
                     link
                 };
                 let links = links.into_iter().map(wrap).collect();
-                run(seats(links, &cores), &spread, &config.shard, idle, make)?
+                run(seats(links, &cores), &spread, &shard, idle, make)?
             }
         };
-        running.announce()?;
+        let asker = match &running.shared.questions {
+            None => {
+                running.announce()?;
+                None
+            }
+            Some(questions) => {
+                let kernel = KernelNeighbors::open(steering.interface())?;
+                Some(Asker::start(kernel, Arc::clone(questions), running.divider.clone())?)
+            }
+        };
         let name = spread.name();
         let watch = watch(&config.interface, &running, spread, cores.len())?;
         let link_watch = LinkWatch::start(steering.interface().clone(), running.divider.clone())?;
-        Ok(Stack { _watch: watch, link_watch, umem, running, spread: name, steering, readers })
+        Ok(Stack {
+            _watch: watch,
+            _asker: asker,
+            link_watch,
+            umem,
+            running,
+            spread: name,
+            steering,
+            _taken: taken,
+            readers,
+        })
     }
 
     /// The reading ends of the shards' captures, once; empty without a capture.
@@ -177,7 +209,7 @@ impl<S: Service> Stack<S> {
 
     /// Waits until every shard has ended, by itself or by [`Running::drain`]; then the kernel has the traffic again.
     pub fn join(self) -> Result<(Vec<S>, StackReport), StackError> {
-        let Stack { running, steering, spread, link_watch, umem, .. } = self;
+        let Stack { running, steering, spread, link_watch, umem, _taken, .. } = self;
         let (services, shards) = running.join()?;
         Ok((services, report(&steering, spread, &link_watch, umem, shards)))
     }
@@ -285,11 +317,32 @@ fn shard_cores(config: &StackConfig, interface: &Interface) -> Result<Vec<usize>
     Ok(cores)
 }
 
-/// In own-address mode the kernel must not have the addresses: both would answer for them.
-fn refuse_kernel_addresses(config: &StackConfig) -> Result<(), StackError> {
+/// What arrives for the addresses, or for single ports of them, is the stack's.
+fn claim(steering: &mut Steering, config: &StackConfig, addresses: &[IpAddr]) -> Result<(), StackError> {
+    for address in addresses {
+        match &config.shared {
+            None => steering.claim((*address).into(), Claim::Own)?,
+            Some(SharedPorts { listen, opens }) => {
+                let range = config.shard.ports.0..=config.shard.ports.1;
+                for port in listen.iter().copied().chain(range.filter(|_| *opens)) {
+                    steering.claim_port(Some(*address), port)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// In own-address mode the kernel must not have the addresses: both would answer for them. In shared-address mode it must.
+fn check_kernel_addresses(config: &StackConfig) -> Result<(), StackError> {
     let kernel = kernel_addresses()?;
     for own in &config.shard.addresses {
-        if kernel.contains(&own.address) {
+        if config.shared.is_some() {
+            if !kernel.contains(&own.address) {
+                let (address, prefix_len, interface) = (own.address, own.prefix_len, config.interface.clone());
+                return Err(StackError::AddressNotShared { address, prefix_len, interface });
+            }
+        } else if kernel.contains(&own.address) {
             let interface = config.interface.clone();
             return Err(StackError::AddressInUse { address: own.address, prefix_len: own.prefix_len, interface });
         }

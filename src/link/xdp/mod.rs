@@ -6,6 +6,7 @@
 
 mod ethtool;
 mod interface;
+mod kernel_neighbors;
 mod netlink;
 mod program;
 mod rss;
@@ -16,11 +17,12 @@ mod sys;
 
 pub use ethtool::{Offloads, Rings, offloads, rings};
 pub use interface::{Interface, LinkSocket, XdpFeatures, queues};
+pub use kernel_neighbors::KernelNeighbors;
 pub use program::{Action, Claim, Prefix, Steering, Verdicts};
 pub use rss::{NoRss, rss};
 pub use setup::XdpConfig;
 pub use socket::XdpLink;
-pub use sys::kernel_addresses;
+pub use sys::{hold_port, kernel_addresses};
 
 use std::fmt;
 use std::io;
