@@ -1,6 +1,79 @@
 //! What an application sees: events, errors, options. The calls themselves are [`Calls`].
 //!
 //! An application runs on its shard's thread, to completion: an event never blocks, and every call acts at once.
+//!
+//! A relay in ten lines. It bounds its memory by what it does not do: bytes that the other end does not take are not consumed, and
+//! so close the window. ([`Calls::splice`] does the same inside the stack.)
+//!
+//! ```
+//! use synfin::api::{Application, CallError, CloseReason, ConnectOptions, Event};
+//! use synfin::ids::Handle;
+//! use synfin::shard::{Calls, ConfigError, Sim};
+//!
+//! /// The user number of a connection is its other end.
+//! fn relay(calls: &mut Calls<'_>, event: Event<'_>) -> Result<(), CallError> {
+//!     let other = |calls: &Calls<'_>, handle| calls.user(handle).map(Handle::from_bits);
+//!     match event {
+//!         Event::Readable { handle, bytes } => {
+//!             let taken = calls.send(other(calls, handle)?, bytes)?;
+//!             calls.consume(handle, taken)
+//!         }
+//!         Event::Connected { handle } | Event::Writable { handle } => calls.forward(other(calls, handle)?, handle).map(drop),
+//!         Event::PeerClosed { handle } => calls.shutdown_write(other(calls, handle)?),
+//!         Event::Closed { handle, reason } if reason != CloseReason::Graceful => calls.abort(other(calls, handle)?),
+//!         _ => Ok(()),
+//!     }
+//! }
+//!
+//! struct Relay;
+//!
+//! impl Application for Relay {
+//!     fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+//!         if let Event::Accepted { handle, .. } = event {
+//!             let options = ConnectOptions { user: handle.to_bits(), ..ConnectOptions::default() };
+//!             let onwards = calls.connect("10.0.0.1:7".parse().expect("an end"), &options);
+//!             // Without a way onwards the client is told at once.
+//!             let _ = match onwards {
+//!                 Ok(back) => calls.set_user(handle, back.to_bits()),
+//!                 Err(_) => calls.abort(handle),
+//!             };
+//!         } else {
+//!             // Refused where an end has gone already: its Closed event follows, or was told.
+//!             let _ = relay(calls, event);
+//!         }
+//!     }
+//! }
+//!
+//! /// Clients and servers: clients say hello, servers answer in capitals.
+//! #[derive(Default)]
+//! struct Ends(Vec<u8>);
+//!
+//! impl Application for Ends {
+//!     fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+//!         let _ = match event {
+//!             Event::Connected { handle } => calls.send(handle, b"hello").map(drop),
+//!             Event::Readable { handle, bytes } if bytes == b"hello" => {
+//!                 calls.send(handle, b"HELLO").and_then(|_| calls.consume(handle, 5)).and_then(|()| calls.shutdown_write(handle))
+//!             }
+//!             Event::Readable { handle, bytes } => {
+//!                 self.0.extend_from_slice(bytes);
+//!                 calls.consume(handle, bytes.len())
+//!             }
+//!             Event::PeerClosed { handle } => calls.close(handle),
+//!             _ => Ok(()),
+//!         };
+//!     }
+//! }
+//!
+//! let mut sim = Sim::new(Ends::default(), Relay)?;
+//! sim.left_calls().listen("10.0.0.1".parse().unwrap(), 7).unwrap();
+//! sim.right_calls().listen("10.0.0.2".parse().unwrap(), 80).unwrap();
+//! sim.left_calls().connect("10.0.0.2:80".parse().unwrap(), &ConnectOptions::default()).unwrap();
+//! sim.run(100);
+//! assert_eq!(sim.left.application().0, b"HELLO");
+//! assert_eq!((sim.left.connections_live(), sim.right.connections_live()), (0, 0));
+//! # Ok::<(), ConfigError>(())
+//! ```
 
 use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
@@ -76,6 +149,11 @@ pub enum Event<'a> {
         a_to_b: u64,
         /// The other way.
         b_to_a: u64,
+    },
+    /// A timer that [`Calls::start_timer`] has started is over.
+    Timer {
+        /// What was given with it.
+        token: u64,
     },
     /// The connection is over; the handle is stale when the call returns.
     Closed {
@@ -192,6 +270,17 @@ pub enum ConnectError {
     /// The connection options are refused.
     #[error(transparent)]
     Options(#[from] OptionsError),
+}
+
+/// Why a timer was not started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TimerError {
+    /// 24 days or more.
+    #[error("a timer of {0:?} is too long: at most 24 days")]
+    TooLong(Duration),
+    /// All timers are in use.
+    #[error("all {0} timers are in use: raise limits.timers_max, or let one timer serve several things")]
+    TooMany(u32),
 }
 
 /// Why two connections were not spliced; nothing has changed then.

@@ -89,6 +89,13 @@ impl Handle {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub(crate) u32);
 
+/// The name of a timer of one shard's application. Like a [`Handle`] it names no other when its own is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub struct TimerId {
+    pub(crate) number: u32,
+    pub(crate) generation: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,8 @@ pub struct Limits {
     /// Pairs of spliced connections of one shard, 36 B each, and 4 B for each of `tcbs_max`. More than half of `tcbs_max` are never
     /// used.
     pub splices_max: u32,
+    /// Timers of one shard's application that run at a time, 32 B each.
+    pub timers_max: u32,
     /// Destinations (remote address, remote port, local address) that own a port, of one shard.
     pub destinations_max: u32,
     /// Neighbours of one shard.
@@ -49,6 +51,7 @@ impl Default for Limits {
             chunks_max: 16 * 1024,
             reassemblies_max: 1024,
             splices_max: 64 * 1024,
+            timers_max: 16 * 1024,
             destinations_max: 4096,
             neighbors_max: 4096,
             listeners_max: 256,

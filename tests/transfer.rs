@@ -211,7 +211,7 @@ impl Application for Service {
             Event::PeerClosed { handle } if self.way == Way::KernelSends => calls.close(handle).expect("is open"),
             Event::Closed { reason, .. } => self.reason = Some(reason),
             Event::Accepted { .. } | Event::PeerClosed { .. } | Event::Connected { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 

@@ -85,7 +85,7 @@ impl Application for Receiver {
             Event::PeerClosed { handle } => _ = calls.close(handle),
             Event::Closed { reason, .. } if reason != CloseReason::Graceful => self.wrong = Some(error_of(reason)),
             Event::Closed { .. } | Event::Accepted { .. } | Event::Connected { .. } | Event::Writable { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 
@@ -131,7 +131,7 @@ impl Application for Sender {
             Event::Closed { reason, .. } => self.ended = Some(Ok(reason)),
             Event::Readable { .. } => self.ended = Some(Err(ErrorKind::WrongLength)),
             Event::PeerClosed { .. } | Event::Accepted { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 

@@ -172,7 +172,7 @@ impl Application for Client {
             Event::PeerClosed { handle } if self.args.closer == Closer::Server => self.close(calls, handle),
             Event::Closed { handle, reason } => self.on_closed(handle, reason),
             Event::PeerClosed { .. } | Event::Accepted { .. } | Event::Writable { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 

@@ -119,7 +119,7 @@ impl Application for Server {
             Event::PeerClosed { handle } if self.closer == Closer::Client => self.close(calls, handle),
             Event::Closed { handle, reason } => self.on_closed(handle, reason),
             Event::PeerClosed { .. } | Event::Connected { .. } | Event::Writable { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 

@@ -248,7 +248,7 @@ impl Application for Client {
             }
             Event::Accepted { .. } | Event::Writable { .. } => self.faults += 1,
             Event::PeerClosed { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 
@@ -291,7 +291,7 @@ impl Application for Server {
             Event::PeerClosed { handle } => self.faults += u64::from(calls.close(handle).is_err()),
             Event::Closed { reason, .. } => self.faults += u64::from(reason != CloseReason::Graceful),
             Event::Connected { .. } | Event::Writable { .. } | Event::Readable { .. } => self.faults += 1,
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 }

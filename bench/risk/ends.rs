@@ -153,7 +153,7 @@ impl Client {
 
 impl Application for Client {
     fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
-        let handle = handle_of(&event);
+        let Some(handle) = handle_of(&event) else { return };
         let Ok(tuple) = calls.user(handle).map(|user| user as usize) else { return };
         let stream = &mut self.tuples[tuple];
         if stream.handle != Some(handle) {
@@ -183,7 +183,7 @@ impl Application for Client {
                 self.rest(calls.now(), tuple);
             }
             Event::Accepted { .. } | Event::Writable { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 
@@ -236,7 +236,7 @@ impl Server {
 
 impl Application for Server {
     fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
-        let handle = handle_of(&event);
+        let Some(handle) = handle_of(&event) else { return };
         if let Event::Accepted { .. } = event {
             return self.accept(calls, handle);
         }
@@ -260,7 +260,7 @@ impl Application for Server {
                 self.seen.ended(reason);
             }
             Event::Accepted { .. } | Event::Connected { .. } | Event::Writable { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 }
@@ -311,7 +311,8 @@ impl Seen {
     }
 }
 
-fn handle_of(event: &Event<'_>) -> Handle {
+/// The connection that an event is of.
+fn handle_of(event: &Event<'_>) -> Option<Handle> {
     match *event {
         Event::Accepted { handle, .. }
         | Event::Connected { handle }
@@ -320,8 +321,8 @@ fn handle_of(event: &Event<'_>) -> Handle {
         | Event::PeerClosed { handle }
         | Event::Stalled { handle }
         | Event::Urgent { handle }
-        | Event::SpliceEnded { a: handle, .. }
-        | Event::Closed { handle, .. } => handle,
+        | Event::Closed { handle, .. } => Some(handle),
+        Event::SpliceEnded { .. } | Event::Timer { .. } => None,
     }
 }
 

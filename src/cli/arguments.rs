@@ -34,6 +34,9 @@ pub(super) enum Command {
     /// Say whether a stack could run on an interface, what hurts, and the command that mends it.
     #[command(after_help = DOCTOR_EXAMPLE)]
     Doctor(Doctor),
+    /// Take connections and pass them on to backends, as an L4 load balancer, until SIGTERM or SIGINT.
+    #[command(after_help = PROXY_EXAMPLE)]
+    Proxy(Proxy),
     /// Ask a running stack for its state, or change its policies, through its control socket.
     #[command(after_help = CONTROL_EXAMPLE)]
     Control(Control),
@@ -92,6 +95,16 @@ pub(super) struct Control {
     pub(super) path: PathBuf,
     #[command(subcommand)]
     pub(super) request: Request,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Proxy {
+    /// The configuration; contrib/proxy.toml is one with everything explained.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// Say whether the configuration is right and what would run, and start nothing.
+    #[arg(long)]
+    pub(super) check: bool,
 }
 
 #[derive(Args, Debug)]
@@ -328,6 +341,10 @@ const DOCTOR_EXAMPLE: &str = "Example:
 const CONNECT_EXAMPLE: &str = "Example:
   synfin connect 10.0.0.1:7 --interface veth0 --address 10.0.0.2/24 --count 3 --send hello";
 
+const PROXY_EXAMPLE: &str = "Example:
+  synfin proxy --config contrib/proxy.toml --check
+  synfin proxy --config contrib/proxy.toml";
+
 const CONTROL_EXAMPLE: &str = "Example:
   synfin control /run/synfin.sock status
   synfin control /run/synfin.sock set --time-wait timestamp --time-wait-delay 0 --msl 5";
@@ -337,6 +354,8 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
+    const EXAMPLES: [&str; 5] = [SERVE_EXAMPLE, CONNECT_EXAMPLE, DOCTOR_EXAMPLE, PROXY_EXAMPLE, CONTROL_EXAMPLE];
+
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
         Arguments::try_parse_from(line.split_whitespace())
     }
@@ -344,7 +363,7 @@ mod tests {
     #[test]
     fn definition_is_consistent_and_examples_parse() {
         Arguments::command().debug_assert();
-        for example in [SERVE_EXAMPLE, CONNECT_EXAMPLE, DOCTOR_EXAMPLE, CONTROL_EXAMPLE] {
+        for example in EXAMPLES {
             for line in example.lines().skip(1) {
                 parse(line).unwrap();
             }
@@ -369,11 +388,7 @@ mod tests {
     /// A word of a command line: one that belongs there, one nearly so, or anything.
     fn word() -> impl proptest::strategy::Strategy<Value = String> {
         use proptest::prelude::*;
-        let known: Vec<String> = [SERVE_EXAMPLE, CONNECT_EXAMPLE, DOCTOR_EXAMPLE, CONTROL_EXAMPLE]
-            .iter()
-            .flat_map(|text| text.split_whitespace())
-            .map(str::to_owned)
-            .collect();
+        let known: Vec<String> = EXAMPLES.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
         let options: Vec<String> = Arguments::command()
             .get_subcommands()
             .flat_map(|command| command.get_arguments())

@@ -8,6 +8,7 @@ mod connect;
 mod control;
 mod doctor;
 mod network;
+mod proxy;
 mod serve;
 mod services;
 mod session;
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(&serve),
         Command::Connect(connect) => connect::run(&connect),
         Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Proxy(proxy) => proxy::run(&proxy),
         Command::Control(asked) => control::ask(&asked.path, &asked.request),
     };
     match result {

@@ -35,10 +35,10 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Puts the options into `config` of a command that listens at `listen`, or opens if that is empty.
-    pub(super) fn apply(&self, config: &mut StackConfig, listen: &[u16]) {
+    /// Puts the options into `config`; `ports` are those that the command needs of addresses that the kernel keeps.
+    pub(super) fn apply(&self, config: &mut StackConfig, ports: SharedPorts) {
         if self.shared {
-            config.shared = Some(SharedPorts { listen: listen.to_vec(), opens: listen.is_empty() });
+            config.shared = Some(ports);
             config.shard.ports = SHARED_PORTS;
         }
         if let Some(ports) = self.ports {

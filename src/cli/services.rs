@@ -109,7 +109,8 @@ impl Application for Services {
             | Event::Closed { .. }
             | Event::Stalled { .. }
             | Event::Urgent { .. }
-            | Event::SpliceEnded { .. } => {}
+            | Event::SpliceEnded { .. }
+            | Event::Timer { .. } => {}
         }
     }
 

@@ -3,15 +3,17 @@
 use super::arguments::Common;
 use super::control::{Control, Subject};
 use super::{Exit, Failure};
+use crate::limits::Limits;
 use crate::link::capture::CaptureConfig;
 use crate::link::xdp::Interface;
 use crate::observe::capture::{CaptureFile, CaptureWriter};
 use crate::observe::print;
 use crate::shard::{Policies, ShardConfig};
-use crate::stack::{Idle, Service, Stack, StackConfig, StackError, StackReport, random_secrets};
+use crate::stack::{Idle, Service, SharedPorts, Stack, StackConfig, StackError, StackReport, random_secrets};
 use crate::tcp::Settings;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Policy;
+use crate::tick::Now;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::io::Write;
 use std::sync::Arc;
@@ -34,22 +36,40 @@ struct Signals {
 }
 
 impl<S: Service> Session<S> {
-    /// Starts the stack that the options describe, which listens at `listen` or, if that is empty, opens.
+    /// Starts the stack that the options describe; of addresses that the kernel keeps it has `ports`.
     pub(super) fn start(
         common: &Common,
         syn_cookies: SynCookies,
-        listen: &[u16],
+        ports: SharedPorts,
+        make: impl Fn(usize) -> S + Send + Sync + 'static,
+    ) -> Result<Session<S>, Failure> {
+        Session::start_within(common, syn_cookies, ports, |_| (), make)
+    }
+
+    /// As [`Session::start`], with other limits of each shard.
+    pub(super) fn start_within(
+        common: &Common,
+        syn_cookies: SynCookies,
+        ports: SharedPorts,
+        change: impl FnOnce(&mut Limits),
         make: impl Fn(usize) -> S + Send + Sync + 'static,
     ) -> Result<Session<S>, Failure> {
         let signals = Signals::register()?;
         let control = common.control.as_deref().map(Control::bind).transpose()?;
-        let mut stack = Stack::start(&config(common, syn_cookies, listen)?, make)?;
+        let mut config = config(common, syn_cookies, ports)?;
+        change(&mut config.shard.limits);
+        let mut stack = Stack::start(&config, make)?;
         let readers = stack.take_capture_readers();
         let capture = match &common.capture {
             Some(path) => Some(CaptureFile::create(path)?.write(&common.interface, readers, stack.running().now())?),
             None => None,
         };
         Ok(Session { stack, signals, control, capture, json: common.json })
+    }
+
+    /// The time that the shards see.
+    pub(super) fn now(&self) -> Now {
+        self.stack.running().now()
     }
 
     /// How the XDP program is attached.
@@ -153,7 +173,7 @@ pub(super) fn shards(common: &Common) -> Result<u32, Failure> {
     }
 }
 
-fn config(common: &Common, syn_cookies: SynCookies, listen: &[u16]) -> Result<StackConfig, Failure> {
+fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Result<StackConfig, Failure> {
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
     let mut shard = ShardConfig {
         addresses: common.addresses(),
@@ -204,7 +224,7 @@ fn config(common: &Common, syn_cookies: SynCookies, listen: &[u16]) -> Result<St
         capture: common.capture.as_ref().map(|_| CaptureConfig::default()),
         ..StackConfig::new(&common.interface)
     };
-    common.network.apply(&mut config, listen);
+    common.network.apply(&mut config, ports);
     Ok(config)
 }
 

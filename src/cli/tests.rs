@@ -64,7 +64,7 @@ impl Application for Peer {
                 calls.consume(handle, bytes.len()).unwrap();
             }
             Event::Readable { .. } | Event::Accepted { .. } => {}
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 

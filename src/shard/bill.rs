@@ -1,11 +1,12 @@
 //! What a shard's tables cost, before any is made.
 
 use super::accept::AcceptQueue;
-use super::burst::Burst;
+use super::burst::{Burst, expire_budget};
 use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
 use super::gaps::Gaps;
 use super::splice::Splices;
+use super::timers::Timers;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig, handover};
 use crate::flow::chunks::Chunks;
@@ -97,6 +98,7 @@ impl Limits {
                 self.splices_max.min(self.tcbs_max / 2),
                 Splices::bill(self.splices_max.min(self.tcbs_max / 2), self.tcbs_max),
             ),
+            line("timers", "timers_max", self.timers_max, Timers::bill(self.timers_max, expire_budget(self))),
             line("destinations", "destinations_max", self.destinations_max, Destinations::bill(&destinations)),
             line(
                 "cookies seen",

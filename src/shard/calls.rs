@@ -90,6 +90,13 @@ impl<'a> Calls<'a> {
         listens
     }
 
+    /// As [`Calls::stop_listening`], for all listeners of the shard.
+    pub fn stop_listening_all(&mut self) {
+        for number in 0..self.core.limits.listeners_max {
+            self.stop_listening(ListenerId(number));
+        }
+    }
+
     /// Opens a connection (RFC 9293 3.9.1.1, active). The outcome comes as Connected or Closed.
     pub fn connect(&mut self, remote: SocketAddr, options: &ConnectOptions) -> Result<Handle, ConnectError> {
         self.core.open_actively(remote, options, self.now)
@@ -105,6 +112,15 @@ impl<'a> Calls<'a> {
     pub fn send_vectored(&mut self, handle: Handle, pieces: &[&[u8]]) -> Result<usize, CallError> {
         own(&mut self.core.connections, handle)?;
         queue(self.core, handle, pieces, self.now).map_err(refused)
+    }
+
+    /// Sends on `to` what is unread on `from`, as much as lies together and `to` takes, and consumes that much there; returns how
+    /// many bytes. What is left of an event's bytes stays; of buffered ones the next are told as Readable.
+    pub fn forward(&mut self, from: Handle, to: Handle) -> Result<usize, CallError> {
+        let bytes = self.unread(from)?;
+        let taken = self.send(to, bytes)?;
+        self.consume(from, taken)?;
+        Ok(taken)
     }
 
     /// As [`Calls::send`], with the urgent flag (MUST-30): the peer hears at once that urgent data is on its way, and that it ends
@@ -146,6 +162,11 @@ impl<'a> Calls<'a> {
 
     /// The next unread bytes: as many as lie together, all of them over several calls with [`Calls::consume`].
     pub fn received(&self, handle: Handle) -> Result<&[u8], CallError> {
+        self.unread(handle)
+    }
+
+    /// As [`Calls::received`]: the bytes outlive other calls.
+    fn unread(&self, handle: Handle) -> Result<&'a [u8], CallError> {
         if let Some(lent) = self.lent.as_ref().filter(|lent| lent.handle == handle) {
             return Ok(&lent.bytes[lent.taken..]);
         }

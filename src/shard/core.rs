@@ -9,6 +9,7 @@ use super::gaps::Gaps;
 use super::options::{OptionSets, OptionsId};
 use super::route::Routes;
 use super::splice::Splices;
+use super::timers::Timers;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, Place, ShardConfig, StateCounts};
 use crate::counters::Counters;
@@ -86,6 +87,8 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections that wait for the send pool, first in first out.
     pub starved: VecDeque<Handle>,
+    /// Timers of the application's own.
+    pub timers: Timers,
     /// Connections that are joined to one another.
     pub splices: Splices,
     /// Connections of which the application does not know yet.
@@ -185,6 +188,7 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             starved: VecDeque::with_capacity(STARVED_MAX),
+            timers: Timers::new(limits.timers_max, expire_budget(&limits), now.tick()),
             splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2), limits.tcbs_max),
             accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
@@ -418,6 +422,7 @@ impl Core {
         }
         [
             self.wheel.next_deadline(now),
+            self.timers.next_deadline(now),
             self.time_wait_v4.next_deadline(),
             self.time_wait_v6.next_deadline(),
             self.neighbors.next_deadline(),

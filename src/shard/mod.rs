@@ -24,9 +24,11 @@ mod parse;
 mod policies;
 mod respond;
 mod route;
+mod sim;
 mod splice;
 mod tell;
 mod time_wait;
+mod timers;
 pub mod turn;
 mod waiting;
 
@@ -39,6 +41,7 @@ pub use calls::Calls;
 pub use handover::Place;
 pub use policies::Policies;
 pub use route::LocalAddress;
+pub use sim::Sim;
 
 use crate::api::Application;
 use crate::counters::{Counters, DropReason, Drops};

@@ -14,6 +14,19 @@ pub struct LocalAddress {
     pub prefix_len: u8,
 }
 
+impl LocalAddress {
+    /// Whether the network holds `other`.
+    pub fn holds(&self, other: IpAddr) -> bool {
+        contains(self, other)
+    }
+
+    /// Whether a host may have the address: unicast, its prefix no longer than itself, not its network's broadcast address.
+    pub fn is_usable(&self) -> bool {
+        let bits = if self.address.is_ipv4() { 32 } else { 128 };
+        self.prefix_len <= bits && is_unicast(self.address) && !is_broadcast_of(self, self.address)
+    }
+}
+
 /// The stack's addresses, as ranges for look-up, and its gateways.
 #[derive(Debug)]
 pub(super) struct Routes {
@@ -31,8 +44,7 @@ impl Routes {
             return Err(ConfigError::NoAddress);
         }
         for own in addresses {
-            let bits = if own.address.is_ipv4() { 32 } else { 128 };
-            if own.prefix_len > bits || !is_unicast(own.address) || is_broadcast_of(own, own.address) {
+            if !own.is_usable() {
                 return Err(ConfigError::BadAddress(own.address, own.prefix_len));
             }
         }

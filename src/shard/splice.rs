@@ -121,6 +121,16 @@ impl Calls<'_> {
         Some(connections[other].handle(other))
     }
 
+    /// Bytes that have gone from this end of a splice to the other, and the other way; `None` for a connection that is not spliced,
+    /// or no longer. Two readings that are equal say that nothing has moved between them: the way to an idle time-out.
+    pub fn spliced_bytes(&self, handle: Handle) -> Option<(u64, u64)> {
+        let connections = &self.core.connections;
+        connections.get(handle.number, handle.generation).filter(|connection| connection.facts.has(Fact::SPLICED))?;
+        let (splice, side) = self.core.splices.of(handle.number);
+        let bytes = self.core.splices.records[splice].bytes;
+        Some((bytes[side], bytes[1 - side]))
+    }
+
     /// Whether both directions of the connection are the application's to give away.
     fn may_splice(&self, handle: Handle) -> Result<(), SpliceError> {
         let connection = self.core.connections.get(handle.number, handle.generation);

@@ -109,6 +109,7 @@ impl<L: Link, A: Application> Shard<L, A> {
             }
         }
         teller.rest();
+        teller.timers();
         teller.turn();
         self.burst.texts.clear();
     }

@@ -46,7 +46,8 @@ use crate::tick::Now;
 use commands::{Command, Commands};
 use published::Published;
 use rand::TryRng;
-use run::Shared;
+pub(crate) use run::Drive;
+use run::{Shared, Turns};
 use spreading::Divider;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -59,8 +60,11 @@ pub trait Service: Application + Send + 'static {
     /// Called once, before the first turn: the place to listen.
     fn start(&mut self, calls: &mut Calls<'_>) -> Result<(), ListenError>;
 
-    /// Called once when the stack shall end: take no new connections; those that exist may finish.
-    fn drain(&mut self, calls: &mut Calls<'_>);
+    /// Called once when the stack shall end: take no new connections; those that exist may finish. By default the shard stops
+    /// listening.
+    fn drain(&mut self, calls: &mut Calls<'_>) {
+        calls.stop_listening_all();
+    }
 
     /// Whether the application has done what it was for; its shard then ends by itself.
     fn is_done(&self) -> bool {
@@ -272,11 +276,26 @@ where
     L: WaitLink + Send + 'static,
     S: Service,
 {
+    run_by(seats, spread, config, idle, Turns(make))
+}
+
+/// As [`run`], driven by `drive`.
+pub(crate) fn run_by<L, S>(
+    seats: Vec<Seat<L>>,
+    spread: &Spread,
+    config: &ShardConfig,
+    idle: Idle,
+    drive: impl Drive<S>,
+) -> Result<Running<S>, StackError>
+where
+    L: WaitLink + Send + 'static,
+    S: Service,
+{
     let owners = Arc::new(Owners::new(spread, seats.len() as u16, config.ports));
     crate::memory::check(&config.bill_among(&owners), seats.len())?;
     let shared =
         Arc::new(Shared::new(Instant::now(), seats.len(), config.neighbors_elsewhere).map_err(StackError::Alarm)?);
-    let make = Arc::new(make);
+    let drive = Arc::new(drive);
     let (ready, readies) = mpsc::channel();
     let count = seats.len();
     let commands: Vec<_> = shared.alarms().map(|alarm| Arc::new(Commands::new(Arc::clone(alarm)))).collect();
@@ -294,10 +313,10 @@ where
         let commands = Arc::clone(&running.commands[shard]);
         let (config, shared) = (config.clone(), Arc::clone(&shared));
         let start = run::Start { shard, seat, place, config, idle, published, commands, shared };
-        let (make, ready) = (Arc::clone(&make), ready.clone());
+        let (drive, ready) = (Arc::clone(&drive), ready.clone());
         let spawned = std::thread::Builder::new()
             .name(format!("synfin-{shard}"))
-            .spawn(move || run::shard_thread(start, &*make, &ready));
+            .spawn(move || run::shard_thread(start, &*drive, &ready));
         match spawned {
             Ok(thread) => running.threads.push(thread),
             Err(source) => return Err(running.abandon(StackError::Thread { shard, source })),

@@ -104,16 +104,15 @@ pub(super) struct Start<L> {
 /// A shard's thread from beginning to end; returns its application unless it failed.
 pub(super) fn shard_thread<L: WaitLink, S: Service>(
     start: Start<L>,
-    make: &dyn Fn(usize) -> S,
+    drive: &impl Drive<S>,
     ready: &mpsc::Sender<Result<(), StackError>>,
 ) -> Option<S> {
     let (shared, number) = (Arc::clone(&start.shared), start.shard);
-    let body = AssertUnwindSafe(|| match ShardLoop::new(start, make) {
-        Ok(mut shard_loop) => {
+    let body = AssertUnwindSafe(|| match ShardLoop::new(start, drive) {
+        Ok(shard_loop) => {
             // A receiver that is gone has stopped the stack already.
             let _ = ready.send(Ok(()));
-            shard_loop.run();
-            Some(shard_loop.finish())
+            Some(drive.run(shard_loop))
         }
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -126,7 +125,47 @@ pub(super) fn shard_thread<L: WaitLink, S: Service>(
     })
 }
 
-struct ShardLoop<L, S> {
+/// Who makes the applications of a stack and drives its shards, each on its own thread.
+pub(crate) trait Drive<S: Service>: Send + Sync + 'static {
+    /// The application of shard number `shard`.
+    fn make(&self, shard: usize) -> S;
+
+    /// Takes steps until the shard is over; returns [`ShardLoop::finish`].
+    fn run<L: WaitLink>(&self, shard_loop: ShardLoop<L, S>) -> S;
+}
+
+/// Turn after turn, and sleep in between.
+pub(super) struct Turns<F>(pub(super) F);
+
+impl<S: Service, F: Fn(usize) -> S + Send + Sync + 'static> Drive<S> for Turns<F> {
+    fn make(&self, shard: usize) -> S {
+        self.0(shard)
+    }
+
+    fn run<L: WaitLink>(&self, mut shard_loop: ShardLoop<L, S>) -> S {
+        loop {
+            match shard_loop.step() {
+                Step::Over => return shard_loop.finish(),
+                Step::Again => {}
+                Step::Idle(timeout) => shard_loop.sleep(timeout),
+            }
+        }
+    }
+}
+
+/// What follows a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// Another step at once.
+    Again,
+    /// Nothing to do until a frame comes, another shard rings, or this time has passed.
+    Idle(Duration),
+    /// The shard has ended.
+    Over,
+}
+
+/// A shard, what it publishes, and whom it obeys.
+pub(crate) struct ShardLoop<L, S> {
     number: usize,
     shard: Shard<L, Timed<S>>,
     idle: Idle,
@@ -143,15 +182,17 @@ struct ShardLoop<L, S> {
     warned_oversized: bool,
     busy_us: u64,
     draining: bool,
+    /// The time of the next turn: the end of the one before.
+    now: Now,
 }
 
 impl<L: WaitLink, S: Service> ShardLoop<L, S> {
-    fn new(start: Start<L>, make: &dyn Fn(usize) -> S) -> Result<ShardLoop<L, S>, StackError> {
+    fn new(start: Start<L>, drive: &impl Drive<S>) -> Result<ShardLoop<L, S>, StackError> {
         if let Some(core) = start.seat.core {
             cores::pin(core)?;
         }
         let now = start.shared.now();
-        let application = Timed { service: make(start.shard), events: 0, spent_ns: histogram() };
+        let application = Timed { service: drive.make(start.shard), events: 0, spent_ns: histogram() };
         let mut shard = Shard::new_among(start.seat.link, application, start.config, start.place, now)?;
         let huge = memory::advise_huge_pages(shard.regions());
         tracing::debug!(
@@ -161,7 +202,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             "huge pages"
         );
         shard.with_calls(now, |timed, calls| timed.service.start(calls))?;
-        let now_us = start.shared.now().us();
+        let now = start.shared.now();
         Ok(ShardLoop {
             number: start.shard,
             shard,
@@ -171,56 +212,73 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             shared: start.shared,
             details: Details::default(),
             turns_slow: 0,
-            published_us: now_us,
+            published_us: now.us(),
             warned_us: 0,
             warned_conflict_us: 0,
             warned_oversized: false,
-            busy_us: now_us,
+            busy_us: now.us(),
             draining: false,
+            now,
         })
     }
 
-    fn run(&mut self) {
-        let mut now = self.shared.now();
-        while !self.is_over(now) {
-            self.obey(now);
-            let busy = self.shard.turn(now).busy;
-            for shard in self.shard.handed_to() {
-                self.shared.shards[usize::from(*shard)].0.ring();
+    /// What other threads have asked, a turn, and what follows from it.
+    pub(crate) fn step(&mut self) -> Step {
+        let now = self.now;
+        if self.is_over(now) {
+            return Step::Over;
+        }
+        self.obey(now);
+        let busy = self.shard.turn(now).busy;
+        for shard in self.shard.handed_to() {
+            self.shared.shards[usize::from(*shard)].0.ring();
+        }
+        if let Some(questions) = &self.shared.questions {
+            self.shard.take_questions().for_each(|ip| questions.push(ip));
+        }
+        // The next turn's time ends this one's length: one reading of the clock serves both.
+        let next = self.shared.now();
+        self.now = next;
+        if busy {
+            self.note_length(next.us().saturating_sub(now.us()), next);
+            self.busy_us = next.us();
+        }
+        if next.us().saturating_sub(self.published_us) >= PUBLISH_US {
+            self.publish(next);
+        }
+        if busy { Step::Again } else { self.idle_at(next) }
+    }
+
+    /// What the strategy wants after a turn without work.
+    fn idle_at(&mut self, now: Now) -> Step {
+        match self.idle {
+            Idle::Spin => Step::Again,
+            Idle::BusyPoll => {
+                self.shard.link().busy_poll();
+                self.now = self.shared.now();
+                Step::Again
             }
-            if let Some(questions) = &self.shared.questions {
-                self.shard.take_questions().for_each(|ip| questions.push(ip));
-            }
-            // The next turn's time ends this one's length: one reading of the clock serves both.
-            let mut next = self.shared.now();
-            if busy {
-                self.note_length(next.us().saturating_sub(now.us()), next);
-                self.busy_us = next.us();
-            }
-            if next.us().saturating_sub(self.published_us) >= PUBLISH_US {
-                self.publish(next);
-            }
-            if !busy && self.is_idle_at(next) {
-                next = self.shared.now();
-            }
-            now = next;
+            Idle::Sleep if now.us().saturating_sub(self.busy_us) < SPIN_US => Step::Again,
+            Idle::Sleep => match self.may_sleep_us(now) {
+                0 => Step::Again,
+                timeout_us => Step::Idle(Duration::from_micros(timeout_us)),
+            },
         }
     }
 
-    /// What the strategy wants after a turn without work; returns whether it took time.
-    fn is_idle_at(&mut self, now: Now) -> bool {
-        match self.idle {
-            Idle::Spin => false,
-            Idle::BusyPoll => {
-                self.shard.link().busy_poll();
-                true
-            }
-            Idle::Sleep if now.us().saturating_sub(self.busy_us) < SPIN_US => false,
-            Idle::Sleep => {
-                self.sleep(now);
-                true
-            }
-        }
+    fn may_sleep_us(&self, now: Now) -> u64 {
+        let deadline_ms = self.shard.next_deadline(now).map_or(u64::MAX, |tick| u64::from(now.tick().until(tick)));
+        // What was counted since is still to be published.
+        let longest_us = if self.busy_us > self.published_us { PUBLISH_US } else { SLEEP_MAX_US };
+        let drain_us = self.shared.drain_until_us.load(Ordering::Relaxed).saturating_sub(now.us());
+        deadline_ms.saturating_mul(1000).min(longest_us).min(drain_us)
+    }
+
+    /// Sleeps after [`Step::Idle`].
+    fn sleep(&mut self, timeout: Duration) {
+        let link = self.shard.link();
+        self.shared.shards[self.number].0.sleep(|| self.is_called(), |alarm| link.wait(alarm, timeout));
+        self.now = self.shared.now();
     }
 
     /// Does what other threads have asked.
@@ -246,7 +304,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
     }
 
     /// Publishes for the last time and hands the application back; the link ends here.
-    fn finish(mut self) -> S {
+    pub(crate) fn finish(mut self) -> S {
         self.publish(self.shared.now());
         self.write_details();
         self.shard.into_application().service
@@ -317,19 +375,6 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         self.details.kernel = self.shard.link().kernel_counters();
         self.details.application_ns.clone_from(&self.shard.application().spent_ns);
         self.published.write_details(&self.details);
-    }
-
-    fn sleep(&self, now: Now) {
-        let deadline_ms = self.shard.next_deadline(now).map_or(u64::MAX, |tick| u64::from(now.tick().until(tick)));
-        // What was counted since is still to be published.
-        let longest_us = if self.busy_us > self.published_us { PUBLISH_US } else { SLEEP_MAX_US };
-        let drain_us = self.shared.drain_until_us.load(Ordering::Relaxed).saturating_sub(now.us());
-        let timeout_us = deadline_ms.saturating_mul(1000).min(longest_us).min(drain_us);
-        if timeout_us > 0 {
-            let timeout = Duration::from_micros(timeout_us);
-            let link = self.shard.link();
-            self.shared.shards[self.number].0.sleep(|| self.is_called(), |alarm| link.wait(alarm, timeout));
-        }
     }
 
     /// Whether another thread wants something of this one: what it rang for before this one was about to sleep.

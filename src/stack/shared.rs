@@ -4,6 +4,7 @@
 
 use super::StackError;
 use crate::link::xdp::hold_port;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -32,9 +33,13 @@ impl Taken {
     pub(super) fn take(ports: &SharedPorts, addresses: &[IpAddr], range: (u16, u16)) -> Result<Taken, StackError> {
         let mut held = Vec::new();
         for address in addresses {
-            for port in &ports.listen {
-                let socket = hold_port(*address, *port);
-                held.push(socket.map_err(|source| StackError::PortTaken { address: *address, port: *port, source })?);
+            for port in &ports.listen.iter().collect::<BTreeSet<_>>() {
+                let socket = hold_port(*address, **port);
+                held.push(socket.map_err(|source| StackError::PortTaken {
+                    address: *address,
+                    port: **port,
+                    source,
+                })?);
             }
         }
         let reservation = if ports.opens { Some(Reservation::take(range.0..=range.1)?) } else { None };

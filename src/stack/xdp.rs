@@ -2,9 +2,10 @@
 
 use super::kernel_neighbors::Asker;
 use super::link_watch::{LinkEvents, LinkWatch};
+use super::run::{Drive, Turns};
 use super::shared::{SharedPorts, Taken};
 use super::spreading::Watch;
-use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run};
+use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by};
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
 use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Steering, Verdicts, XdpConfig, XdpLink};
@@ -112,6 +113,11 @@ impl<S: Service> Stack<S> {
         config: &StackConfig,
         make: impl Fn(usize) -> S + Send + Sync + 'static,
     ) -> Result<Stack<S>, StackError> {
+        Stack::start_by(config, Turns(make))
+    }
+
+    /// As [`Stack::start`], driven by `drive`.
+    pub(crate) fn start_by(config: &StackConfig, drive: impl Drive<S>) -> Result<Stack<S>, StackError> {
         let interface = Interface::query(&config.interface)?;
         let cores = shard_cores(config, &interface)?;
         check_kernel_addresses(config)?;
@@ -144,7 +150,7 @@ impl<S: Service> Stack<S> {
         let spread = spread(&config.interface, cores.len());
         let idle = if config.share_cores { Idle::Sleep } else { config.idle };
         let running = match config.capture {
-            None => run(seats(links, &cores), &spread, &shard, idle, make)?,
+            None => run_by(seats(links, &cores), &spread, &shard, idle, drive)?,
             Some(capture) => {
                 let wrap = |link| {
                     let (link, reader) = Capture::new(link, capture);
@@ -152,7 +158,7 @@ impl<S: Service> Stack<S> {
                     link
                 };
                 let links = links.into_iter().map(wrap).collect();
-                run(seats(links, &cores), &spread, &shard, idle, make)?
+                run_by(seats(links, &cores), &spread, &shard, idle, drive)?
             }
         };
         let asker = match &running.shared.questions {

@@ -28,7 +28,7 @@ impl Application for Log {
             // The client has closed already.
             Event::PeerClosed { handle } => drop(calls.close(handle)),
             Event::Closed { handle, reason } => self.closed.push((handle, reason)),
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 }

@@ -95,7 +95,8 @@ impl Application for Tolerant {
             | Event::PeerClosed { .. }
             | Event::Stalled { .. }
             | Event::Urgent { .. }
-            | Event::SpliceEnded { .. } => {}
+            | Event::SpliceEnded { .. }
+            | Event::Timer { .. } => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod among;
+mod calls;
 mod capacity;
 mod ends;
 mod flood;
@@ -15,6 +16,8 @@ mod path_mtu;
 mod policies;
 mod reuse;
 mod simulation;
+mod splice;
+mod timers;
 
 use super::{LocalAddress, Secrets, Shard, ShardConfig, StateCounts};
 use crate::api::{Application, CloseReason, ConnectOptions, Event};
@@ -73,7 +76,7 @@ impl Application for Server {
                 self.closed.push(reason);
             }
             Event::Connected { .. } => panic!("a server opens nothing"),
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 }
@@ -134,7 +137,7 @@ impl Application for Client {
                 self.closed.push(reason);
             }
             Event::Accepted { .. } => panic!("a client accepts nothing"),
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 
@@ -294,6 +297,7 @@ fn assert_shard_clean<L: Link, A: Application>(shard: &Shard<L, A>) {
     let core = &shard.core;
     assert_eq!(core.sending.free(), core.limits.chunks_max / 2, "every chunk is back");
     assert!(core.gaps.is_empty(), "what is missing is still kept");
+    assert_eq!((core.splices.len(), core.timers.len()), (0, 0), "a splice or a timer is left");
     assert_eq!((core.half_open, core.accept.len()), (0, 0));
     assert_eq!(core.options.in_use(), 1, "only the default options are in use");
     assert!(core.owing.is_empty() && core.telling.is_empty() && core.wheel.is_empty());

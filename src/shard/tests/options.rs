@@ -31,7 +31,7 @@ impl Application for Notes {
             Event::PeerClosed { handle } => ("peer closed", handle),
             Event::Stalled { handle } => ("stalled", handle),
             Event::Urgent { handle } => ("urgent", handle),
-            Event::SpliceEnded { a: handle, .. } => ("splice ended", handle),
+            Event::SpliceEnded { .. } | Event::Timer { .. } => panic!("nothing is spliced, no timer runs"),
             Event::Closed { handle, reason } => {
                 self.reason = Some(reason);
                 ("closed", handle)

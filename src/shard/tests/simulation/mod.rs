@@ -4,8 +4,8 @@
 //! prints itself; `SYNFIN_SEED=n` runs it alone, `SYNFIN_SEEDS=n` sets how many seeds run.
 
 mod bulk;
-mod peer;
-mod plan;
+pub(super) mod peer;
+pub(super) mod plan;
 
 use super::assert_shard_clean;
 use crate::api::CloseReason;
@@ -205,7 +205,7 @@ fn sum(a: FaultCounters, b: FaultCounters) -> FaultCounters {
 }
 
 /// Prints the seed when a check fails.
-struct Tattle(u64);
+pub(super) struct Tattle(pub u64);
 
 impl Drop for Tattle {
     fn drop(&mut self) {
@@ -219,11 +219,11 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// The seeds of this run.
-fn seeds() -> core::ops::Range<u64> {
+/// The seeds of this run, so many without SYNFIN_SEEDS.
+pub(super) fn seeds(usually: u64) -> core::ops::Range<u64> {
     match number("SYNFIN_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SYNFIN_SEEDS").unwrap_or(SEEDS),
+        None => 0..number("SYNFIN_SEEDS").unwrap_or(usually),
     }
 }
 
@@ -274,7 +274,7 @@ impl Totals {
 fn on_every_seed(check: impl Fn(u64) -> Totals + Sync) -> Totals {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get()) as u64;
     let of_thread = |thread: u64| {
-        let own = seeds().filter(move |seed| seed % threads == thread);
+        let own = seeds(SEEDS).filter(move |seed| seed % threads == thread);
         own.fold(Totals::default(), |total: Totals, seed| {
             let _tattle = Tattle(seed);
             total.plus(check(seed))

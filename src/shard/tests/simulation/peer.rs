@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 /// One end.
-pub(super) struct Peer {
+pub(in crate::shard::tests) struct Peer {
     jobs: Vec<Job>,
     remote: SocketAddr,
     /// Jobs that this end has yet to open, the next one last.
@@ -26,7 +26,7 @@ pub(super) struct Peer {
 
 /// How a connection ended at one end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Ending {
+pub(in crate::shard::tests) struct Ending {
     /// Which job it was, if bytes came that said so.
     pub job: Option<usize>,
     /// This end opened it.
@@ -54,7 +54,7 @@ struct Talk {
 }
 
 impl Peer {
-    pub(super) fn new(plan: &Plan, end: usize, remote: SocketAddr) -> Peer {
+    pub(in crate::shard::tests) fn new(plan: &Plan, end: usize, remote: SocketAddr) -> Peer {
         let to_open = (0..plan.jobs.len()).rev().filter(|&job| plan.jobs[job].opener == end).collect();
         Peer {
             jobs: plan.jobs.clone(),
@@ -69,7 +69,7 @@ impl Peer {
     }
 
     /// When this end wants a turn although nothing happens.
-    pub(super) fn wish(&self, now: Now) -> Option<Now> {
+    pub(in crate::shard::tests) fn wish(&self, now: Now) -> Option<Now> {
         let hungry = self.live.values().any(|talk| talk.hungry);
         let opens = !self.to_open.is_empty() && self.in_flight < self.in_flight_max;
         let idle = self.live.values().map(|talk| talk.heard_at.plus_ms(IDLE_MS)).min();
@@ -224,7 +224,7 @@ impl Application for Peer {
                 }
                 self.ends.push(Ending { job, opened, reason, received });
             }
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } => {}
+            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 

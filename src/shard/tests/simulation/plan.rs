@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 
 /// Everything that a run is made from; the same seed gives the same plan.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(in crate::shard::tests) struct Plan {
     pub seed: u64,
     pub jobs: Vec<Job>,
     pub faults: FaultConfig,
@@ -23,7 +23,7 @@ pub(super) struct Plan {
 
 /// What one connection does. "Up" is from the end that opens it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Job {
+pub(in crate::shard::tests) struct Job {
     /// Which end opens.
     pub opener: usize,
     /// Bytes up: 0, or at least 4, for the first four say which job this is.
@@ -40,7 +40,7 @@ pub(super) struct Job {
 
 /// Who closes and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Closing {
+pub(in crate::shard::tests) enum Closing {
     /// The opener, when everything has come and gone; the acceptor follows.
     Opener,
     /// The acceptor, likewise.
@@ -53,7 +53,7 @@ pub(super) enum Closing {
 
 impl Plan {
     /// The plan of `seed`. Every fourth seed loses and corrupts nothing.
-    pub(super) fn draw(seed: u64) -> Plan {
+    pub(in crate::shard::tests) fn draw(seed: u64) -> Plan {
         let mut random = SmallRng::seed_from_u64(seed);
         let lossless = seed.is_multiple_of(4);
         let v6 = random.random_bool(0.3);

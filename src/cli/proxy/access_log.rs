@@ -1,0 +1,238 @@
+//! The access log: one line per client connection, fields in the order of HAProxy's `option tcplog` (8.2.2 of its
+//! configuration manual), as it writes them with `format raw`:
+//!
+//! ```text
+//! client_ip:client_port [accept_date] listener listener/backend Tw/Tc/Tt bytes_read letters
+//! actconn/feconn/beconn/srv_conn/retries srv_queue/backend_queue
+//! ```
+//!
+//! Times are ms, -1 for what never came about; the date is UTC. Tw and the queues are 0: there is no queue. `+` before the
+//! retries says that one of them went to another backend.
+
+use super::config::{AccessLog, Config, Listener};
+use super::notes::{Ended, Note, Notes};
+use crate::cli::{Exit, Failure};
+use crate::tick::Now;
+use jiff::Timestamp;
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Writes what shards note.
+pub(super) struct Log {
+    listeners: Vec<Listener>,
+    shards: Vec<Notes>,
+    to: Option<BufWriter<Output>>,
+    /// The clock's time at the stack's origin, us since 1970.
+    origin_us: i64,
+    line: String,
+    failed: bool,
+}
+
+/// The thread that writes.
+pub(super) struct Writer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Writer {
+    /// Ends it once everything is written; returns how many lines were lost because it was too slow.
+    pub(super) fn finish(self) -> u64 {
+        self.stop.store(true, Ordering::Release);
+        self.thread.join().unwrap_or(0)
+    }
+}
+
+enum Output {
+    Stdout(io::Stdout),
+    File(File),
+}
+
+impl Log {
+    /// Opens the log.
+    pub(super) fn open(config: &Config, shards: Vec<Notes>) -> Result<Log, Failure> {
+        let to = match &config.access_log {
+            None => None,
+            Some(AccessLog::Stdout) => Some(Output::Stdout(io::stdout())),
+            Some(AccessLog::File(path)) => {
+                let file = OpenOptions::new().append(true).create(true).open(path).map_err(|error| {
+                    let message = format!("access log {}: {error}; name a file that can be written", path.display());
+                    Failure::new(Exit::Environment, message)
+                })?;
+                Some(Output::File(file))
+            }
+        };
+        let listeners = config.listeners.clone();
+        let to = to.map(BufWriter::new);
+        Ok(Log { listeners, shards, to, origin_us: 0, line: String::new(), failed: false })
+    }
+
+    /// Writes on a thread of its own from now on; `now` is the stack's time.
+    pub(super) fn write_from(mut self, now: Now) -> Result<Writer, Failure> {
+        self.origin_us = Timestamp::now().as_microsecond() - now.us() as i64;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let write = move || {
+            while !stopped.load(Ordering::Acquire) {
+                self.write();
+                std::thread::sleep(POLL);
+            }
+            self.write();
+            self.shards.iter().map(Notes::dropped).sum()
+        };
+        let thread = std::thread::Builder::new().name("synfin-log".into()).spawn(write).map_err(|error| {
+            let message =
+                format!("cannot make a thread for the log: {error}; check the limit on processes (ulimit -u)");
+            Failure::new(Exit::Environment, message)
+        })?;
+        Ok(Writer { stop, thread })
+    }
+
+    /// Writes what waits.
+    fn write(&mut self) {
+        for shard in 0..self.shards.len() {
+            let notes = self.shards[shard].clone();
+            notes.take().for_each(|note| self.write_note(&note));
+        }
+        let flushed = self.to.as_mut().map_or(Ok(()), Write::flush);
+        self.check(flushed);
+    }
+
+    fn write_note(&mut self, note: &Note) {
+        match note {
+            Note::Ended(ended) => {
+                let Some(to) = &mut self.to else { return };
+                self.line.clear();
+                line(&mut self.line, ended, &self.listeners[usize::from(ended.listener)], self.origin_us);
+                let written = to.write_all(self.line.as_bytes());
+                self.check(written);
+            }
+            Note::Health { listener, backend, up, because } => {
+                let listener = &self.listeners[usize::from(*listener)];
+                let backend = &listener.backends[usize::from(*backend)];
+                let (listener, name, address) = (&listener.name, &backend.name, backend.address);
+                if *up {
+                    tracing::info!(listener, backend = name, %address, "backend is up");
+                } else {
+                    tracing::warn!(listener, backend = name, %address, because, "backend is down");
+                }
+            }
+        }
+    }
+
+    /// A log that cannot be written ends nothing, and is told once.
+    fn check(&mut self, written: io::Result<()>) {
+        if let (Err(error), false) = (written, self.failed) {
+            self.failed = true;
+            tracing::error!(%error, "the access log cannot be written; lines are missing");
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Output::Stdout(out) => out.write(bytes),
+            Output::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Output::Stdout(out) => out.flush(),
+            Output::File(file) => file.flush(),
+        }
+    }
+}
+
+/// Appends the line of one connection.
+fn line(out: &mut String, ended: &Ended, listener: &Listener, origin_us: i64) {
+    let accepted = Timestamp::from_microsecond(origin_us + ended.accepted_us as i64).unwrap_or_default();
+    let backend = ended.backend.map_or("<NOSRV>", |backend| &listener.backends[usize::from(backend)].name);
+    let since_ms = |then_us: u64| (then_us.saturating_sub(ended.accepted_us) / 1000) as i64;
+    let waited = if ended.backend.is_some() { 0 } else { -1 };
+    let connected = ended.connected_us.map_or(-1, since_ms);
+    let redispatched = if ended.redispatched { "+" } else { "" };
+    let [first, second] = ended.termination.letters();
+    // Nothing fails in writing to a string.
+    let _ = writeln!(
+        out,
+        "{}:{} [{}] {} {}/{backend} {waited}/{connected}/{} {} {first}{second} {}/{}/{}/{}/{redispatched}{} 0/0",
+        ended.client.ip(),
+        ended.client.port(),
+        accepted.strftime("%d/%b/%Y:%H:%M:%S%.3f"),
+        listener.name,
+        listener.name,
+        since_ms(ended.ended_us),
+        ended.bytes_read,
+        ended.counts.process,
+        ended.counts.listener,
+        ended.counts.backends,
+        ended.counts.backend,
+        ended.retries,
+    );
+}
+
+/// How often notes are looked for. Smaller wakes an idle machine; larger needs longer queues.
+const POLL: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::super::backends::Counts;
+    use super::super::termination::{Cause, Stage, Termination};
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [stack]
+        interface = "veth0"
+        address = ["10.0.0.2/24"]
+        [[listeners]]
+        name = "web"
+        address = "10.0.0.2:80"
+        backends = [{ name = "srv1", address = "10.0.0.3:80" }]
+    "#;
+
+    /// The connection of the manual's example in 8.2.2, as far as it is the same here.
+    const ENDED: Ended = Ended {
+        client: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 2)), 33313),
+        listener: 0,
+        backend: Some(0),
+        accepted_us: 1_000_000,
+        connected_us: Some(1_000_900),
+        ended_us: 6_007_000,
+        bytes_read: 212,
+        termination: Termination::Normal,
+        counts: Counts { process: 4, listener: 3, backends: 2, backend: 1 },
+        retries: 3,
+        redispatched: false,
+    };
+
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+    fn written(ended: &Ended) -> String {
+        let config = Config::parse(CONFIG).unwrap();
+        let mut out = String::new();
+        // 6 February 2009, 12:12:51.443 UTC, less one second.
+        line(&mut out, ended, &config.listeners[0], 1_233_922_370_443_000);
+        out
+    }
+
+    #[test]
+    fn line_has_the_fields_of_tcplog_in_their_order() {
+        let expected = "10.0.1.2:33313 [06/Feb/2009:12:12:51.443] web web/srv1 0/0/5007 212 -- 4/3/2/1/3 0/0\n";
+        assert_eq!(written(&ENDED), expected);
+    }
+
+    #[test]
+    fn what_never_came_about_is_minus_1() {
+        let termination = Termination::By(Cause::Backend, Stage::Connecting);
+        let ended = Ended { backend: None, connected_us: None, bytes_read: 0, termination, ..ENDED };
+        assert!(written(&ended).contains(" web/<NOSRV> -1/-1/5007 0 SC 4/"), "{}", written(&ended));
+        let ended = Ended { connected_us: None, retries: 1, redispatched: true, termination, ..ENDED };
+        assert!(written(&ended).ends_with(" web/srv1 0/-1/5007 212 SC 4/3/2/1/+1 0/0\n"), "{}", written(&ended));
+    }
+}

@@ -1,0 +1,424 @@
+//! The configuration file of `synfin proxy`: read whole, checked whole, all problems at once.
+
+use super::backends::Balance;
+use super::document::{Problem, Problems, Section, kind_of, number, text};
+use super::health::HealthCheck;
+use super::proxy_protocol::ProxyProtocol;
+use crate::cli::arguments::Common;
+use crate::limits::{DEADLINE_MAX_MS, Limits};
+use crate::shard::LocalAddress;
+use clap::{CommandFactory, Parser};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::de::DeValue;
+
+/// What a proxy is made from.
+#[derive(Debug)]
+pub(super) struct Config {
+    /// The stack, as the options of `synfin serve` have it.
+    pub(super) stack: Common,
+    /// Client connections of the whole process at a time; further ones wait in the accept queue.
+    pub(super) connections_max: u32,
+    /// How long connections may take to end after SIGTERM.
+    pub(super) drain_timeout: Duration,
+    /// Where the access log goes; `None` for nowhere.
+    pub(super) access_log: Option<AccessLog>,
+    /// At least one.
+    pub(super) listeners: Vec<Listener>,
+}
+
+/// Where the access log goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum AccessLog {
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// Where clients come to, and what becomes of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Listener {
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+    pub(super) balance: Balance,
+    /// For each try to connect to a backend.
+    pub(super) connect_timeout: Duration,
+    /// Without a byte in either direction.
+    pub(super) idle_timeout: Duration,
+    /// Tries after the first.
+    pub(super) retries: u8,
+    pub(super) proxy_protocol: ProxyProtocol,
+    /// Local addresses towards backends, taken in turn; empty for the stack's own choice.
+    pub(super) source_addresses: Vec<IpAddr>,
+    pub(super) health_check: Option<HealthCheck>,
+    /// At least one.
+    pub(super) backends: Vec<Backend>,
+}
+
+/// A server behind a listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Backend {
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+}
+
+impl Config {
+    /// Reads the text of a file; all that is wrong in it if anything is.
+    pub(super) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
+        let (root, mut problems) = Problems::parse(text);
+        let root = Section::new("", root.get_ref(), &root.span(), &ROOT_KEYS, &mut problems);
+        let config = read(&root, &mut problems);
+        match (config, problems.into_sorted()) {
+            (Some(config), problems) if problems.is_empty() => Ok(config),
+            (_, problems) => Err(problems),
+        }
+    }
+}
+
+/// One paragraph: what would run.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "interface {} at {}", self.stack.interface, self.stack.address_words().join(", "))?;
+        for listener in &self.listeners {
+            writeln!(
+                f,
+                "listener {} at {}: {}, connect {:?}, idle {:?}, {} retries, PROXY protocol {}, health check {}",
+                listener.name,
+                listener.address,
+                listener.balance.name(),
+                listener.connect_timeout,
+                listener.idle_timeout,
+                listener.retries,
+                listener.proxy_protocol.name(),
+                listener.health_check.map_or("none".into(), |check| check.to_string()),
+            )?;
+            for backend in &listener.backends {
+                writeln!(f, "  backend {} at {}", backend.name, backend.address)?;
+            }
+        }
+        let log = match &self.access_log {
+            None => "nowhere".into(),
+            Some(AccessLog::Stdout) => "to standard output".into(),
+            Some(AccessLog::File(path)) => format!("to {}", path.display()),
+        };
+        let (connections, drain) = (self.connections_max, self.drain_timeout);
+        write!(f, "at most {connections} client connections; drain {drain:?}; access log {log}")
+    }
+}
+
+/// The options of the stack alone, by the names that they have on the command line.
+#[derive(Parser)]
+struct StackOptions {
+    #[command(flatten)]
+    common: Common,
+}
+
+fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Config> {
+    let stack = read_stack(root, problems);
+    let connections_max = root.get_or("connections_max", CONNECTIONS_MAX, problems, number(1..=16_000_000));
+    let drain_timeout = root.get_or("drain_timeout", DRAIN_TIMEOUT, problems, text(parse_duration));
+    let access_log = root.get("access_log", problems, text(parse_access_log)).map(|(log, _)| log);
+    let addresses = stack.as_ref().map(Common::addresses);
+    let own = stack.as_ref().zip(addresses.as_deref()).map(|(stack, addresses)| (addresses, &stack.gateway[..]));
+    let mut listeners: Vec<(Listener, usize)> = Vec::new();
+    let sections = root.sections("listeners", &LISTENER_KEYS, problems);
+    if sections.is_empty() {
+        problems.add(root.at, "no listeners: add a [[listeners]] table");
+    }
+    for section in sections {
+        let Some((listener, at)) = read_listener(&section, own, problems) else { continue };
+        if let Some((other, other_at)) = listeners.iter().find(|(other, _)| overlap(other.address, listener.address)) {
+            let line = problems.line(*other_at);
+            let message = format!(
+                "listeners.address: {} overlaps {} of listener {} in line {line}: one listener per port",
+                listener.address, other.address, other.name
+            );
+            problems.add(at, message);
+        }
+        if listeners.iter().any(|(other, _)| other.name == listener.name) {
+            problems.add(section.at, format_args!("listeners.name: {} is taken by another listener", listener.name));
+        }
+        listeners.push((listener, at));
+    }
+    if listeners.len() > Limits::default().listeners_max as usize {
+        problems.add(root.at, format_args!("more than {} listeners", Limits::default().listeners_max));
+    }
+    let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
+    Some(Config { stack: stack?, connections_max, drain_timeout, access_log, listeners })
+}
+
+/// Every key of `[stack]` is an option of `synfin serve`, which reads its value.
+fn read_stack(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Common> {
+    let command = StackOptions::command();
+    let names: Vec<(String, bool)> = command
+        .get_arguments()
+        .filter_map(|option| Some((option.get_long()?.replace('-', "_"), option.get_action().takes_values())))
+        .filter(|(name, _)| !matches!(name.as_str(), "help" | "version"))
+        .collect();
+    let keys: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+    let Some(section) = root.section("stack", &keys, problems) else {
+        problems.add(root.at, "no [stack] table: it must hold interface and address");
+        return None;
+    };
+    let mut options = vec!["stack".to_owned()];
+    let mut right = true;
+    for (key, value, at) in section.entries() {
+        let Some((_, takes_values)) = names.iter().find(|(name, _)| name == key) else { continue };
+        match option_text(key, value, *takes_values) {
+            Ok(None) => {}
+            Ok(Some(option)) => {
+                right &= try_option(&option)
+                    .inspect_err(|error| problems.add(at, format_args!("stack.{key}: {error}")))
+                    .is_ok();
+                options.push(option);
+            }
+            Err(error) => {
+                problems.add(at, format_args!("stack.{key}: {error}"));
+                right = false;
+            }
+        }
+    }
+    if !right {
+        return None;
+    }
+    let parsed = StackOptions::try_parse_from(options);
+    let common = parsed
+        .map(|options| options.common)
+        .map_err(|error| problems.add(section.at, format_args!("stack: {}", first_paragraph(&error))))
+        .ok()?;
+    for own in common.addresses().iter().filter(|own| !own.is_usable()) {
+        problems
+            .add(section.at, format_args!("stack.address: {}/{} is no address of a host", own.address, own.prefix_len));
+    }
+    Some(common)
+}
+
+/// The option as on a command line; `None` where it is switched off.
+fn option_text(key: &str, value: &DeValue<'_>, takes_values: bool) -> Result<Option<String>, String> {
+    let plain = |value: &DeValue<'_>| match value {
+        DeValue::String(text) => Ok(text.to_string()),
+        DeValue::Integer(number) => Ok(number.to_string()),
+        other => Err(format!("must be a string or a number, not {}", kind_of(other))),
+    };
+    let name = key.replace('_', "-");
+    match (value, takes_values) {
+        (DeValue::Boolean(on), false) => Ok(on.then(|| format!("--{name}"))),
+        (_, false) => Err("must be true or false".into()),
+        (DeValue::Array(values), true) => {
+            let parts: Vec<String> = values.iter().map(|value| plain(value.get_ref())).collect::<Result<_, _>>()?;
+            Ok((!parts.is_empty()).then(|| format!("--{name}={}", parts.join(","))))
+        }
+        (value, true) => plain(value).map(|text| Some(format!("--{name}={text}"))),
+    }
+}
+
+/// Whether the option alone is right, beside those that must be there.
+fn try_option(option: &str) -> Result<(), String> {
+    let needed = ["--interface=any", "--address=192.0.2.1/24"];
+    let name = |option: &str| option.split('=').next().unwrap_or_default().to_owned();
+    let others = needed.iter().filter(|needed| name(needed) != name(option)).copied();
+    let line = std::iter::once("stack").chain(others).chain([option]);
+    StackOptions::try_parse_from(line).map(|_| ()).map_err(|error| first_paragraph(&error))
+}
+
+fn first_paragraph(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+type Own<'a> = Option<(&'a [LocalAddress], &'a [IpAddr])>;
+
+fn read_listener(section: &Section<'_, '_>, own: Own<'_>, problems: &mut Problems<'_>) -> Option<(Listener, usize)> {
+    let address = section.require("address", problems, text(|text| listener_address(text, own)));
+    let name = section.require("name", problems, text(parse_name));
+    let sources = section
+        .list("source_addresses", problems, text(|text| source_address(text, own)))
+        .into_iter()
+        .map(|(it, _)| it);
+    let listener_name = name.as_ref().map_or("without a name", |(name, _)| name).to_owned();
+    let backends = read_backends(section, &listener_name, own, problems);
+    let health_check = section
+        .section("health_check", &HEALTH_CHECK_KEYS, problems)
+        .map(|section| read_health_check(&section, problems));
+    let balance = section.get_or("balance", Balance::default(), problems, text(Balance::parse));
+    let connect_timeout = section.get_or("connect_timeout", CONNECT_TIMEOUT, problems, text(parse_duration));
+    let idle_timeout = section.get_or("idle_timeout", IDLE_TIMEOUT, problems, text(parse_duration));
+    let retries = section.get_or("retries", RETRIES, problems, number(0..=100)) as u8;
+    let proxy_protocol =
+        section.get_or("proxy_protocol", ProxyProtocol::default(), problems, text(ProxyProtocol::parse));
+    let source_addresses = sources.collect();
+    let ((address, at), (name, _)) = (address?, name?);
+    let listener = Listener {
+        name,
+        address,
+        balance,
+        connect_timeout,
+        idle_timeout,
+        retries,
+        proxy_protocol,
+        source_addresses,
+        health_check,
+        backends,
+    };
+    Some((listener, at))
+}
+
+fn read_backends(section: &Section<'_, '_>, listener: &str, own: Own<'_>, problems: &mut Problems<'_>) -> Vec<Backend> {
+    let mut backends: Vec<Backend> = Vec::new();
+    let tables = section.sections("backends", &BACKEND_KEYS, problems);
+    if tables.is_empty() {
+        problems
+            .add(section.at, format_args!("listener {listener} has no backends: add a [[listeners.backends]] table"));
+    }
+    if tables.len() > BACKENDS_MAX {
+        problems.add(section.at, format_args!("listener {listener} has more than {BACKENDS_MAX} backends"));
+    }
+    for table in tables {
+        let name = table.get("name", problems, text(parse_name));
+        let Some((address, at)) = table.require("address", problems, text(|text| backend_address(text, own))) else {
+            continue;
+        };
+        let name = name.map_or_else(|| address.to_string(), |(name, _)| name);
+        if backends.iter().any(|other| other.name == name) {
+            problems
+                .add(at, format_args!("backend {name}: the name is taken by another backend of listener {listener}"));
+        }
+        if let Some(other) = backends.iter().find(|other| other.address == address) {
+            problems.add(at, format_args!("backend {name}: {address} is already that of backend {}", other.name));
+        }
+        backends.push(Backend { name, address });
+    }
+    backends
+}
+
+fn read_health_check(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> HealthCheck {
+    let default = HealthCheck::default();
+    HealthCheck {
+        interval: section.get_or("interval", default.interval, problems, text(parse_duration)),
+        timeout: section.get_or("timeout", default.timeout, problems, text(parse_duration)),
+        rise: section.get_or("rise", default.rise, problems, number(1..=1000)),
+        fall: section.get_or("fall", default.fall, problems, number(1..=1000)),
+    }
+}
+
+/// Two listeners would both be meant: the same port, and one address covers the other.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && covers
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || format!("{text:?} is no address: must be IP:PORT, an IPv6 address in brackets");
+    let address: SocketAddr = text.parse().map_err(|_| wrong())?;
+    if address.port() == 0 { Err(format!("{text:?}: the port must be from 1 to 65535")) } else { Ok(address) }
+}
+
+fn listener_address(text: &str, own: Own<'_>) -> Result<SocketAddr, String> {
+    let address = socket_address(text)?;
+    let Some((own, _)) = own else { return Ok(address) };
+    let is_there = |own: &LocalAddress| match address.ip().is_unspecified() {
+        true => own.address.is_ipv4() == address.is_ipv4(),
+        false => own.address == address.ip(),
+    };
+    if own.iter().any(is_there) { Ok(address) } else { Err(format!("{} is not among stack.address", address.ip())) }
+}
+
+fn source_address(text: &str, own: Own<'_>) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is no IP address"))?;
+    let is_own = own.is_none_or(|(own, _)| own.iter().any(|own| own.address == address));
+    if is_own { Ok(address) } else { Err(format!("{address} is not among stack.address")) }
+}
+
+fn backend_address(text: &str, own: Own<'_>) -> Result<SocketAddr, String> {
+    let address = socket_address(text)?;
+    let ip = address.ip();
+    if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+        return Err(format!("{ip} is no address of a host on the network: the stack does not reach it"));
+    }
+    let Some((own, gateways)) = own else { return Ok(address) };
+    if own.iter().any(|own| own.address == ip) {
+        return Err(format!("{ip} is the stack's own address"));
+    }
+    let near = own.iter().any(|own| own.holds(ip));
+    if own.iter().any(|own| own.holds(ip) && !LocalAddress { address: ip, ..*own }.is_usable()) {
+        return Err(format!("{ip} is no address of one host"));
+    }
+    if near || gateways.iter().any(|gateway| gateway.is_ipv4() == ip.is_ipv4()) {
+        return Ok(address);
+    }
+    Err(format!("no way to {ip}: it is on no network of stack.address, and stack.gateway has none of this IP version"))
+}
+
+/// Names stand in the log, where a blank ends a field and a slash separates names.
+fn parse_name(text: &str) -> Result<String, String> {
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || "_.:-".contains(letter);
+    if (1..=64).contains(&text.len()) && text.chars().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is no name: 1 to 64 letters, digits or any of _.:-"))
+}
+
+fn parse_access_log(text: &str) -> Result<AccessLog, String> {
+    match text {
+        "" => Err("must be a file's name, or \"-\" for standard output".into()),
+        "-" => Ok(AccessLog::Stdout),
+        path => Ok(AccessLog::File(path.into())),
+    }
+}
+
+/// A whole number and its unit.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time: must be a number with ms, s, m or h, as in \"5s\", up to 24 days");
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = digits.parse().map_err(|_| wrong())?;
+    let ms = count.checked_mul(unit_ms).filter(|ms| (1..=u64::from(DEADLINE_MAX_MS)).contains(ms)).ok_or_else(wrong)?;
+    Ok(Duration::from_millis(ms))
+}
+
+const ROOT_KEYS: [&str; 5] = ["stack", "connections_max", "drain_timeout", "access_log", "listeners"];
+
+const LISTENER_KEYS: [&str; 10] = [
+    "name",
+    "address",
+    "balance",
+    "connect_timeout",
+    "idle_timeout",
+    "retries",
+    "proxy_protocol",
+    "source_addresses",
+    "health_check",
+    "backends",
+];
+
+const BACKEND_KEYS: [&str; 2] = ["name", "address"];
+
+const HEALTH_CHECK_KEYS: [&str; 4] = ["interval", "timeout", "rise", "fall"];
+
+/// Client connections at a time. Origin: each takes two of a stack's TCBs, which are 128 Ki by default.
+const CONNECTIONS_MAX: u32 = 60_000;
+
+/// Origin: as long as common orchestrators wait before they kill.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Origin: three tries of a SYN, as HAProxy's manual advises ("slightly above multiples of 3 seconds" once was; RTO is 1 s now).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Origin: longer than common keep-alive times of servers, so that these end idle connections first.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// Tries after the first. Origin: HAProxy's default.
+const RETRIES: u32 = 3;
+
+/// Backends of one listener. Smaller is enough; larger makes the choice of the least loaded dear.
+const BACKENDS_MAX: usize = 1024;

@@ -1,0 +1,162 @@
+//! Configurations that are right, and all that is wrong in those that are not.
+
+use super::backends::Balance;
+use super::config::{AccessLog, Config};
+use super::proxy_protocol::ProxyProtocol;
+use std::time::Duration;
+
+const RIGHT: &str = r#"[stack]
+interface = "veth0"
+address = "10.0.0.2/24"
+
+[[listeners]]
+name = "web"
+address = "0.0.0.0:80"
+backends = [{ address = "10.0.0.3:80" }]
+"#;
+
+/// Each problem as `line: message`.
+fn problems(text: &str) -> Vec<String> {
+    let problems = Config::parse(text).map(|config| config.to_string()).expect_err("something is wrong");
+    problems.into_iter().map(|problem| format!("{}: {}", problem.line, problem.message)).collect()
+}
+
+/// The one problem of [`RIGHT`] with `from` replaced by `to`.
+fn problem(from: &str, to: &str) -> String {
+    assert!(RIGHT.contains(from), "{from}");
+    let problems = problems(&RIGHT.replace(from, to));
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    problems[0].clone()
+}
+
+#[test]
+fn sample_is_right_and_its_defaults_are_those_that_it_names() {
+    let sample = include_str!("../../../contrib/proxy.toml");
+    let config = Config::parse(sample).unwrap();
+    // What is commented out, as `# key = value`, changes nothing.
+    let with_defaults: String = sample
+        .lines()
+        .filter(|line| !line.contains("gateway") && !line.contains("source_addresses"))
+        .map(|line| format!("{}\n", if line.contains(" = ") { line.trim_start_matches("# ") } else { line }))
+        .collect();
+    assert!(with_defaults.lines().any(|line| line.starts_with("connections_max = 60000")));
+    assert_eq!(Config::parse(&with_defaults).unwrap().to_string(), config.to_string());
+    assert_eq!(config.access_log, Some(AccessLog::Stdout));
+    let [web, mail] = &config.listeners[..] else { panic!("two listeners") };
+    assert_eq!((web.balance, mail.balance), (Balance::RoundRobin, Balance::LeastConnections));
+    assert_eq!((web.proxy_protocol, mail.proxy_protocol), (ProxyProtocol::V2, ProxyProtocol::None));
+    assert_eq!((web.backends[0].name.as_str(), mail.backends[1].name.as_str()), ("one", "10.0.0.13:25"));
+    assert!(web.health_check.is_some() && mail.health_check.is_none());
+    assert_eq!(web.idle_timeout, Duration::from_secs(300));
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_with_its_line() {
+    let text = r#"conections_max = 5
+drain_timeout = "soon"
+[stack]
+interface = "veth0"
+address = ["10.0.0.2/24"]
+mode = "fast"
+[[listeners]]
+name = "web"
+address = "10.0.0.2:0"
+retries = -1
+backends = []
+[[listeners]]
+name = "two words"
+address = "10.0.0.9:80"
+balance = 3
+[[listeners.backends]]
+address = "10.0.0"
+weight = 1
+[[listeners]]
+name = "again"
+address = "10.0.0.2:80"
+backends = [{ address = "10.0.0.3:80" }]
+[[listeners]]
+name = "again"
+address = "0.0.0.0:80"
+backends = [{ address = "10.0.0.3:80" }]
+"#;
+    let found = problems(text);
+    let expected = [
+        (1, "unknown key \"conections_max\""),
+        (2, "drain_timeout: \"soon\" is no time"),
+        (6, "stack.mode: invalid value 'fast'"),
+        (7, "listener web has no backends"),
+        (9, "listeners.address: \"10.0.0.2:0\": the port must be from 1 to 65535"),
+        (10, "listeners.retries: must be a number from 0 to 100"),
+        (13, "listeners.name: \"two words\" is no name"),
+        (15, "listeners.balance: must be a string in quotes"),
+        (17, "listeners.backends.address: \"10.0.0\" is no address"),
+        (18, "listeners.backends: unknown key \"weight\""),
+        (23, "listeners.name: again is taken"),
+        (25, "listeners.address: 0.0.0.0:80 overlaps 10.0.0.2:80 of listener again in line 21"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, (line, says)) in found.iter().zip(expected) {
+        assert!(found.starts_with(&format!("{line}: ")) && found.contains(says), "{found}\n{says}");
+    }
+}
+
+#[test]
+fn addresses_must_be_where_the_stack_can_use_them() {
+    assert!(Config::parse(RIGHT).is_ok());
+    for (from, to, says) in [
+        ("0.0.0.0:80", "10.0.0.9:80", "10.0.0.9 is not among stack.address"),
+        ("0.0.0.0:80", "[::]:80", ":: is not among stack.address"),
+        ("10.0.0.3:80", "192.0.2.1:80", "no way to 192.0.2.1"),
+        ("10.0.0.3:80", "10.0.0.2:80", "the stack's own address"),
+        ("10.0.0.3:80", "10.0.0.255:80", "no address of one host"),
+        ("10.0.0.3:80", "127.0.0.1:80", "no address of a host on the network"),
+        ("10.0.0.2/24", "10.0.0.255/24", "stack.address: 10.0.0.255/24 is no address of a host"),
+        ("10.0.0.2/24", "10.0.0.2", "stack.address: invalid value"),
+        ("name = \"web\"", "name = \"web\"\nsource_addresses = [\"10.0.0.7\"]", "10.0.0.7 is not among"),
+        ("interface = \"veth0\"\n", "", "--interface"),
+        ("name = \"web\"\n", "", "listeners.name is missing"),
+        ("address = \"0.0.0.0:80\"\n", "", "listeners.address is missing"),
+        ("backends = [{", "idle_timeout = \"25d\"\nbackends = [{", "listeners.idle_timeout: \"25d\" is no time"),
+        ("veth0\"\n", "veth0\"\nshare_cores = 1\n", "stack.share_cores: must be true or false"),
+        ("veth0\"\n", "veth0\"\nmsl = 0\n", "1..=600"),
+        ("}]", "}, { name = \"b\", address = \"10.0.0.3:80\" }]", "already that of backend 10.0.0.3:80"),
+    ] {
+        let problem = problem(from, to);
+        assert!(problem.contains(says), "{problem}\n{says}");
+    }
+    assert!(
+        Config::parse(
+            &RIGHT.replace("10.0.0.3:80", "192.0.2.1:80").replace("veth0\"", "veth0\"\ngateway = \"10.0.0.1\"")
+        )
+        .is_ok()
+    );
+}
+
+proptest::proptest! {
+    /// T34: whatever the file holds, there is a configuration or at least one problem with a line of the file; never a panic.
+    #[test]
+    fn t34_any_text_is_a_configuration_or_problems_with_their_lines(
+        pieces in proptest::collection::vec(piece(), 0..40),
+    ) {
+        let text = pieces.concat();
+        if let Err(problems) = Config::parse(&text) {
+            let lines = text.lines().count().max(1) + 1;
+            proptest::prop_assert!(!problems.is_empty() && problems.iter().all(|problem| (1..=lines).contains(&problem.line)), "{text:?}: {problems:?}");
+        }
+    }
+}
+
+/// A piece of a file: one that belongs there, or anything.
+fn piece() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let lines: Vec<String> = include_str!("../../../contrib/proxy.toml")
+        .lines()
+        .chain(RIGHT.lines())
+        .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+        .collect();
+    prop_oneof![
+        8 => proptest::sample::select(lines),
+        1 => "[a-z_]{1,8} = [0-9\"\\[{a-z]{0,6}\n",
+        1 => "\\PC{0,12}",
+    ]
+}

@@ -1,0 +1,108 @@
+//! `synfin proxy`: an L4 proxy. What runs on the shards is `application.rs`; `examples/l4_proxy.rs` is the same without settings.
+
+mod access_log;
+mod application;
+mod backends;
+mod checks;
+mod config;
+mod document;
+mod health;
+mod notes;
+mod pairs;
+mod proxy_protocol;
+mod termination;
+
+#[cfg(test)]
+mod config_tests;
+
+use super::arguments::Proxy as Arguments;
+use super::session::{self, Session, say};
+use super::{Exit, Failure};
+use crate::limits::Limits;
+use crate::stack::SharedPorts;
+use crate::tcp::cookie::SynCookies;
+use access_log::Log;
+use application::Proxy;
+use backends::Shared;
+use config::Config;
+use notes::Notes;
+use serde_json::json;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let config = load(&arguments.config)?;
+    if arguments.check {
+        say(&format!("ok\n{config}"));
+        return Ok(());
+    }
+    let shards = session::shards(&config.stack)? as usize;
+    let notes: Vec<Notes> = (0..shards).map(|_| Notes::new()).collect();
+    let log = Log::open(&config, notes.clone())?;
+    let config = Arc::new(config);
+    let shared = Arc::new(Shared::new(&config));
+    let (made_from, limits) = (Arc::clone(&config), limits(&config, shards as u32));
+    let make = move |shard: usize| Proxy::new(&made_from, &shared, &notes[shard], shard, shards);
+    let listen = config.listeners.iter().map(|listener| listener.address.port()).collect();
+    let ports = SharedPorts { listen, opens: true };
+    let mut session = Session::start_within(&config.stack, SynCookies::default(), ports, limits, make)?;
+    let log = log.write_from(session.now())?;
+    announce(&config, &session.mode());
+    session.wait(None, || {});
+    let ended = session.end(config.drain_timeout);
+    let lost = log.finish();
+    if lost > 0 {
+        eprintln!("access log: {lost} lines were lost: the log was slower than the connections");
+    }
+    ended.map(|_| ())
+}
+
+/// Reads the file; prints every problem with its line if there is any.
+fn load(path: &Path) -> Result<Config, Failure> {
+    let name = path.display();
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text));
+    match read {
+        Err(error) => return Err(Failure::new(Exit::Usage, format!("--config {name}: {error}; name a file of text"))),
+        Ok(bytes) if bytes as u64 > CONFIG_BYTES_MAX => {
+            let message = format!("--config {name}: more than {CONFIG_BYTES_MAX} bytes are no configuration");
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        Ok(_) => {}
+    }
+    Config::parse(&text).map_err(|problems| {
+        for problem in &problems {
+            eprintln!("{name}:{}: {}", problem.line, problem.message);
+        }
+        let count = problems.len();
+        let problems = if count == 1 { "problem" } else { "problems" };
+        Failure::new(Exit::Usage, format!("--config {name}: {count} {problems}, see above; nothing was started"))
+    })
+}
+
+/// What a shard needs beyond the defaults: two connections for each client, and one for each check.
+fn limits(config: &Config, shards: u32) -> impl FnOnce(&mut Limits) {
+    let pairs = config.connections_max.div_ceil(shards);
+    let backends = config.listeners.iter().map(|listener| listener.backends.len() as u32).sum::<u32>();
+    let accepting = Limits::default().accept_max;
+    move |limits| {
+        limits.tcbs_max = limits.tcbs_max.max(2 * pairs + 2 * backends + accepting);
+        limits.splices_max = limits.splices_max.max(pairs + accepting);
+    }
+}
+
+fn announce(config: &Config, mode: &str) {
+    let (interface, json) = (&config.stack.interface, config.stack.json);
+    let names: Vec<String> =
+        config.listeners.iter().map(|listener| format!("{}={}", listener.name, listener.address)).collect();
+    if json {
+        say(&json!({"proxying": names, "interface": interface, "mode": mode}).to_string());
+    } else {
+        say(&format!("proxying {} on {interface}, mode {mode}", names.join(" ")));
+    }
+}
+
+/// Largest configuration, bytes. Origin: a hundred thousand backends fit. Larger is taken for another file.
+const CONFIG_BYTES_MAX: u64 = 16 * 1024 * 1024;
