@@ -9,6 +9,7 @@ use super::gaps::Gaps;
 use super::options::{OptionSets, OptionsId};
 use super::route::Routes;
 use super::splice::Splices;
+use super::strangers::Strangers;
 use super::timers::Timers;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, Place, ShardConfig, StateCounts};
@@ -26,6 +27,7 @@ use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
+use crate::owner::Owners;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -65,6 +67,12 @@ pub(super) struct Core {
     pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
     pub time_wait_v6: TimeWaitStore<TimeWaitV6>,
     pub destinations: Destinations,
+    /// Connections that former divisions have left with other shards.
+    pub strangers: Arc<Strangers>,
+    /// The division before this one and the number of the change, while something of a former one may be left.
+    pub former: Option<(Arc<Owners>, u32)>,
+    /// This shard's number.
+    pub shard: u16,
     pub neighbors: Neighbors,
     /// See [`ShardConfig::neighbors_elsewhere`].
     pub neighbors_elsewhere: bool,
@@ -175,6 +183,9 @@ impl Core {
                 Arc::clone(place.owners()),
                 place.shard(),
             ),
+            strangers: Arc::clone(place.strangers()),
+            former: None,
+            shard: place.shard(),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors)
                 .asking(config.neighbor_timeout_s.max(1)),
             neighbors_elsewhere: config.neighbors_elsewhere,

@@ -26,6 +26,7 @@ mod respond;
 mod route;
 mod sim;
 mod splice;
+mod strangers;
 mod tell;
 mod time_wait;
 mod timers;
@@ -317,6 +318,8 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// From now on `owners`, of as many shards and the same local ports, divides connections between the shards of the
     /// stack. Those that are here and now another's live on: its shard asks here about their segments.
     pub fn change_owners(&mut self, owners: &Arc<Owners>, now: Now) {
+        let former = self.handover.owners();
+        self.core.former = Some((Arc::clone(former), self.handover.changes() + 1));
         self.core.destinations.change_owners(owners);
         self.handover.change_owners(owners, self.core.settings.msl_ms.saturating_mul(2), now);
     }
