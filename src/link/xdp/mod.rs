@@ -13,6 +13,7 @@ mod rss;
 mod setup;
 mod slots;
 mod socket;
+mod spread;
 mod sys;
 
 pub use ethtool::{Offloads, Rings, offloads, rings};
@@ -22,6 +23,7 @@ pub use program::{Action, Claim, Prefix, Steering, Verdicts};
 pub use rss::{NoRss, rss};
 pub use setup::XdpConfig;
 pub use socket::XdpLink;
+pub use spread::EgressSpread;
 pub use sys::{hold_port, kernel_addresses};
 
 use std::fmt;
