@@ -1,12 +1,14 @@
 //! The `synfin` command against peers of the kernel's stack: curl, Python, tshark; and against bad input. Needs root.
 
+mod command;
 mod common;
 
+use command::{Guard, SYNFIN, Server, python, run, synfin, wait};
 use common::{INTERFACE, Netns, VethPair, privileged_trial};
 use std::io::Read;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use synfin::link::xdp::Interface;
 
 fn main() {
@@ -33,7 +35,7 @@ fn main() {
 
 fn curl_gets_the_page() {
     let pair = VethPair::new(1);
-    let server = Server::start(&pair.right, &["http:80"], &[]);
+    let server = serve(&pair.right, &["http:80"], &[]);
     for url in ["http://10.77.0.9/", "http://[fd77::9]/"] {
         let output = run(pair.left.command("curl").args(["-sS", "--max-time", "10", "-i", url]));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -45,7 +47,7 @@ fn curl_gets_the_page() {
 
 fn ten_thousand_connections() {
     let pair = VethPair::new(1);
-    let server = Server::start(&pair.right, &["echo:7"], &[]);
+    let server = serve(&pair.right, &["echo:7"], &[]);
     let output = python(&pair.left, ECHO_CLIENT, &["10000", "64"]);
     assert_eq!(output, "10000 connections, 0 errors\n");
     let state = server.end();
@@ -54,7 +56,7 @@ fn ten_thousand_connections() {
 
 fn kernel_connects_by_cookies() {
     let pair = VethPair::new(1);
-    let server = Server::start(&pair.right, &["echo:7"], &["--syn-cookies", "always"]);
+    let server = serve(&pair.right, &["echo:7"], &["--syn-cookies", "always"]);
     assert_eq!(python(&pair.left, ECHO_CLIENT, &["1000", "64"]), "1000 connections, 0 errors\n");
     assert_eq!(python(&pair.left, ECHO_CLIENT, &["4", "1000000"]), "4 connections, 0 errors\n");
     let state = server.end();
@@ -66,7 +68,7 @@ fn kernel_connects_by_cookies() {
 
 fn large_transfers() {
     let pair = VethPair::new(1);
-    let server = Server::start(&pair.right, &["echo:7", "discard:9"], &[]);
+    let server = serve(&pair.right, &["echo:7", "discard:9"], &[]);
     assert_eq!(python(&pair.left, ECHO_CLIENT, &["8", "1000000"]), "8 connections, 0 errors\n");
     server.end();
 }
@@ -91,7 +93,7 @@ fn narrow_path() {
     let wide = |gateway, mss| ["route", "add", "default", "via", gateway, "mtu", "lock", "1300", "advmss", mss];
     far.ip(&wide("10.88.0.1", "1460"));
     far.ip(&[&["-6"], &wide("fd88::1", "1440")[..]].concat());
-    let server = Server::start(&pair.right, &["echo:7"], &["--gateway", "10.77.0.1,fd77::1"]);
+    let server = serve(&pair.right, &["echo:7"], &["--gateway", "10.77.0.1,fd77::1"]);
     assert_eq!(python(&far, ECHO_CLIENT, &["2", "300000"]), "2 connections, 0 errors\n");
     assert_eq!(python(&far, ECHO_CLIENT, &["4", "300000"]), "4 connections, 0 errors\n");
     let state = server.end();
@@ -101,7 +103,7 @@ fn narrow_path() {
 fn without_time_wait() {
     let pair = VethPair::new(1);
     let more = ["--time-wait", "none", "--quiet-time", "5"];
-    let mut server = Server::start_with(&pair.right, &["echo:7"], &more, Stdio::piped());
+    let mut server = serve_with(&pair.right, &["echo:7"], &more, Stdio::piped());
     assert_eq!(python(&pair.left, ECHO_CLIENT, &["20", "64"]), "20 connections, 0 errors\n");
     let mut errors = server.child.0.stderr.take().expect("is piped");
     let state = server.end();
@@ -140,7 +142,7 @@ fn capture_reads_in_tshark() {
     let pair = VethPair::new(1);
     let file = std::env::temp_dir().join(format!("synfin-peers-{}.pcapng", std::process::id()));
     let path = file.to_string_lossy().into_owned();
-    let server = Server::start(&pair.right, &["echo:7"], &["--capture", &path]);
+    let server = serve(&pair.right, &["echo:7"], &["--capture", &path]);
     assert_eq!(python(&pair.left, ECHO_CLIENT, &["20", "3000"]), "20 connections, 0 errors\n");
     server.end();
     let tshark = |arguments: &[&str]| {
@@ -161,7 +163,7 @@ fn capture_reads_in_tshark() {
 
 fn kernel_keeps_its_own_address() {
     let pair = VethPair::new(1);
-    let server = Server::start(&pair.right, &["http:80"], &[]);
+    let server = serve(&pair.right, &["http:80"], &[]);
     let kernel = pair.right.command("python3").args(["-c", KERNEL_SERVER]).stdout(Stdio::piped()).spawn();
     let mut kernel = Guard(kernel.expect("python3 starts"));
     let mut ready = [0; 6];
@@ -172,7 +174,7 @@ fn kernel_keeps_its_own_address() {
 
 fn signals_print_and_end() {
     let pair = VethPair::new(1);
-    let mut server = Server::start(&pair.right, &["http:80"], &["--json"]);
+    let mut server = serve(&pair.right, &["http:80"], &["--json"]);
     server.signal("USR1");
     let line = server.line();
     assert!(line.starts_with('{') && line.contains("\"mode\":\"skb\"") && line.contains("\"LISTEN\":2"), "{line}");
@@ -184,7 +186,7 @@ fn control_socket() {
     let pair = VethPair::new(1);
     let path = std::env::temp_dir().join(format!("synfin-peers-{}.sock", std::process::id()));
     let path = path.to_str().unwrap();
-    let server = Server::start(&pair.right, &["echo:7"], &["--control", path]);
+    let server = serve(&pair.right, &["echo:7"], &["--control", path]);
     let ask = |words: &[&str]| synfin(&pair.left).args(["control", path]).args(words).output().unwrap();
     assert_eq!(python(&pair.left, ECHO_CLIENT, &["100", "64"]), "100 connections, 0 errors\n");
     let status = String::from_utf8(ask(&["status"]).stdout).unwrap();
@@ -201,7 +203,7 @@ fn control_socket() {
 
 fn sigkill_leaves_nothing() {
     let pair = VethPair::new(1);
-    let mut server = Server::start(&pair.right, &["http:80"], &[]);
+    let mut server = serve(&pair.right, &["http:80"], &[]);
     assert!(program_attached(&pair.right));
     server.signal("KILL");
     wait(&mut server.child.0);
@@ -229,7 +231,7 @@ fn bad_input() {
     refused(2, &[&["serve", "echo:7", "http:7", "--interface", INTERFACE], &own[..]].concat(), &["in use"]);
     let core = ["serve", "echo:7", "--interface", INTERFACE, "--cpus", "8000"];
     refused(3, &[&core[..], &own[..]].concat(), &["core 8000"]);
-    let server = Server::start(&pair.right, &["http:80"], &[]);
+    let server = serve(&pair.right, &["http:80"], &[]);
     refused(3, &[&["serve", "echo:7", "--interface", INTERFACE], &own[..]].concat(), &["os error 16", INTERFACE]);
     server.end();
     let output = run(pair
@@ -250,7 +252,7 @@ fn offloading_peer() {
         let output = run(pair.left.command("ethtool").args(["-K", INTERFACE]).args(settings));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
-    let mut server = Server::start_with(&pair.right, &["discard:9"], &[], Stdio::piped());
+    let mut server = serve_with(&pair.right, &["discard:9"], &[], Stdio::piped());
     // A SYN by hand with the checksum that an offloading kernel leaves: the pseudo-header sum alone.
     ethtool(&["tx", "on"]);
     python(&pair.left, PARTIAL_SYN, &[]);
@@ -269,7 +271,7 @@ fn offloading_peer() {
 
 fn two_queues() {
     let pair = VethPair::new(2);
-    let server = Server::start(&pair.right, &["echo:7"], &["--queues", "2", "--mode", "drv", "--json"]);
+    let server = serve(&pair.right, &["echo:7"], &["--queues", "2", "--mode", "drv", "--json"]);
     assert_eq!(python(&pair.left, ECHO_CLIENT, &["1000", "64"]), "1000 connections, 0 errors\n");
     let state = server.end();
     let accepted: Vec<u64> = state
@@ -290,119 +292,20 @@ fn queues_left_over() {
     assert!(errors.contains("--queues 2") && errors.contains("ethtool -L veth0 combined 1"), "{errors}");
 }
 
-/// `synfin serve` in a namespace, ended with the test whatever happens.
-struct Server {
-    child: Guard,
+/// Starts services and waits until they are announced.
+fn serve(netns: &Netns, services: &[&str], more: &[&str]) -> Server {
+    serve_with(netns, services, more, Stdio::inherit())
 }
 
-impl Server {
-    /// Starts the services and waits until they are announced.
-    fn start(netns: &Netns, services: &[&str], more: &[&str]) -> Server {
-        Server::start_with(netns, services, more, Stdio::inherit())
-    }
-
-    fn start_with(netns: &Netns, services: &[&str], more: &[&str], errors: Stdio) -> Server {
-        let mut command = synfin(netns);
-        command.arg("serve").args(services).args(OPTIONS).args(more);
-        let child = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("synfin starts");
-        let mut server = Server { child: Guard(child) };
-        let line = server.line();
-        assert!(line.starts_with("serving ") || line.starts_with("{\"addresses\""), "{line}");
-        server
-    }
-
-    /// The next line of its output.
-    fn line(&mut self) -> String {
-        let output = self.child.0.stdout.as_mut().expect("is piped");
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while output.read(&mut byte).expect("output is readable") == 1 && byte[0] != b'\n' {
-            line.push(byte[0]);
-        }
-        String::from_utf8_lossy(&line).into_owned()
-    }
-
-    fn signal(&self, name: &str) {
-        // `ip netns exec` replaces itself by the command, so this is the command's own number.
-        let output = run(Command::new("kill").args([format!("-{name}"), self.child.0.id().to_string()]));
-        assert!(output.status.success());
-    }
-
-    /// Ends it in order; returns the state that it prints.
-    fn end(self) -> String {
-        self.signal("TERM");
-        self.ended()
-    }
-
-    /// Waits for the end that something else asked for; returns the state that it prints.
-    fn ended(mut self) -> String {
-        let mut state = String::new();
-        self.child.0.stdout.as_mut().expect("is piped").read_to_string(&mut state).expect("output is text");
-        assert_eq!(wait(&mut self.child.0).code(), Some(0), "{state}");
-        state
-    }
-}
-
-/// A child that does not outlive its test.
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // It has usually ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn synfin(netns: &Netns) -> Command {
-    netns.command(SYNFIN)
-}
-
-fn python(netns: &Netns, program: &str, arguments: &[&str]) -> String {
-    let output = run(netns.command("python3").args(["-c", program]).args(arguments));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Runs a command to its end; panics when it takes too long.
-fn run(command: &mut Command) -> Output {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = Guard(child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}")));
-    let read = |stream: Option<Box<dyn Read + Send>>| {
-        let mut stream = stream.expect("is piped");
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            stream.read_to_end(&mut bytes).map(|_| bytes).unwrap_or_default()
-        })
-    };
-    let stdout = read(child.0.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>));
-    let stderr = read(child.0.stderr.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>));
-    let status = wait(&mut child.0);
-    let joined = |thread: thread::JoinHandle<Vec<u8>>| thread.join().unwrap_or_default();
-    Output { status, stdout: joined(stdout), stderr: joined(stderr) }
-}
-
-fn wait(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait().expect("a child can be waited for") {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "still running after {PATIENCE:?}");
-        thread::sleep(Duration::from_millis(5));
-    }
+fn serve_with(netns: &Netns, services: &[&str], more: &[&str], errors: Stdio) -> Server {
+    Server::start(netns, &[&["serve"], services, &OPTIONS, more].concat(), errors)
 }
 
 fn program_attached(netns: &Netns) -> bool {
     netns.enter(|| Interface::query(INTERFACE).expect("the interface is there").attached.is_some())
 }
 
-const SYNFIN: &str = env!("CARGO_BIN_EXE_synfin");
-
 const OPTIONS: [&str; 4] = ["--interface", INTERFACE, "--address", "10.77.0.9/24,fd77::9/64"];
-
-/// How long a command may take.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Opens so many connections of so many bytes each, half over IPv6, and compares what comes back.
 const ECHO_CLIENT: &str = r#"

@@ -6,6 +6,7 @@ use super::burst::expire_budget;
 use super::connection::{Connection, Fact, Owing, Tell, Telling};
 use super::find::Found;
 use super::gaps::Gaps;
+use super::history::Histories;
 use super::options::{OptionSets, OptionsId};
 use super::route::Routes;
 use super::splice::Splices;
@@ -95,6 +96,8 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections that wait for the send pool, first in first out.
     pub starved: VecDeque<Handle>,
+    /// What is kept of connections for reports only.
+    pub histories: Histories,
     /// Timers of the application's own.
     pub timers: Timers,
     /// Connections that are joined to one another.
@@ -125,7 +128,7 @@ impl Core {
         now: Now,
     ) -> Result<Core, ConfigError> {
         let limits = config.limits;
-        let routes = Routes::new(&config.addresses, &config.gateways)?;
+        let routes = Routes::new(&config.addresses, &config.gateways)?.with_transparent(&config.transparent)?;
         let (low, high) = config.ports;
         if low == 0 || low > high {
             return Err(ConfigError::BadPorts(low, high));
@@ -143,14 +146,14 @@ impl Core {
                 return Err(ConfigError::LimitTooSmall { limit, given, least });
             }
         }
-        let time_wait_v6_max = if routes.has_v6() { limits.time_wait_max } else { 0 };
+        let (time_wait_v4_max, time_wait_v6_max) = limits.time_wait_maxima(routes.families());
         for records in [limits.tcbs_max, limits.time_wait_max] {
             if records > Value::NUMBER_MAX {
                 return Err(ConfigError::TooManyRecords(records));
             }
         }
         config.bill_among(place.owners()).reserve()?;
-        let entries = limits.index_entries(routes.has_v6());
+        let entries = limits.index_entries(routes.families());
         if !(1..=MSL_MAX_MS).contains(&config.msl_ms) {
             return Err(ConfigError::BadMsl(config.msl_ms));
         }
@@ -171,7 +174,7 @@ impl Core {
             listeners: Listeners::new(limits.listeners_max),
             options: OptionSets::new(),
             listener_options: vec![OptionsId::default(); limits.listeners_max as usize],
-            time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),
+            time_wait_v4: TimeWaitStore::new(time_wait_v4_max, two_msl_ms),
             time_wait_v6: TimeWaitStore::new(time_wait_v6_max, two_msl_ms),
             destinations: Destinations::new(
                 DestinationLimits {
@@ -199,6 +202,7 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             starved: VecDeque::with_capacity(STARVED_MAX),
+            histories: Histories::new(limits.histories_max.min(limits.tcbs_max)),
             timers: Timers::new(limits.timers_max, expire_budget(&limits), now.tick()),
             splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2), limits.tcbs_max),
             accept: AcceptQueue::new(limits.listeners_max),
@@ -231,12 +235,9 @@ impl Core {
             self.count(note);
         }
         self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
+        self.counters.fast_recoveries += u64::from(outcome.recovery_begins);
         if outcome.established {
-            self.counters.established += 1;
-            self.begin_with_path_mtu(number, now);
-            self.forget_former(number);
-            self.half_open -= u32::from(self.connections[number].tcb.opened() == Opened::Passively);
-            self.enter_accept_queue(number, now);
+            self.begin(number, now);
         }
         if outcome.acked_bytes > 0 {
             let connection = &mut self.connections[number];
@@ -264,18 +265,36 @@ impl Core {
         }
         match outcome.end {
             None => self.schedule(number),
-            Some(End::Listen) => {
+            Some(end) => self.end(number, end, now),
+        }
+    }
+
+    /// The handshake has completed.
+    #[inline(never)]
+    fn begin(&mut self, number: u32, now: Now) {
+        self.counters.established += 1;
+        self.begin_with_path_mtu(number, now);
+        self.forget_former(number);
+        self.half_open -= u32::from(self.connections[number].tcb.opened() == Opened::Passively);
+        self.enter_accept_queue(number, now);
+    }
+
+    /// The TCB's life is over: what is left of it goes where `end` says.
+    #[inline(never)]
+    fn end(&mut self, number: u32, end: End, now: Now) {
+        match end {
+            End::Listen => {
                 self.half_open -= 1;
                 self.leave_index(number);
                 self.retire(number, now);
                 self.owing_remove(number);
                 self.let_go(number);
             }
-            Some(End::Closed(reason)) => {
+            End::Closed(reason) => {
                 self.leave_index(number);
                 self.close(number, reason, now);
             }
-            Some(End::TimeWait) => {
+            End::TimeWait => {
                 self.enter_time_wait(number, now);
                 self.close(number, CloseReason::Graceful, now);
             }
@@ -474,7 +493,6 @@ impl Core {
             Note::BadAck => &mut self.counters.segments_bad_ack,
             Note::Paws => &mut self.counters.segments_paws,
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
-            Note::FastRecovery => &mut self.counters.fast_recoveries,
             Note::TimedOut => &mut self.counters.time_outs,
             Note::TailProbe => &mut self.counters.tail_probes,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,

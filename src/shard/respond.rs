@@ -110,7 +110,7 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
 /// Builds one planned segment and queues it.
 #[inline(always)]
 fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u32, dst_mac: MacAddress, plan: &Plan) {
-    count(core, plan);
+    count(core, number, plan);
     let sack = gaps::take_blocks(core, number, plan);
     let connection = &core.connections[number];
     let tuple = &connection.tcb.tuple;
@@ -125,12 +125,12 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
         options: &plan.options,
         sack: sack.as_ref().map_or(&[], SackBlocks::as_slice),
     };
-    let path = path(core, tuple, dst_mac, IpMarks::of(core.options.get(connection.options)));
     let text = if plan.text_len == 0 {
         &NO_TEXT
     } else {
         &core.sending.slices(&connection.to_send, plan.text_offset, u32::from(plan.text_len))
     };
+    let path = path((core.mac, core.vlan), tuple, dst_mac, IpMarks::of(core.options.get(connection.options)));
     let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &segment, text);
     transmit(link, core, frame, len);
 }
@@ -147,12 +147,13 @@ pub(super) fn transmit<L: Link>(link: &mut L, core: &mut Core, frame: Frame, len
     }
 }
 
-fn count(core: &mut Core, plan: &Plan) {
+fn count(core: &mut Core, number: u32, plan: &Plan) {
     core.counters.segments_sent += 1;
     if plan.flags.rst() {
         core.counters.rst_sent += 1;
     }
     if plan.again {
+        core.histories.sent_again(number);
         if plan.flags.syn() {
             core.counters.retransmitted_syn += 1;
         } else if plan.text_len > 0 {
@@ -179,7 +180,7 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path(core, tuple, dst_mac, marks), &segment, &NO_TEXT)
+    wire::tcp::emit(bytes, &path((core.mac, core.vlan), tuple, dst_mac, marks), &segment, &NO_TEXT)
 }
 
 /// A SYN-ACK that leaves no state, to whoever sent the SYN in whose frame it is built.
@@ -203,12 +204,13 @@ fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynA
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path(core, tuple, dst_mac, marks), &segment, &NO_TEXT)
+    wire::tcp::emit(bytes, &path((core.mac, core.vlan), tuple, dst_mac, marks), &segment, &NO_TEXT)
 }
 
-fn path(core: &Core, tuple: &FourTuple, dst_mac: MacAddress, marks: IpMarks) -> Path {
-    let IpMarks { ttl, dscp } = marks;
-    Path { src_mac: core.mac, dst_mac, vlan: core.vlan, addresses: tuple.addresses, ttl, dscp_ecn: dscp << 2 }
+#[inline]
+fn path(own: (MacAddress, Option<u16>), tuple: &FourTuple, dst_mac: MacAddress, marks: IpMarks) -> Path {
+    let ((src_mac, vlan), IpMarks { ttl, dscp }) = (own, marks);
+    Path { src_mac, dst_mac, vlan, addresses: tuple.addresses, ttl, dscp_ecn: dscp << 2 }
 }
 
 /// The text of a segment without any.

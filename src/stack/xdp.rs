@@ -8,7 +8,7 @@ use super::spreading::Watch;
 use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by};
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
-use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Steering, Verdicts, XdpConfig, XdpLink};
+use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Prefix, Steering, Verdicts, XdpConfig, XdpLink};
 use crate::link::xdp::{KernelNeighbors, NoRss, kernel_addresses, rss};
 use crate::owner::{Rss, Spread};
 use crate::shard::{Conflict, ShardConfig};
@@ -135,6 +135,7 @@ impl<S: Service> Stack<S> {
             links.push(link);
         }
         claim(&mut steering, config, &addresses)?;
+        claim_transparent(config, &mut steering)?;
         if config.shared.is_none()
             && let Some(Conflict { address, mac }) = probe::conflict(&mut links, &config.shard)
         {
@@ -351,6 +352,19 @@ fn check_kernel_addresses(config: &StackConfig) -> Result<(), StackError> {
         } else if kernel.contains(&own.address) {
             let interface = config.interface.clone();
             return Err(StackError::AddressInUse { address: own.address, prefix_len: own.prefix_len, interface });
+        }
+    }
+    Ok(())
+}
+
+/// What the stack stands in for is steered to it, but for addresses that the kernel has.
+fn claim_transparent(config: &StackConfig, steering: &mut Steering) -> Result<(), StackError> {
+    for network in &config.shard.transparent {
+        steering.claim(Prefix::new(network.address, network.prefix_len)?, Claim::Own)?;
+    }
+    if !config.shard.transparent.is_empty() {
+        for address in kernel_addresses()? {
+            steering.claim(address.into(), Claim::Shared)?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use super::document::{Problem, Problems, Section, kind_of, number, text};
 use super::health::HealthCheck;
 use super::proxy_protocol::ProxyProtocol;
 use crate::cli::arguments::Common;
+use crate::cli::network::parse_addresses;
 use crate::limits::{DEADLINE_MAX_MS, Limits};
 use crate::shard::LocalAddress;
 use clap::{CommandFactory, Parser};
@@ -122,7 +123,7 @@ fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Config> {
     let drain_timeout = root.get_or("drain_timeout", DRAIN_TIMEOUT, problems, text(parse_duration));
     let access_log = root.get("access_log", problems, text(parse_access_log)).map(|(log, _)| log);
     let addresses = stack.as_ref().map(Common::addresses);
-    let own = stack.as_ref().zip(addresses.as_deref()).map(|(stack, addresses)| (addresses, &stack.gateway[..]));
+    let own = stack.as_ref().zip(addresses.as_deref()).map(|(stack, own)| (own, &stack.gateway[..]));
     let mut listeners: Vec<(Listener, usize)> = Vec::new();
     let sections = root.sections("listeners", &LISTENER_KEYS, problems);
     if sections.is_empty() {
@@ -235,10 +236,7 @@ type Own<'a> = Option<(&'a [LocalAddress], &'a [IpAddr])>;
 fn read_listener(section: &Section<'_, '_>, own: Own<'_>, problems: &mut Problems<'_>) -> Option<(Listener, usize)> {
     let address = section.require("address", problems, text(|text| listener_address(text, own)));
     let name = section.require("name", problems, text(parse_name));
-    let sources = section
-        .list("source_addresses", problems, text(|text| source_address(text, own)))
-        .into_iter()
-        .map(|(it, _)| it);
+    let sources = section.list("source_addresses", problems, text(|text| source_addresses(text, own)));
     let listener_name = name.as_ref().map_or("without a name", |(name, _)| name).to_owned();
     let backends = read_backends(section, &listener_name, own, problems);
     let health_check = section
@@ -250,7 +248,7 @@ fn read_listener(section: &Section<'_, '_>, own: Own<'_>, problems: &mut Problem
     let retries = section.get_or("retries", RETRIES, problems, number(0..=100)) as u8;
     let proxy_protocol =
         section.get_or("proxy_protocol", ProxyProtocol::default(), problems, text(ProxyProtocol::parse));
-    let source_addresses = sources.collect();
+    let source_addresses = sources.into_iter().flat_map(|(addresses, _)| addresses).collect();
     let ((address, at), (name, _)) = (address?, name?);
     let listener = Listener {
         name,
@@ -327,10 +325,16 @@ fn listener_address(text: &str, own: Own<'_>) -> Result<SocketAddr, String> {
     if own.iter().any(is_there) { Ok(address) } else { Err(format!("{} is not among stack.address", address.ip())) }
 }
 
-fn source_address(text: &str, own: Own<'_>) -> Result<IpAddr, String> {
-    let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is no IP address"))?;
-    let is_own = own.is_none_or(|(own, _)| own.iter().any(|own| own.address == address));
-    if is_own { Ok(address) } else { Err(format!("{address} is not among stack.address")) }
+/// One address, or a range of them.
+fn source_addresses(text: &str, own: Own<'_>) -> Result<Vec<IpAddr>, String> {
+    let range =
+        parse_addresses(&format!("{text}/0")).map_err(|_| format!("{text:?} must be an IP address or IP-IP"))?;
+    let addresses: Vec<IpAddr> = range.0.iter().map(|one| one.address).collect();
+    let Some((own, _)) = own else { return Ok(addresses) };
+    match addresses.iter().find(|address| !own.iter().any(|own| own.address == **address)) {
+        None => Ok(addresses),
+        Some(address) => Err(format!("{address} is not among stack.address")),
+    }
 }
 
 fn backend_address(text: &str, own: Own<'_>) -> Result<SocketAddr, String> {
