@@ -47,6 +47,8 @@ use commands::{Command, Commands};
 use published::Published;
 use rand::TryRng;
 pub(crate) use run::Drive;
+#[cfg(feature = "tokio")]
+pub(crate) use run::{ShardLoop, Step};
 use run::{Shared, Turns};
 use spreading::Divider;
 use std::sync::Arc;
@@ -64,6 +66,11 @@ pub trait Service: Application + Send + 'static {
     /// listening.
     fn drain(&mut self, calls: &mut Calls<'_>) {
         calls.stop_listening_all();
+    }
+
+    /// Whether the application has nothing left to do for a drain but to wait for its connections.
+    fn is_drained(&self) -> bool {
+        true
     }
 
     /// Whether the application has done what it was for; its shard then ends by itself.
@@ -132,6 +139,15 @@ pub enum StackError {
     /// A thread could not be made.
     #[error("shard {shard}: cannot make its thread: {source}; check the limit on processes (ulimit -u)")]
     Thread {
+        /// The shard.
+        shard: usize,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+    /// A shard's async runtime could not be made.
+    #[cfg(feature = "tokio")]
+    #[error("shard {shard}: cannot make its tokio runtime: {source}; raise the limit on open files (ulimit -n)")]
+    Runtime {
         /// The shard.
         shard: usize,
         /// What the system answered.

@@ -15,6 +15,8 @@ use crate::wire::ethernet::MacAddress;
 use hdrhistogram::Histogram;
 use std::any::Any;
 use std::io;
+#[cfg(feature = "tokio")]
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -102,7 +104,7 @@ pub(super) struct Start<L> {
 }
 
 /// A shard's thread from beginning to end; returns its application unless it failed.
-pub(super) fn shard_thread<L: WaitLink, S: Service>(
+pub(super) fn shard_thread<L: WaitLink + 'static, S: Service>(
     start: Start<L>,
     drive: &impl Drive<S>,
     ready: &mpsc::Sender<Result<(), StackError>>,
@@ -128,21 +130,21 @@ pub(super) fn shard_thread<L: WaitLink, S: Service>(
 /// Who makes the applications of a stack and drives its shards, each on its own thread.
 pub(crate) trait Drive<S: Service>: Send + Sync + 'static {
     /// The application of shard number `shard`.
-    fn make(&self, shard: usize) -> S;
+    fn make(&self, shard: usize) -> Result<S, StackError>;
 
     /// Takes steps until the shard is over; returns [`ShardLoop::finish`].
-    fn run<L: WaitLink>(&self, shard_loop: ShardLoop<L, S>) -> S;
+    fn run<L: WaitLink + 'static>(&self, shard_loop: ShardLoop<L, S>) -> S;
 }
 
 /// Turn after turn, and sleep in between.
 pub(super) struct Turns<F>(pub(super) F);
 
 impl<S: Service, F: Fn(usize) -> S + Send + Sync + 'static> Drive<S> for Turns<F> {
-    fn make(&self, shard: usize) -> S {
-        self.0(shard)
+    fn make(&self, shard: usize) -> Result<S, StackError> {
+        Ok(self.0(shard))
     }
 
-    fn run<L: WaitLink>(&self, mut shard_loop: ShardLoop<L, S>) -> S {
+    fn run<L: WaitLink + 'static>(&self, mut shard_loop: ShardLoop<L, S>) -> S {
         loop {
             match shard_loop.step() {
                 Step::Over => return shard_loop.finish(),
@@ -192,7 +194,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             cores::pin(core)?;
         }
         let now = start.shared.now();
-        let application = Timed { service: drive.make(start.shard), events: 0, spent_ns: histogram() };
+        let application = Timed { service: drive.make(start.shard)?, events: 0, spent_ns: histogram() };
         let mut shard = Shard::new_among(start.seat.link, application, start.config, start.place, now)?;
         let huge = memory::advise_huge_pages(shard.regions());
         tracing::debug!(
@@ -275,10 +277,52 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
     }
 
     /// Sleeps after [`Step::Idle`].
-    fn sleep(&mut self, timeout: Duration) {
+    pub(crate) fn sleep(&mut self, timeout: Duration) {
         let link = self.shard.link();
         self.shared.shards[self.number].0.sleep(|| self.is_called(), |alarm| link.wait(alarm, timeout));
         self.now = self.shared.now();
+    }
+
+    /// Before the thread sleeps elsewhere than in [`ShardLoop::sleep`]: `false` where there is something to do. After either,
+    /// [`ShardLoop::wake_up`].
+    #[cfg(feature = "tokio")]
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.shared.shards[self.number].0.begin();
+        // Some drivers fill their rings only when somebody polls.
+        self.shard.link().wait(self.alarm_descriptor(), Duration::ZERO);
+        !self.is_called()
+    }
+
+    /// The thread is awake again.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn wake_up(&mut self) {
+        self.shared.shards[self.number].0.end();
+        self.now = self.shared.now();
+    }
+
+    /// What becomes readable when another thread wants something of this one.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn alarm_descriptor(&self) -> BorrowedFd<'_> {
+        self.shared.shards[self.number].0.descriptor()
+    }
+
+    /// What becomes readable when a frame has come.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn link_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.shard.link().descriptor()
+    }
+
+    /// The shard's number.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Calls of the application outside of a turn.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn with_calls<T>(&mut self, ask: impl FnOnce(&mut S, &mut Calls<'_>) -> T) -> T {
+        self.now = self.shared.now();
+        self.shard.with_calls(self.now, |timed, calls| ask(&mut timed.service, calls))
     }
 
     /// Does what other threads have asked.
@@ -326,7 +370,8 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                 self.shard.turn(now);
                 return true;
             }
-            return self.shared.all_done(self.number, self.shard.connections_live() == 0);
+            let drained = self.shard.application().service.is_drained() && self.shard.connections_live() == 0;
+            return self.shared.all_done(self.number, drained);
         }
         let done = self.shard.application().service.is_done() && self.shard.connections_live() == 0;
         self.shared.all_done(self.number, done)

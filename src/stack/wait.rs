@@ -12,6 +12,11 @@ pub trait WaitLink: Link {
     /// Sleeps until a frame is there, `alarm` is readable, or `timeout` has passed; may return early.
     fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration);
 
+    /// What is readable when a frame is there, for a thread that waits for other things too; `None` where there is no such thing.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Lets the driver work now, where it does so inside system calls of the link (SO_PREFER_BUSY_POLL).
     fn busy_poll(&self) {}
 
@@ -26,6 +31,10 @@ impl WaitLink for crate::link::xdp::XdpLink {
     fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration) {
         // Whether a frame is there shows in the next turn.
         let _ = crate::link::xdp::XdpLink::wait(self, Some(alarm), timeout);
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.poll_fd())
     }
 
     fn busy_poll(&self) {
@@ -51,6 +60,10 @@ impl<L: WaitLink> WaitLink for Capture<L> {
         self.inner().wait(alarm, timeout);
     }
 
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inner().descriptor()
+    }
+
     fn busy_poll(&self) {
         self.inner().busy_poll();
     }
@@ -65,6 +78,10 @@ impl<L: WaitLink> WaitLink for Faults<L> {
         // Held frames become due by the clock alone, which the wrapped link does not know.
         let timeout = if self.next_due().is_some() { timeout.min(Duration::from_millis(1)) } else { timeout };
         self.inner().wait(alarm, timeout);
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inner().descriptor()
     }
 
     fn busy_poll(&self) {
