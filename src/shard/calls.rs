@@ -64,7 +64,9 @@ impl<'a> Calls<'a> {
             return Err(ListenError::NotOurAddress(address));
         }
         let set = self.core.options.acquire(&options.connection)?;
-        match self.core.listeners.add(address, port) {
+        // A connection that still waits for a listener that is gone knows it by its number.
+        let accept = &self.core.accept;
+        match self.core.listeners.add(address, port, |number| accept.is_empty_of(number)) {
             Ok(number) => {
                 self.core.listener_options[number as usize] = set;
                 self.core.accept.begin(number, options.defer_accept);

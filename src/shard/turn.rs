@@ -89,7 +89,7 @@ impl<L: Link, A: Application> Shard<L, A> {
         expire::connections(&mut self.core, &mut self.burst, now);
         expire::time_wait(&mut self.core, &mut self.burst, now);
         expire::neighbors(&mut self.core, &mut self.burst, now);
-        self.handover.expire(&self.core, now);
+        self.handover.expire(&mut self.core, now);
         pressure::relieve(&mut self.core, &mut self.receiving, now);
     }
 

@@ -3,9 +3,11 @@
 use super::alarm::Alarm;
 use super::commands::{Command, Commands};
 use super::published::{Details, Published, VALUE_MAX, histogram};
+use super::questions::Questions;
 use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
 use crate::api::{Application, Event};
 use crate::counters::DropReason;
+use crate::link::KernelCounters;
 use crate::memory;
 use crate::shard::{Calls, Conflict, Place, Shard, ShardConfig};
 use crate::tick::Now;
@@ -28,16 +30,20 @@ pub(super) struct Shared {
     /// When a drain ends at the latest, us; `u64::MAX` while there is none.
     pub(super) drain_until_us: AtomicU64,
     failure: Mutex<Option<(usize, String)>>,
+    /// Where questions about neighbours go in shared-address mode.
+    pub(super) questions: Option<Arc<Questions>>,
     /// What wakes each shard, and whether it has nothing to do any more.
     shards: Vec<(Arc<Alarm>, AtomicBool)>,
 }
 
 impl Shared {
-    pub(super) fn new(origin: Instant, shards: usize) -> io::Result<Shared> {
+    pub(super) fn new(origin: Instant, shards: usize, asks: bool) -> io::Result<Shared> {
         let drain_until_us = AtomicU64::new(u64::MAX);
         let shard = |_| Ok((Arc::new(Alarm::new()?), AtomicBool::new(false)));
         let shards = (0..shards).map(shard).collect::<io::Result<_>>()?;
-        Ok(Shared { origin, stop: AtomicBool::new(false), drain_until_us, failure: Mutex::new(None), shards })
+        let questions = asks.then(Questions::new).transpose()?.map(Arc::new);
+        let (stop, failure) = (AtomicBool::new(false), Mutex::new(None));
+        Ok(Shared { origin, stop, drain_until_us, failure, questions, shards })
     }
 
     /// What wakes each shard.
@@ -229,6 +235,9 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         for shard in self.shard.handed_to() {
             self.shared.shards[usize::from(*shard)].0.ring();
         }
+        if let Some(questions) = &self.shared.questions {
+            self.shard.take_questions().for_each(|ip| questions.push(ip));
+        }
         // The next turn's time ends this one's length: one reading of the clock serves both.
         let next = self.shared.now();
         self.now = next;
@@ -325,7 +334,15 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                     Err(error) => tracing::warn!(shard = self.number, %error, "policies not changed"),
                 },
                 Command::ChangeOwners(owners) => self.shard.change_owners(&owners, now),
-                Command::Announce => self.shard.announce(now),
+                Command::Learn { ip, mac } => self.shard.learn_neighbor(ip, mac, now),
+                // One shard does it for all.
+                Command::Announce if self.number == 0 => self.shard.announce(now),
+                Command::Announce => {}
+                Command::ChangeLink { mac, mtu } => {
+                    if !self.shard.change_link(mac, mtu) {
+                        tracing::warn!(shard = self.number, mtu, "no MTU for TCP: the one from before stays");
+                    }
+                }
             }
         }
     }
@@ -377,7 +394,9 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         if self.published.is_asked() {
             self.write_details();
         }
-        if !self.warned_oversized && self.shard.link().oversized() > 0 {
+        // The kernel counts what is too long for a UMEM frame together with what finds FILL empty.
+        let oversized = |kernel: KernelCounters| kernel.rx_dropped > kernel.fill_ring_empty;
+        if !self.warned_oversized && oversized(self.shard.link().kernel_counters()) {
             self.warned_oversized = true;
             tracing::warn!(shard = self.number, "{OVERSIZED}");
         }
@@ -398,6 +417,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
     fn write_details(&mut self) {
         self.details.states = self.shard.states();
         self.details.policies = self.shard.policies();
+        self.details.kernel = self.shard.link().kernel_counters();
         self.details.application_ns.clone_from(&self.shard.application().spent_ns);
         self.published.write_details(&self.details);
     }

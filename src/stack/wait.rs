@@ -1,9 +1,9 @@
 //! Sleeping until a link has something.
 
-use crate::link::Link;
 use crate::link::capture::Capture;
 use crate::link::faults::Faults;
 use crate::link::memory::MemoryLink;
+use crate::link::{KernelCounters, Link};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ pub trait WaitLink: Link {
     /// Lets the driver work now, where it does so inside system calls of the link (SO_PREFER_BUSY_POLL).
     fn busy_poll(&self) {}
 
-    /// Frames that never came because they do not fit into one of the link's.
-    fn oversized(&self) -> u64 {
-        0
+    /// What the kernel counts for the link; zeros where there is no kernel.
+    fn kernel_counters(&self) -> KernelCounters {
+        KernelCounters::default()
     }
 }
 
@@ -41,9 +41,8 @@ impl WaitLink for crate::link::xdp::XdpLink {
         crate::link::xdp::XdpLink::busy_poll(self);
     }
 
-    fn oversized(&self) -> u64 {
-        // The kernel counts what is too long for a UMEM frame together with what finds FILL empty.
-        self.statistics().map_or(0, |kernel| kernel.rx_dropped.saturating_sub(kernel.fill_ring_empty))
+    fn kernel_counters(&self) -> KernelCounters {
+        self.statistics().unwrap_or_default()
     }
 }
 
@@ -69,8 +68,8 @@ impl<L: WaitLink> WaitLink for Capture<L> {
         self.inner().busy_poll();
     }
 
-    fn oversized(&self) -> u64 {
-        self.inner().oversized()
+    fn kernel_counters(&self) -> KernelCounters {
+        self.inner().kernel_counters()
     }
 }
 
@@ -89,8 +88,8 @@ impl<L: WaitLink> WaitLink for Faults<L> {
         self.inner().busy_poll();
     }
 
-    fn oversized(&self) -> u64 {
-        self.inner().oversized()
+    fn kernel_counters(&self) -> KernelCounters {
+        self.inner().kernel_counters()
     }
 }
 
