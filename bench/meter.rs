@@ -202,18 +202,18 @@ impl Pace {
         self.rate > 0.0
     }
 
-    /// When the next connection is or was to begin, if that is not after `now`. In the closed loop it is now.
+    /// When the next connection is or was to begin, if that is neither after `now` nor after the window. In the closed loop it is now.
     #[inline]
-    pub(crate) fn due(&self, started: Instant, now: Instant) -> Option<Instant> {
+    pub(crate) fn due(&self, meter: &Meter, now: Instant) -> Option<Instant> {
         if !self.is_open_loop() {
             return Some(now);
         }
-        Some(self.at(started)).filter(|at| *at <= now)
+        Some(self.at(meter)).filter(|at| *at <= now && *at < meter.closes_at)
     }
 
     /// When the next connection is to begin in an open loop, however far ahead.
-    pub(crate) fn next(&self, started: Instant) -> Option<Instant> {
-        self.is_open_loop().then(|| self.at(started))
+    pub(crate) fn next(&self, meter: &Meter) -> Option<Instant> {
+        self.is_open_loop().then(|| self.at(meter))
     }
 
     /// The next one has begun, or was refused.
@@ -222,14 +222,19 @@ impl Pace {
         self.begun += 1;
     }
 
-    /// Connections that were to begin before `end` and have not.
-    pub(crate) fn overdue(&self, started: Instant, end: Instant) -> u64 {
-        let due = (end.duration_since(started).as_secs_f64() * self.rate).ceil() as u64;
+    /// Whether connections that were to begin in the window have not: they still shall.
+    pub(crate) fn is_late(&self, meter: &Meter) -> bool {
+        self.is_open_loop() && self.at(meter) < meter.closes_at
+    }
+
+    /// How many these are.
+    pub(crate) fn overdue(&self, meter: &Meter) -> u64 {
+        let due = (meter.closes_at.duration_since(meter.started).as_secs_f64() * self.rate).ceil() as u64;
         due.saturating_sub(self.begun)
     }
 
-    fn at(&self, started: Instant) -> Instant {
-        started + Duration::from_secs_f64(self.begun as f64 / self.rate)
+    fn at(&self, meter: &Meter) -> Instant {
+        meter.started + Duration::from_secs_f64(self.begun as f64 / self.rate)
     }
 }
 
@@ -300,16 +305,18 @@ mod tests {
 
     #[test]
     fn an_open_loop_keeps_to_its_schedule_however_late_it_is_asked() {
-        let started = Instant::now();
+        let meter = Meter::start(Duration::ZERO, Duration::from_millis(10)).expect("histogram");
         let mut pace = Pace::new(1000.0);
-        let now = started + Duration::from_micros(2500);
-        let mut due = Vec::new();
-        while let Some(at) = pace.due(started, now) {
-            due.push(at.duration_since(started).as_micros());
-            pace.advance();
-        }
-        assert_eq!(due, [0, 1000, 2000]);
-        assert_eq!(pace.overdue(started, started + Duration::from_millis(10)), 7);
-        assert_eq!(Pace::new(0.0).due(started, now), Some(now));
+        let mut begin = |after_us| {
+            let mut due = Vec::new();
+            while let Some(at) = pace.due(&meter, meter.started + Duration::from_micros(after_us)) {
+                due.push(at.duration_since(meter.started).as_micros());
+                pace.advance();
+            }
+            (due, pace.overdue(&meter), pace.is_late(&meter))
+        };
+        assert_eq!(begin(2500), (vec![0, 1000, 2000], 7, true));
+        assert_eq!(begin(99_000), ((3..10).map(|ms| ms * 1000).collect(), 0, false), "those of the window, late");
+        assert_eq!(Pace::new(0.0).due(&meter, meter.closes_at), Some(meter.closes_at));
     }
 }

@@ -166,6 +166,8 @@ impl Tuples {
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// First source address of the client: all of 10.77.128.0/17 is the client's in `wire.sh`.
 pub(crate) const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 77, 128, 1);
+/// The client as the kernel's server knows it in `wire.sh`: its own address, and the gateway to the sources.
+pub(crate) const PEER_OF_KERNEL: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// The part of the network that is the client's own.
 pub(crate) const CLIENT_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 77, 128, 0);
 /// Bits of that prefix.

@@ -13,6 +13,7 @@ use crate::payload::Payload;
 use crate::policy::{Phases, PortRange, Tw};
 use crate::role::{Closer, ErrorKind, FaultArgs, Mode};
 use clap::ValueEnum;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -71,6 +72,8 @@ pub(crate) struct Spec {
     pub rate: f64,
     /// 4-tuples.
     pub tuples: Tuples,
+    /// First source address.
+    pub source: Ipv4Addr,
     /// Local ports of the client.
     pub ports: PortRange,
     /// MSL of synfin, ms.
@@ -104,6 +107,7 @@ impl Spec {
             warmup_s: plan.warmup_s,
             rate: 0.0,
             tuples: plan.tuples,
+            source: SOURCE,
             ports: args.ports,
             msl_ms: args.msl.map_or(TWO_MSL_S * 500.0, |msl| msl * 1000.0) as u32,
             tw_delay_ms: args.tw_delay,
@@ -212,7 +216,8 @@ impl Bench<'_> {
         };
         let mut server =
             Role::spawn(&self.wire.server, server, &options(SERVER_INTERFACE, server_cpu, Closer::Server))?;
-        let server_ready = server.wait_ready(live)?;
+        let filling = Duration::from_secs(u64::from(spec.resident / FILLED_PER_S));
+        let server_ready = server.wait_ready_after(filling, live)?;
         let mut of_client = options(CLIENT_INTERFACE, client_cpu, Closer::Client);
         of_client.extend(spec.faults.options());
         of_client.extend(spec.of_client.iter().cloned());
@@ -220,7 +225,7 @@ impl Bench<'_> {
             of_client.extend(["--peer-mac".to_string(), server_ready.mac.clone().unwrap_or_default()]);
         }
         let mut client = Role::spawn(&self.wire.client, client, &of_client)?;
-        let client_ready = client.wait_ready(live)?;
+        let client_ready = client.wait_ready_after(filling, live)?;
         let mode = same_mode(ends, &client_ready, &server_ready)?;
         let window = Duration::from_secs_f64(spec.warmup_s + spec.duration_s + 20.0);
         let client_result = client.wait_final(window, live)?;
@@ -270,7 +275,7 @@ impl Bench<'_> {
             ("--duration-ms", ms(spec.duration_s)),
             ("--warmup-ms", ms(spec.warmup_s)),
             ("--server", self.plan.server().to_string()),
-            ("--source", SOURCE.to_string()),
+            ("--source", spec.source.to_string()),
             ("--src-ips", spec.tuples.sources.to_string()),
             ("--dst-ports", spec.tuples.destinations.to_string()),
             ("--mode", self.mode.name().to_string()),
@@ -388,5 +393,7 @@ pub(crate) const CLIENT_INTERFACE: &str = "client0";
 pub(crate) const SERVER_INTERFACE: &str = "server0";
 /// The role of the client whose wire aims old segments.
 pub(crate) const RIG: &str = "rig-client";
+/// TIME-WAIT entries that a slow machine puts into an empty store in a second.
+const FILLED_PER_S: u32 = 300_000;
 /// Frames per ring operation that the echo is tried with.
 const BATCHES: [u32; 3] = [16, 64, 256];

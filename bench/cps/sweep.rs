@@ -3,7 +3,7 @@
 
 use super::args::CpsArgs;
 use super::live::Live;
-use super::plan::{TWO_MSL_S, Tuples};
+use super::plan::{PEER_OF_KERNEL, TWO_MSL_S, Tuples};
 use super::result::{Faults, Sweep, SweepRow};
 use super::rounds::{Bench, Ends, RIG, Round, Spec, Stack};
 use crate::ends::{AIMED, INCARNATIONS_AIMED, IsnChoice, REACHED};
@@ -61,6 +61,11 @@ impl Cell {
         format!("{} server, {}, {} closes", self.server.name(), self.policy(), self.closer.name())
     }
 
+    /// Of the control fewer: each must come again and again, on a slow machine too.
+    fn ports(&self) -> PortRange {
+        if self.isns == IsnChoice::Aimed { CONTROL_PORTS } else { PORTS }
+    }
+
     /// Linux decides by itself what a SYN may reuse.
     fn policy(&self) -> &'static str {
         if self.server == Stack::Kernel && self.closer == Closer::Server { "linux" } else { self.tw.name() }
@@ -97,15 +102,17 @@ fn cells(args: &CpsArgs) -> Vec<Cell> {
 
 fn run(bench: &Bench<'_>, args: &CpsArgs, cell: &Cell, live: &mut Live) -> Result<SweepRow, Failure> {
     let plain = Spec::new(args, bench.plan, cell.tw);
-    let count = u64::from(PORTS.count());
-    let tuples = Tuples { ports: count, sources: 1, destinations: 1, rate_max: RATE_MAX, held_s: TWO_MSL_S };
+    let ports = cell.ports();
+    let tuples =
+        Tuples { ports: u64::from(ports.count()), sources: 1, destinations: 1, rate_max: RATE_MAX, held_s: TWO_MSL_S };
     let spec = Spec {
         closer: cell.closer,
-        conns: IN_FLIGHT,
+        conns: IN_FLIGHT.min(ports.count() / 2),
         duration_s: window_s(args),
         warmup_s: WARMUP_S,
         tuples,
-        ports: PORTS,
+        source: PEER_OF_KERNEL,
+        ports,
         payload: cell.payload.unwrap_or(plain.payload),
         no_timestamps: !cell.timestamps,
         rst_ends_time_wait: cell.rst_ends_time_wait,
@@ -182,7 +189,8 @@ const PAWS: [&str; 5] =
 
 /// Local ports of the client, each a 4-tuple that is opened over and over.
 const PORTS: PortRange = PortRange { first: 40_000, last: 42_047 };
-/// Connections in flight.
+const CONTROL_PORTS: PortRange = PortRange { first: 40_000, last: 40_127 };
+/// Connections in flight at most.
 const IN_FLIGHT: u32 = 256;
 /// Connections per second that TIME-WAIT has room for.
 const RATE_MAX: u64 = 200_000;

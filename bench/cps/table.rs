@@ -92,7 +92,7 @@ fn stacks(out: &mut String, report: &Report) {
     for (name, stack) in &named {
         let rate = stack.connections_per_second;
         let _ = writeln!(out, "{name}: {}", flags.tuples.text(rate));
-        warnings(out, name, stack);
+        warnings(out, name, stack, is_without_time_wait(name, report));
         let waited = stack.waited_for_cpu(f64::from(flags.rounds) * (flags.warmup_s + flags.duration_s));
         if waited > WAITED_MAX {
             let percent = 100.0 * waited;
@@ -218,13 +218,13 @@ fn sweep_row(out: &mut String, row: &SweepRow) {
     let share = Rate::of(row.incarnations_with_old_bytes, row.incarnations_aimed);
     let _ = writeln!(
         out,
-        "{:<7} {:<22}{:<7} {kind:<34}{:>9.0}{:>8.0}{:>9.0}{:>8}{:>7}{:>7}{:>7}{:>8}{:>9}{:>10} {share}",
+        "{:<7} {:<22}{:<7} {kind:<34}{:>9.0}{:>8}{:>9}{:>8}{:>7}{:>7}{:>7}{:>8}{:>9}{:>10} {share}",
         row.server,
         row.policy,
         row.closer,
         row.cps,
-        row.connect_latency_us.p50,
-        row.connect_latency_us.p99,
+        latency(row.connect_latency_us.p50),
+        latency(row.connect_latency_us.p99),
         row.syn_retransmits,
         row.stalls_1s,
         row.rsts,
@@ -238,7 +238,7 @@ fn sweep_row(out: &mut String, row: &SweepRow) {
 fn row(out: &mut String, name: &str, stack: &StackReport) {
     let spread = stack.connections_per_second_spread;
     let rate = format!("{:.0} ({:.0}..{:.0})", spread.median, spread.min, spread.max);
-    let latency = stack.connect_latency_us;
+    let us = stack.connect_latency_us;
     let time_wait = if stack.time_wait_overflowed() {
         "TIME-WAIT not kept".to_string()
     } else {
@@ -246,12 +246,16 @@ fn row(out: &mut String, name: &str, stack: &StackReport) {
     };
     let _ = writeln!(
         out,
-        "{name:<30}{rate:>28}{:>10.0}{:>10.0}{:>10.0}{:>10.2}{:>8}   {time_wait}",
-        latency.p50, latency.p99, latency.p999, stack.segments_per_connection, stack.errors
+        "{name:<30}{rate:>28}{:>10}{:>10}{:>10}{:>10.2}{:>8}   {time_wait}",
+        latency(us.p50),
+        latency(us.p99),
+        latency(us.p999),
+        stack.segments_per_connection,
+        stack.errors
     );
 }
 
-fn warnings(out: &mut String, name: &str, stack: &StackReport) {
+fn warnings(out: &mut String, name: &str, stack: &StackReport, without_time_wait: bool) {
     if stack.refused > 0 {
         let _ = writeln!(out, "{name}: {} opens found no free port", stack.refused);
     }
@@ -266,15 +270,22 @@ fn warnings(out: &mut String, name: &str, stack: &StackReport) {
             stack.time_wait_evicted
         );
     }
-    if stack.time_wait_created != stack.connections_total && !without_time_wait(name) {
+    if stack.time_wait_created != stack.connections_total && !without_time_wait {
         let (made, closed) = (stack.time_wait_created, stack.connections_total);
         let _ = writeln!(out, "WARNING: {name}: {made} TIME-WAIT entries for {closed} connections closed");
     }
 }
 
-/// Whether there is no TIME-WAIT to be made under the policy that the row is named after.
-fn without_time_wait(name: &str) -> bool {
-    name.ends_with(" none") || name.ends_with(" rst-close")
+/// Whether there is no TIME-WAIT to be made by synfin under the policy of this row.
+fn is_without_time_wait(name: &str, report: &Report) -> bool {
+    let policy =
+        name.strip_prefix("synfin ").or(report.flags.tw.first().map(String::as_str).filter(|_| name == "synfin"));
+    policy.is_some_and(|policy| ["none", "rst-close"].contains(&policy))
+}
+
+/// A latency, us; what failed counts as 100 s in the histogram.
+fn latency(us: f64) -> String {
+    if us >= 100e6 { "failed".to_string() } else { format!("{us:.0}") }
 }
 
 /// Largest part of the time that an end may wait for its CPU without a word: ksoftirqd and timers take about 1 %.

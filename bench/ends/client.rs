@@ -44,12 +44,12 @@ fn play<L: OverXdp>(args: &RoleArgs, stop: &Stop, mut end: End<Client, L>) -> Re
 }
 
 /// The addresses that connections come from.
-pub(super) fn sources(args: &RoleArgs) -> Vec<Ipv4Addr> {
+fn sources(args: &RoleArgs) -> Vec<Ipv4Addr> {
     (0..args.src_ips.max(1)).map(|index| args.source_address(index)).collect()
 }
 
 /// What the client's program takes from the wire.
-pub(super) const CLAIM: (Ipv4Addr, u8) = (CLIENT_NETWORK, CLIENT_NETWORK_BITS);
+const CLAIM: (Ipv4Addr, u8) = (CLIENT_NETWORK, CLIENT_NETWORK_BITS);
 
 /// One of the connections in flight.
 #[derive(Clone, Copy)]
@@ -145,8 +145,7 @@ impl Client {
 
     /// What it has come to; what is still open, or was never begun, has failed.
     pub(super) fn result(&mut self) -> Final {
-        let unfinished = u64::from(self.in_flight) + self.pace.overdue(self.meter.started(), self.meter.window().1);
-        for _ in 0..unfinished {
+        for _ in 0..u64::from(self.in_flight) + self.pace.overdue(&self.meter) {
             self.meter.failed(ErrorKind::Unfinished, self.meter.window().0);
         }
         self.meter.result()
@@ -163,7 +162,7 @@ impl Client {
             return;
         }
         while self.in_flight < self.args.conns
-            && let Some(since) = self.pace.due(self.meter.started(), now)
+            && let Some(since) = self.pace.due(&self.meter, now)
             && let Some(slot) = self.idle.pop_front()
         {
             let (remote, options) = self.next_connection(slot);
@@ -335,11 +334,12 @@ impl Application for Client {
     fn on_turn(&mut self, calls: &mut Calls<'_>) {
         let now = Instant::now();
         self.meter.tick(now);
-        if self.meter.is_open(now) {
+        if self.meter.is_open(now) || self.pace.is_late(&self.meter) {
             self.open_due(calls, now);
         } else {
-            self.ended = self.in_flight == 0 || self.meter.is_drained(now);
+            self.ended = self.in_flight == 0;
         }
+        self.ended |= self.meter.is_drained(now);
     }
 }
 

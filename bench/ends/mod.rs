@@ -23,13 +23,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 use synfin::api::{Application, CloseReason};
-use synfin::counters::Counters;
 use synfin::limits::{CHUNK_BYTES, Limits};
 use synfin::link::Link;
 use synfin::link::faults::Faults;
 use synfin::link::xdp::{Claim, Prefix, Steering, XdpConfig, XdpError, XdpLink};
 use synfin::shard::{LocalAddress, Policies, Secrets, Shard, ShardConfig};
 use synfin::tcp::Settings;
+use synfin::tcp::time_wait::Policy;
 use synfin::tick::Now;
 
 /// A shard over AF_XDP with its clock.
@@ -127,7 +127,7 @@ impl<A: Application, L: OverXdp> End<A, L> {
 
     /// Adds what shard, link and interface counted.
     pub(crate) fn result(&self, of_meter: Final) -> Result<Final, Failure> {
-        self.attached.result(of_meter, counters(&self.shard, self.shard.link().xdp()), self.shard.counters())
+        self.attached.result(of_meter, counters(&self.shard, self.shard.link().xdp()), time_wait(&self.shard))
     }
 }
 
@@ -229,10 +229,10 @@ impl Attached {
         &self,
         of_meter: Final,
         counters: BTreeMap<String, u64>,
-        of_shard: &Counters,
+        time_wait: TimeWait,
     ) -> Result<Final, Failure> {
         let frames_total = interface_frames(&self.interface)? - self.frames_before;
-        Ok(Final { frames_total, time_wait: time_wait(of_shard), counters, ..of_meter })
+        Ok(Final { frames_total, time_wait, counters, ..of_meter })
     }
 }
 
@@ -331,11 +331,14 @@ fn time_wait_bytes(args: &RoleArgs) -> f64 {
     (bytes(args.time_wait, args.resident) - bytes(1, 0)) / f64::from(places - 1)
 }
 
-fn time_wait(counters: &Counters) -> TimeWait {
+/// What became of TIME-WAIT. Where there is none by policy nothing was lost.
+pub(crate) fn time_wait<L: Link, A: Application>(shard: &Shard<L, A>) -> TimeWait {
+    let counted = shard.counters();
+    let skipped = if shard.policies().time_wait == Policy::None { 0 } else { counted.time_wait_skipped };
     TimeWait {
-        created: counters.time_wait_created,
-        expired: counters.time_wait_expired,
-        evicted: counters.time_wait_evicted + counters.time_wait_skipped,
+        created: counted.time_wait_created,
+        expired: counted.time_wait_expired,
+        evicted: counted.time_wait_evicted + skipped,
     }
 }
 

@@ -5,8 +5,8 @@
 //!   client shard -- faults -- memory link --> wire (history, aim, ISNs) --> AF_XDP --> the server, whatever stack it is
 //! ```
 
-use super::client::{CLAIM, Client, Tuples};
-use super::{Attached, Clock, counters, make_shard, observe, seed};
+use super::client::{Client, Tuples};
+use super::{Attached, Clock, counters, make_shard, observe, seed, time_wait};
 use crate::failure::Failure;
 use crate::lines::Final;
 use crate::payload::{Identity, Side, fill};
@@ -14,6 +14,7 @@ use crate::risk::wire::{Ports, Wire, path};
 use crate::risk::workload::{End, Isns, Workload};
 use crate::role::{Closer, RoleArgs, Stop};
 use clap::{Args, ValueEnum};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use synfin::four_tuple::Addresses;
 use synfin::link::faults::{FaultConfig, Faults};
@@ -63,13 +64,13 @@ impl IsnChoice {
 /// Runs until the window is over and the last connection is closed.
 pub(crate) fn run(args: &RigArgs) -> Result<Final, Failure> {
     let stop = Stop::begin(args.role.cpu)?;
-    let (link, attached) = Attached::open(&args.role, CLAIM)?;
+    let (link, attached) = Attached::open(&args.role, (args.role.source, 32))?;
     let mut rig = Rig::new(args, link)?;
     attached.tell_ready(&args.role, rig.xdp()?);
     rig.shard.application_mut().meter.restart();
     rig.run(&stop)?;
     let result = rig.result();
-    attached.result(result, rig.counters()?, rig.shard.counters())
+    attached.result(result, rig.counters()?, time_wait(&rig.shard))
 }
 
 struct Rig {
@@ -87,7 +88,12 @@ impl Rig {
         let incarnations = tuples.incarnations.clone();
         let macs = [link.mac(), args.peer_mac];
         // Either end knows the wire by the other end's address: nobody looks at what the wire itself has.
-        let memory = MemoryConfig { frames: FRAMES, queue_frames: FRAMES, ..MemoryConfig::default() };
+        let memory = MemoryConfig {
+            frames: FRAMES,
+            queue_frames: FRAMES,
+            mtu: link.mtu().min(1500) as u16,
+            ..MemoryConfig::default()
+        };
         let (near, far) = pair(memory, macs);
         let faults = FaultConfig { held_max: role.faults.config().held_max.max(1), ..role.faults.config() };
         let faulty = Faults::new(near, faults, faults, seed(role)?);
@@ -147,7 +153,7 @@ impl Rig {
         }
     }
 
-    fn counters(&self) -> Result<std::collections::BTreeMap<String, u64>, Failure> {
+    fn counters(&self) -> Result<BTreeMap<String, u64>, Failure> {
         let mut counters = counters(&self.shard, self.xdp()?);
         let passed = &self.wire.passed;
         for (name, count) in [

@@ -99,9 +99,12 @@ impl<'a> Client<'a> {
             let now = Instant::now();
             self.meter.tick(now);
             self.observe(now)?;
-            if self.meter.is_open(now) {
+            if self.meter.is_open(now) || self.pace.is_late(&self.meter) {
                 self.open_due(now);
-            } else if self.in_flight() == 0 || self.meter.is_drained(now) {
+            } else if self.in_flight() == 0 {
+                break;
+            }
+            if self.meter.is_drained(now) {
                 break;
             }
             if stop.asked() {
@@ -115,9 +118,8 @@ impl<'a> Client<'a> {
                 }
             }
         }
-        let (begin, end) = self.meter.window();
-        for _ in 0..self.in_flight() + self.pace.overdue(self.meter.started(), end) {
-            self.meter.failed(ErrorKind::Unfinished, begin);
+        for _ in 0..self.in_flight() + self.pace.overdue(&self.meter) {
+            self.meter.failed(ErrorKind::Unfinished, self.meter.window().0);
         }
         Ok(())
     }
@@ -142,7 +144,7 @@ impl<'a> Client<'a> {
             return WAIT;
         }
         let until = |at: Instant| at.saturating_duration_since(now).min(WAIT);
-        match self.pace.next(self.meter.started()) {
+        match self.pace.next(&self.meter) {
             Some(at) => until(at),
             None => until(self.patient_until),
         }
@@ -153,7 +155,7 @@ impl<'a> Client<'a> {
         if now < self.patient_until {
             return;
         }
-        while let Some(since) = self.pace.due(self.meter.started(), now)
+        while let Some(since) = self.pace.due(&self.meter, now)
             && let Some(slot) = self.idle.pop()
         {
             let opened = self.open(slot, since);
