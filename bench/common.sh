@@ -1,4 +1,4 @@
-# Shared by cps.sh and bulk.sh, which define usage and then call bench: builds the benchmark, runs one subcommand of it between two
+# Shared by cps.sh, bulk.sh and proxy.sh, which define usage and then call bench: builds the benchmark, runs one subcommand of it between two
 # network namespaces of its own, and removes them.
 # shellcheck shell=bash
 
@@ -15,7 +15,7 @@ bench() {
     shift
     look_at_options "$@"
     find_tools
-    (cd "$top" && cargo build --release --features bench --bin synfin-bench) || die 1 "the build failed"
+    (cd "$top" && cargo build --release --features bench --bin synfin-bench --bin synfin) || die 1 "the build failed"
 
     netns_a="synfin-$what-a-$$"
     netns_b="synfin-$what-b-$$"

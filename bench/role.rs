@@ -229,6 +229,12 @@ impl Meter {
         now < self.closes_at
     }
 
+    /// Whether the window has begun and is not over.
+    #[inline]
+    pub(crate) fn is_measured(&self, now: Instant) -> bool {
+        now >= self.opens_at && now < self.closes_at
+    }
+
     /// Whether the drain is over too.
     pub(crate) fn is_drained(&self, now: Instant) -> bool {
         now >= self.closes_at + DRAIN

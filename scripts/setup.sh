@@ -4,8 +4,9 @@ set -eu
 
 # Building: the Rust crates compile libxdp and libbpf (m4, libelf, zlib), clang compiles the XDP program.
 build='build-essential pkg-config clang m4 libelf-dev zlib1g-dev linux-libc-dev'
-# Running and testing: namespaces and veth pairs, offloads, kernel clients and a server, captures, checks of the scripts.
-test='iproute2 ethtool curl apache2-utils nginx-light tshark shellcheck python3'
+# Running, testing and measuring: namespaces and veth pairs, offloads, kernel clients, a server and a proxy, captures, checks of
+# the scripts.
+test='iproute2 ethtool curl apache2-utils nginx-light haproxy tshark shellcheck python3'
 
 usage() {
     cat <<'END'

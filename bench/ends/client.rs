@@ -17,18 +17,16 @@ pub(crate) fn run(args: &RoleArgs) -> Result<Final, Failure> {
     let stop = Stop::begin(args.cpu)?;
     let sources = (0..args.src_ips.max(1)).map(|index| args.source_address(index)).collect();
     let claim = (CLIENT_NETWORK, CLIENT_NETWORK_BITS);
-    let mut end = End::new(args, Client::new(args)?, sources, claim)?;
+    let mut end = End::new(args, Client::new(args)?, sources, &[claim])?;
     end.tell_ready();
-    end.shard.application_mut().meter.restart();
-    end.turn_while(|client| !client.ended && !stop.asked());
+    end.shard.application_mut().restart();
+    end.turn_while(|client| !client.has_ended() && !stop.asked());
     if stop.asked() {
         return Err(Failure::interrupted());
     }
     end.settle();
-    let client = end.shard.application_mut();
-    let unfinished = client.slots.len() - client.idle.len();
-    client.meter.errors(ErrorKind::Unfinished, unfinished as u64);
-    end.result(end.shard.application().meter.result())
+    let result = end.shard.application_mut().result();
+    end.result(result)
 }
 
 /// One of the connections in flight.
@@ -43,7 +41,8 @@ struct Slot {
     failed: bool,
 }
 
-struct Client {
+/// The application.
+pub(crate) struct Client {
     args: RoleArgs,
     remote: SocketAddr,
     meter: Meter,
@@ -57,7 +56,11 @@ struct Client {
 }
 
 impl Client {
-    fn new(args: &RoleArgs) -> Result<Client, Failure> {
+    /// The number of its connections, where it shares a shard with another application.
+    pub(crate) const MARK: u64 = 1;
+
+    /// A client that has opened nothing yet.
+    pub(crate) fn new(args: &RoleArgs) -> Result<Client, Failure> {
         let (since, incoming) = (Instant::now(), Incoming::NONE);
         let slot = Slot { since, incarnation: 0, incoming, answered: false, failed: false };
         Ok(Client {
@@ -72,12 +75,34 @@ impl Client {
         })
     }
 
+    /// The warm-up begins now.
+    pub(crate) fn restart(&mut self) {
+        self.meter.restart();
+    }
+
+    /// Whether `now` lies in the measured window.
+    pub(crate) fn is_measured(&self, now: Instant) -> bool {
+        self.meter.is_measured(now)
+    }
+
+    /// Whether the window is over and the last connection closed, or given up.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// What it has come to; connections that have not ended are errors.
+    pub(crate) fn result(&mut self) -> Final {
+        let unfinished = self.slots.len() - self.idle.len();
+        self.meter.errors(ErrorKind::Unfinished, unfinished as u64);
+        self.meter.result()
+    }
+
     /// Opens a connection for every idle slot; what is refused stays idle until the next turn.
     fn open_idle(&mut self, calls: &mut Calls<'_>) {
         while let Some(slot) = self.idle.pop() {
             let local_address = Some(IpAddr::V4(self.args.source_address(self.opened)));
             self.opened = self.opened.wrapping_add(1);
-            let options = ConnectOptions { local_address, ..ConnectOptions::default() };
+            let options = ConnectOptions { local_address, user: Client::MARK, ..ConnectOptions::default() };
             let since = Instant::now();
             match calls.connect(self.remote, &options) {
                 Ok(handle) => self.begin(slot, handle, since),

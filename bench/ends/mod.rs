@@ -3,8 +3,8 @@
 mod client;
 mod server;
 
-pub(crate) use client::run as run_client;
-pub(crate) use server::run as run_server;
+pub(crate) use client::{Client, run as run_client};
+pub(crate) use server::{Server, run as run_server};
 
 use crate::cps::plan::{PORTS, PREFIX_BITS};
 use crate::failure::Failure;
@@ -42,14 +42,16 @@ impl<A: Application> End<A> {
         args: &RoleArgs,
         application: A,
         addresses: Vec<Ipv4Addr>,
-        claim: (Ipv4Addr, u8),
+        claims: &[(Ipv4Addr, u8)],
     ) -> Result<End<A>, Failure> {
         let frames_before = interface_frames(&args.interface)?;
         let mut steering = Steering::attach(&args.interface, args.mode.for_xdp()).map_err(refused)?;
         let link = XdpLink::bind(&args.interface, 0, XdpConfig::default()).map_err(refused)?;
         steering.steer(&link).map_err(refused)?;
-        let prefix = Prefix::new(IpAddr::V4(claim.0), claim.1).map_err(refused)?;
-        steering.claim(prefix, Claim::Own).map_err(refused)?;
+        for &(network, bits) in claims {
+            let prefix = Prefix::new(IpAddr::V4(network), bits).map_err(refused)?;
+            steering.claim(prefix, Claim::Own).map_err(refused)?;
+        }
         let seed = SysRng.try_next_u64();
         let seed = seed.map_err(|error| Failure::environment(format!("no random numbers from the system: {error}")))?;
         let started = Instant::now();

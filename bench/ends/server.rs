@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::lines::Final;
 use crate::payload::{check_request, response};
 use crate::role::{Closer, ErrorKind, Meter, RoleArgs, Stop};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use synfin::api::{Application, CloseReason, Event};
@@ -15,7 +16,7 @@ use synfin::shard::Calls;
 pub(crate) fn run(args: &RoleArgs) -> Result<Final, Failure> {
     let stop = Stop::begin(args.cpu)?;
     let address = *args.server.ip();
-    let mut end = End::new(args, Server::new(args)?, vec![address], (address, 32))?;
+    let mut end = End::new(args, Server::new(args)?, vec![address], &[(address, 32)])?;
     let now = end.now();
     let listening = end.shard.calls(now).listen(IpAddr::V4(address), args.server.port());
     listening.map_err(|error| Failure::environment(format!("cannot listen on {}: {error}", args.server)))?;
@@ -34,7 +35,8 @@ struct State {
     failed: bool,
 }
 
-struct Server {
+/// The application.
+pub(crate) struct Server {
     closer: Closer,
     meter: Meter,
     /// By number of the handle; grows to the most connections that there ever were at once.
@@ -42,9 +44,15 @@ struct Server {
 }
 
 impl Server {
-    fn new(args: &RoleArgs) -> Result<Server, Failure> {
+    /// A server without connections.
+    pub(crate) fn new(args: &RoleArgs) -> Result<Server, Failure> {
         let meter = Meter::start(Duration::ZERO, Duration::from_millis(args.warmup_ms + args.duration_ms))?;
         Ok(Server { closer: args.closer, meter, states: vec![NEW; 4 * args.conns as usize] })
+    }
+
+    /// Its errors so far, by kind.
+    pub(crate) fn errors(&self) -> BTreeMap<String, u64> {
+        self.meter.result().errors
     }
 
     fn on_accepted(&mut self, handle: Handle) {
