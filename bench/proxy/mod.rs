@@ -164,7 +164,7 @@ fn one_round(args: &ProxyArgs, flags: &Flags, kind: ProxyKind, live: &mut Live) 
         ("--backend", backend.to_string()),
     ];
     let role: Vec<String> = pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect();
-    let proxy = Proxy::start(kind, &wire.server, flags.cpus.1, args.mode, backend, live)?;
+    let proxy = Proxy::start(kind, &wire.server, flags.cpus.1, args.mode, flags.conns, backend, live)?;
     let mut load = Role::spawn(&wire.client, "proxy-load", &role)?;
     let mode = load.wait_ready(live)?.mode;
     let limit = Duration::from_secs_f64(flags.seconds + flags.warmup_s + 20.0);

@@ -29,13 +29,15 @@ impl Proxy {
         namespace: &str,
         cpu: usize,
         mode: Mode,
+        conns: u32,
         backend: SocketAddrV4,
         live: &mut Live,
     ) -> Result<Proxy, Failure> {
+        let connections_max = conns + CONNECTIONS_MORE;
         let config = std::env::temp_dir().join(format!("synfin-bench-{}-{}.conf", std::process::id(), kind.name()));
         let text = match kind {
-            ProxyKind::Synfin => synfin(cpu, mode, backend),
-            ProxyKind::Haproxy => haproxy(backend),
+            ProxyKind::Synfin => synfin(cpu, mode, connections_max, backend),
+            ProxyKind::Haproxy => haproxy(connections_max, backend),
         };
         fs::write(&config, text)
             .map_err(|error| Failure::environment(format!("cannot write {}: {error}", config.display())))?;
@@ -60,7 +62,7 @@ impl Proxy {
         while Instant::now() < until {
             live.check()?;
             if let Ok(Some(status)) = self.child.try_wait() {
-                let advice = "scripts/setup.sh installs what is missing";
+                let advice = "scripts/setup.sh installs it, and what it said is above";
                 return Err(Failure::environment(format!("{name} ended at once ({status}): {advice}")));
             }
             if self.is_ready(kind) {
@@ -116,9 +118,9 @@ fn beside_this() -> Result<PathBuf, Failure> {
     Err(Failure::environment(format!("{} is not there: build it, or run bench/proxy.sh", synfin.display())))
 }
 
-fn synfin(cpu: usize, mode: Mode, backend: SocketAddrV4) -> String {
+fn synfin(cpu: usize, mode: Mode, connections_max: u32, backend: SocketAddrV4) -> String {
     format!(
-        "connections_max = {CONNECTIONS_MAX}\n\
+        "connections_max = {connections_max}\n\
          [stack]\ninterface = \"{SERVER_INTERFACE}\"\naddress = \"{SERVER}/{PREFIX_BITS}\"\ncpus = \"{cpu}\"\nmode = \"{}\"\n\
          [[listeners]]\nname = \"bench\"\naddress = \"{SERVER}:{PORT}\"\nbackends = [{{ address = \"{backend}\" }}]\n",
         mode.name()
@@ -126,15 +128,16 @@ fn synfin(cpu: usize, mode: Mode, backend: SocketAddrV4) -> String {
 }
 
 /// One thread on the one CPU, TCP mode, no log, no checks: nothing that synfin's has not. Its time-outs must be set.
-fn haproxy(backend: SocketAddrV4) -> String {
+fn haproxy(connections_max: u32, backend: SocketAddrV4) -> String {
     format!(
-        "global\n  nbthread 1\n  maxconn {CONNECTIONS_MAX}\n\
+        "global\n  nbthread 1\n  maxconn {connections_max}\n\
          defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5m\n  timeout server 5m\n\
          listen bench\n  bind {SERVER}:{PORT} backlog 65535\n  server backend {backend}\n"
     )
 }
 
-/// Client connections at a time: far more than there will be.
-const CONNECTIONS_MAX: u32 = 20_000;
+/// Client connections that a proxy takes beyond those in flight: some have ended for the client and not yet for the proxy. More than
+/// a few thousand, and HAProxy needs a higher limit on open files.
+const CONNECTIONS_MORE: u32 = 4096;
 /// How long a proxy may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
