@@ -79,7 +79,7 @@ use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
 pub use crate::tcp::connection_options::{ConnectionOptions, Keepalive, OptionsError};
 pub use crate::tcp::state::CloseReason;
-pub use crate::tcp::status::Info;
+pub use crate::tcp::status::{History, Info};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
@@ -91,6 +91,13 @@ pub trait Application {
     /// Called once per turn, after the turn's events; the place to open connections. Must be quick: it runs even when idle.
     fn on_turn(&mut self, calls: &mut Calls<'_>) {
         let _ = calls;
+    }
+}
+
+/// A closure is an application without turns of its own.
+impl<F: FnMut(&mut Calls<'_>, Event<'_>)> Application for F {
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        self(calls, event);
     }
 }
 
@@ -167,7 +174,10 @@ pub enum Event<'a> {
 /// How an active open chooses its local end and how long it may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ConnectOptions {
-    /// Local address; `None` takes the stack's address on the way to the remote (MUST-44).
+    /// Local address: one of the stack's, or one that it stands in for ([`ShardConfig::transparent`]). `None` takes the stack's
+    /// address on the way to the remote (MUST-44).
+    ///
+    /// [`ShardConfig::transparent`]: crate::shard::ShardConfig::transparent
     pub local_address: Option<IpAddr>,
     /// Local port; `None` draws one (RFC 6056).
     pub local_port: Option<u16>,
@@ -224,8 +234,10 @@ pub enum ConnectError {
     /// All neighbours are in use.
     #[error("all {0} neighbours are in use: raise limits.neighbors_max")]
     NeighborsFull(u32),
-    /// The local address is not one of the stack's.
-    #[error("{0} is not an address of this stack: choose one of its addresses or none")]
+    /// The local address is neither one of the stack's nor one that it stands in for.
+    #[error(
+        "{0} is not an address of this stack: choose one of its addresses or none, or let the stack stand in for it (transparent)"
+    )]
     NotOurAddress(IpAddr),
     /// No address of the stack is of the remote's family or on the way to it.
     #[error("no route to {0}: the stack has no address of this family on that network and no gateway")]

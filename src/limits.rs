@@ -24,6 +24,9 @@ pub struct Limits {
     pub splices_max: u32,
     /// Timers of one shard's application that run at a time, 32 B each.
     pub timers_max: u32,
+    /// TCBs of one shard of which `info` knows age, least round trip and bytes, 32 B each: those of the lowest numbers, which are
+    /// taken first. None by default, for it costs every segment of theirs.
+    pub histories_max: u32,
     /// Destinations (remote address, remote port, local address) that own a port, of one shard.
     pub destinations_max: u32,
     /// Neighbours of one shard.
@@ -52,6 +55,7 @@ impl Default for Limits {
             reassemblies_max: 1024,
             splices_max: 64 * 1024,
             timers_max: 16 * 1024,
+            histories_max: 0,
             destinations_max: 4096,
             neighbors_max: 4096,
             listeners_max: 256,
@@ -110,6 +114,11 @@ pub const RTO_INITIAL_MS: u32 = 1000;
 /// Smallest retransmission time-out with timestamps, ms. A named deviation from RFC 6298 2.4 (SHOULD 1 s), as Linux has it. Origin:
 /// the longest delayed ACKs that are common; smaller times out on them, larger waits longer after each loss that nothing shows.
 pub const RTO_MIN_MS: u32 = 200;
+
+/// Smallest retransmission time-out in loss recovery on a path whose four round trips are not longer, ms. ACKs are not delayed
+/// there (RFC 5681 4.2). Origin: five granules of the wheel; smaller times out on a peer's scheduler, larger waits for each ACK that
+/// was the last to come and is lost.
+pub const RTO_MIN_RECOVERING_MS: u32 = 40;
 
 /// Smallest retransmission time-out without timestamps, and with them after a time-out that was spurious, ms. Origin: RFC 6298 2.4.
 pub const RTO_MIN_PATIENT_MS: u32 = 1000;
@@ -187,6 +196,7 @@ pub const PORTS: (u16, u16) = (32_768, 60_999);
 
 const _: () = assert!(BURST_MAX.is_power_of_two());
 const _: () = assert!(SCOREBOARD_RANGES_MAX >= 8 && SCOREBOARD_RANGES_MAX < 256);
+const _: () = assert!(RTO_MIN_RECOVERING_MS <= RTO_MIN_MS);
 const _: () =
     assert!(RTO_MIN_MS <= RTO_MIN_PATIENT_MS && RTO_MIN_PATIENT_MS <= RTO_INITIAL_MS && RTO_INITIAL_MS <= RTO_MAX_MS);
 const _: () = assert!(DEADLINE_MAX_MS < i32::MAX as u32);

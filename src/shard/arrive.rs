@@ -6,6 +6,7 @@ use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
 use super::gaps;
+use super::history;
 use super::icmp;
 use super::options::OptionsId;
 use crate::counters::DropReason;
@@ -105,6 +106,7 @@ fn connection(
     let options = core.options.get(connection.options);
     let cx = Context { now, settings: &core.settings, options, receive_room };
     let tcb = &mut connection.tcb;
+    let rcv_nxt = tcb.rcv_nxt;
     let sack = (attached.is_some() || !blocks.is_empty())
         .then(|| Sack { board: attached.map(|attached| &mut core.gaps[attached].sent), blocks });
     let mut outcome: Outcome = match tcb.state {
@@ -131,6 +133,9 @@ fn connection(
         burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
     } else if outcome.note == Some(Note::OutOfOrder) {
         gaps::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes));
+    }
+    if core.histories.has(number) {
+        history::heard(core, number, &arrival.segment, rcv_nxt, &outcome, now);
     }
     gaps::note_twice(core, number, &arrival.segment, &outcome);
     gaps::detach_if_idle(core, receiving, number);

@@ -5,6 +5,7 @@ use super::burst::{Burst, expire_budget};
 use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
 use super::gaps::Gaps;
+use super::history::Histories;
 use super::splice::Splices;
 use super::timers::Timers;
 use super::waiting::STARVED_MAX;
@@ -97,6 +98,12 @@ impl Limits {
                 "splices_max",
                 self.splices_max.min(self.tcbs_max / 2),
                 Splices::bill(self.splices_max.min(self.tcbs_max / 2), self.tcbs_max),
+            ),
+            line(
+                "histories",
+                "histories_max",
+                self.histories_max.min(self.tcbs_max),
+                Histories::bill(self.histories_max.min(self.tcbs_max)),
             ),
             line("timers", "timers_max", self.timers_max, Timers::bill(self.timers_max, expire_budget(self))),
             line("destinations", "destinations_max", self.destinations_max, Destinations::bill(&destinations)),

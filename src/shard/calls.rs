@@ -43,7 +43,8 @@ impl<'a> Calls<'a> {
         self.now
     }
 
-    /// Takes connections to `port` at `address`, one of the stack's or the unspecified address of a family (MUST-41, MUST-42).
+    /// Takes connections to `port` at `address`, one of the stack's or the unspecified address of a family (MUST-41, MUST-42);
+    /// that takes connections to addresses that the stack stands in for too.
     /// They have the default options.
     pub fn listen(&mut self, address: IpAddr, port: u16) -> Result<ListenerId, ListenError> {
         self.listen_with(address, port, &ListenOptions::default())
@@ -59,7 +60,7 @@ impl<'a> Calls<'a> {
         if port == 0 {
             return Err(ListenError::PortZero);
         }
-        if !address.is_unspecified() && !self.core.routes.is_own(address) {
+        if !address.is_unspecified() && !self.core.routes.is_local(address) {
             return Err(ListenError::NotOurAddress(address));
         }
         let set = self.core.options.acquire(&options.connection)?;
@@ -208,7 +209,8 @@ impl<'a> Calls<'a> {
 
     /// STATUS (RFC 9293 3.9.1.6): the connection at this moment.
     pub fn info(&self, handle: Handle) -> Result<Info, CallError> {
-        self.record(handle).map(|connection| status::info(&connection.tcb))
+        let info = self.record(handle).map(|connection| status::info(&connection.tcb))?;
+        Ok(Info { history: self.core.histories.get(handle.number, self.now), ..info })
     }
 
     /// The connection's 4-tuple.

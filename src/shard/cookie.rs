@@ -70,6 +70,7 @@ impl Core {
             return Returned::NoRoom;
         };
         self.connections[number].origin = listener;
+        self.histories.begin(number, now);
         // Half-open for the moment until the segment has arrived, like any other.
         self.half_open += 1;
         self.cookies_seen.insert(valid.mark, period);

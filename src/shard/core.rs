@@ -6,6 +6,7 @@ use super::burst::expire_budget;
 use super::connection::{Connection, Fact, Owing, Tell, Telling};
 use super::find::Found;
 use super::gaps::Gaps;
+use super::history::Histories;
 use super::options::{OptionSets, OptionsId};
 use super::route::Routes;
 use super::splice::Splices;
@@ -82,6 +83,8 @@ pub(super) struct Core {
     pub telling: List<Telling>,
     /// Connections that wait for the send pool, first in first out.
     pub starved: VecDeque<Handle>,
+    /// What is kept of connections for reports only.
+    pub histories: Histories,
     /// Timers of the application's own.
     pub timers: Timers,
     /// Connections that are joined to one another.
@@ -112,7 +115,7 @@ impl Core {
         now: Now,
     ) -> Result<Core, ConfigError> {
         let limits = config.limits;
-        let routes = Routes::new(&config.addresses, &config.gateways)?;
+        let routes = Routes::new(&config.addresses, &config.gateways)?.with_transparent(&config.transparent)?;
         let (low, high) = config.ports;
         if low == 0 || low > high {
             return Err(ConfigError::BadPorts(low, high));
@@ -181,6 +184,7 @@ impl Core {
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             starved: VecDeque::with_capacity(STARVED_MAX),
+            histories: Histories::new(limits.histories_max.min(limits.tcbs_max)),
             timers: Timers::new(limits.timers_max, expire_budget(&limits), now.tick()),
             splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2), limits.tcbs_max),
             accept: AcceptQueue::new(limits.listeners_max),
@@ -213,6 +217,7 @@ impl Core {
             self.count(note);
         }
         self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
+        self.counters.fast_recoveries += u64::from(outcome.recovery_begins);
         if outcome.established {
             self.counters.established += 1;
             self.begin_with_path_mtu(number, now);
@@ -456,7 +461,6 @@ impl Core {
             Note::BadAck => &mut self.counters.segments_bad_ack,
             Note::Paws => &mut self.counters.segments_paws,
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
-            Note::FastRecovery => &mut self.counters.fast_recoveries,
             Note::TimedOut => &mut self.counters.time_outs,
             Note::TailProbe => &mut self.counters.tail_probes,
             Note::NoReceiveRoom => &mut self.counters.receive_pool_exhausted,

@@ -16,6 +16,7 @@ mod expire;
 mod find;
 mod gaps;
 mod handover;
+mod history;
 mod icmp;
 mod open;
 mod options;
@@ -76,6 +77,10 @@ pub struct ShardConfig {
     pub limits: Limits,
     /// The stack's own addresses; at least one.
     pub addresses: Vec<LocalAddress>,
+    /// Networks whose addresses are not the stack's but may be the local ones of its connections, as IP_TRANSPARENT allows: a
+    /// proxy so connects onwards from its client's address, or takes connections to any server's. The network must route them
+    /// here, and they must not be on this wire: whoever owns them is not asked. Empty by default.
+    pub transparent: Vec<LocalAddress>,
     /// Next hops for everything beyond the addresses' networks, at most one per family.
     pub gateways: Vec<IpAddr>,
     /// MSL, ms.
@@ -105,6 +110,7 @@ impl Default for ShardConfig {
         ShardConfig {
             limits: Limits::default(),
             addresses: Vec::new(),
+            transparent: Vec::new(),
             gateways: Vec::new(),
             msl_ms: limits::MSL_MS,
             quiet_time_ms: 0,
@@ -162,6 +168,9 @@ pub enum ConfigError {
     /// An address that no host can have, or a prefix longer than its address.
     #[error("{0}/{1} is no host address with a prefix length")]
     BadAddress(IpAddr, u8),
+    /// A network to stand in for with too long a prefix, or of a family of which the stack has no address.
+    #[error("{0}/{1} cannot be stood in for: it is no network, or the stack has no address of its family")]
+    BadTransparent(IpAddr, u8),
     /// A port range that is empty or begins at 0.
     #[error("ports {0} to {1} are no range: the first must be at least 1 and at most the last")]
     BadPorts(u16, u16),

@@ -48,6 +48,7 @@ impl Core {
             return;
         };
         self.connections[number].origin = listener;
+        self.histories.begin(number, now);
         self.half_open += 1;
         self.counters.opens_passive += 1;
         self.schedule(number);
@@ -90,6 +91,7 @@ impl Core {
                 connection.user = options.user;
                 let handle = connection.handle(number);
                 self.counters.opens_active += 1;
+                self.histories.begin(number, now);
                 self.schedule(number);
                 Ok(handle)
             }
@@ -200,7 +202,7 @@ impl Core {
     /// The local address of an active open: the one asked for, or the one on the way (MUST-43, MUST-44).
     fn local_towards(&self, remote: IpAddr, options: &ConnectOptions) -> Result<IpAddr, ConnectError> {
         match options.local_address {
-            Some(address) if !self.routes.is_own(address) => Err(ConnectError::NotOurAddress(address)),
+            Some(address) if !self.routes.is_local(address) => Err(ConnectError::NotOurAddress(address)),
             Some(address) if address.is_ipv4() != remote.is_ipv4() => Err(ConnectError::NoRoute(remote)),
             Some(address) => Ok(address),
             None => self.routes.source(remote).ok_or(ConnectError::NoRoute(remote)),

@@ -30,14 +30,14 @@ pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core,
 #[inline(always)]
 fn is_for_us(parsed: &Parsed, core: &Core) -> bool {
     match parsed {
-        Parsed::Tcp(packet) => core.routes.is_own(packet.tuple.local()),
+        Parsed::Tcp(packet) => core.routes.is_local(packet.tuple.local()),
         Parsed::Echo(echo) => core.routes.is_own(echo.dst),
         // A sender with an own address is a conflict.
         Parsed::Arp(packet) => {
             core.routes.is_own(IpAddr::V4(packet.target_ip)) || core.routes.is_own(IpAddr::V4(packet.sender_ip))
         }
         Parsed::Ndp(ndp::Packet::Solicitation(solicitation)) => core.routes.is_own(IpAddr::V6(solicitation.target)),
-        Parsed::IcmpError(error) => core.routes.is_own(error.quoted.src),
+        Parsed::IcmpError(error) => core.routes.is_local(error.quoted.src),
         Parsed::Ndp(ndp::Packet::Advertisement(_)) => true,
     }
 }

@@ -104,7 +104,7 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
 /// Builds one planned segment and queues it.
 #[inline(always)]
 fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u32, dst_mac: MacAddress, plan: &Plan) {
-    count(core, plan);
+    count(core, number, plan);
     let sack = gaps::take_blocks(core, number, plan);
     let connection = &core.connections[number];
     let tuple = &connection.tcb.tuple;
@@ -141,12 +141,13 @@ pub(super) fn transmit<L: Link>(link: &mut L, core: &mut Core, frame: Frame, len
     }
 }
 
-fn count(core: &mut Core, plan: &Plan) {
+fn count(core: &mut Core, number: u32, plan: &Plan) {
     core.counters.segments_sent += 1;
     if plan.flags.rst() {
         core.counters.rst_sent += 1;
     }
     if plan.again {
+        core.histories.sent_again(number);
         if plan.flags.syn() {
             core.counters.retransmitted_syn += 1;
         } else if plan.text_len > 0 {

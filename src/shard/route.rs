@@ -36,6 +36,8 @@ pub(super) struct Routes {
     /// One per network, in the order given: the source of an active open that names none (MUST-44).
     networks: Vec<LocalAddress>,
     gateways: Vec<IpAddr>,
+    /// Networks of others, whose addresses connections may have at this end.
+    transparent: Vec<LocalAddress>,
 }
 
 impl Routes {
@@ -63,7 +65,34 @@ impl Routes {
                 IpAddr::V6(v6) => add(&mut own_v6, v6.to_bits(), v6.to_bits().saturating_sub(1)),
             }
         }
-        Ok(Routes { own_v4, own_v6, networks, gateways: gateways.to_vec() })
+        Ok(Routes { own_v4, own_v6, networks, gateways: gateways.to_vec(), transparent: Vec::new() })
+    }
+
+    /// The same, with networks of others, each of a family of which the stack has an address.
+    pub(super) fn with_transparent(self, transparent: &[LocalAddress]) -> Result<Routes, ConfigError> {
+        for network in transparent {
+            let (bits, has_own) = match network.address {
+                IpAddr::V4(_) => (32, !self.own_v4.is_empty()),
+                IpAddr::V6(_) => (128, !self.own_v6.is_empty()),
+            };
+            if network.prefix_len > bits || !has_own {
+                return Err(ConfigError::BadTransparent(network.address, network.prefix_len));
+            }
+        }
+        Ok(Routes { transparent: transparent.to_vec(), ..self })
+    }
+
+    /// Whether connections may have the address at this end: the stack's, or one of those that it stands in for.
+    #[inline]
+    pub(super) fn is_local(&self, address: IpAddr) -> bool {
+        self.is_own(address) || self.is_transparent(address)
+    }
+
+    /// Whether the address is another's, and the stack stands in for it.
+    #[inline(never)]
+    fn is_transparent(&self, address: IpAddr) -> bool {
+        let stands_in = self.transparent.iter().any(|network| contains(network, address));
+        stands_in && is_unicast(address) && !self.is_broadcast(address)
     }
 
     /// Whether the address is the stack's.
@@ -218,6 +247,22 @@ mod tests {
             assert!(!is_broadcast(text), "{text}");
         }
         assert!(Routes::new(&[own("10.0.0.255", 24)], &[]).is_err(), "no host has it");
+    }
+
+    #[test]
+    fn addresses_of_others_are_local_where_the_stack_stands_in_for_them() {
+        let routes = Routes::new(&[own("10.0.0.2", 24)], &[]).expect("routes");
+        let routes = routes.with_transparent(&[own("192.0.2.0", 24), own("10.0.0.0", 8)]).expect("networks");
+        let is_local = |text: &str| routes.is_local(text.parse().expect("an address"));
+        for (text, local) in [("10.0.0.2", true), ("192.0.2.9", true), ("10.9.9.9", true), ("192.0.3.9", false)] {
+            assert_eq!(is_local(text), local, "{text}");
+        }
+        assert!(!is_local("10.0.0.255"), "the broadcast address of an own network is nobody's");
+        assert!(!routes.is_own("192.0.2.9".parse().expect("an address")));
+        for (text, prefix_len) in [("192.0.2.0", 33), ("fd00::", 64)] {
+            let routes = Routes::new(&[own("10.0.0.2", 24)], &[]).expect("routes");
+            assert!(routes.with_transparent(&[own(text, prefix_len)]).is_err(), "{text}/{prefix_len}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::spreading::Watch;
 use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by};
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
-use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Steering, Verdicts, XdpConfig, XdpLink};
+use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Prefix, Steering, Verdicts, XdpConfig, XdpLink};
 use crate::link::xdp::{NoRss, kernel_addresses, rss};
 use crate::owner::{Rss, Spread};
 use crate::shard::{Conflict, ShardConfig};
@@ -106,6 +106,7 @@ impl<S: Service> Stack<S> {
         for own in &config.shard.addresses {
             steering.claim(own.address.into(), Claim::Own)?;
         }
+        claim_transparent(config, &mut steering)?;
         if let Some(Conflict { address, mac }) = probe::conflict(&mut links, &config.shard) {
             let interface = config.interface.clone();
             return Err(StackError::AddressConflict { address, mac, interface });
@@ -267,6 +268,19 @@ fn refuse_kernel_addresses(config: &StackConfig) -> Result<(), StackError> {
         if kernel.contains(&own.address) {
             let interface = config.interface.clone();
             return Err(StackError::AddressInUse { address: own.address, prefix_len: own.prefix_len, interface });
+        }
+    }
+    Ok(())
+}
+
+/// What the stack stands in for is steered to it, but for addresses that the kernel has.
+fn claim_transparent(config: &StackConfig, steering: &mut Steering) -> Result<(), StackError> {
+    for network in &config.shard.transparent {
+        steering.claim(Prefix::new(network.address, network.prefix_len)?, Claim::Own)?;
+    }
+    if !config.shard.transparent.is_empty() {
+        for address in kernel_addresses()? {
+            steering.claim(address.into(), Claim::Shared)?;
         }
     }
     Ok(())

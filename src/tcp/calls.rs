@@ -20,7 +20,7 @@ pub enum Refused {
 pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, Refused> {
     match tcb.state {
         State::Established | State::CloseWait if !tcb.facts.has(Fact::FIN_QUEUED) => {
-            let room = cx.settings.send_buffer_bytes.saturating_sub(tcb.send_queued_bytes());
+            let room = cx.send_buffer_bytes().saturating_sub(tcb.send_queued_bytes());
             Ok(offered.min(room as usize))
         }
         State::SynSent | State::SynReceived => Err(Refused::NotOpen),
@@ -40,12 +40,17 @@ pub fn sent(tcb: &mut Tcb, taken: usize, cx: &Context<'_>) {
 /// RECEIVE: the application has taken `taken` octets; the window may open.
 pub fn received(tcb: &mut Tcb, taken: u32, cx: &Context<'_>) {
     tcb.unread_bytes -= taken;
+    window_opens(tcb, cx);
+}
+
+/// A window that is larger than it was said to be is worth a segment when what was said is small; otherwise it rides on ACKs.
+#[inline]
+fn window_opens(tcb: &mut Tcb, cx: &Context<'_>) {
     if !tcb.state.can_receive() {
         return;
     }
-    let free = cx.settings.receive_buffer_bytes.saturating_sub(tcb.unread_bytes);
-    // Only a window that has become small is worth a segment of its own; the rest rides on ACKs.
-    let small = tcb.rcv_wnd() < cx.settings.receive_buffer_bytes / 8;
+    let free = cx.receive_buffer_bytes().saturating_sub(tcb.unread_bytes);
+    let small = tcb.rcv_wnd() < cx.receive_buffer_bytes() / 8;
     if small && free.saturating_sub(tcb.rcv_wnd()) >= output::window_step(tcb, cx) {
         tcb.owed.add(Owed::WINDOW_UPDATE);
     }
@@ -110,6 +115,7 @@ pub fn options_changed(tcb: &mut Tcb, cx: &Context<'_>) {
     // What Nagle's algorithm holds back may go now.
     let unsent = tcb.state.can_send() && output::has_unsent(tcb);
     tcb.owed.add_if(Owed::DATA, unsent);
+    window_opens(tcb, cx);
     waits::options_changed(tcb, cx);
 }
 

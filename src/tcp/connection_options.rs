@@ -1,8 +1,8 @@
 //! What an application may set for one connection, under the names that users of sockets know.
 
 use crate::limits::{
-    DATA_RETRIES, DEADLINE_MAX_MS, KEEPALIVE_IDLE_MS, KEEPALIVE_INTERVAL_MS, KEEPALIVE_PROBES, MSS_MIN, R1_RETRIES,
-    SYN_RETRIES, TTL,
+    BUFFER_BYTES_MAX, DATA_RETRIES, DEADLINE_MAX_MS, KEEPALIVE_IDLE_MS, KEEPALIVE_INTERVAL_MS, KEEPALIVE_PROBES,
+    MSS_MIN, R1_RETRIES, SYN_RETRIES, TTL,
 };
 use crate::tick::Tick;
 use core::time::Duration;
@@ -33,6 +33,12 @@ pub struct ConnectionOptions {
     /// The largest segment to send, and to ask for in the SYN, bytes before options (TCP_MAXSEG); the MTU's if that is less.
     /// At least 48. On a live connection it can only lower what is sent.
     pub mss_max: Option<u16>,
+    /// Octets that wait to be sent or acknowledged at most (SO_SNDBUF); `None`, the default, is the stack's. 1 to 2^30.
+    pub send_buffer: Option<u32>,
+    /// Octets that wait to be taken at most: the largest window offered (SO_RCVBUF); `None`, the default, is the stack's. 1 to
+    /// 2^30. On a live connection a window that has been offered stands (SHLD-14), and none is larger than the scale agreed in
+    /// the SYNs can express.
+    pub receive_buffer: Option<u32>,
 }
 
 /// When a silent connection is probed (RFC 9293 3.8.4).
@@ -69,6 +75,14 @@ pub enum OptionsError {
     /// A user timeout out of range.
     #[error("a user timeout of {0:?} is out of range: 1 ms to 24 days")]
     UserTimeout(Duration),
+    /// A buffer of no octet, or one whose window could not be offered (RFC 7323 2.3).
+    #[error("a {name} buffer of {bytes} bytes is out of range: 1 to {max}", max = BUFFER_BYTES_MAX)]
+    Buffer {
+        /// Which.
+        name: &'static str,
+        /// Its size.
+        bytes: u32,
+    },
     /// A count of 0.
     #[error("{0} of 0 is out of range: 1 to 255")]
     Zero(&'static str),
@@ -89,6 +103,8 @@ impl ConnectionOptions {
         dscp: 0,
         ttl: TTL,
         mss_max: None,
+        send_buffer: None,
+        receive_buffer: None,
     };
 
     /// Whether every value is in its range.
@@ -108,6 +124,11 @@ impl ConnectionOptions {
         }
         if let Some(timeout) = self.user_timeout.filter(|timeout| !is_within(*timeout, Duration::from_millis(1))) {
             return Err(OptionsError::UserTimeout(timeout));
+        }
+        for (name, buffer) in [("send", self.send_buffer), ("receive", self.receive_buffer)] {
+            if let Some(bytes) = buffer.filter(|bytes| !(1..=BUFFER_BYTES_MAX).contains(bytes)) {
+                return Err(OptionsError::Buffer { name, bytes });
+            }
         }
         self.keepalive.map_or(Ok(()), |keepalive| keepalive.check())
     }
@@ -181,6 +202,10 @@ mod tests {
         assert_eq!(with(|options| options.dscp = 63), Ok(()));
         assert_eq!(with(|options| options.ttl = 0), Err(OptionsError::Ttl));
         assert_eq!(with(|options| options.mss_max = Some(47)), Err(OptionsError::MssMax(47)));
+        let buffer = |name, bytes| Err(OptionsError::Buffer { name, bytes });
+        assert_eq!(with(|options| options.send_buffer = Some(0)), buffer("send", 0));
+        assert_eq!(with(|options| options.receive_buffer = Some((1 << 30) + 1)), buffer("receive", (1 << 30) + 1));
+        assert_eq!(with(|options| options.receive_buffer = Some(1 << 30)), Ok(()));
         for change in [
             (|options| options.retries1 = 0) as fn(&mut ConnectionOptions),
             |options| options.retries2 = 0,

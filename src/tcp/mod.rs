@@ -83,6 +83,24 @@ impl<'a> Context<'a> {
     pub const fn without_connection(now: Now, settings: &'a Settings) -> Context<'a> {
         Context { now, settings, options: &ConnectionOptions::DEFAULT, receive_room: false }
     }
+
+    /// The connection's receive buffer: the largest window offered, bytes.
+    #[inline]
+    pub const fn receive_buffer_bytes(&self) -> u32 {
+        match self.options.receive_buffer {
+            Some(bytes) => bytes,
+            None => self.settings.receive_buffer_bytes,
+        }
+    }
+
+    /// The connection's send buffer, bytes.
+    #[inline]
+    pub const fn send_buffer_bytes(&self) -> u32 {
+        match self.options.send_buffer {
+            Some(bytes) => bytes,
+            None => self.settings.send_buffer_bytes,
+        }
+    }
 }
 
 /// Settings of the protocol, the same for every connection of a stack.
@@ -94,9 +112,9 @@ pub struct Settings {
     pub msl_ms: u32,
     /// Since when `msl_ms` has been what it is: what is older in TIME-WAIT may have another end (B45).
     pub msl_since: Now,
-    /// Receive buffer of one connection, bytes: the largest window ever offered.
+    /// Receive buffer of one connection, bytes: the largest window ever offered. Its options may say otherwise.
     pub receive_buffer_bytes: u32,
-    /// Send buffer of one connection, bytes.
+    /// Send buffer of one connection, bytes. Its options may say otherwise.
     pub send_buffer_bytes: u32,
     /// Offer the timestamps option (RFC 7323).
     pub timestamps: bool,
@@ -171,6 +189,8 @@ pub struct Outcome {
     pub close_wait_lasts: bool,
     /// Urgent data begins, of which the application has not heard (MUST-32).
     pub urgent: bool,
+    /// Fast recovery begins (RFC 6582, RFC 6675): counted beside what the segment's text is noted for.
+    pub recovery_begins: bool,
     /// What else to count.
     pub note: Option<Note>,
 }
@@ -218,8 +238,6 @@ pub enum Note {
     Paws,
     /// In the window, but not next.
     OutOfOrder,
-    /// Fast recovery begins (RFC 6582, RFC 6675).
-    FastRecovery,
     /// The retransmission time-out has come (RFC 6298 5.4).
     TimedOut,
     /// A tail loss probe is owed (RFC 8985 7).

@@ -18,7 +18,7 @@ pub fn of_syn(tcb: &Tcb, cx: &Context<'_>) -> Options {
     };
     Options {
         mss: Some(mss_limit(cx, tcb.tuple.is_v4())),
-        window_scale: scale.then(|| receive_shift(cx.settings)),
+        window_scale: scale.then(|| receive_shift(cx.receive_buffer_bytes())),
         sack_permitted: sack,
         timestamps: timestamps
             .then(|| Timestamps { val: tcb.ts_now(cx), ecr: if answers { tcb.ts_recent } else { 0 } }),
@@ -47,7 +47,7 @@ pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
     tcb.agreed.set_timestamps(offered.timestamps.is_some() && cx.settings.timestamps);
     tcb.agreed.set_sack(offered.sack_permitted && cx.settings.sack);
     if let Some(shift) = offered.window_scale.filter(|_| cx.settings.window_scale) {
-        tcb.agreed = tcb.agreed.scaled(shift.min(WINDOW_SHIFT_MAX), receive_shift(cx.settings));
+        tcb.agreed = tcb.agreed.scaled(shift.min(WINDOW_SHIFT_MAX), receive_shift(cx.receive_buffer_bytes()));
     }
     if let (true, Some(timestamps)) = (tcb.agreed.timestamps(), offered.timestamps) {
         tcb.rto.trust_timestamps();
@@ -71,9 +71,9 @@ pub const fn own_mss(settings: &Settings, v4: bool) -> u16 {
 }
 
 /// The smallest shift that lets the window field express the whole receive buffer.
-pub const fn receive_shift(settings: &Settings) -> u8 {
+pub const fn receive_shift(receive_buffer_bytes: u32) -> u8 {
     let mut shift = 0;
-    while shift < WINDOW_SHIFT_MAX && (65_535u32 << shift) < settings.receive_buffer_bytes {
+    while shift < WINDOW_SHIFT_MAX && (65_535u32 << shift) < receive_buffer_bytes {
         shift += 1;
     }
     shift
@@ -114,8 +114,7 @@ mod tests {
 
     #[test]
     fn shift_is_the_smallest_that_covers_the_buffer() {
-        let shift = |receive_buffer_bytes| receive_shift(&Settings { receive_buffer_bytes, ..Settings::default() });
-        assert_eq!((shift(65_535), shift(65_536), shift(256 * 1024), shift(u32::MAX)), (0, 1, 3, 14));
+        assert_eq!([65_535, 65_536, 256 * 1024, u32::MAX].map(receive_shift), [0, 1, 3, 14]);
     }
 
     /// Shows RFC 6691.

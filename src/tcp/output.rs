@@ -136,7 +136,7 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
     tcb.owed.remove(Owed::SYN);
     let again = tcb.snd_nxt != tcb.iss();
     // A window on a SYN is never scaled (RFC 7323 2.2).
-    let wnd = cx.settings.receive_buffer_bytes.min(65_535) as u16;
+    let wnd = cx.receive_buffer_bytes().min(65_535) as u16;
     if flags.ack() {
         tcb.owed.remove(Owed::ACK_NOW);
         tcb.rcv_edge = tcb.rcv_edge.max(tcb.rcv_nxt + u32::from(wnd));
@@ -212,7 +212,8 @@ fn probe(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Opt
     Some(segment(tcb, None, cx, tcb.snd_una, len))
 }
 
-/// A tail loss probe (RFC 8985 7.3): the next new segment, or without one the last segment again.
+/// A tail loss probe (RFC 8985 7.3): the next new segment, or without one the last segment again. On a short path the last
+/// again in any case: a peer that has everything, and whose ACK was lost, answers what it has at once and what is new late.
 fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option<Plan> {
     if board.rack.probe != Some(Probe::Due) || tcb.flight() == 0 {
         return None;
@@ -220,7 +221,7 @@ fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option
     let room = segment_room(tcb);
     let sent_end = if tcb.snd_nxt.lt(tcb.send_end) { tcb.snd_nxt } else { tcb.send_end };
     let new = (tcb.send_end - sent_end).min(room).min(tcb.snd_wnd.saturating_sub(tcb.flight()));
-    if new > 0 {
+    if new > 0 && tcb.rto.srtt_us > SHORT_PATH_US {
         board.rack.probe = Some(Probe::Sent(tcb.snd_nxt + new));
         return Some(segment(tcb, Some(board), cx, tcb.snd_nxt, new));
     }
@@ -362,7 +363,7 @@ fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u
 #[inline]
 fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
     let shift = tcb.agreed.rcv_shift();
-    let free = cx.settings.receive_buffer_bytes.saturating_sub(tcb.unread_bytes);
+    let free = cx.receive_buffer_bytes().saturating_sub(tcb.unread_bytes);
     // What the field cannot say is not offered, and so not in the window.
     let edge = tcb.rcv_nxt + free.min(65_535 << shift);
     if edge.gt(tcb.rcv_edge) && edge - tcb.rcv_edge >= window_step(tcb, cx) {
@@ -374,7 +375,7 @@ fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
 /// Receiver's silly-window avoidance: half the buffer or one segment, whichever is less (RFC 9293 3.8.6.2.2).
 #[inline]
 pub fn window_step(tcb: &Tcb, cx: &Context<'_>) -> u32 {
-    (cx.settings.receive_buffer_bytes / 2).min(u32::from(tcb.mss))
+    (cx.receive_buffer_bytes() / 2).min(u32::from(tcb.mss))
 }
 
 /// Octets of text that one segment takes: the MSS less options (MUST-16), and what two chunks hold.
@@ -387,6 +388,10 @@ fn segment_room(tcb: &Tcb) -> u32 {
 /// Bytes of a SACK option before its blocks, with two NOPs, and of each block (RFC 2018 3).
 const SACK_HEADER: u32 = 4;
 const SACK_BLOCK: u32 = 8;
+
+/// Longest SRTT at which a probe is the last segment again, us. Origin: a quarter of the delay of an ACK; on a longer path what
+/// is sent twice costs more than the delay.
+const SHORT_PATH_US: u32 = 10_000;
 
 /// Delay of an ACK that nothing carries, ticks. Origin: Linux's 40 ms; MUST-40 allows less than 500.
 const DELAYED_ACK_TICKS: u32 = 40 * Tick::PER_SECOND / 1000;

@@ -171,8 +171,8 @@ const PERSIST_RECOVERIES: u8 = 16;
 /// TLP.max_ack_delay, ticks: how long a peer may keep the ACK of a lone segment. Origin: RFC 8985 7.2.
 const ACK_DELAY_TICKS: u32 = 200 * Tick::PER_SECOND / 1000;
 
-/// Shortest time to a probe, ticks. Origin: the wheel's granule of 8 ms and a tick; shorter probes paths that only hesitate.
-const PROBE_TICKS_MIN: u32 = 10 * Tick::PER_SECOND / 1000;
+/// Shortest time to a probe, ticks. Origin: RFC 8985 has none; times are told to a tick, so that one could be none.
+const PROBE_TICKS_MIN: u32 = 2 * Tick::PER_SECOND / 1000;
 
 /// Microseconds per tick.
 const TICK_US: u32 = 1_000_000 / Tick::PER_SECOND;

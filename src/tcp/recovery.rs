@@ -2,11 +2,11 @@
 //!
 //! With a [`Scoreboard`] by SACK (RFC 6675) and time (RFC 8985), without one by duplicate ACKs alone (NewReno, RFC 6582).
 
+use super::Context;
 use super::congestion::{Conditions, Congestion};
 use super::rack::{self, Found, Reordering};
 use super::sack::{self, Scoreboard};
 use super::tcb::{Owed, Tcb};
-use super::{Context, Note};
 use crate::seq::Seq;
 use crate::tick::Deadline;
 
@@ -34,6 +34,8 @@ enum Phase {
     Fast,
     /// What a time-out has given up is sent again.
     Loss,
+    /// The same after a time-out in fast recovery: time-outs go on from the one that held there.
+    Relapse,
 }
 
 /// What the retransmission deadline is for: a connection is on the wheel once.
@@ -88,7 +90,11 @@ impl Recovery {
 
     /// The retransmission timer expired: recovery ends, and none begins for what was sent before `snd_nxt`.
     pub fn timed_out(&mut self, snd_nxt: Seq) {
-        *self = Recovery { recover: snd_nxt, phase: Phase::Loss, reordering: self.reordering, ..Recovery::default() };
+        let phase = match self.phase {
+            Phase::Open | Phase::Loss => Phase::Loss,
+            Phase::Fast | Phase::Relapse => Phase::Relapse,
+        };
+        *self = Recovery { recover: snd_nxt, phase, reordering: self.reordering, ..Recovery::default() };
     }
 
     /// What the deadline that has come was for.
@@ -152,18 +158,19 @@ impl Recovery {
     }
 }
 
-/// An acceptable ACK has come that acknowledges more, or is a duplicate, or brings SACK blocks.
+/// An acceptable ACK has come that acknowledges more, or is a duplicate, or brings SACK blocks. Returns whether fast recovery
+/// begins.
 #[inline]
-pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, heard: Heard, cx: &Context<'_>) -> Option<Note> {
+pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, heard: Heard, cx: &Context<'_>) -> bool {
     let board = sack.and_then(|sack| begun(tcb, sack, cx));
-    let note = match board {
+    let begins = match board {
         Some((board, blocks)) => return by_scoreboard(tcb, board, blocks, heard, cx),
         None => by_duplicates(tcb, heard.acked, heard.duplicate, cx),
     };
-    if heard.acked > 0 || note.is_some() {
+    if heard.acked > 0 || begins {
         arm(tcb, None, cx);
     }
-    note
+    begins
 }
 
 /// The scoreboard while it is on. While everything is sent again from the first octet on it is not: blocks would speak of what
@@ -202,7 +209,7 @@ pub(super) fn begin(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) {
     }
 }
 
-fn by_duplicates(tcb: &mut Tcb, acked: u32, duplicate: bool, cx: &Context<'_>) -> Option<Note> {
+fn by_duplicates(tcb: &mut Tcb, acked: u32, duplicate: bool, cx: &Context<'_>) -> bool {
     let conditions = tcb.conditions(cx);
     let open = tcb.recovery.is_open();
     if acked > 0 {
@@ -213,7 +220,7 @@ fn by_duplicates(tcb: &mut Tcb, acked: u32, duplicate: bool, cx: &Context<'_>) -
         tcb.owed.add_if(Owed::RESEND_FIRST, resend);
         tcb.owed.add(Owed::DATA);
     }
-    (open && tcb.recovery.phase == Phase::Fast).then_some(Note::FastRecovery)
+    open && tcb.recovery.phase == Phase::Fast
 }
 
 /// RFC 6675 5 and RFC 8985 6.2 for one ACK. Not inlined: few ACKs tell of a loss.
@@ -224,7 +231,7 @@ fn by_scoreboard(
     blocks: &[(Seq, Seq)],
     Heard { ack, acked, duplicate }: Heard,
     cx: &Context<'_>,
-) -> Option<Note> {
+) -> bool {
     let (now, srtt) = (cx.now.tick(), rack::srtt_ticks(tcb));
     // Of an ACK that was overtaken, what is acknowledged since had come for the first time (RFC 2883 4).
     let twice = sack::duplicate(blocks, ack);
@@ -248,20 +255,20 @@ fn by_scoreboard(
         reduce(tcb, board, cx);
     }
     let found = find_losses(tcb, board, partial, cx);
-    let note = react(tcb, board, found, cx);
+    let begins = react(tcb, board, found, cx);
     // Recovery begins with a time-out of its own: no probe is due in it (RFC 8985 7.2).
-    if acked > 0 || note.is_some() || found.wait_ticks.is_some() || (sacked > 0 && tcb.recovery.is_open()) {
+    if acked > 0 || begins || found.wait_ticks.is_some() || (sacked > 0 && tcb.recovery.is_open()) {
         arm(tcb, Some((board, found.wait_ticks)), cx);
     }
     tcb.owed.add(Owed::DATA);
-    note
+    begins
 }
 
 /// Counts duplicates, ends recovery at the recovery point, and grows the window outside fast recovery. Returns whether this is
 /// a partial acknowledgment.
 fn count_acknowledged(tcb: &mut Tcb, board: &Scoreboard, acked: u32, duplicate: bool, cx: &Context<'_>) -> bool {
     // What waits to be sent again is held back by cwnd as much as what is new.
-    let waits = tcb.recovery.phase == Phase::Loss && board.next_lost().is_some();
+    let waits = matches!(tcb.recovery.phase, Phase::Loss | Phase::Relapse) && board.next_lost().is_some();
     let conditions = tcb.conditions(cx);
     let conditions = Conditions { limited: conditions.limited || waits, ..conditions };
     let recovery = &mut tcb.recovery;
@@ -296,21 +303,22 @@ fn find_losses(tcb: &Tcb, board: &mut Scoreboard, partial: bool, cx: &Context<'_
     found
 }
 
-/// Fast recovery begins with the first loss; one that hits what was sent again counts once more (RFC 5681 4.3).
-fn react(tcb: &mut Tcb, board: &mut Scoreboard, found: Found, cx: &Context<'_>) -> Option<Note> {
+/// Fast recovery begins with the first loss; one that hits what was sent again counts once more (RFC 5681 4.3). Returns whether it
+/// begins now.
+fn react(tcb: &mut Tcb, board: &mut Scoreboard, found: Found, cx: &Context<'_>) -> bool {
     match tcb.recovery.phase {
         Phase::Open if board.next_lost().is_some() => {
             reduce(tcb, board, cx);
             tcb.recovery.recover = tcb.snd_nxt;
             tcb.recovery.phase = Phase::Fast;
             tcb.owed.add(Owed::RESEND_FIRST);
-            Some(Note::FastRecovery)
+            true
         }
         Phase::Fast if found.lost_again => {
             reduce(tcb, board, cx);
-            None
+            false
         }
-        Phase::Open | Phase::Fast | Phase::Loss => None,
+        Phase::Open | Phase::Fast | Phase::Loss | Phase::Relapse => false,
     }
 }
 
@@ -321,18 +329,18 @@ fn reduce(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) {
     board.rack.reduced_at = cx.now.tick();
 }
 
-/// The reordering window is over (RFC 8985 6.3).
-pub(super) fn reordering_over(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option<Note> {
+/// The reordering window is over (RFC 8985 6.3). Returns whether fast recovery begins.
+pub(super) fn reordering_over(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> bool {
     let Some(board) = in_use(tcb, board) else {
         arm(tcb, None, cx);
-        return None;
+        return false;
     };
     let found = find_losses(tcb, board, false, cx);
-    let note = react(tcb, board, found, cx);
+    let begins = react(tcb, board, found, cx);
     // What still waits is for an acknowledgment to show, or the time-out: one deadline must not put off the other for ever.
     arm(tcb, Some((board, None)), cx);
     tcb.owed.add(Owed::DATA);
-    note
+    begins
 }
 
 /// Sets the one deadline that losses have: the end of the reordering window, else a tail loss probe, else the time-out
@@ -360,7 +368,8 @@ pub(super) fn arm_time_out(tcb: &mut Tcb, cx: &Context<'_>) {
 }
 
 /// Something was sent: a deadline runs from now on (RFC 6298 5.1), and that of a probe begins again with each segment, but
-/// never past the time-out (RFC 8985 7.2): of what was sent first and is being timed, or of the last progress.
+/// never past the time-out (RFC 8985 7.2): of what was sent first and is being timed, or of the last progress. The first segment of
+/// a burst is alone only for a moment: the next one takes the allowance for a delayed ACK back.
 #[inline]
 pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &Context<'_>) {
     let Some(due) = tcb.retransmit_at.tick() else { return arm(tcb, board.map(|board| (board, None)), cx) };
@@ -371,7 +380,7 @@ pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &
         Timer::Retransmission => probe.min(due),
         Timer::Probe => {
             let time_out = tcb.timed.sent_at().map_or(probe, |sent_at| sent_at.plus(time_out_ms(tcb)));
-            due.max(probe.min(time_out))
+            probe.min(time_out.max(due))
         }
     };
     tcb.recovery.timer = Timer::Probe;
@@ -391,9 +400,13 @@ fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
     if may { rack::probe_after(tcb) } else { None }
 }
 
-/// The retransmission time-out now. In recovery nothing is acknowledged with delay (RFC 5681 4.2).
+/// The retransmission time-out now. In fast recovery nothing is acknowledged with delay (RFC 5681 4.2).
 fn time_out_ms(tcb: &Tcb) -> u32 {
-    if tcb.recovery.is_open() { tcb.rto.current_ms() } else { tcb.rto.in_recovery_ms() }
+    match tcb.recovery.phase {
+        Phase::Open => tcb.rto.current_ms(),
+        Phase::Fast | Phase::Relapse => tcb.rto.in_fast_recovery_ms(),
+        Phase::Loss => tcb.rto.in_recovery_ms(),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The retransmission time-out (RFC 6298; RFC 9293 3.8.1).
 
-use crate::limits::{RTO_INITIAL_MS, RTO_MAX_MS, RTO_MIN_MS, RTO_MIN_PATIENT_MS};
+use crate::limits::{RTO_INITIAL_MS, RTO_MAX_MS, RTO_MIN_MS, RTO_MIN_PATIENT_MS, RTO_MIN_RECOVERING_MS};
 
 /// Estimator and current time-out of one connection. Times in microseconds, so that short paths keep their digits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -9,7 +9,7 @@ pub struct Rto {
     pub srtt_us: u32,
     /// RTTVAR, us.
     pub rttvar_us: u32,
-    /// RTO without backoff, ms.
+    /// RTO without backoff and minimum, ms.
     base_ms: u16,
     /// Times the RTO has been doubled since the last acknowledgment of new data (RFC 6298 5.5).
     pub backoff: u8,
@@ -48,7 +48,7 @@ impl Rto {
             self.srtt_us = self.srtt_us - self.srtt_us / 8 + rtt_us / 8;
         }
         let rto_us = self.srtt_us.saturating_add(self.rttvar_us.saturating_mul(4).max(1000));
-        self.base_ms = rto_us.div_ceil(1000).clamp(RTO_MIN_MS, RTO_MAX_MS) as u16;
+        self.base_ms = rto_us.div_ceil(1000).min(RTO_MAX_MS) as u16;
     }
 
     /// The time-out in force, ms: doubled per backoff, at most [`RTO_MAX_MS`] (RFC 6298 2.5).
@@ -60,6 +60,15 @@ impl Rto {
     /// The same in loss recovery.
     pub fn in_recovery_ms(&self) -> u32 {
         self.at_least(if self.patience == Patience::Always { RTO_MIN_PATIENT_MS } else { RTO_MIN_MS })
+    }
+
+    /// The same in fast recovery: the peer misses something and answers all that comes at once, so that on a short path four
+    /// round trips are enough.
+    pub fn in_fast_recovery_ms(&self) -> u32 {
+        match self.patience {
+            Patience::Never => self.at_least((self.srtt_us / 250).clamp(RTO_MIN_RECOVERING_MS, RTO_MIN_MS)),
+            Patience::OutsideRecovery | Patience::Always => self.in_recovery_ms(),
+        }
     }
 
     #[inline]
@@ -129,6 +138,21 @@ mod tests {
         assert_eq!(rto.current_ms(), RTO_MIN_PATIENT_MS);
         rto.trust_timestamps();
         rto.measured(50);
-        assert_eq!(rto.current_ms(), RTO_MIN_MS);
+        assert_eq!((rto.current_ms(), rto.in_fast_recovery_ms()), (RTO_MIN_MS, RTO_MIN_RECOVERING_MS));
+        rto.was_spurious();
+        assert_eq!((rto.current_ms(), rto.in_fast_recovery_ms()), (RTO_MIN_PATIENT_MS, RTO_MIN_MS));
+    }
+
+    #[test]
+    fn minimum_in_fast_recovery_is_four_round_trips_of_a_short_path_only() {
+        for (rtt_us, expected) in [(12_000, 48), (49_000, 196), (80_000, RTO_MIN_MS)] {
+            let mut rto = Rto::default();
+            rto.trust_timestamps();
+            for _ in 0..100 {
+                rto.measured(rtt_us);
+            }
+            let least = rto.in_fast_recovery_ms();
+            assert!(least.abs_diff(expected) <= 1, "{rtt_us} us: {least}");
+        }
     }
 }

@@ -47,9 +47,26 @@ pub struct Info {
     pub sack: bool,
     /// Window scaling was agreed: shift of windows that we receive, and that we offer.
     pub window_scale: Option<(u8, u8)>,
+    /// What was kept of its past.
+    pub history: Option<History>,
 }
 
-/// What there is to know.
+/// What is kept of a connection's past, where the limits leave room for it (`limits.histories_max`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct History {
+    /// Since the SYN, ms.
+    pub age_ms: u32,
+    /// The least round trip, us, in steps of 1 ms; `None` without timestamps.
+    pub min_rtt_us: Option<u32>,
+    /// Octets of ours that the peer has acknowledged.
+    pub bytes_acked: u64,
+    /// Octets received in order.
+    pub bytes_received: u64,
+    /// Segments sent again.
+    pub total_retrans: u32,
+}
+
+/// What there is to know, but for the past.
 pub fn info(tcb: &Tcb) -> Info {
     let agreed = tcb.agreed;
     Info {
@@ -73,5 +90,6 @@ pub fn info(tcb: &Tcb) -> Info {
         timestamps: agreed.timestamps(),
         sack: agreed.sack(),
         window_scale: agreed.window_scale().then(|| (agreed.snd_shift(), agreed.rcv_shift())),
+        history: None,
     }
 }

@@ -260,7 +260,7 @@ fn take_acknowledgment(
         output::window_answered(tcb, window_before);
     }
     if acked > 0 || duplicate || sack.is_some() {
-        out.note = recovery::heard(tcb, sack, recovery::Heard { ack: seg.ack, acked, duplicate }, cx);
+        out.recovery_begins = recovery::heard(tcb, sack, recovery::Heard { ack: seg.ack, acked, duplicate }, cx);
     }
     Continue(())
 }
@@ -311,16 +311,26 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
         }
         return;
     }
-    let Some(echo) = seg.options.timestamps.filter(|echo| echo.ecr != 0) else { return };
-    let rtt_ms = tcb.ts_now(cx).wrapping_sub(echo.ecr);
+    let Some(rtt_ms) = echoed_ms(tcb, seg, cx) else { return };
     // RFC 3522: what is acknowledged after a time-out was sent before it.
     if tcb.retries > 0 && timed_ms.is_some_and(|since_sent_again| rtt_ms > since_sent_again) {
+        // No peer delays the ACK of more than a segment: this one's was lost, and says nothing of the path's time.
+        if seg.ack - tcb.snd_una > u32::from(tcb.mss) {
+            return;
+        }
         tcb.rto.was_spurious();
     }
     // A forged echo from the future or from before the connection measures nothing.
     if rtt_ms < 1 << 20 {
         tcb.rto.measured(rtt_ms * 1000);
     }
+}
+
+/// How old the timestamp is that the segment echoes, ms (RFC 7323 4.1); a forged one may say anything.
+#[inline]
+pub fn echoed_ms(tcb: &Tcb, seg: &Segment, cx: &Context<'_>) -> Option<u32> {
+    let echo = seg.options.timestamps.filter(|echo| echo.ecr != 0)?;
+    Some(tcb.ts_now(cx).wrapping_sub(echo.ecr))
 }
 
 fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {

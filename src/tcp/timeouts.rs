@@ -35,7 +35,7 @@ pub fn due(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> O
     if tcb.retransmit_at.is_due(now) {
         tcb.retransmit_at = Deadline::NONE;
         match (tcb.recovery.take_timer(), board) {
-            (Timer::Reordering, Some(board)) => out.note = recovery::reordering_over(tcb, board, cx),
+            (Timer::Reordering, Some(board)) => out.recovery_begins = recovery::reordering_over(tcb, board, cx),
             (Timer::Probe, Some(board)) if tcb.flight() > 0 && tcb.snd_wnd > 0 => tail_probe(tcb, board, cx, &mut out),
             (Timer::Reordering, None) | (Timer::Probe, _) if tcb.flight() > 0 => recovery::arm_time_out(tcb, cx),
             (Timer::Reordering, None) | (Timer::Probe, _) => {}

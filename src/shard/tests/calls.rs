@@ -1,7 +1,8 @@
 //! Calls that are made of others.
 
 use super::*;
-use crate::api::CallError;
+use crate::api::{CallError, ConnectError, ConnectionOptions, ListenOptions};
+use crate::counters::DropReason;
 use crate::shard::Sim;
 
 /// Notes what is told; consumes nothing.
@@ -95,4 +96,80 @@ fn stop_listening_all_stops_every_listener_and_leaves_connections() {
     assert_eq!(sim.left_calls().send(left[0], b"still open"), Ok(10));
     sim.run(5);
     assert_eq!(sim.right_calls().received(right[0]), Ok(&b"still open"[..]));
+}
+
+#[test]
+fn buffers_are_those_of_the_connection_and_change_while_it_lives() {
+    let (mut sim, left, right) = opened(1, Settings::default());
+    let small = ConnectionOptions { send_buffer: Some(5000), receive_buffer: Some(3000), ..Default::default() };
+    let listener = ListenOptions { connection: small, ..ListenOptions::default() };
+    sim.right_calls().listen_with(Sim::<Told, Told>::RIGHT, 81, &listener).expect("free");
+    let remote = SocketAddr::new(Sim::<Told, Told>::RIGHT, 81);
+    let options = ConnectOptions { connection: small, ..ConnectOptions::default() };
+    let to_small = sim.left_calls().connect(remote, &options).expect("room");
+    sim.run(50);
+    let small_right = sim.right.application().opened[1];
+    let bytes = [7; 20_000];
+    assert_eq!(sim.left_calls().send(to_small, &bytes), Ok(5000));
+    sim.run(1000);
+    assert_eq!(
+        sim.right_calls().received(small_right).map(<[u8]>::len),
+        Ok(2048),
+        "the first chunk of what the window let in"
+    );
+    assert_eq!(sim.right_calls().info(small_right).expect("live").unread, 3000);
+    assert_eq!(sim.left_calls().info(to_small).expect("live").queued, 2000);
+    // The others have the stack's.
+    assert_eq!(sim.left_calls().send(left[0], &bytes), Ok(20_000));
+    sim.run(100);
+    assert_eq!(sim.right_calls().info(right[0]).expect("live").unread, 20_000);
+    // Larger buffers are offered, and used, at once.
+    let larger = ConnectionOptions { send_buffer: Some(9000), receive_buffer: Some(9000), ..small };
+    sim.left_calls().set_options(to_small, &larger).expect("in range");
+    sim.right_calls().set_options(small_right, &larger).expect("in range");
+    assert_eq!(sim.left_calls().send(to_small, &bytes), Ok(7000));
+    sim.run(1000);
+    assert_eq!(sim.right_calls().info(small_right).expect("live").unread, 9000);
+    // A smaller one takes nothing back.
+    sim.right_calls().set_options(small_right, &small).expect("in range");
+    sim.right_calls().consume(small_right, 2048).expect("unread");
+    sim.run(100);
+    let info = sim.right_calls().info(small_right).expect("live");
+    assert_eq!((info.unread, info.rcv_wnd), (9000 - 2048, 0), "beyond what the buffer holds nothing is offered");
+}
+
+/// A proxy that connects onwards from its client's address, and one that takes what was meant for another.
+#[test]
+fn addresses_that_the_stack_stands_in_for_are_local_ends_and_others_are_not() {
+    let network = |text: &str| LocalAddress { address: text.parse().expect("an address"), prefix_len: 24 };
+    let limits = Limits { tcbs_max: 16, time_wait_max: 64, chunks_max: 64, ..Limits::default() };
+    let gateways = vec![Sim::<Told, Told>::RIGHT];
+    let config = ShardConfig { limits, gateways, transparent: vec![network("192.0.2.0")], ..ShardConfig::default() };
+    let mut sim = Sim::with_config(Told::default(), Told::default(), &config).expect("a pair");
+    let client: IpAddr = "192.0.2.7".parse().expect("an address");
+    let remote = SocketAddr::new(Sim::<Told, Told>::LEFT, 80);
+    sim.left_calls().listen(remote.ip(), 80).expect("a listener");
+    let from = |address, port| ConnectOptions { local_address: Some(address), local_port: port, ..Default::default() };
+    let elsewhere: IpAddr = "192.0.3.7".parse().expect("an address");
+    assert_eq!(sim.right_calls().connect(remote, &from(elsewhere, None)), Err(ConnectError::NotOurAddress(elsewhere)));
+    let handles = [Some(4711), None].map(|port| sim.right_calls().connect(remote, &from(client, port)).expect("free"));
+    sim.run(20);
+    assert_eq!(sim.right.application().opened, handles, "both sides hear each other");
+    let accepted = sim.left.application().opened.clone();
+    let seen = sim.left_calls().four_tuple(accepted[0]).expect("live");
+    assert_eq!((seen.remote(), seen.remote_port), (client, 4711), "the client's own end");
+    sim.left_calls().send(accepted[0], b"for the client").expect("open");
+    sim.run(5);
+    assert_eq!(sim.right_calls().received(handles[0]), Ok(&b"for the client"[..]));
+    // The other way: the listener is on no address, what comes is for one of those.
+    sim.right_calls().listen("0.0.0.0".parse().expect("an address"), 80).expect("a listener");
+    let meant = SocketAddr::new("192.0.2.80".parse().expect("an address"), 80);
+    sim.left_calls().connect(meant, &ConnectOptions::default()).expect("room");
+    sim.run(20);
+    let taken = *sim.right.application().opened.last().expect("accepted");
+    assert_eq!(sim.right_calls().four_tuple(taken).map(|tuple| tuple.local()), Ok(meant.ip()));
+    // What the stack does not stand in for is dropped.
+    sim.left_calls().connect(SocketAddr::new(elsewhere, 80), &ConnectOptions::default()).expect("room");
+    sim.run(20);
+    assert_eq!((sim.right.application().opened.len(), sim.right.drops().of(DropReason::NotOurAddress)), (3, 1));
 }

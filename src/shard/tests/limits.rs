@@ -87,6 +87,7 @@ const NOTHING: Limits = Limits {
     chunks_max: 2,
     reassemblies_max: 0,
     splices_max: 0,
+    histories_max: 0,
     timers_max: 0,
     destinations_max: 0,
     neighbors_max: 0,

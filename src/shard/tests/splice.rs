@@ -312,12 +312,24 @@ fn splice_delivers_every_byte_once_both_ways_on_a_wire_that_loses() {
     for loss in [0.0, 0.02] {
         let faults =
             FaultConfig { loss, duplication: loss, reordering: loss, reordering_us: 900, ..Setup::default().faults };
-        let (mut world, pairs) = World::opened(&Setup { faults, ..Setup::default() }, 1);
+        let limits = Limits { histories_max: 1, ..Setup::default().limits };
+        let (mut world, pairs) = World::opened(&Setup { faults, limits, ..Setup::default() }, 1);
         let [client, server] = pairs[0];
         let (up, down) = (text(600_000, 1), text(400_000, 2));
         world.send(client, &up);
         world.send(server, &down);
         world.until("sent", World::all_sent);
+        world.until("there", |world| world.ends.application().received(client).len() == 400_000);
+        world.until("there", |world| world.ends.application().received(server).len() == 600_000);
+        world.run_ms(50);
+        let now = world.now;
+        let history =
+            world.ends.calls(now).info(client).expect("open").history.expect("the first connection's is kept");
+        assert_eq!((history.bytes_acked, history.bytes_received), (600_000, 400_000));
+        assert!((1..now.us() / 1000 - 4990).contains(&history.age_ms.into()), "{history:?}");
+        assert_eq!(history.total_retrans > 0, loss > 0.0, "{history:?}");
+        assert!(matches!(history.min_rtt_us, Some(1000..3000)), "twice 0.5 ms: {history:?}");
+        assert_eq!(world.ends.calls(now).info(server).expect("open").history, None, "there is room for one");
         world.close(client);
         world.close(server);
         world.until("over", |world| world.ends.application().closed.len() == 2);

@@ -114,7 +114,7 @@ fn the_window_is_halved_once_per_recovery_and_the_pipe_keeps_to_it() {
     later(&mut client, 100);
     for at in 2..20 {
         let out = acked(&mut client, &sent, 1, &[(2, at + 1)]);
-        assert_eq!(out.note == Some(Note::FastRecovery), at == 4, "{at}");
+        assert_eq!(out.recovery_begins, at == 4, "{at}");
         client.sends();
     }
     assert_eq!(client.tcb.congestion.cwnd, 21 * MSS / 2, "the first acknowledgment has made 21 of 20");
@@ -150,7 +150,7 @@ fn rack_one_segment_beyond_makes_a_hole_lost_after_the_reordering_window() {
     client.expect_nothing();
     let (waited, out) = client.time_out();
     assert!(waited <= 26, "a quarter of the round trip, was {waited}");
-    assert_eq!(out.note, Some(Note::FastRecovery));
+    assert!(out.recovery_begins);
     assert_eq!(seqs(&client.sends(), &sent), [0]);
 }
 
@@ -206,11 +206,22 @@ fn rack_a_wide_reordering_window_is_forgotten_after_sixteen_recoveries() {
         let (una, nxt) = (client.tcb.snd_una, client.tcb.snd_nxt);
         let ack = Segment { ack: una, ..without_echo(&client) };
         client.arrives_with(ack, &[(nxt.back(MSS), nxt)]);
-        assert_eq!(client.time_out(), (25 * u32::from(quarters), note(Note::FastRecovery)));
+        let (waited, out) = client.time_out();
+        assert_eq!((waited, out.recovery_begins), (25 * u32::from(quarters), true));
         client.sends();
         later(&mut client, 100);
         client.arrives(without_echo(&client));
     }
+}
+
+#[test]
+fn recovery_that_begins_with_text_out_of_order_is_noted_beside_it() {
+    let (mut client, sent) = sending(10);
+    later(&mut client, 100);
+    let seg = without_echo(&client);
+    let seg = Segment { seq: seg.seq + 100, ack: edge(&sent, 1), payload_len: 50, ..seg };
+    let out = client.arrives_with(seg, &[(edge(&sent, 4), edge(&sent, 9))]);
+    assert_eq!((out.recovery_begins, out.note), (true, Some(Note::OutOfOrder)));
 }
 
 /// Shows RFC 8985.
@@ -244,7 +255,7 @@ fn tlp_is_put_off_by_what_follows_no_longer_than_the_time_out() {
                 break;
             }
             // Small messages, more often than probes are due, into a path that is dead.
-            if elapsed % 5 == 0 {
+            if elapsed % 4 == 0 {
                 client.queue(800);
                 client.sends();
             }
@@ -267,11 +278,39 @@ fn tlp_comes_after_the_last_of_a_burst_and_not_of_its_first() {
 
 /// Shows RFC 8985.
 #[test]
+fn tlp_the_first_of_a_burst_is_not_taken_for_a_lone_segment() {
+    let (mut client, sent) = sending(1);
+    client.tcb.rto.was_spurious();
+    acked(&mut client, &sent, 1, &[]);
+    client.queue(2 * MSS as usize);
+    client.sends();
+    assert_eq!(client.time_out(), (200, note(Note::TailProbe)), "twice the round trip, without a delayed ACK's time");
+}
+
+/// Shows RFC 8985.
+#[test]
+fn tlp_repeats_the_last_segment_on_a_short_path_and_sends_a_new_one_on_a_long() {
+    for (srtt_us, back) in [(400, MSS), (100_000, 0)] {
+        let (mut client, sent) = sending(4);
+        client.tcb.rto.srtt_us = srtt_us;
+        later(&mut client, 1);
+        client.tcb.congestion.cwnd = 3 * MSS;
+        client.queue(10 * MSS as usize);
+        acked(&mut client, &sent, 1, &[]);
+        client.sends();
+        let end = client.tcb.snd_nxt;
+        assert_eq!(client.time_out().1, note(Note::TailProbe));
+        assert_eq!(client.sends()[0].seq, end.back(back));
+    }
+}
+
+/// Shows RFC 8985.
+#[test]
 fn tlp_no_probe_is_due_once_recovery_has_begun() {
     let (mut client, sent) = sending(10);
     later(&mut client, 100);
     let out = acked(&mut client, &sent, 0, &[(1, 10)]);
-    assert_eq!((out.note, seqs(&client.sends(), &sent)), (Some(Note::FastRecovery), Vec::from([0])));
+    assert_eq!((out.recovery_begins, seqs(&client.sends(), &sent)), (true, Vec::from([0])));
     // What was sent again is lost, too.
     let (waited, out) = client.time_out();
     assert_eq!((waited, out.note), (client.tcb.rto.in_recovery_ms() / 2, Some(Note::TimedOut)));
@@ -403,6 +442,48 @@ fn a_time_out_in_recovery_comes_after_200_ms_even_where_acks_are_delayed() {
     let (waited, out) = client.time_out();
     assert_eq!(out.note, Some(Note::TimedOut));
     assert!((200..400).contains(&waited), "{waited}");
+}
+
+#[test]
+fn a_time_out_in_fast_recovery_on_a_short_path_comes_soon_and_doubles() {
+    let (mut client, sent) = sending(6);
+    client.tcb.rto.srtt_us = 0;
+    client.tcb.rto.measured(1000);
+    later(&mut client, 1);
+    acked(&mut client, &sent, 0, &[(1, 5)]);
+    client.sends();
+    for expected in [40, 80, 160] {
+        let (waited, out) = client.time_out();
+        assert_eq!((waited, out.note), (expected, Some(Note::TimedOut)));
+        client.sends();
+    }
+}
+
+#[test]
+fn a_time_out_because_acks_were_lost_is_not_taken_for_a_delayed_ack() {
+    for (segments, time_out) in [(1, 1000), (2, 200)] {
+        let (mut client, mut server) = established();
+        client.tcb.rto.trust_timestamps();
+        client.queue(segments * MSS as usize);
+        for plan in client.sends() {
+            server.arrives(as_received(plan));
+        }
+        server.consume_all();
+        // What the server answers is lost.
+        server.sends();
+        let before = client.tcb.rto.srtt_us;
+        client.tcb.recovery.take_timer();
+        assert_eq!(client.time_out().1.note, Some(Note::TimedOut));
+        server.now = client.now;
+        for plan in client.sends() {
+            server.arrives(as_received(plan));
+        }
+        for plan in server.sends() {
+            client.arrives(as_received(plan));
+        }
+        assert_eq!((client.tcb.flight(), client.tcb.rto.current_ms()), (0, time_out));
+        assert_eq!(client.tcb.rto.srtt_us == before, segments > 1, "the time until then is no round trip");
+    }
 }
 
 proptest! {

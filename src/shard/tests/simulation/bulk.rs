@@ -28,14 +28,14 @@ impl Transfer {
     }
 }
 
-/// `bytes` each way over a wire with this round trip that loses this share of its frames.
-fn transfer(bytes: u32, loss: f64, round_trip_ms: u64, settings: Settings, seed: u64) -> Transfer {
-    let delay_us = round_trip_ms * 500;
+/// So many bytes up and down over a wire with this round trip that loses this share of its frames.
+fn transfer((up, down): (u32, u32), loss: f64, round_trip_us: u64, settings: Settings, seed: u64) -> Transfer {
+    let delay_us = round_trip_us / 2;
     let faults = FaultConfig { loss, delay_us: (delay_us, delay_us), held_max: 2048, ..FaultConfig::default() };
     let limits = Limits { tcbs_max: 4, time_wait_max: 16, chunks_max: 2048, neighbors_max: 4, ..Limits::default() };
     let plan = Plan {
         seed,
-        jobs: vec![Job { opener: 0, up: bytes, down: bytes, rounds: 0, closing: Closing::Halves, bite: usize::MAX }],
+        jobs: vec![Job { opener: 0, up, down, rounds: 0, closing: Closing::Halves, bite: usize::MAX }],
         faults,
         settings,
         limits,
@@ -74,7 +74,8 @@ fn b20_bulk_both_ways_arrives_whole_at_every_loss_rate() {
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     for round_trip_ms in [1, 10, 50] {
         let run = |loss| {
-            let transfers = (0..seeds).map(|seed| transfer(bytes, loss, round_trip_ms, Settings::default(), seed));
+            let transfers =
+                (0..seeds).map(|seed| transfer((bytes, bytes), loss, round_trip_ms * 1000, Settings::default(), seed));
             transfers.fold(Transfer::default(), Transfer::plus)
         };
         let whole = run(0.0);
@@ -100,9 +101,23 @@ fn b20_bulk_both_ways_arrives_whole_at_every_loss_rate() {
 fn b20_bulk_arrives_whole_without_sack_and_without_timestamps() {
     for (sack, timestamps) in [(false, true), (true, false), (false, false)] {
         let settings = Settings { sack, timestamps, ..Settings::default() };
-        assert!(transfer(BULK_BYTES as u32 / 4, 0.02, 10, settings, 1).kept > 0);
+        let bytes = BULK_BYTES as u32 / 4;
+        assert!(transfer((bytes, bytes), 0.02, 10_000, settings, 1).kept > 0);
     }
 }
+
+#[test]
+fn b20_bulk_one_way_on_a_short_path_does_not_live_on_time_outs() {
+    let bytes = BULK_BYTES as u32;
+    let seeds = number("SYNFIN_BULK_SEEDS").unwrap_or(8);
+    let run = |seed| transfer((bytes, 2), 0.05, 200, Settings::default(), seed);
+    let took = (0..seeds).map(run).fold(Transfer::default(), Transfer::plus);
+    println!("{bytes} bytes one way, 0.2 ms, 5 % lost: {:.3} s, {took:?}", took.virtual_us as f64 / 1e6 / seeds as f64);
+    assert!(took.virtual_us < seeds * SHORT_PATH_US_MAX, "{took:?}");
+}
+
+/// What a MiB may take on a short path that loses 5 %, us: 200 losses of each way, a hundredth of a second each, are half of it.
+const SHORT_PATH_US_MAX: u64 = 1_000_000;
 
 /// Bytes each way without SYNFIN_BULK_BYTES: enough for many windows, and about a second unoptimised.
 const BULK_BYTES: u64 = 1 << 20;
