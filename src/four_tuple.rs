@@ -67,6 +67,24 @@ impl Addresses {
     }
 }
 
+/// The families that a stack has addresses of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Families {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+impl Families {
+    /// IPv4 alone.
+    pub const V4: Families = Families { v4: true, v6: false };
+    /// IPv6 alone.
+    pub const V6: Families = Families { v4: false, v6: true };
+    /// Both.
+    pub const BOTH: Families = Families { v4: true, v6: true };
+}
+
 /// A connection's name as this stack sees it: local and remote address and port.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FourTuple {

@@ -117,12 +117,13 @@ const HUGE_PAGE_BYTES: usize = 2 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::four_tuple::Families;
     use crate::limits::Limits;
 
     #[test]
     fn more_than_there_is_fails_with_the_bill() {
         let limits = Limits { time_wait_max: 1 << 29, ..Limits::default() };
-        let bill = limits.bill(true, 60_000);
+        let bill = limits.bill(Families::BOTH, 60_000);
         let error = check_against(&bill, 2, 1 << 30).expect_err("64 GB are no 1 GB");
         let text = error.to_string();
         assert!(text.contains("536870912 are available"), "per shard: {text}");

@@ -6,8 +6,8 @@ use std::time::Instant;
 use synfin::memory::resident_bytes;
 
 /// `lifecycles` of them with a 2MSL of a second; then counts must balance, nothing be left and memory not have grown.
-pub(super) fn soak(lifecycles: u64, huge_pages: bool) -> Result<(), Failure> {
-    let grown = run_soak(lifecycles, huge_pages)?;
+pub(super) fn soak(lifecycles: u64, base: WorldConfig) -> Result<(), Failure> {
+    let grown = run_soak(lifecycles, base)?;
     if grown > GROWTH_MAX_BYTES {
         return Err(Failure::failed(format!("memory grew by {grown} bytes in {lifecycles} lifecycles")));
     }
@@ -16,8 +16,8 @@ pub(super) fn soak(lifecycles: u64, huge_pages: bool) -> Result<(), Failure> {
 }
 
 /// Runs it and returns by how much the process has grown, bytes.
-fn run_soak(lifecycles: u64, huge_pages: bool) -> Result<u64, Failure> {
-    let config = WorldConfig { live: 1000, resident: 100_000, two_msl_ms: 1000, exchange: true, huge_pages };
+fn run_soak(lifecycles: u64, base: WorldConfig) -> Result<u64, Failure> {
+    let config = WorldConfig { resident: 100_000, two_msl_ms: 1000, ..base };
     let mut world = World::new(&config).map_err(Failure::environment)?;
     world.fill(&config, |_| ()).map_err(Failure::failed)?;
     let (before, begun) = (resident_bytes().unwrap_or(0), Instant::now());
@@ -53,10 +53,9 @@ fn run_soak(lifecycles: u64, huge_pages: bool) -> Result<u64, Failure> {
 
 /// Plays `lifecycles` of them, in a world that is as full as in measured rounds. What a profiler counts in two runs differs by
 /// what the lifecycles cost that one has more.
-pub(super) fn lifecycles(lifecycles: u64, huge_pages: bool) -> Result<(), Failure> {
-    let config = WorldConfig { live: 1000, resident: 0, two_msl_ms: 2, exchange: true, huge_pages };
-    let mut world = World::new(&config).map_err(Failure::environment)?;
-    world.fill(&config, |_| ()).map_err(Failure::failed)?;
+pub(super) fn lifecycles(lifecycles: u64, base: WorldConfig) -> Result<(), Failure> {
+    let mut world = World::new(&base).map_err(Failure::environment)?;
+    world.fill(&base, |_| ()).map_err(Failure::failed)?;
     let (first, segments) = (world.closed(), world.segments());
     world.until(|world| world.closed() >= first + lifecycles).map_err(Failure::failed)?;
     println!("{} lifecycles, {} segments", world.closed() - first, world.segments() - segments);
@@ -64,8 +63,8 @@ pub(super) fn lifecycles(lifecycles: u64, huge_pages: bool) -> Result<(), Failur
 }
 
 /// Opens `connections` at each end, which then do nothing, and says what each takes.
-pub(super) fn idle(connections: u32, huge_pages: bool) -> Result<(), Failure> {
-    let config = WorldConfig { live: connections, resident: 0, two_msl_ms: 2, exchange: false, huge_pages };
+pub(super) fn idle(connections: u32, base: WorldConfig) -> Result<(), Failure> {
+    let config = WorldConfig { live: connections, exchange: false, ..base };
     let small = World::new(&WorldConfig { live: 1, ..config }).map_err(Failure::environment)?;
     drop(small);
     let (before, begun) = (resident_bytes().unwrap_or(0), Instant::now());
@@ -126,13 +125,18 @@ const IDLE_PROGRESS_EVERY: u64 = 1_000_000;
 mod tests {
     use super::*;
 
+    const BASE: WorldConfig =
+        WorldConfig { live: 1000, resident: 0, two_msl_ms: 2, exchange: true, huge_pages: false, ipv6: false };
+
     #[test]
     fn short_soak_balances_and_leaves_nothing() {
-        run_soak(5_000, false).expect("counts balance");
+        for ipv6 in [false, true] {
+            run_soak(5_000, WorldConfig { ipv6, ..BASE }).expect("counts balance");
+        }
     }
 
     #[test]
     fn few_idle_connections_open() {
-        idle(500, false).expect("they open");
+        idle(500, BASE).expect("they open");
     }
 }

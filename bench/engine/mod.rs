@@ -37,6 +37,9 @@ pub(crate) struct EngineArgs {
     /// Leave the tables on small pages
     #[arg(long)]
     no_huge_pages: bool,
+    /// Over IPv6 instead of IPv4 (smoltcp stays on IPv4)
+    #[arg(long)]
+    ipv6: bool,
     /// Instead: N lifecycles with a short 2MSL, then every count must balance and nothing be leaked
     #[arg(long, value_name = "N", conflicts_with = "idle")]
     soak: Option<u64>,
@@ -51,13 +54,13 @@ pub(crate) struct EngineArgs {
 /// Runs what was asked for.
 pub(crate) fn run(args: &EngineArgs) -> Result<(), Failure> {
     if let Some(lifecycles) = args.soak {
-        return checks::soak(lifecycles, !args.no_huge_pages);
+        return checks::soak(lifecycles, config(1000, 0, args));
     }
     if let Some(lifecycles) = args.lifecycles {
-        return checks::lifecycles(lifecycles, !args.no_huge_pages);
+        return checks::lifecycles(lifecycles, config(1000, 0, args));
     }
     if let Some(connections) = args.idle {
-        return checks::idle(connections, !args.no_huge_pages);
+        return checks::idle(connections, config(1000, 0, args));
     }
     let report = measure(args)?;
     match args.json.as_deref() {
@@ -148,7 +151,7 @@ fn build(configs: &[WorldConfig], report: &mut Report) -> Result<Vec<(Entry, Wor
 
 fn config(live: u32, resident: u32, args: &EngineArgs) -> WorldConfig {
     let two_msl_ms = if resident == 0 { 2 } else { 60_000 };
-    WorldConfig { live, resident, two_msl_ms, exchange: true, huge_pages: !args.no_huge_pages }
+    WorldConfig { live, resident, two_msl_ms, exchange: true, huge_pages: !args.no_huge_pages, ipv6: args.ipv6 }
 }
 
 fn with_medians(entry: Entry, samples: &[Sample]) -> Entry {
@@ -189,7 +192,14 @@ mod tests {
 
     #[test]
     fn few_lifecycles_of_both_stacks_end_as_they_should() {
-        let config = WorldConfig { live: 100, resident: 2000, two_msl_ms: 60_000, exchange: true, huge_pages: false };
+        let config = WorldConfig {
+            live: 100,
+            resident: 2000,
+            two_msl_ms: 60_000,
+            exchange: true,
+            huge_pages: false,
+            ipv6: false,
+        };
         let mut world = World::new(&config).expect("a world");
         world.fill(&config, |_| ()).expect("lifecycles");
         let sample = world.measure(Duration::from_millis(50)).expect("more lifecycles");

@@ -4,7 +4,7 @@
 //! records in a steady state, each made by a whole lifecycle, kept for 2MSL and expired.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use synfin::api::{Application, CloseReason, ConnectOptions, Event};
 use synfin::ids::Handle;
@@ -31,6 +31,8 @@ pub(crate) struct WorldConfig {
     pub exchange: bool,
     /// Whether the tables are put on huge pages.
     pub huge_pages: bool,
+    /// Over IPv6 instead of IPv4.
+    pub ipv6: bool,
 }
 
 /// What a stretch of time came to.
@@ -69,7 +71,7 @@ impl World {
         let server = Server { exchange: config.exchange, accepted: 0, faults: 0 };
         let server = Shard::new(b, server, server_config(config), now);
         let mut server = server.map_err(|error| error.to_string())?;
-        server.calls(now).listen(SERVER.into(), 80).map_err(|error| error.to_string())?;
+        server.calls(now).listen(address(SERVER, 0, config.ipv6), 80).map_err(|error| error.to_string())?;
         let huge = match config.huge_pages {
             true => advise_huge_pages(client.regions().chain(server.regions())),
             false => HugePages::default(),
@@ -203,6 +205,7 @@ pub(crate) struct Client {
     pub closed: u64,
     pub faults: u64,
     exchange: bool,
+    ipv6: bool,
     sources: u32,
     live: u32,
     /// Connections that have had their answer, the first one first.
@@ -219,6 +222,7 @@ impl Client {
             closed: 0,
             faults: 0,
             exchange: config.exchange,
+            ipv6: config.ipv6,
             sources: sources(config),
             live: 0,
             answered,
@@ -255,9 +259,9 @@ impl Application for Client {
     fn on_turn(&mut self, calls: &mut Calls<'_>) {
         // As many as fill a burst at the server: the connections spread over their lifecycle.
         for _ in 0..OPENED_PER_TURN.min(self.live_max.saturating_sub(self.live)) {
-            let source = Ipv4Addr::from_bits(CLIENT.to_bits() + (self.opened % u64::from(self.sources)) as u32);
-            let options = ConnectOptions { local_address: Some(source.into()), ..ConnectOptions::default() };
-            if calls.connect(REMOTE, &options).is_err() {
+            let source = address(CLIENT, (self.opened % u64::from(self.sources)) as u32, self.ipv6);
+            let options = ConnectOptions { local_address: Some(source), ..ConnectOptions::default() };
+            if calls.connect(SocketAddr::new(address(SERVER, 0, self.ipv6), 80), &options).is_err() {
                 self.faults += 1;
                 return;
             }
@@ -322,7 +326,7 @@ fn shard_config(config: &WorldConfig, addresses: u32, first: Ipv4Addr, seed: u64
             ..Limits::default()
         },
         addresses: (0..addresses)
-            .map(|at| LocalAddress { address: Ipv4Addr::from_bits(first.to_bits() + at).into(), prefix_len: 8 })
+            .map(|at| LocalAddress { address: address(first, at, config.ipv6), prefix_len: 8 })
             .collect(),
         secrets: Secrets::from_seed(seed),
         ports: (1024, u16::MAX),
@@ -338,6 +342,15 @@ fn shard_config(config: &WorldConfig, addresses: u32, first: Ipv4Addr, seed: u64
 /// Unread and unacknowledged bytes exist between a request and its last ACK only.
 fn chunks_max(config: &WorldConfig) -> u32 {
     if config.exchange { (2 * config.live + 1024).min(CHUNKS_MAX) } else { 1024 }
+}
+
+/// Address number `at` from `first` on; with `ipv6`, the one of fd00::/8 that ends in it.
+fn address(first: Ipv4Addr, at: u32, ipv6: bool) -> IpAddr {
+    let bits = first.to_bits() + at;
+    match ipv6 {
+        true => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, (bits >> 16) as u16, bits as u16).into(),
+        false => Ipv4Addr::from_bits(bits).into(),
+    }
 }
 
 /// 64 bytes, all of them a function of the connection's name.
@@ -357,7 +370,6 @@ fn sources(config: &WorldConfig) -> u32 {
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
-const REMOTE: SocketAddr = SocketAddr::new(IpAddr::V4(SERVER), 80);
 
 /// Turns between two looks at the clock, so that it costs nothing.
 pub(super) const TURNS_PER_CLOCK: u32 = 64;

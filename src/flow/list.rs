@@ -72,7 +72,12 @@ impl<Which> List<Which> {
     #[inline]
     pub fn pop_front<R: Linked<Which>>(&mut self, slab: &mut Slab<R>) -> Option<u32> {
         let number = self.front()?;
-        self.remove(slab, number);
+        self.head = core::mem::take(slab[number].link_mut()).next;
+        match self.head {
+            NONE => self.tail = NONE,
+            next => slab[next].link_mut().prev = NONE,
+        }
+        self.len -= 1;
         Some(number)
     }
 

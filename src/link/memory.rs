@@ -98,44 +98,33 @@ impl MemoryLink {
         self.incoming.under_way.load(Ordering::Relaxed)
     }
 
-    /// Puts the next frame under way into a free slot.
-    #[inline]
-    fn receive_one(&mut self) -> Option<Frame> {
-        if self.pool.free() == 0 {
-            return None;
+    /// Puts frames of the batch from `done` on into free slots, as many as there is room for. Returns how many are done then.
+    fn unpack(&mut self, batch: &mut Batch, done: usize, burst: &mut Vec<Frame>, room: usize) -> usize {
+        let (before, mut bytes) = (burst.len(), 0);
+        for (buffer, len) in batch[done..].iter_mut().take(room) {
+            let Some(slot) = self.pool.take() else { break };
+            core::mem::swap(buffer, &mut self.slots[slot as usize]);
+            bytes += u64::from(*len);
+            burst.push(Frame { slot, offset: 0, len: *len });
         }
-        if self.reading.is_none() {
-            self.reading = Some((self.incoming.full.pop()?, 0));
-        }
-        let (batch, done) = self.reading.as_mut()?;
-        let slot = self.pool.take()?;
-        let (buffer, len) = &mut batch[*done];
-        core::mem::swap(buffer, &mut self.slots[slot as usize]);
-        let len = *len;
-        *done += 1;
-        if *done == batch.len() {
-            self.finish_batch();
-        }
-        self.counters.rx_frames += 1;
-        self.counters.rx_bytes += u64::from(len);
-        Some(Frame { slot, offset: 0, len })
+        let count = burst.len() - before;
+        self.counters.rx_frames += count as u64;
+        self.counters.rx_bytes += bytes;
+        done + count
     }
 
     /// Gives the batch that was received back to the other end, with the buffers that were given for its own.
-    fn finish_batch(&mut self) {
-        if let Some((batch, done)) = self.reading.take() {
-            // The queue has room for every batch that exists, so this cannot fail.
-            let _ = self.incoming.empty.push(batch);
-            self.incoming.under_way.fetch_sub(done as u32, Ordering::Release);
-        }
+    fn finish_batch(&mut self, batch: Batch) {
+        let count = batch.len() as u32;
+        // The queue has room for every batch that exists, so this cannot fail.
+        let _ = self.incoming.empty.push(batch);
+        self.incoming.under_way.fetch_sub(count, Ordering::Release);
     }
 
     /// An empty batch for the outgoing direction. The buffers of those that come back are spare again.
     fn empty_batch(&mut self) -> Option<Batch> {
         while let Some(mut batch) = self.outgoing.empty.pop() {
-            for (buffer, _) in batch.drain(..) {
-                self.spare_buffers.push(buffer);
-            }
+            self.spare_buffers.extend(batch.drain(..).map(|(buffer, _)| buffer));
             self.spare.push(batch);
         }
         self.spare.pop()
@@ -144,11 +133,11 @@ impl MemoryLink {
     /// Hands the buffers of some slots over; spare ones take their place.
     fn publish(&mut self, mut batch: Batch, frames: &[(u32, u16)]) {
         let mut bytes = 0;
-        for &(slot, len) in frames {
-            let Some(spare) = self.spare_buffers.pop() else { break };
-            batch.push((core::mem::replace(&mut self.slots[slot as usize], spare), len));
+        let spares = self.spare_buffers.drain(self.spare_buffers.len().saturating_sub(frames.len())..);
+        batch.extend(frames.iter().zip(spares).map(|(&(slot, len), spare)| {
             bytes += u64::from(len);
-        }
+            (core::mem::replace(&mut self.slots[slot as usize], spare), len)
+        }));
         debug_assert_eq!(batch.len(), frames.len(), "there is a spare buffer for each frame that has room");
         self.counters.tx_bytes += bytes;
         self.counters.tx_frames += frames.len() as u64;
@@ -160,10 +149,15 @@ impl MemoryLink {
 
 impl Link for MemoryLink {
     fn receive(&mut self, burst: &mut Vec<Frame>, max: usize) {
-        for _ in 0..max.min(burst.capacity() - burst.len()) {
-            match self.receive_one() {
-                Some(frame) => burst.push(frame),
-                None => break,
+        let end = burst.len() + max.min(burst.capacity() - burst.len());
+        while burst.len() < end && self.pool.free() > 0 {
+            let begun = self.reading.take().or_else(|| self.incoming.full.pop().map(|batch| (batch, 0)));
+            let Some((mut batch, done)) = begun else { break };
+            let done = self.unpack(&mut batch, done, burst, end - burst.len());
+            if done == batch.len() {
+                self.finish_batch(batch);
+            } else {
+                self.reading = Some((batch, done));
             }
         }
     }

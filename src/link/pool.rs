@@ -26,14 +26,14 @@ pub(in crate::link) struct Pool {
     places: Box<[Place]>,
     /// Last in, first out: the slot used last is the one still in the cache.
     free: Vec<u32>,
-    levels: Levels,
+    /// Slots queued for transmission; what is neither there nor free is in hand.
+    transmit: u32,
 }
 
 impl Pool {
     /// `count` slots, all free.
     pub(in crate::link) fn new(count: u32) -> Pool {
-        let levels = Levels { total: count, free: count, ..Levels::default() };
-        Pool { places: vec![Place::Free; count as usize].into(), free: (0..count).rev().collect(), levels }
+        Pool { places: vec![Place::Free; count as usize].into(), free: (0..count).rev().collect(), transmit: 0 }
     }
 
     /// A free slot, now in hand; `None` when there is none.
@@ -41,8 +41,6 @@ impl Pool {
     pub(in crate::link) fn take(&mut self) -> Option<u32> {
         let slot = self.free.pop()?;
         self.places[slot as usize] = Place::InHand;
-        self.levels.free -= 1;
-        self.levels.in_hand += 1;
         Some(slot)
     }
 
@@ -53,34 +51,24 @@ impl Pool {
             Some(place) if *place == from => *place = to,
             _ => return false,
         }
-        *self.level(from) -= 1;
-        *self.level(to) += 1;
+        self.transmit -= u32::from(from == Place::Transmit);
+        self.transmit += u32::from(to == Place::Transmit);
         if to == Place::Free {
             self.free.push(slot);
         }
-        debug_assert!(self.levels.conserved());
         true
     }
 
     /// How many slots are free.
     #[inline]
     pub(in crate::link) fn free(&self) -> u32 {
-        self.levels.free
+        self.free.len() as u32
     }
 
     /// Where the slots are.
-    #[inline]
     pub(in crate::link) fn levels(&self) -> Levels {
-        self.levels
-    }
-
-    #[inline]
-    fn level(&mut self, place: Place) -> &mut u32 {
-        match place {
-            Place::Free => &mut self.levels.free,
-            Place::InHand => &mut self.levels.in_hand,
-            Place::Transmit => &mut self.levels.transmit,
-        }
+        let (total, free, transmit) = (self.places.len() as u32, self.free(), self.transmit);
+        Levels { total, free, in_hand: total - free - transmit, transmit, ..Levels::default() }
     }
 }
 

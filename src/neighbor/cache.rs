@@ -211,6 +211,7 @@ impl Neighbors {
 
     /// A connection makes progress by what comes from `mac`, which therefore is where `id` lies (RFC 4861 7.3.1). Returns
     /// whether the entry had no MAC address and has one now.
+    #[inline]
     pub fn progressed(&mut self, id: NeighborId, mac: MacAddress, now: Tick) -> bool {
         let Some(entry) = self.entries.get(id.0 as usize).filter(|_| !mac.is_multicast()) else { return false };
         match entry.state {

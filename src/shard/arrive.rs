@@ -76,8 +76,8 @@ fn is_limited(found: Found, answer: &Answer) -> bool {
     }
 }
 
-/// RFC 9293 3.10.7.3 and .4.
-#[inline]
+/// RFC 9293 3.10.7.3 and .4. What few segments need is not inlined.
+#[inline(always)]
 fn connection(
     core: &mut Core,
     receiving: &mut Chunks,
@@ -109,18 +109,19 @@ fn connection(
     let rcv_nxt = tcb.rcv_nxt;
     let sack = (attached.is_some() || !blocks.is_empty())
         .then(|| Sack { board: attached.map(|attached| &mut core.gaps[attached].sent), blocks });
-    let mut outcome: Outcome = match tcb.state {
-        State::SynSent => syn_sent::arrives(tcb, &arrival.segment, &cx),
+    let mut outcome = Outcome::default();
+    match tcb.state {
+        State::SynSent => syn_sent::arrives(tcb, &arrival.segment, &cx, &mut outcome),
         State::SynReceived
         | State::Established
         | State::FinWait1
         | State::FinWait2
         | State::CloseWait
         | State::Closing
-        | State::LastAck => synchronized::arrives(tcb, &arrival.segment, sack, &cx),
+        | State::LastAck => synchronized::arrives(tcb, &arrival.segment, sack, &cx, &mut outcome),
         // A remnant is outside the index: no segment finds it.
         State::Closed => return closed::arrives(&arrival.segment),
-    };
+    }
     if outcome.established && !core.is_still_wanted(number) {
         core.turn_away(number, now);
         return None;
@@ -147,6 +148,7 @@ fn connection(
 }
 
 /// RFC 9293 3.10.7.4, TIME-WAIT.
+#[inline(never)]
 fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) -> Option<Answer> {
     let cx = Context::without_connection(now, &core.settings);
     let number = value.number();
@@ -191,6 +193,7 @@ fn reopen(core: &mut Core, arrival: &Arrival, value: Value, numbers: &Numbers, n
 }
 
 /// RFC 9293 3.10.7.2.
+#[inline(never)]
 fn listening(
     core: &mut Core,
     receiving: &mut Chunks,
@@ -204,7 +207,10 @@ fn listening(
         Listened::Ignored => None,
         Listened::Refused(answer) => match core.open_by_cookie(listener, arrival, now) {
             // With its text and FIN, as if its SYN had been kept.
-            Returned::Opens(number) => connection(core, receiving, burst, arrival, bytes, number, now),
+            Returned::Opens(number) => {
+                arrive(core, receiving, burst, arrival, bytes, Found::Tcb(number), now);
+                None
+            }
             Returned::NoRoom => None,
             Returned::Nothing => Some(answer),
         },

@@ -20,6 +20,7 @@ use crate::flow::ports::{DestinationLimits, Destinations};
 use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
+use crate::four_tuple::Families;
 use crate::ids::Handle;
 use crate::limits::{Limits, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
@@ -59,12 +60,12 @@ impl Line {
 }
 
 impl Limits {
-    /// What these limits cost one shard. `has_v6` says whether it has an IPv6 address, `two_msl_ms` how long TIME-WAIT lasts.
+    /// What these limits cost one shard. `families` are those of its own addresses, `two_msl_ms` says how long TIME-WAIT lasts.
     ///
     /// Frames belong to the link and are not in it.
-    pub fn bill(&self, has_v6: bool, two_msl_ms: u32) -> Bill {
-        let time_wait_v6_max = if has_v6 { self.time_wait_max } else { 0 };
-        let entries = self.index_entries(has_v6);
+    pub fn bill(&self, families: Families, two_msl_ms: u32) -> Bill {
+        let (time_wait_v4_max, time_wait_v6_max) = self.time_wait_maxima(families);
+        let entries = self.index_entries(families);
         let destinations =
             DestinationLimits { destinations_max: self.destinations_max, queued_ports_max: 0, two_msl_ms };
         let line = |what, limit, items: u32, bytes| Line { what, limit, items: u64::from(items), bytes };
@@ -75,8 +76,8 @@ impl Limits {
             line(
                 "TIME-WAIT IPv4",
                 "time_wait_max",
-                self.time_wait_max,
-                TimeWaitStore::<TimeWaitV4>::bill(self.time_wait_max, two_msl_ms),
+                time_wait_v4_max,
+                TimeWaitStore::<TimeWaitV4>::bill(time_wait_v4_max, two_msl_ms),
             ),
             line(
                 "TIME-WAIT IPv6",
@@ -129,9 +130,15 @@ impl Limits {
     }
 
     /// Entries of the connection index: one for everything that has a 4-tuple.
-    pub(super) fn index_entries(&self, has_v6: bool) -> u32 {
-        let time_wait_v6_max = if has_v6 { self.time_wait_max } else { 0 };
-        self.tcbs_max.saturating_add(self.time_wait_max).saturating_add(time_wait_v6_max)
+    pub(super) fn index_entries(&self, families: Families) -> u32 {
+        let (time_wait_v4_max, time_wait_v6_max) = self.time_wait_maxima(families);
+        self.tcbs_max.saturating_add(time_wait_v4_max).saturating_add(time_wait_v6_max)
+    }
+
+    /// TIME-WAIT records over IPv4 and over IPv6: a family without an address needs none.
+    pub(super) fn time_wait_maxima(&self, families: Families) -> (u32, u32) {
+        let most = |has| if has { self.time_wait_max } else { 0 };
+        (most(families.v4), most(families.v6))
     }
 }
 
@@ -143,8 +150,11 @@ impl ShardConfig {
 
     /// What one of several shards costs, its part of what they share included.
     pub fn bill_among(&self, owners: &Owners) -> Bill {
-        let has_v6 = self.addresses.iter().any(|own| own.address.is_ipv6());
-        let mut bill = self.limits.bill(has_v6, self.msl_ms.saturating_mul(2));
+        let families = Families {
+            v4: self.addresses.iter().any(|own| own.address.is_ipv4()),
+            v6: self.addresses.iter().any(|own| own.address.is_ipv6()),
+        };
+        let mut bill = self.limits.bill(families, self.msl_ms.saturating_mul(2));
         let ports = u64::from(owners.ports().1 - owners.ports().0) + 1;
         let bytes = owners.bytes().div_ceil(owners.shards().into());
         bill.lines.push(Line { what: "ports by class", limit: "", items: ports, bytes });
@@ -210,15 +220,15 @@ mod tests {
 
     #[test]
     fn default_limits_cost_less_than_256_megabytes() {
-        let bill = Limits::default().bill(false, 60_000);
+        let bill = Limits::default().bill(Families::V4, 60_000);
         assert!(bill.total_bytes() < 256 << 20, "{bill}");
     }
 
     #[test]
     fn time_wait_costs_at_most_40_and_64_bytes_all_in() {
         let limits = Limits { tcbs_max: 1024, time_wait_max: 60_000_000, ..Limits::default() };
-        for (has_v6, most) in [(false, 40.0), (true, 40.0 + 64.0)] {
-            let bill = limits.bill(has_v6, 60_000);
+        for (families, most) in [(Families::V4, 40.0), (Families::V6, 64.0), (Families::BOTH, 40.0 + 64.0)] {
+            let bill = limits.bill(families, 60_000);
             let records =
                 bill.lines().iter().filter(|line| line.what.starts_with("TIME-WAIT") || line.what.starts_with("index"));
             let each = records.map(|line| line.bytes).sum::<u64>() as f64 / 60e6;
@@ -228,7 +238,7 @@ mod tests {
 
     #[test]
     fn table_has_a_line_for_each_item_and_their_sum() {
-        let bill = Limits::default().bill(true, 60_000);
+        let bill = Limits::default().bill(Families::BOTH, 60_000);
         let text = alloc::format!("{bill}");
         assert_eq!(text.lines().count(), bill.lines().len() + 2);
         assert!(text.lines().last().is_some_and(|last| last.ends_with(&alloc::format!("{}", bill.total_bytes()))));
@@ -238,7 +248,10 @@ mod tests {
     #[test]
     fn dearest_limit_is_the_one_to_lower() {
         let limits = Limits { time_wait_max: 1, tcbs_max: 1, chunks_max: 100_000, ..Limits::default() };
-        assert_eq!(limits.bill(false, 60_000).dearest_limit(), "chunks_max");
-        assert_eq!(Limits { time_wait_max: 1 << 29, ..limits }.bill(false, 60_000).dearest_limit(), "time_wait_max");
+        assert_eq!(limits.bill(Families::V4, 60_000).dearest_limit(), "chunks_max");
+        assert_eq!(
+            Limits { time_wait_max: 1 << 29, ..limits }.bill(Families::V4, 60_000).dearest_limit(),
+            "time_wait_max"
+        );
     }
 }

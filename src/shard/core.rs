@@ -133,14 +133,14 @@ impl Core {
                 return Err(ConfigError::LimitTooSmall { limit, given, least });
             }
         }
-        let time_wait_v6_max = if routes.has_v6() { limits.time_wait_max } else { 0 };
+        let (time_wait_v4_max, time_wait_v6_max) = limits.time_wait_maxima(routes.families());
         for records in [limits.tcbs_max, limits.time_wait_max] {
             if records > Value::NUMBER_MAX {
                 return Err(ConfigError::TooManyRecords(records));
             }
         }
         config.bill_among(place.owners()).reserve()?;
-        let entries = limits.index_entries(routes.has_v6());
+        let entries = limits.index_entries(routes.families());
         if !(1..=MSL_MAX_MS).contains(&config.msl_ms) {
             return Err(ConfigError::BadMsl(config.msl_ms));
         }
@@ -161,7 +161,7 @@ impl Core {
             listeners: Listeners::new(limits.listeners_max),
             options: OptionSets::new(),
             listener_options: vec![OptionsId::default(); limits.listeners_max as usize],
-            time_wait_v4: TimeWaitStore::new(limits.time_wait_max, two_msl_ms),
+            time_wait_v4: TimeWaitStore::new(time_wait_v4_max, two_msl_ms),
             time_wait_v6: TimeWaitStore::new(time_wait_v6_max, two_msl_ms),
             destinations: Destinations::new(
                 DestinationLimits {
@@ -219,11 +219,7 @@ impl Core {
         self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
         self.counters.fast_recoveries += u64::from(outcome.recovery_begins);
         if outcome.established {
-            self.counters.established += 1;
-            self.begin_with_path_mtu(number, now);
-            self.forget_former(number);
-            self.half_open -= u32::from(self.connections[number].tcb.opened() == Opened::Passively);
-            self.enter_accept_queue(number, now);
+            self.begin(number, now);
         }
         if outcome.acked_bytes > 0 {
             let connection = &mut self.connections[number];
@@ -251,18 +247,36 @@ impl Core {
         }
         match outcome.end {
             None => self.schedule(number),
-            Some(End::Listen) => {
+            Some(end) => self.end(number, end, now),
+        }
+    }
+
+    /// The handshake has completed.
+    #[inline(never)]
+    fn begin(&mut self, number: u32, now: Now) {
+        self.counters.established += 1;
+        self.begin_with_path_mtu(number, now);
+        self.forget_former(number);
+        self.half_open -= u32::from(self.connections[number].tcb.opened() == Opened::Passively);
+        self.enter_accept_queue(number, now);
+    }
+
+    /// The TCB's life is over: what is left of it goes where `end` says.
+    #[inline(never)]
+    fn end(&mut self, number: u32, end: End, now: Now) {
+        match end {
+            End::Listen => {
                 self.half_open -= 1;
                 self.leave_index(number);
                 self.retire(number, now);
                 self.owing_remove(number);
                 self.let_go(number);
             }
-            Some(End::Closed(reason)) => {
+            End::Closed(reason) => {
                 self.leave_index(number);
                 self.close(number, reason, now);
             }
-            Some(End::TimeWait) => {
+            End::TimeWait => {
                 self.enter_time_wait(number, now);
                 self.close(number, CloseReason::Graceful, now);
             }

@@ -42,6 +42,7 @@ impl Record for Gaps {
 }
 
 /// Keeps what is missing of a segment out of order, if record and chunks are there; otherwise the peer sends it again.
+#[inline(never)]
 pub(super) fn keep(core: &mut Core, receiving: &mut Chunks, number: u32, seg: &Segment, payload: &[u8]) {
     // The rest of the pool is for text in order: whoever leaves gaps must not stop the others.
     if receiving.free() <= core.limits.chunks_max / 2 / RESERVED_SHARE + chunks_for(payload.len()) {
@@ -70,9 +71,17 @@ pub(super) fn keep(core: &mut Core, receiving: &mut Chunks, number: u32, seg: &S
 
 /// In-order text has come: whatever follows it from the pieces is in order too, and so may be a FIN. Returns how many pieces
 /// the application is to be given after the text.
+#[inline]
 pub(super) fn deliver(core: &mut Core, number: u32, out: &mut Outcome, now: Now) -> u8 {
+    match core.connections[number].gaps() {
+        Some(attached) if out.end.is_none() => deliver_pieces(core, number, attached, out, now),
+        _ => 0,
+    }
+}
+
+#[inline(never)]
+fn deliver_pieces(core: &mut Core, number: u32, attached: u32, out: &mut Outcome, now: Now) -> u8 {
     let connection = &mut core.connections[number];
-    let Some(attached) = connection.gaps().filter(|_| out.end.is_none()) else { return 0 };
     let options = core.options.get(connection.options);
     let cx = Context { now, settings: &core.settings, options, receive_room: false };
     let ranges = &mut core.gaps[attached].received;
@@ -103,6 +112,7 @@ pub(super) fn take(core: &mut Core, receiving: &mut Chunks, number: u32, count: 
 }
 
 /// What comes twice is told to the peer with the next ACK (RFC 2883), if a record is free.
+#[inline]
 pub(super) fn note_twice(core: &mut Core, number: u32, seg: &Segment, outcome: &Outcome) {
     let tcb = &core.connections[number].tcb;
     let end = match outcome.text {
@@ -120,13 +130,19 @@ pub(super) fn note_twice(core: &mut Core, number: u32, seg: &Segment, outcome: &
 
 /// The connection's record for an arriving segment: there already, or attached now because the segment's SACK blocks say that
 /// something may be lost.
+#[inline]
 pub(super) fn for_arrival(core: &mut Core, number: u32, blocks: &[(Seq, Seq)]) -> Option<u32> {
     let connection = &core.connections[number];
     let attached = connection.gaps();
     if attached.is_some() || blocks.is_empty() {
         return attached;
     }
-    let tcb = &connection.tcb;
+    attach_for_blocks(core, number, blocks)
+}
+
+#[inline(never)]
+fn attach_for_blocks(core: &mut Core, number: u32, blocks: &[(Seq, Seq)]) -> Option<u32> {
+    let tcb = &core.connections[number].tcb;
     let news = blocks.iter().any(|&block| sack::is_valid(block, tcb.snd_una, tcb.snd_nxt));
     if tcb.agreed.sack() && news && is_open(tcb.state) { for_sending(core, number) } else { None }
 }
@@ -163,11 +179,16 @@ pub(super) fn release(core: &mut Core, receiving: &mut Chunks, number: u32) {
 #[inline]
 pub(super) fn detach_if_idle(core: &mut Core, receiving: &mut Chunks, number: u32) {
     if let Some(attached) = core.connections[number].gaps() {
-        let (tcb, gaps) = (&core.connections[number].tcb, &core.gaps[attached]);
-        let received = gaps.received.is_empty(tcb.rcv_nxt) && !gaps.received.tells_twice();
-        if received && !(gaps.sent.is_on() && !(gaps.sent.is_plain() && tcb.recovery.is_open())) {
-            release(core, receiving, number);
-        }
+        detach_unless_used(core, receiving, number, attached);
+    }
+}
+
+#[inline(never)]
+fn detach_unless_used(core: &mut Core, receiving: &mut Chunks, number: u32, attached: u32) {
+    let (tcb, gaps) = (&core.connections[number].tcb, &core.gaps[attached]);
+    let received = gaps.received.is_empty(tcb.rcv_nxt) && !gaps.received.tells_twice();
+    if received && !(gaps.sent.is_on() && !(gaps.sent.is_plain() && tcb.recovery.is_open())) {
+        release(core, receiving, number);
     }
 }
 

@@ -119,12 +119,12 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
         options: &plan.options,
         sack: sack.as_ref().map_or(&[], SackBlocks::as_slice),
     };
-    let path = path(core, tuple, dst_mac, IpMarks::of(core.options.get(connection.options)));
     let text = if plan.text_len == 0 {
         &NO_TEXT
     } else {
         &core.sending.slices(&connection.to_send, plan.text_offset, u32::from(plan.text_len))
     };
+    let path = path((core.mac, core.vlan), tuple, dst_mac, IpMarks::of(core.options.get(connection.options)));
     let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &segment, text);
     transmit(link, core, frame, len);
 }
@@ -174,7 +174,7 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path(core, tuple, dst_mac, marks), &segment, &NO_TEXT)
+    wire::tcp::emit(bytes, &path((core.mac, core.vlan), tuple, dst_mac, marks), &segment, &NO_TEXT)
 }
 
 /// A SYN-ACK that leaves no state, to whoever sent the SYN in whose frame it is built.
@@ -198,12 +198,13 @@ fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynA
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path(core, tuple, dst_mac, marks), &segment, &NO_TEXT)
+    wire::tcp::emit(bytes, &path((core.mac, core.vlan), tuple, dst_mac, marks), &segment, &NO_TEXT)
 }
 
-fn path(core: &Core, tuple: &FourTuple, dst_mac: MacAddress, marks: IpMarks) -> Path {
-    let IpMarks { ttl, dscp } = marks;
-    Path { src_mac: core.mac, dst_mac, vlan: core.vlan, addresses: tuple.addresses, ttl, dscp_ecn: dscp << 2 }
+#[inline]
+fn path(own: (MacAddress, Option<u16>), tuple: &FourTuple, dst_mac: MacAddress, marks: IpMarks) -> Path {
+    let ((src_mac, vlan), IpMarks { ttl, dscp }) = (own, marks);
+    Path { src_mac, dst_mac, vlan, addresses: tuple.addresses, ttl, dscp_ecn: dscp << 2 }
 }
 
 /// The text of a segment without any.

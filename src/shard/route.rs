@@ -1,6 +1,7 @@
 //! Own addresses and next hops.
 
 use super::ConfigError;
+use crate::four_tuple::Families;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
@@ -109,9 +110,9 @@ impl Routes {
         self.networks.iter().any(|network| is_broadcast_of(network, address))
     }
 
-    /// Whether the stack has an IPv6 address.
-    pub(super) fn has_v6(&self) -> bool {
-        !self.own_v6.is_empty()
+    /// The families that the stack has addresses of.
+    pub(super) fn families(&self) -> Families {
+        Families { v4: !self.own_v4.is_empty(), v6: !self.own_v6.is_empty() }
     }
 
     /// The neighbour to send to on the way to `remote`.
@@ -220,7 +221,7 @@ mod tests {
     fn own_addresses_are_those_given_and_no_others() {
         let given = ["10.0.0.9", "10.0.0.1", "10.0.0.3", "10.0.0.2", "10.0.0.2", "fd00::1", "fd00::2", "fd00::4"];
         let routes = Routes::new(&given.map(|text| own(text, 8)), &[]).expect("routes");
-        assert_eq!((routes.own_v4.len(), routes.own_v6.len(), routes.has_v6()), (2, 2, true));
+        assert_eq!((routes.own_v4.len(), routes.own_v6.len(), routes.families()), (2, 2, Families::BOTH));
         for last in 0..=15 {
             let is_own = |text: alloc::string::String| routes.is_own(text.parse().expect("an address"));
             assert_eq!(is_own(alloc::format!("10.0.0.{last}")), matches!(last, 1..=3 | 9), "10.0.0.{last}");

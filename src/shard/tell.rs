@@ -94,6 +94,28 @@ impl<A: Application> Teller<'_, A> {
             return;
         }
         self.readable(number);
+        if self.core.connections[number].tell.has(Tell::URGENT | Tell::STALLED | Tell::WRITABLE) {
+            self.while_open(number);
+        }
+        let connection = &mut self.core.connections[number];
+        let handle = connection.handle(number);
+        if !connection.unread.is_empty() {
+            // Bytes come before the end; it is told when they have been taken.
+            return;
+        }
+        if connection.tell.take(Tell::PEER_CLOSED) && connection.tcb.reason != Some(CloseReason::Aborted) {
+            self.event(None, Event::PeerClosed { handle });
+        }
+        let connection = &mut self.core.connections[number];
+        if let (true, Some(reason)) = (connection.tell.take(Tell::CLOSED), connection.tcb.reason) {
+            self.event(None, Event::Closed { handle, reason });
+            self.told_closed(number);
+        }
+    }
+
+    /// What few connections are told, and none that has ended.
+    #[inline(never)]
+    fn while_open(&mut self, number: u32) {
         let connection = &mut self.core.connections[number];
         let handle = connection.handle(number);
         if connection.tell.take(Tell::URGENT) && connection.tcb.state != State::Closed {
@@ -106,19 +128,6 @@ impl<A: Application> Teller<'_, A> {
         let connection = &mut self.core.connections[number];
         if connection.tell.take(Tell::WRITABLE) && connection.tcb.state.can_send() {
             self.event(None, Event::Writable { handle });
-        }
-        let connection = &mut self.core.connections[number];
-        if !connection.unread.is_empty() {
-            // Bytes come before the end; it is told when they have been taken.
-            return;
-        }
-        if connection.tell.take(Tell::PEER_CLOSED) && connection.tcb.reason != Some(CloseReason::Aborted) {
-            self.event(None, Event::PeerClosed { handle });
-        }
-        let connection = &mut self.core.connections[number];
-        if let (true, Some(reason)) = (connection.tell.take(Tell::CLOSED), connection.tcb.reason) {
-            self.event(None, Event::Closed { handle, reason });
-            self.told_closed(number);
         }
     }
 

@@ -174,10 +174,10 @@ fn resend_first(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>)
     }
     if let Some(board) = board {
         let (seq, len) = next_lost(tcb, board)?;
-        return Some(segment(tcb, Some(board), cx, seq, len));
+        return Some(segment_again(tcb, Some(board), cx, seq, len));
     }
     let len = tcb.send_queued_bytes().min(segment_room(tcb));
-    Some(segment(tcb, None, cx, tcb.snd_una, len))
+    Some(segment_again(tcb, None, cx, tcb.snd_una, len))
 }
 
 /// RFC 6675's NextSeg, rule 1: where the first lost segment begins and how many octets of text it has, if the peer's window
@@ -209,7 +209,7 @@ fn probe(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Opt
         return None;
     }
     let len = tcb.send_queued_bytes().min(tcb.snd_wnd.max(1)).min(segment_room(tcb));
-    Some(segment(tcb, None, cx, tcb.snd_una, len))
+    Some(segment_again(tcb, None, cx, tcb.snd_una, len))
 }
 
 /// A tail loss probe (RFC 8985 7.3): the next new segment, or without one the last segment again. On a short path the last
@@ -223,11 +223,11 @@ fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option
     let new = (tcb.send_end - sent_end).min(room).min(tcb.snd_wnd.saturating_sub(tcb.flight()));
     if new > 0 && tcb.rto.srtt_us > SHORT_PATH_US {
         board.rack.probe = Some(Probe::Sent(tcb.snd_nxt + new));
-        return Some(segment(tcb, Some(board), cx, tcb.snd_nxt, new));
+        return Some(segment_again(tcb, Some(board), cx, tcb.snd_nxt, new));
     }
     board.rack.probe = Some(Probe::SentAgain(tcb.snd_nxt));
     let len = (sent_end - tcb.snd_una).min(room);
-    Some(segment(tcb, Some(board), cx, sent_end.back(len), len))
+    Some(segment_again(tcb, Some(board), cx, sent_end.back(len), len))
 }
 
 /// The next octets of the send buffer that windows and algorithms allow, with the FIN behind the last.
@@ -243,7 +243,7 @@ fn text_or_fin(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'
     if let Some(board) = board.as_deref_mut().filter(|board| board.next_lost().is_some()) {
         let next = next_lost(tcb, board).filter(|(_, len)| outstanding + len <= cwnd);
         tcb.owed.set(Owed::DATA, next.is_some());
-        return next.map(|(seq, len)| segment(tcb, Some(board), cx, seq, len));
+        return next.map(|(seq, len)| segment_again(tcb, Some(board), cx, seq, len));
     }
     let unsent = tcb.send_end - tcb.snd_resume.max(tcb.snd_una);
     if tcb.snd_resume.gt(tcb.send_end) || (unsent == 0 && !tcb.facts.has(Fact::FIN_QUEUED)) {
@@ -302,8 +302,14 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
     Some(plan)
 }
 
+/// As [`segment`], where it is not the usual one.
+#[inline(never)]
+fn segment_again(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
+    segment(tcb, board, cx, seq, len)
+}
+
 /// Octets `len` from `seq` on, with the FIN if it is next, as a segment; the record takes note.
-#[inline]
+#[inline(always)]
 fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
     let end = seq + len;
     let with_fin = tcb.facts.has(Fact::FIN_QUEUED) && end == tcb.send_end;

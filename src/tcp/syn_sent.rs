@@ -11,12 +11,10 @@ use crate::tick::Deadline;
 use crate::wire::tcp::{Segment, Timestamps};
 use core::ops::ControlFlow::{self, Break, Continue};
 
-/// The five steps. Text on the segment is not taken (B02).
-pub fn arrives(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> Outcome {
-    let mut out = Outcome::default();
-    let _ = five_steps(tcb, seg, cx, &mut out);
+/// The five steps. Text on the segment is not taken (B02). `out` is the default before.
+pub fn arrives(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
+    let _ = five_steps(tcb, seg, cx, out);
     tcb.invariants();
-    out
 }
 
 fn five_steps(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {

@@ -16,13 +16,11 @@ use crate::tick::Deadline;
 use crate::wire::tcp::{Flags, Segment};
 use core::ops::ControlFlow::{self, Break, Continue};
 
-/// The eight checks; `sack` is there if the connection has a scoreboard or the segment blocks.
+/// The eight checks; `sack` is there if the connection has a scoreboard or the segment blocks. `out` is the default before.
 #[inline]
-pub fn arrives(tcb: &mut Tcb, seg: &Segment, sack: Option<Sack<'_>>, cx: &Context<'_>) -> Outcome {
-    let mut out = Outcome::default();
-    let _ = eight_checks(tcb, seg, sack, cx, &mut out);
+pub fn arrives(tcb: &mut Tcb, seg: &Segment, sack: Option<Sack<'_>>, cx: &Context<'_>, out: &mut Outcome) {
+    let _ = eight_checks(tcb, seg, sack, cx, out);
     tcb.invariants();
-    out
 }
 
 fn eight_checks(

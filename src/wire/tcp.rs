@@ -3,7 +3,7 @@
 use super::checksum::Sum;
 use super::{Network, PROTOCOL_TCP, Path, TcpPacket, be16, be32, emit_headers, ethernet};
 use crate::counters::DropReason;
-use crate::four_tuple::FourTuple;
+use crate::four_tuple::{Addresses, FourTuple};
 use crate::seq::Seq;
 use core::fmt;
 use core::ops::BitOr;
@@ -285,9 +285,28 @@ fn checksum_of(header: &[u8; HEADER_BYTES], rest: &[u8], pseudo: Sum) -> Sum {
 /// the payload before padding.
 #[inline(always)]
 pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: &[&[u8]; 2]) -> usize {
+    // Nearly every frame has this shape: what is known of it is not asked again, and its headers have fixed places.
+    if let (None, Addresses::V4 { local, remote }, []) = (path.vlan, path.addresses, segment.sack) {
+        let path = Path { vlan: None, addresses: Addresses::V4 { local, remote }, ..*path };
+        write(frame, &path, &SegmentOut { sack: &[], ..*segment }, payload)
+    } else {
+        // Copies: what has an address is kept in memory, for the others too.
+        write_any(frame, &{ *path }, &{ *segment }, payload)
+    }
+}
+
+#[inline(never)]
+fn write_any(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: &[&[u8]; 2]) -> usize {
+    write(frame, path, segment, payload)
+}
+
+#[inline(always)]
+fn write(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: &[&[u8]; 2]) -> usize {
     let present = Present::of(segment.options, segment.sack, segment.flags.syn());
     let data_at = HEADER_BYTES + present.len();
     let segment_len = data_at + payload[0].len() + payload[1].len();
+    // One look at the length for all that follows.
+    let frame = &mut frame[..(path.headers_len() + segment_len).max(ethernet::FRAME_BYTES_MIN)];
     let (begin, pseudo) = emit_headers(frame, path, PROTOCOL_TCP, segment_len);
     let bytes = &mut frame[begin..begin + segment_len];
     let ports = u32::from(segment.src_port) << 16 | u32::from(segment.dst_port);
@@ -300,7 +319,9 @@ pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: &[
     if !text.is_empty() {
         let (first, second) = text.split_at_mut(payload[0].len());
         first.copy_from_slice(payload[0]);
-        second.copy_from_slice(payload[1]);
+        if !second.is_empty() {
+            second.copy_from_slice(payload[1]);
+        }
         sum = sum.bytes(text);
     }
     bytes[16..18].copy_from_slice(&sum.finish().to_be_bytes());
@@ -337,6 +358,9 @@ fn parse_options(list: &[u8], at: usize, syn: bool) -> Result<(Options, SackPlac
 /// Any other shape. Not inlined: it takes the address of what it fills, which would keep every segment in memory.
 #[inline(never)]
 fn parse_option_list(list: &[u8], at: usize, syn: bool) -> Result<(Options, SackPlace), DropReason> {
+    if let (true, Some(options)) = (syn, usual_syn_options(list)) {
+        return Ok((options, SackPlace::default()));
+    }
     let (mut options, mut sack) = <(Options, SackPlace)>::default();
     let mut rest = list;
     while let [kind, after @ ..] = rest {
@@ -357,6 +381,22 @@ fn parse_option_list(list: &[u8], at: usize, syn: bool) -> Result<(Options, Sack
         };
     }
     Ok((options, sack))
+}
+
+/// The option list of a SYN in the shape that Linux and this stack give it: MSS, SACK permitted, timestamps, window scale.
+#[inline]
+fn usual_syn_options(list: &[u8]) -> Option<Options> {
+    let list = <&[u8; 20]>::try_from(list).ok()?;
+    let [mss, lead, val, ecr, scale] = [0, 4, 8, 12, 16].map(|at| be32(list, at));
+    let usual = mss >> 16 == be([0, 0, MSS, 4])
+        && lead == be([SACK_PERMITTED, 2, TIMESTAMPS, TIMESTAMPS_BYTES])
+        && scale >> 8 == be([0, NOP, WINDOW_SCALE, 3]);
+    usual.then_some(Options {
+        mss: Some(mss as u16),
+        window_scale: Some(scale as u8),
+        sack_permitted: true,
+        timestamps: Some(Timestamps { val, ecr }),
+    })
 }
 
 /// Notes one option with the bytes after its length.

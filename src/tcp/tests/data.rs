@@ -196,7 +196,8 @@ fn no_receive_room_text_is_left_for_the_peer_to_send_again() {
     let cx =
         Context { now: client.now, settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: false };
     let seg = Segment { payload_len: 5, ..client.next(ACK) };
-    let out = others::arrives(&mut client.tcb, &seg, None, &cx);
+    let mut out = Outcome::default();
+    others::arrives(&mut client.tcb, &seg, None, &cx, &mut out);
     assert_eq!((out.text, out.note), (None, Some(Note::NoReceiveRoom)));
     assert_eq!(client.arrives(seg).text, Some((0, 5)));
 }

@@ -63,13 +63,15 @@ impl End {
     fn arrives_with(&mut self, seg: Segment, blocks: &[(Seq, Seq)]) -> Outcome {
         let (settings, options) = (self.settings, self.options);
         let cx = Context { now: self.now, settings: &settings, options: &options, receive_room: true };
+        let mut out = Outcome::default();
         match self.tcb.state {
-            State::SynSent => syn_sent::arrives(&mut self.tcb, &seg, &cx),
+            State::SynSent => syn_sent::arrives(&mut self.tcb, &seg, &cx, &mut out),
             _ => {
                 let sack = Sack { board: self.board.as_mut(), blocks };
-                others::arrives(&mut self.tcb, &seg, Some(sack), &cx)
+                others::arrives(&mut self.tcb, &seg, Some(sack), &cx, &mut out);
             }
         }
+        out
     }
 
     /// Everything that is owed now.
