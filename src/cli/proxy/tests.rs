@@ -255,6 +255,27 @@ fn clients_beyond_the_limit_wait_until_one_has_gone() {
 }
 
 #[test]
+fn client_that_waited_for_its_turn_when_the_drain_began_goes_to_its_own_backend() {
+    let second =
+        "[[listeners]]\nname = \"two\"\naddress = \"10.0.0.1:81\"\nbackends = [{ address = \"10.0.0.2:8002\" }]";
+    let mut world = World::with("connections_max = 1", &format!("{ONE}\n{second}"));
+    world.listen(8001);
+    world.listen(8002);
+    world.connect();
+    world.run_ms(5);
+    let waits = world.peer.calls(world.now).connect(SocketAddr::new(PROXY, 81), &ConnectOptions::default()).unwrap();
+    world.run_ms(5);
+    assert_eq!(world.peer.application().accepted.len(), 1);
+    world.proxy.with_calls(world.now, |proxy, calls| proxy.drain(calls));
+    world.run_ms(5);
+    let [_, backend] = world.peer.application().accepted[..] else { panic!("both are through") };
+    assert_eq!(world.peer.calls(world.now).four_tuple(backend).unwrap().local_port, 8002);
+    world.peer.calls(world.now).abort(waits).unwrap();
+    world.run_ms(5);
+    assert_eq!(world.ended(), [letters("CD", Some(0), 0, 0)]);
+}
+
+#[test]
 fn what_is_left_at_the_end_of_a_drain_is_killed() {
     let mut world = World::new(ONE);
     world.listen(8001);
