@@ -1,4 +1,4 @@
-//! Compiles the XDP program (`bpf/steer.bpf.c`) with clang when the feature `xdp` is on, and makes the Rust list of its
+//! Compiles the BPF programs (`bpf/*.bpf.c`) with clang when the feature `xdp` is on, and makes the Rust list of its
 //! verdicts from the one in `bpf/steer.h`.
 use std::env;
 use std::fmt::Write;
@@ -14,7 +14,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    match compile(&out.join("steer.bpf.o")).and_then(|()| list_verdicts(&out.join("verdicts.rs"))) {
+    let compiled = ["steer", "spread"].iter().try_for_each(|program| compile(program, &out));
+    match compiled.and_then(|()| list_verdicts(&out.join("verdicts.rs"))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             for line in error.lines() {
@@ -25,19 +26,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn compile(object: &Path) -> Result<(), String> {
+fn compile(program: &str, out: &Path) -> Result<(), String> {
+    let source = format!("bpf/{program}.bpf.c");
     let clang = env::var("CLANG").unwrap_or_else(|_| "clang".into());
     let output = Command::new(&clang)
         .args(["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-target", "bpf"])
         .args(system_headers(&clang).map(|path| format!("-I{}", path.display())))
-        .args(["-c", "bpf/steer.bpf.c", "-o"])
-        .arg(object)
+        .args(["-c", &source, "-o"])
+        .arg(out.join(format!("{program}.bpf.o")))
         .output()
-        .map_err(|error| format!("cannot run {clang} for the XDP program: {error}; {INSTALL}"))?;
+        .map_err(|error| format!("cannot run {clang} for the BPF programs: {error}; {INSTALL}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{clang} cannot compile bpf/steer.bpf.c; {INSTALL}\n{}", String::from_utf8_lossy(&output.stderr)))
+    Err(format!("{clang} cannot compile {source}; {INSTALL}\n{}", String::from_utf8_lossy(&output.stderr)))
 }
 
 /// Where `asm/types.h` is: Debian keeps it under the multiarch triplet, which the target `bpf` does not look into.

@@ -5,7 +5,7 @@ use std::fmt;
 /// A reason to stop, for the user.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Failure {
-    /// 1 failed, 2 usage, 3 the environment is not ready, 130 interrupted.
+    /// 1 failed, 2 usage, 3 the environment is not ready, 4 a condition of the user's was met, 130 interrupted.
     pub exit: u8,
     /// Object, errno if any, what to do.
     pub message: String,
@@ -25,6 +25,11 @@ impl Failure {
     /// The machine is not ready.
     pub(crate) fn environment(message: impl Into<String>) -> Failure {
         Failure { exit: 3, message: message.into() }
+    }
+
+    /// `--fail-if` was met.
+    pub(crate) fn condition(message: impl Into<String>) -> Failure {
+        Failure { exit: 4, message: message.into() }
     }
 
     /// The user stopped it.

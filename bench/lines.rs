@@ -20,10 +20,16 @@ pub(crate) enum Line {
 }
 
 /// What a role has obtained at start.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ready {
     /// The XDP mode that the bind really got, e.g. `skb copy`; `None` for the kernel's stack.
     pub mode: Option<String>,
+    /// The interface's Ethernet address.
+    #[serde(default)]
+    pub mac: Option<String>,
+    /// TIME-WAIT of a synfin end: bytes per place of its store and of its share of the index.
+    #[serde(default)]
+    pub time_wait_bytes: Option<f64>,
 }
 
 /// What happened since the last such line.
@@ -54,6 +60,24 @@ pub(crate) struct Final {
     pub errors: BTreeMap<String, u64>,
     /// Connect latency within the measured window; `None` at a server.
     pub connect_latency_us: Option<Latency>,
+    /// The histogram behind it: values, ns, and how often each came. What failed counts as 100 s.
+    #[serde(default)]
+    pub latency_ns: Vec<(u64, u64)>,
+    /// Handshakes of about a second or longer within the measured window.
+    #[serde(default)]
+    pub stalls: u64,
+    /// Begin and end of the measured window, ms from the start.
+    #[serde(default)]
+    pub window_ms: [u64; 2],
+    /// What went on over time.
+    #[serde(default)]
+    pub samples: Vec<Sample>,
+    /// Octets of earlier incarnations that were taken for the running one's.
+    #[serde(default)]
+    pub old_bytes: u64,
+    /// Connections in which that happened.
+    #[serde(default)]
+    pub with_old_bytes: u64,
     /// Frames that the interface sent and received from start to end.
     pub frames_total: u64,
     /// The XDP mode that the bind really got (an echo only; the others say so when they are ready).
@@ -66,7 +90,27 @@ pub(crate) struct Final {
     pub counters: BTreeMap<String, u64>,
 }
 
+/// An end at one moment; counts are totals since the start.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// When, ms since 1970.
+    pub at_ms: u64,
+    /// Connections completed.
+    pub completed: u64,
+    /// Errors.
+    pub failed: u64,
+    /// TIME-WAIT entries.
+    pub time_wait: u64,
+    /// Connections that exist.
+    pub in_use: u64,
+    /// Time spent working, us.
+    pub busy_us: u64,
+    /// Resident memory, bytes.
+    pub rss: u64,
+}
+
 /// Percentiles, us.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Latency {
     /// Median.

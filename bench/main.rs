@@ -4,6 +4,7 @@
 //! roles, in network namespaces.
 
 mod bulk;
+mod compare;
 mod cps;
 mod echo;
 mod echo_role;
@@ -12,9 +13,13 @@ mod engine;
 mod failure;
 mod kernel;
 mod lines;
+mod meter;
+mod output;
 mod payload;
+mod policy;
 mod proc;
 mod proxy;
+mod report;
 mod risk;
 mod role;
 
@@ -52,6 +57,10 @@ enum What {
     Risk(risk::RiskArgs),
     /// What TIME-WAIT reuse gains, predicted: tuples, ceiling, exhaustion; and a simulated collapse and recovery
     Predict(risk::predict::PredictArgs),
+    /// A page, tables and conditions from a result in JSON
+    Report(report::ReportArgs),
+    /// Two results side by side, with what their rounds say about the difference
+    Compare(compare::CompareArgs),
     /// The server of the kernel baseline (a role)
     KernelServer(RoleArgs),
     /// The client of the kernel baseline (a role)
@@ -60,6 +69,8 @@ enum What {
     SynfinServer(RoleArgs),
     /// The client on synfin (a role)
     SynfinClient(RoleArgs),
+    /// The client on synfin whose wire aims old segments (a role)
+    RigClient(ends::RigArgs),
     /// Sends a stream over the kernel's TCP (a role)
     KernelSender(RoleArgs),
     /// Receives a stream over the kernel's TCP (a role)
@@ -84,10 +95,13 @@ fn main() -> ExitCode {
         What::Engine(args) => engine::run(&args),
         What::Risk(args) => risk::run(&args),
         What::Predict(args) => risk::predict::run(&args),
+        What::Report(args) => report::run(&args),
+        What::Compare(args) => compare::run(&args.before, &args.after),
         What::KernelServer(args) => role(kernel::server::run(&args)),
         What::KernelClient(args) => role(kernel::client::run(&args)),
         What::SynfinServer(args) => role(ends::run_server(&args)),
         What::SynfinClient(args) => role(ends::run_client(&args)),
+        What::RigClient(args) => role(ends::run_rig(&args)),
         What::KernelSender(args) => role(bulk::kernel_sender(&args)),
         What::KernelReceiver(args) => role(bulk::kernel_receiver(&args)),
         What::SynfinSender(args) => role(bulk::synfin_sender(&args)),

@@ -3,6 +3,9 @@
 use crate::failure::Failure;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
 
 /// TCP counters of the namespace, by `Table.Name` as in `/proc/net/snmp` and `/proc/net/netstat`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -44,6 +47,57 @@ pub(crate) fn interface_frames(interface: &str) -> Result<u64, Failure> {
         frames += text.trim().parse::<u64>().map_err(|_| Failure::environment(format!("{path} holds no number")))?;
     }
     Ok(frames)
+}
+
+/// TIME-WAIT entries of this namespace now; 0 where the kernel does not say.
+pub(crate) fn time_wait_now() -> u64 {
+    parse_time_wait(&fs::read_to_string("/proc/net/sockstat").unwrap_or_default())
+}
+
+/// The Ethernet address of an interface of this namespace.
+pub(crate) fn mac(interface: &str) -> Option<String> {
+    fs::read_to_string(format!("/sys/class/net/{interface}/address")).ok().map(|text| text.trim().to_string())
+}
+
+/// Whether this process is in a network namespace that has a name, as those of the benchmark do and the machine's own does not.
+pub(crate) fn in_named_namespace() -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|of| (of.dev(), of.ino()));
+    let own = identity(Path::new("/proc/self/ns/net"));
+    let named = fs::read_dir("/run/netns").into_iter().flatten().filter_map(Result::ok);
+    own.is_some() && named.into_iter().any(|entry| identity(&entry.path()) == own)
+}
+
+/// How long a CPU has been busy with anything, since this was made.
+pub(crate) struct CpuTime {
+    cpu: usize,
+    before: Duration,
+}
+
+impl CpuTime {
+    /// From now on.
+    pub(crate) fn new(cpu: usize) -> CpuTime {
+        CpuTime { cpu, before: cpu_busy(cpu) }
+    }
+
+    /// So far.
+    pub(crate) fn busy(&self) -> Duration {
+        cpu_busy(self.cpu).saturating_sub(self.before)
+    }
+}
+
+/// How long a CPU has been busy since the start of the machine; zero where the kernel does not say.
+fn cpu_busy(cpu: usize) -> Duration {
+    parse_cpu_busy(&fs::read_to_string("/proc/stat").unwrap_or_default(), cpu)
+}
+
+/// All that the line of the CPU counts but idle time and waiting for disks, from ticks of 10 ms.
+fn parse_cpu_busy(text: &str, cpu: usize) -> Duration {
+    let name = format!("cpu{cpu}");
+    let line = text.lines().map(str::split_whitespace).find_map(|mut words| (words.next()? == name).then_some(words));
+    let ticks = line.into_iter().flatten().map(|word| word.parse::<u64>().unwrap_or(0));
+    // user nice system idle iowait irq softirq steal; guest time is in user time already.
+    let busy = ticks.take(8).enumerate().filter(|(place, _)| *place != 3 && *place != 4).map(|(_, ticks)| ticks);
+    Duration::from_millis(10 * busy.sum::<u64>())
 }
 
 /// How long the calling thread has been able to run but had to wait for its CPU, ms; 0 where the kernel does not say.
@@ -119,6 +173,14 @@ mod tests {
         let text = "sockets: used 30\nTCP: inuse 2 orphan 0 tw 12345 alloc 3 mem 1\nUDP: inuse 1 mem 0\n";
         assert_eq!(parse_time_wait(text), 12345);
         assert_eq!(parse_time_wait("UDP: inuse 1\n"), 0);
+    }
+
+    #[test]
+    fn busy_time_of_a_cpu_leaves_idle_out() {
+        let text = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 100 50 4 5 6 7 0\ncpu1 0 0 1 0 0 0 0 0 0 0\nintr 5\n";
+        assert_eq!(parse_cpu_busy(text, 0), Duration::from_millis(210));
+        assert_eq!(parse_cpu_busy(text, 1), Duration::from_millis(10));
+        assert_eq!(parse_cpu_busy(text, 7), Duration::ZERO);
     }
 
     #[test]

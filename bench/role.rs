@@ -1,16 +1,16 @@
-//! What all roles share: their options, how they start and stop, and the meter that counts while they run.
+//! What all roles share: their options, how they start and stop, and what can go wrong.
 
 use crate::failure::Failure;
 use crate::kernel::sys;
-use crate::lines::{Final, Latency, Line, Second, tell};
+use crate::payload::Payload;
+use crate::policy::{Phases, PortRange, Tw};
 use clap::{Args, ValueEnum};
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use synfin::limits;
+use synfin::link::faults::FaultConfig;
 use synfin::link::xdp;
 
 /// Options of a role. The orchestrator fills them in.
@@ -55,12 +55,118 @@ pub(crate) struct RoleArgs {
     /// TIME-WAIT places of a synfin shard
     #[arg(long, value_name = "N", default_value_t = 1 << 20)]
     pub time_wait: u32,
+    /// Local ports of the client
+    #[arg(long, value_name = "LO-HI", default_value_t = PortRange::ALL)]
+    pub ports: PortRange,
+    /// Ports that the server listens on, from the one of `--server` up
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub dst_ports: u16,
+    /// Bytes of a request and of a response
+    #[arg(long, value_name = "REQ:RESP", default_value_t = Payload::default())]
+    pub payload: Payload,
+    /// When TIME-WAIT may be reused; the kernel's ends know `strict` and, as tcp_tw_reuse 1, any other
+    #[arg(long, value_enum, default_value_t = Tw::Strict)]
+    pub tw: Tw,
+    /// How long a 4-tuple stays in TIME-WAIT at least, ms
+    #[arg(long, value_name = "MS", default_value_t = limits::TIME_WAIT_DELAY_MS)]
+    pub tw_delay_ms: u32,
+    /// MSL of synfin, ms
+    #[arg(long, value_name = "MS", default_value_t = limits::MSL_MS)]
+    pub msl_ms: u32,
+    /// Open loop: connections begun per second, whatever becomes of them; 0 is the closed loop
+    #[arg(long, value_name = "R", default_value_t = 0.0)]
+    pub rate: f64,
+    /// Policies that follow one another, from the first connection on
+    #[arg(long, value_name = "LIST")]
+    pub phases: Option<Phases>,
+    /// What everything random is drawn from; 0 asks the system
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Without the timestamps option
+    #[arg(long)]
+    pub no_timestamps: bool,
+    /// RST in TIME-WAIT ends it
+    #[arg(long)]
+    pub rst_ends_time_wait: bool,
+    /// TIME-WAIT entries that a synfin end makes before it says that it is ready
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub resident: u32,
+    /// What is done to frames on synfin's side
+    #[command(flatten)]
+    pub faults: FaultArgs,
+}
+
+/// Faults of the wire, of each direction.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Args, Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct FaultArgs {
+    /// Share of frames lost, such as 0.01 or 1%
+    #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    pub loss: f64,
+    /// Delay of every frame, ms
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = delay_ms)]
+    pub delay: f64,
+    /// Share of frames held back so that others overtake them
+    #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    pub reorder: f64,
+    /// Share of frames sent twice
+    #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    pub dup: f64,
+}
+
+impl FaultArgs {
+    /// Whether there are any.
+    pub(crate) fn any(&self) -> bool {
+        *self != FaultArgs::default()
+    }
+
+    /// The same, as the link takes it.
+    pub(crate) fn config(&self) -> FaultConfig {
+        let delay_us = (self.delay * 1000.0) as u64;
+        FaultConfig {
+            loss: self.loss,
+            duplication: self.dup,
+            reordering: self.reorder,
+            reordering_us: 500,
+            delay_us: (delay_us, delay_us),
+            // What is in flight for a second at the most frames that a wire carries.
+            held_max: if self.any() { 16_384 + (delay_us / 2).min(1 << 20) as u32 } else { 0 },
+            ..FaultConfig::default()
+        }
+    }
+
+    /// The options that say the same.
+    pub(crate) fn options(&self) -> Vec<String> {
+        let options =
+            [("--loss", self.loss), ("--delay", self.delay), ("--reorder", self.reorder), ("--dup", self.dup)];
+        let given = options.into_iter().filter(|(_, value)| *value > 0.0);
+        given.flat_map(|(name, value)| [name.to_string(), value.to_string()]).collect()
+    }
+}
+
+/// A share from 0 to 1, or in per cent.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    let share = number.parse().ok().map(|share: f64| share / whole).filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "give a share from 0 to 1, or per cent, such as 0.01 or 1%".to_string())
+}
+
+/// A delay that a run can stand, ms.
+fn delay_ms(text: &str) -> Result<f64, String> {
+    let delay = text.parse().ok().filter(|delay: &f64| (0.0..=1000.0).contains(delay));
+    delay.ok_or_else(|| "give ms from 0 to 1000".to_string())
 }
 
 impl RoleArgs {
     /// Source address number `index`, modulo their count.
     pub(crate) fn source_address(&self, index: u32) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.source).wrapping_add(index % self.src_ips.max(1)))
+    }
+
+    /// Where connection number `index` goes: the server's ports in turn, each for a round of the source addresses.
+    pub(crate) fn destination(&self, index: u32) -> SocketAddrV4 {
+        let port = index / self.src_ips.max(1) % u32::from(self.dst_ports.max(1));
+        SocketAddrV4::new(*self.server.ip(), self.server.port().saturating_add(port as u16))
     }
 }
 
@@ -94,6 +200,8 @@ pub(crate) enum Mode {
     Skb,
     /// Native.
     Drv,
+    /// Native, and zero-copy or not at all.
+    Zc,
 }
 
 impl Mode {
@@ -103,6 +211,16 @@ impl Mode {
             Mode::Auto => "auto",
             Mode::Skb => "skb",
             Mode::Drv => "drv",
+            Mode::Zc => "zc",
+        }
+    }
+
+    /// Whether a bind that got `obtained`, such as `drv copy`, is what was asked for.
+    pub(crate) fn is_obtained(self, obtained: &str) -> bool {
+        match self {
+            Mode::Auto => true,
+            Mode::Skb | Mode::Drv => obtained.starts_with(self.name()),
+            Mode::Zc => obtained.ends_with("zero-copy"),
         }
     }
 
@@ -111,7 +229,7 @@ impl Mode {
         match self {
             Mode::Auto => xdp::Mode::Auto,
             Mode::Skb => xdp::Mode::Skb,
-            Mode::Drv => xdp::Mode::Drv,
+            Mode::Drv | Mode::Zc => xdp::Mode::Drv,
         }
     }
 }
@@ -171,7 +289,7 @@ pub(crate) enum ErrorKind {
 }
 
 impl ErrorKind {
-    const NAMES: [&'static str; 8] =
+    pub(crate) const NAMES: [&'static str; 8] =
         ["reset", "refused", "timed_out", "wrong_byte", "wrong_length", "no_port", "unfinished", "other"];
 
     /// The name in results.
@@ -191,145 +309,29 @@ impl ErrorKind {
     }
 }
 
-/// Counts a run: warm-up, measured window, then drain.
-pub(crate) struct Meter {
-    started: Instant,
-    opens_at: Instant,
-    closes_at: Instant,
-    second: Instant,
-    second_total: u64,
-    window: u64,
-    total: u64,
-    errors: [u64; ErrorKind::NAMES.len()],
-    latency_ns: Histogram<u64>,
-}
-
-impl Meter {
-    /// A run that starts now.
-    pub(crate) fn start(warmup: Duration, measured: Duration) -> Result<Meter, Failure> {
-        let latency_ns = Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3);
-        let latency_ns = latency_ns.map_err(|error| Failure::failed(format!("no histogram: {error}")))?;
-        let started = Instant::now();
-        let opens_at = started + warmup;
-        let (second, closes_at) = (started, opens_at + measured);
-        let errors = [0; ErrorKind::NAMES.len()];
-        Ok(Meter { started, opens_at, closes_at, second, second_total: 0, window: 0, total: 0, errors, latency_ns })
-    }
-
-    /// Starts anew from now: set-up took its time.
-    pub(crate) fn restart(&mut self) {
-        let now = Instant::now();
-        let (warmup, measured) = (self.opens_at - self.started, self.closes_at - self.opens_at);
-        (self.started, self.second, self.opens_at, self.closes_at) = (now, now, now + warmup, now + warmup + measured);
-    }
-
-    /// Whether new connections may still be opened.
-    #[inline]
-    pub(crate) fn is_open(&self, now: Instant) -> bool {
-        now < self.closes_at
-    }
-
-    /// Whether the window has begun and is not over.
-    #[inline]
-    pub(crate) fn is_measured(&self, now: Instant) -> bool {
-        now >= self.opens_at && now < self.closes_at
-    }
-
-    /// Whether the drain is over too.
-    pub(crate) fn is_drained(&self, now: Instant) -> bool {
-        now >= self.closes_at + DRAIN
-    }
-
-    /// A connection is complete.
-    #[inline]
-    pub(crate) fn completed(&mut self, now: Instant) {
-        self.total += 1;
-        if now >= self.opens_at && now < self.closes_at {
-            self.window += 1;
-        }
-    }
-
-    /// A handshake took from `since` to `now`.
-    #[inline]
-    pub(crate) fn connected(&mut self, since: Instant, now: Instant) {
-        if now >= self.opens_at && now < self.closes_at {
-            self.latency_ns.saturating_record(now.duration_since(since).as_nanos() as u64);
-        }
-    }
-
-    /// Something went wrong, `count` times.
-    pub(crate) fn errors(&mut self, kind: ErrorKind, count: u64) {
-        self.errors[kind as usize] += count;
-    }
-
-    /// Tells the last second when it is over.
-    #[inline]
-    pub(crate) fn tick(&mut self, now: Instant) {
-        let elapsed = now.duration_since(self.second);
-        if elapsed >= SECOND {
-            let per_second = (self.total - self.second_total) as f64 / elapsed.as_secs_f64();
-            tell(&Line::Second(Second { per_second, errors: self.errors.iter().sum() }));
-            (self.second, self.second_total) = (now, self.total);
-        }
-    }
-
-    /// Time since the start.
-    pub(crate) fn elapsed(&self, now: Instant) -> Duration {
-        now.duration_since(self.started)
-    }
-
-    /// The result, without what only the role knows.
-    pub(crate) fn result(&self) -> Final {
-        let named = ErrorKind::NAMES.iter().zip(self.errors).filter(|(_, count)| *count > 0);
-        let errors: BTreeMap<String, u64> = named.map(|(name, count)| ((*name).to_string(), count)).collect();
-        let at = |quantile| self.latency_ns.value_at_quantile(quantile) as f64 / 1000.0;
-        let latency = Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1.0) };
-        Final {
-            connections: self.window,
-            seconds: self.closes_at.duration_since(self.opens_at).as_secs_f64(),
-            connections_total: self.total,
-            errors,
-            connect_latency_us: (!self.latency_ns.is_empty()).then_some(latency),
-            ..Final::default()
-        }
-    }
-}
-
-/// How long connections that are open at the end of the window may take to finish. Shorter than this turns one lost SYN into an error.
-const DRAIN: Duration = Duration::from_millis(2500);
-/// Period of the lines that say how it goes.
-const SECOND: Duration = Duration::from_secs(1);
-/// Largest latency that is told apart, ns.
-const LATENCY_MAX_NS: u64 = 100_000_000_000;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn meter_counts_the_window_only_and_all_errors() {
-        let mut meter = Meter::start(Duration::from_secs(1), Duration::from_secs(2)).expect("histogram");
-        let at = |seconds: f64| meter.started + Duration::from_secs_f64(seconds);
-        let (before, inside, after) = (at(0.5), at(1.5), at(3.5));
-        assert!(
-            meter.is_open(inside) && !meter.is_open(after) && !meter.is_drained(after) && meter.is_drained(at(6.0))
-        );
-        for now in [before, inside, inside, after] {
-            meter.completed(now);
-            meter.connected(now - Duration::from_micros(100), now);
-        }
-        meter.errors(ErrorKind::Reset, 2);
-        let result = meter.result();
-        assert_eq!((result.connections, result.connections_total, result.seconds), (2, 4, 2.0));
-        assert_eq!(result.errors, [("reset".to_string(), 2)].into());
-        let p50 = result.connect_latency_us.expect("two samples").p50;
-        assert!((99.0..101.0).contains(&p50), "{p50}");
-    }
 
     #[test]
     fn every_error_kind_has_its_name() {
         assert_eq!(ErrorKind::NAMES[ErrorKind::Other as usize], "other");
         assert_eq!(ErrorKind::NAMES[ErrorKind::NoPort as usize], "no_port");
         assert_eq!(ErrorKind::NAMES[ErrorKind::Reset as usize], "reset");
+    }
+
+    #[test]
+    fn shares_are_read_with_and_without_per_cent() {
+        assert_eq!((share("0.01"), share("1%"), share("0")), (Ok(0.01), Ok(0.01), Ok(0.0)));
+        for bad in ["2", "-1", "101%", "x", "NaN"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn modes_are_told_from_what_was_obtained() {
+        assert!(Mode::Auto.is_obtained("skb copy") && Mode::Drv.is_obtained("drv copy"));
+        assert!(!Mode::Zc.is_obtained("drv copy") && Mode::Zc.is_obtained("drv zero-copy"));
+        assert!(!Mode::Drv.is_obtained("skb copy"));
     }
 }

@@ -5,13 +5,14 @@
 #   wire.sh up NS_A NS_B xdp TIME_WAIT_MAX           without addresses: the ends belong to AF_XDP
 #   wire.sh up NS_A NS_B xdp-kernel TIME_WAIT_MAX    AF_XDP in NS_A, the kernel in NS_B
 #   wire.sh up NS_A NS_B kernel-xdp TIME_WAIT_MAX    the other way round
+#   wire.sh up NS_A NS_B ENDS TIME_WAIT_MAX NIC_A NIC_B    two interfaces in place of the veth pair; `down` gives them back
 #   wire.sh down NS_A NS_B
 #
 # Addresses: server 10.77.0.1 in NS_B, client 10.77.0.2 in NS_A, and every address of 10.77.128.0/17 is the client's as a source.
 set -eu
 
 usage() {
-    echo "usage: $0 up NS_A NS_B kernel|xdp|xdp-kernel|kernel-xdp TIME_WAIT_MAX | down NS_A NS_B" >&2
+    echo "usage: $0 up NS_A NS_B kernel|xdp|xdp-kernel|kernel-xdp TIME_WAIT_MAX [NIC_A NIC_B] | down NS_A NS_B" >&2
     exit 2
 }
 
@@ -21,10 +22,68 @@ in_ns() {
 
 down() {
     for ns in "$@"; do
+        give_back "$ns"
         if [ -e "/run/netns/$ns" ]; then
             ip -n "$ns" link del "$if_a" 2>/dev/null || true
             ip netns del "$ns"
         fi
+    done
+}
+
+# take NIC NS NAME: notes how the interface is, then moves it.
+take() {
+    nic=$1 ns=$2 name=$3
+    mkdir -p "$notes"
+    {
+        echo "$nic $name"
+        cat "/sys/class/net/$nic/flags" "/sys/class/net/$nic/mtu"
+        ethtool -k "$nic" | sed -n 's/^\([a-z-]*\): \(on\|off\)$/\1 \2/p' | tr '\n' ' '
+        echo
+        ip -o addr show dev "$nic" scope global | awk '{ print $4 }' | tr '\n' ' '
+        echo
+    } >"$notes/$ns"
+    ip link set dev "$nic" down
+    ip link set dev "$nic" netns "$ns" name "$name"
+}
+
+# Gives the interface of a namespace back as it was taken: name, up or down, MTU, features, addresses.
+give_back() {
+    ns=$1
+    [ -e "$notes/$ns" ] || return 0
+    {
+        read -r nic name
+        read -r flags
+        read -r mtu
+        read -r features
+        read -r addresses
+    } <"$notes/$ns"
+    if [ -e "/run/netns/$ns" ] && ip -n "$ns" link show dev "$name" >/dev/null 2>&1; then
+        ip -n "$ns" link set dev "$name" down
+        ip -n "$ns" link set dev "$name" netns 1 name "$nic"
+        # shellcheck disable=SC2086 # a list of words
+        ethtool -K "$nic" $features >/dev/null 2>&1 || true
+        ip link set dev "$nic" mtu "$mtu"
+        if [ $((flags & 1)) -eq 1 ]; then
+            ip link set dev "$nic" up
+        fi
+        for address in $addresses; do
+            ip addr replace "$address" dev "$nic"
+        done
+    fi
+    rm -f "$notes/$ns"
+    rmdir "$notes" 2>/dev/null || true
+}
+
+# An interface with a cable takes seconds until it carries anything.
+wait_for_carrier() {
+    ns=$1 dev=$2 tries=0
+    until [ "$(in_ns "$ns" cat "/sys/class/net/$dev/carrier" 2>/dev/null)" = 1 ]; do
+        tries=$((tries + 1))
+        [ "$tries" -le 100 ] || {
+            echo "$dev of $ns has no carrier after 10 s; are the two interfaces joined by a cable?" >&2
+            exit 1
+        }
+        sleep 0.1
     done
 }
 
@@ -57,10 +116,19 @@ address() {
 up() {
     ip netns add "$ns_a"
     ip netns add "$ns_b"
-    ip -n "$ns_a" link add "$if_a" numtxqueues 1 numrxqueues 1 type veth \
-        peer name "$if_b" netns "$ns_b" numtxqueues 1 numrxqueues 1
+    if [ -n "$nic_a" ]; then
+        take "$nic_a" "$ns_a" "$if_a"
+        take "$nic_b" "$ns_b" "$if_b"
+    else
+        ip -n "$ns_a" link add "$if_a" numtxqueues 1 numrxqueues 1 type veth \
+            peer name "$if_b" netns "$ns_b" numtxqueues 1 numrxqueues 1
+    fi
     end_up "$ns_a" "$if_a"
     end_up "$ns_b" "$if_b"
+    if [ -n "$nic_a" ]; then
+        wait_for_carrier "$ns_a" "$if_a"
+        wait_for_carrier "$ns_b" "$if_b"
+    fi
     if [ "${ends%-*}" = kernel ]; then
         kernel_end "$ns_a" "$if_a" "$time_wait_max"
         address "$ns_a" 10.77.0.2 "$if_a"
@@ -75,10 +143,12 @@ up() {
 
 if_a=client0
 if_b=server0
+# How interfaces were before they were moved, by namespace.
+notes=/run/synfin-bench
 case "${1:-}" in
 up)
-    [ $# -eq 5 ] || usage
-    ns_a=$2 ns_b=$3 ends=$4 time_wait_max=$5
+    [ $# -eq 5 ] || [ $# -eq 7 ] || usage
+    ns_a=$2 ns_b=$3 ends=$4 time_wait_max=$5 nic_a=${6-} nic_b=${7-}
     case "$ends" in kernel | xdp | xdp-kernel | kernel-xdp) ;; *) usage ;; esac
     up
     ;;

@@ -123,6 +123,15 @@ static ALWAYS_INLINE int owned_v4(const void *address)
 	return claim && *claim == CLAIM_OWN;
 }
 
+static ALWAYS_INLINE int shared_v4(const void *address)
+{
+	struct own_v4_key key = { .prefix_bits = 32 };
+
+	__builtin_memcpy(key.address, address, sizeof(key.address));
+	__u32 *claim = map_lookup(&own_v4, &key);
+	return claim && *claim == CLAIM_SHARED;
+}
+
 static ALWAYS_INLINE int owned_v6(const struct in6_addr *address)
 {
 	struct own_v6_key key = { .prefix_bits = 128 };
@@ -170,8 +179,11 @@ static ALWAYS_INLINE enum verdict judge_arp(const struct arp_ipv4 *arp, const vo
 	if (arp->hardware != NET16(1) || arp->protocol != NET16(ETH_P_IP) || arp->hardware_bytes != ETH_ALEN ||
 	    arp->protocol_bytes != sizeof(arp->target))
 		return pass_malformed;
-	/* A sender with an owned address has a conflict with the stack; the target of its answer to a probe is 0.0.0.0. */
-	return owned_v4(arp->target) || owned_v4(arp->sender) ? redirect_arp : pass_arp;
+	/* A sender with an owned address has a conflict with the stack; the target of its answer to a probe is 0.0.0.0. Where a
+	   whole network is owned, what its hosts tell the kernel stays the kernel's. */
+	if (owned_v4(arp->target) || (owned_v4(arp->sender) && !shared_v4(arp->target)))
+		return redirect_arp;
+	return pass_arp;
 }
 
 /* Whether an ICMP error quotes TCP that left `source` from a claimed port. */
@@ -266,7 +278,7 @@ static ALWAYS_INLINE enum verdict judge_icmpv6(const struct icmp6hdr *icmp, cons
 			return redirect_ndp;
 		if ((const void *)(ndp + 1) > end)
 			return pass_truncated;
-		return owned_v6(&ndp->target) ? redirect_ndp : pass_icmp;
+		return ip->daddr.s6_addr[0] == 0xff && owned_v6(&ndp->target) ? redirect_ndp : pass_icmp;
 	case ICMPV6_DEST_UNREACH:
 	case ICMPV6_PKT_TOOBIG:
 	case ICMPV6_TIME_EXCEED:

@@ -4,25 +4,28 @@ set -eu
 
 # Building: the Rust crates compile libxdp and libbpf (m4, libelf, zlib), clang compiles the XDP program.
 build='build-essential pkg-config clang m4 libelf-dev zlib1g-dev linux-libc-dev'
-# Running, testing and measuring: namespaces and veth pairs, offloads, kernel clients, a server and a proxy, captures, checks of
-# the scripts.
-test='iproute2 ethtool curl apache2-utils nginx-light haproxy tshark shellcheck python3'
+# Running, the benchmarks too: namespaces and veth pairs, offloads.
+run='iproute2 ethtool'
+# Testing: kernel clients and a server, captures, checks of the scripts, a browser with a font that looks at reports.
+test='curl apache2-utils nginx-light haproxy tshark shellcheck python3 chromium fonts-dejavu-core'
 
 usage() {
     cat <<'END'
-Usage: scripts/setup.sh [--build] [--help]
+Usage: scripts/setup.sh [--build | --bench] [--help]
 
 Installs the Debian packages that are missing; needs root only if some are.
   --build   only what building needs, not what the tests need
+  --bench   what building and running the benchmarks need
 
 Exit status: 0 all there or installed, 1 not root or apt-get failed, 2 wrong usage, 3 not a Debian.
 END
 }
 
-packages="$build $test"
+packages="$build $run $test"
 for argument in "$@"; do
     case $argument in
     --build) packages=$build ;;
+    --bench) packages="$build $run" ;;
     -h | --help)
         usage
         exit 0

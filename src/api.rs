@@ -255,6 +255,12 @@ pub enum ConnectError {
         /// Whose it is.
         shard: u16,
     },
+    /// No local port comes back to this shard.
+    #[error(
+        "no local port towards this remote comes back to shard {0}: its queue is in no entry of the NIC's indirection table; connect from another \
+         shard, or give the queue a share with `ethtool -X`"
+    )]
+    NoPortOfThisShard(u16),
     /// No local port is free towards this remote.
     #[error(
         "no local port is free towards this remote: of {owned} that this shard owns {in_use} in use, {time_wait} in \

@@ -142,6 +142,8 @@ counters! {
         keepalive_timeouts,
         /// Connections ended by the user timeout (B25).
         user_timeouts,
+        /// Connections without progress ended because send chunks were short (T03).
+        stalled_ended,
         /// Connections that the application left in CLOSE-WAIT for long (B37).
         close_wait_lasting,
         /// RSTs sent.
@@ -168,6 +170,8 @@ counters! {
         out_of_order_kept,
         /// Segments out of order whose text was not kept, for want of records or chunks.
         out_of_order_refused,
+        /// Connections whose text out of order was forgotten because memory was short (T12).
+        out_of_order_forgotten,
         /// In-order segments refused because the receive pool had no chunk.
         receive_pool_exhausted,
         /// SEND calls that took less than asked because the send pool had no chunk.

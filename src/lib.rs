@@ -4,7 +4,7 @@
 //!
 //! | floor | modules |
 //! | --- | --- |
-//! | 5 | `cli`, the benchmark |
+//! | 5 | `cli`, `tokio` (a feature), the benchmark |
 //! | 4 | [`stack`], [`memory`], `observe` |
 //! | 3 | [`shard`] (one turn: `shard/turn.rs`), [`api`] |
 //! | 2 | [`tcp`], [`flow`], [`timer`], [`neighbor`] |
@@ -48,6 +48,8 @@ pub mod memory;
 pub mod observe;
 #[cfg(feature = "std")]
 pub mod stack;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 /// The README's code compiles as it stands.
 #[cfg(doctest)]

@@ -22,7 +22,7 @@ pub struct Limits {
     /// Pairs of spliced connections of one shard, 36 B each, and 4 B for each of `tcbs_max`. More than half of `tcbs_max` are never
     /// used.
     pub splices_max: u32,
-    /// Timers of one shard's application that run at a time, 32 B each.
+    /// Timers of one shard's application that run at a time, 36 B each.
     pub timers_max: u32,
     /// TCBs of one shard of which `info` knows age, least round trip and bytes, 32 B each: those of the lowest numbers, which are
     /// taken first. None by default, for it costs every segment of theirs.

@@ -4,10 +4,11 @@
 mod command;
 mod common;
 
-use command::{SYNFIN, Server, counts, finish, synfin};
+use command::{Guard, SYNFIN, Server, counts, finish, first_line, spawn, synfin};
 use common::{INTERFACE, Netns, VethPair, privileged_trial};
 use std::fs;
-use std::process::Output;
+use std::io::{BufRead, Write};
+use std::process::{Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use synfin::link::xdp::Interface;
@@ -22,6 +23,8 @@ fn main() {
         privileged_trial("gateway_that_does_not_answer_is_unreachable_after_the_configured_time", silent_gateway),
         privileged_trial("hundreds_of_source_addresses_as_a_range_all_connect", range),
         privileged_trial("vlan_tags_both_ways", vlan),
+        privileged_trial("connection_lives_on_through_a_flap_another_mtu_and_another_mac", flap),
+        privileged_trial("frames_of_4096_bytes_carry_larger_segments", large_frames),
     ];
     common::run(trials).exit();
 }
@@ -61,7 +64,7 @@ fn said(output: &Output) -> String {
 /// Two shards without a packet: below 2 % of a core, while spinning takes nearly all of one.
 fn idle_sleep() {
     let pair = VethPair::new(2);
-    for (idle, ticks) in [("sleep", 0..=4), ("spin", 50..=400)] {
+    for (idle, ticks) in [("sleep", 0..=4), ("spin", 10..=400)] {
         let server = Server::start(&pair.left, "10.77.0.8/24", &["--idle", idle]);
         thread::sleep(Duration::from_millis(500));
         let before = cpu_ticks(server.child.0.id());
@@ -179,3 +182,92 @@ fn vlan() {
     let state = server.end();
     assert!(counts(&state, "vlan").iter().sum::<u64>() > 0, "{state}");
 }
+
+/// One connection of the kernel's, which echoes a line after each change of the server's end.
+fn flap() {
+    let pair = VethPair::new(2);
+    let server = Server::start(&pair.left, "10.77.0.8/24", &[]);
+    let mut client = Guard(spawn(pair.right.command("python3").args(["-c", LINES]).stdin(Stdio::piped())));
+    let mut lines = client.0.stdin.take().expect("is piped");
+    let (first, mut echoed) = first_line(&mut client.0);
+    assert_eq!(first, "connected\n");
+    let mut echo = |text: &str| {
+        writeln!(lines, "{text}").expect("the client reads");
+        let mut line = String::new();
+        echoed.read_line(&mut line).expect("the client writes");
+        assert_eq!(line.trim_end(), text);
+    };
+    echo("before");
+    for (netns, what) in [(&pair.left, "own end"), (&pair.right, "other end")] {
+        netns.ip(&["link", "set", INTERFACE, "down"]);
+        thread::sleep(Duration::from_millis(400));
+        netns.ip(&["link", "set", INTERFACE, "up"]);
+        echo(what);
+    }
+    for netns in [&pair.right, &pair.left] {
+        netns.ip(&["link", "set", INTERFACE, "mtu", "1300"]);
+    }
+    thread::sleep(Duration::from_millis(500));
+    echo(&"long".repeat(2_000));
+    pair.left.ip(&["link", "set", INTERFACE, "address", "02:00:00:00:77:08"]);
+    echo("another address");
+    drop(lines);
+    thread::sleep(Duration::from_millis(1_200));
+    let state = server.end();
+    // The kernel may tell of two flaps within a second as of one.
+    for event in ["down", "up", "mtu_changed", "mac_changed"] {
+        assert!(counts(&state, event).first().is_some_and(|count| *count >= 1), "{event}: {state}");
+    }
+    assert_eq!(counts(&state, "opens_passive").iter().sum::<u64>(), 1, "{state}");
+    assert_eq!(counts(&state, "closed_graceful").iter().sum::<u64>(), 1, "{state}");
+}
+
+fn large_frames() {
+    let pair = VethPair::new(2);
+    for netns in [&pair.left, &pair.right] {
+        netns.ip(&["link", "set", INTERFACE, "mtu", "3000"]);
+    }
+    let server = Server::start(&pair.left, "10.77.0.8/24", &["--frame-size", "4096", "--huge-pages"]);
+    let output = finish(pair.right.command("timeout").args(["60", "python3", "-c", MEGABYTE]));
+    assert_eq!(said(&output), "True\n");
+    let state = server.end();
+    let received = |name| counts(&state, name).iter().sum::<u64>();
+    // Segments of up to 2948 bytes, and the ACKs of what comes back.
+    assert!(received("rx_bytes") > 600 * received("rx_frames"), "{state}");
+    assert!(received("tx_bytes") > 1_600 * received("segments_sent").max(1) / 2, "{state}");
+    assert!(state.contains("\"frame_bytes\":4096") && state.contains("\"huge_pages\":"), "{state}");
+    assert!(state.contains("\"xsk\":{") && state.contains("\"rx_ring_full\":0"), "{state}");
+    let wrong = synfin(&mut pair.left.command(SYNFIN), "serve", "echo:7", "10.77.0.8/24")
+        .args(["--frame-size", "1000"])
+        .output();
+    assert_eq!(wrong.expect("synfin runs").status.code(), Some(2));
+}
+
+const LINES: &str = r#"
+import socket, sys
+s = socket.create_connection(("10.77.0.8", 7), 30)
+print("connected", flush=True)
+for line in sys.stdin:
+    s.sendall(line.encode())
+    got = b""
+    while not got.endswith(b"\n"):
+        piece = s.recv(65536)
+        if not piece:
+            sys.exit("closed")
+        got += piece
+    print(got.decode(), end="", flush=True)
+"#;
+
+const MEGABYTE: &str = r#"
+import socket, threading
+s = socket.create_connection(("10.77.0.8", 7), 30)
+text = bytes(range(256)) * 4096
+def send():
+    s.sendall(text)
+    s.shutdown(1)
+threading.Thread(target=send).start()
+got = b""
+while piece := s.recv(65536):
+    got += piece
+print(got == text)
+"#;

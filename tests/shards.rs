@@ -6,12 +6,13 @@ mod common;
 
 use command::{Guard, SYNFIN, Server, counts, finish, first_line, spawn, synfin};
 use common::{INTERFACE, Netns, VethPair, privileged_trial};
-use synfin::link::xdp::Interface;
+use synfin::link::xdp::{EgressSpread, Interface};
 
 fn main() {
     let trials = vec![
         privileged_trial("synfin_at_both_ends_agrees_on_owners", synfin_at_both_ends),
         privileged_trial("kernel_clients_reach_two_shards", kernel_clients),
+        privileged_trial("kernel_clients_whose_veth_spreads_by_hash_reach_their_shards_at_once", spread_clients),
         privileged_trial("connect_from_two_shards_reaches_a_kernel_server", kernel_server),
         privileged_trial("two_shards_on_one_core_are_refused_unless_shared", one_core),
     ];
@@ -46,6 +47,20 @@ fn kernel_clients() {
     assert!(opened.iter().sum::<u64>() == 1000 && opened.iter().all(|count| *count > 300), "{state}");
     assert!(crossed.iter().sum::<u64>() > 0, "{state}");
     assert_eq!(counts(&state, "handover_full"), [0, 0], "{state}");
+}
+
+/// The same with a program at the clients' end that does what RSS does: nothing crosses but what is no TCP.
+fn spread_clients() {
+    let pair = VethPair::new(2);
+    let server = Server::start(&pair.left, "10.77.0.8/24", &[]);
+    let spread = pair.right.enter(|| EgressSpread::attach(INTERFACE, 2).expect("the program is attached"));
+    let output = finish(pair.right.command("timeout").args(["60", "python3", "-c", CLIENTS]));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1000 connections, 0 errors\n");
+    drop(spread);
+    let state = server.end();
+    let opened = counts(&state, "opens_passive");
+    assert!(opened.iter().sum::<u64>() == 1000 && opened.iter().all(|count| *count > 300), "{state}");
+    assert_eq!(counts(&state, "wrong_shard"), [0, 0], "{state}");
 }
 
 fn kernel_server() {

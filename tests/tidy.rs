@@ -104,8 +104,8 @@ fn floor(module: &str) -> Option<u8> {
         "wire" | "link" => 1,
         "tcp" | "flow" | "timer" | "neighbor" => 2,
         "api" | "shard" => 3,
-        "stack" | "observe" | "adapters" | "memory" => 4,
-        "cli" => 5,
+        "stack" | "observe" | "memory" => 4,
+        "cli" | "tokio" => 5,
         _ => return None,
     })
 }

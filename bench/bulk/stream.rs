@@ -17,11 +17,11 @@ pub(crate) fn receive(args: &RoleArgs) -> Result<Final, Failure> {
     let stop = Stop::begin(args.cpu)?;
     let address = *args.server.ip();
     let receiver = Receiver { meter: Meter::new(args), wrong: None };
-    let mut end = End::new(args, receiver, vec![address], &[(address, WHOLE)])?;
+    let mut end = End::new(args, receiver, vec![address], (address, WHOLE))?;
     let now = end.now();
     let listening = end.shard.calls(now).listen(IpAddr::V4(address), args.server.port());
     listening.map_err(|error| Failure::environment(format!("cannot listen on {}: {error}", args.server)))?;
-    end.tell_ready();
+    end.tell_ready(args);
     end.turn_while(|_| !stop.asked());
     let receiver = end.shard.application();
     let mut result = receiver.meter.result();
@@ -42,8 +42,8 @@ pub(crate) fn send(args: &RoleArgs) -> Result<Final, Failure> {
         sent: 0,
         ended: None,
     };
-    let mut end = End::new(args, sender, vec![args.source], &[(args.source, WHOLE)])?;
-    end.tell_ready();
+    let mut end = End::new(args, sender, vec![args.source], (args.source, WHOLE))?;
+    end.tell_ready(args);
     let limit = Instant::now() + sending_time(args) + DRAIN;
     end.turn_while(|sender| sender.ended.is_none() && !stop.asked() && Instant::now() < limit);
     if stop.asked() {

@@ -37,7 +37,16 @@ impl Role {
 
     /// Waits until the role is set up.
     pub(crate) fn wait_ready(&mut self, live: &mut Live) -> Result<Ready, Failure> {
-        match self.wait_for(Duration::from_secs(10), live, |line| matches!(line, Line::Ready(_)))? {
+        self.wait_ready_within(SET_UP, live)
+    }
+
+    /// The same with `more` time beyond what set-up takes by itself.
+    pub(crate) fn wait_ready_after(&mut self, more: Duration, live: &mut Live) -> Result<Ready, Failure> {
+        self.wait_ready_within(SET_UP + more, live)
+    }
+
+    fn wait_ready_within(&mut self, limit: Duration, live: &mut Live) -> Result<Ready, Failure> {
+        match self.wait_for(limit, live, |line| matches!(line, Line::Ready(_)))? {
             Line::Ready(ready) => Ok(ready),
             _ => Err(self.broken("said nothing about being ready")),
         }
@@ -120,6 +129,8 @@ fn follow<T: Send + 'static>(
     receiver
 }
 
+/// How long a role may take to be set up.
+const SET_UP: Duration = Duration::from_secs(10);
 /// How often the clock and the signals are looked at while a role is silent.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a role may take to end by itself once its input is closed.

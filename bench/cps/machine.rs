@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 
 /// What is worth knowing about the machine.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// CPU model.
@@ -42,6 +43,21 @@ impl Machine {
     }
 }
 
+/// What the kernel keeps of a connection in TIME-WAIT, bytes: its slab object. The bucket of its port comes on top where nobody
+/// else uses the port.
+pub(crate) fn kernel_time_wait_bytes() -> Option<f64> {
+    parse_slabs(&fs::read_to_string("/proc/slabinfo").ok()?)
+}
+
+/// The object size of `tw_sock_TCP`.
+fn parse_slabs(text: &str) -> Option<f64> {
+    let size = |name: &str| {
+        let line = text.lines().find(|line| line.split_whitespace().next() == Some(name))?;
+        line.split_whitespace().nth(3)?.parse::<f64>().ok()
+    };
+    size("tw_sock_TCP")
+}
+
 /// The value of the first line `name SEPARATOR value`.
 fn field(text: &str, name: &str, separator: char) -> String {
     let values = text.lines().filter_map(|line| line.split_once(separator));
@@ -66,6 +82,13 @@ fn mitigations() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn size_of_the_kernels_record_is_read() {
+        let slabs = "slabinfo - version: 2.1\n# name <active_objs> <num_objs> <objsize>\ntw_sock_TCPv6 0 0 300 1\ntw_sock_TCP 5 32 256 16 1\n";
+        assert_eq!(parse_slabs(slabs), Some(256.0));
+        assert_eq!(parse_slabs(""), None);
+    }
 
     #[test]
     fn fields_are_found_by_their_whole_name() {

@@ -1,90 +1,92 @@
-//! `synfin-bench cps`: the main job. Runs synfin, the kernel's TCP and the raw echo in turn, and puts them side by side.
+//! `synfin-bench cps`: the main job. Runs synfin, the kernel's TCP and the raw echo in turn, and puts them side by side; then the
+//! collapse and the recovery, and the risk beside the gain.
 
+mod args;
 pub(crate) mod child;
+mod interface;
 pub(crate) mod live;
 pub(crate) mod machine;
+mod phases;
 pub(crate) mod plan;
-mod report;
+pub(crate) mod report;
 pub(crate) mod result;
 pub(crate) mod rounds;
+mod search;
+mod series;
 pub(crate) mod statistics;
+mod sweep;
 mod table;
+mod verdict;
+
+pub(crate) use args::CpsArgs;
 
 use crate::failure::Failure;
 use crate::kernel::sys;
-use crate::role::{Closer, Mode};
-use clap::Args;
+use crate::policy::Tw;
+use crate::report::page;
+use crate::risk::simulated;
+use crate::{compare, output};
+use args::RateChoice;
 use live::Live;
 use machine::Machine;
 use plan::Plan;
-use report::{Flags, Report};
-use rounds::{Bench, Stack, Wire};
+use report::{Flags, PolicyReport, Report, StackReport};
+use result::{Memory, Phases, Resident};
+use rounds::{Bench, Echo, Ends, Round, Spec, Stack, Wire};
 use serde::Serialize;
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Options of the main job; `cps.sh` hands its own over.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct CpsArgs {
-    /// Namespace of the client, made and removed by the wire script
-    #[arg(long, value_name = "NS", hide = true)]
-    pub netns_a: String,
-    /// Namespace of the server
-    #[arg(long, value_name = "NS", hide = true)]
-    pub netns_b: String,
-    /// The script that makes and removes the namespaces and the veth pair
-    #[arg(long, value_name = "FILE", hide = true)]
-    pub wire: PathBuf,
-    /// Under 30 s: rounds of 1.5 s
-    #[arg(long)]
-    pub quick: bool,
-    /// Who closes first, and so keeps TIME-WAIT
-    #[arg(long, value_enum, default_value_t = Closer::Client)]
-    pub closer: Closer,
-    /// Write the result to FILE
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Measured window of each round, s [default: 5, with --quick 1.5]
-    #[arg(long, value_name = "S")]
-    pub duration: Option<f64>,
-    /// Rounds of each stack
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    /// Connections in flight
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=32_768))]
-    pub conns: u32,
-    /// Source addresses of the client [default: as many as the 4-tuples need, at least 64]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(plan::SOURCES_MAX)))]
-    pub src_ips: Option<u32>,
-    /// How the XDP program is attached
-    #[arg(long, value_enum, default_value_t = Mode::Auto)]
-    pub mode: Mode,
-    /// CPUs of the client and of the server
-    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "0,1")]
-    pub cpus: Vec<usize>,
-    /// What to run, in this order
-    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "synfin,kernel,echo")]
-    pub stack: Vec<Stack>,
-    /// Leave the last pair of namespaces for inspection
-    #[arg(long)]
-    pub keep: bool,
-}
-
-/// Runs it all, prints the table, writes the JSON file.
+/// Runs it all, prints the table, writes the result.
 pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
+    if let Some([before, after]) = args.compare.as_deref() {
+        return compare::run(before, after);
+    }
     let plan = Plan::new(args)?;
-    if sys::effective_user() != 0 {
-        return Err(Failure::environment("root is needed for namespaces and AF_XDP: run it with sudo"));
+    args.outputs.check()?;
+    let prediction = verdict::predict(args, &plan);
+    eprintln!("prediction: {}", prediction.text);
+    eprintln!("4-tuples: {}", plan.tuples.text(prediction.rate));
+    if args.dry_run {
+        return output::print(&dry_run(args, &plan));
+    }
+    if !args.sim && sys::effective_user() != 0 {
+        return Err(Failure::environment(
+            "root is needed for namespaces and AF_XDP: run it with sudo, or with --sim for a simulation, which is no measurement",
+        ));
     }
     let json = args.json.as_deref().map(Json::open).transpose()?;
+    let out = out_directory(args)?;
     let mut live = Live::begin()?;
-    eprintln!("4-tuples: {}", plan.tuples.text(plan.tuples.rate_max as f64));
-    let report = measure(args, &plan, &mut live)?;
+    let report = if args.sim { simulate(args, &plan)? } else { measure(args, &plan, &mut live)? };
     live.clear();
-    println!("{}", table::text(&report).trim_end());
+    output::print(&table::text(&report))?;
+    if let Some(out) = out {
+        write_out(&out, &report)?;
+    }
     if let Some(json) = json {
         json.write(&report)?;
+    }
+    args.outputs.write(&report)?;
+    args.outputs.judge(&report)?;
+    judge(&report)
+}
+
+/// The result and its page.
+fn write_out(out: &Path, report: &Report) -> Result<(), Failure> {
+    let raw = serde_json::to_string_pretty(report)
+        .map_err(|error| Failure::failed(format!("--out {}: {error}", out.display())))?;
+    output::write("--out", &out.join("result.json"), format!("{raw}\n").as_bytes())?;
+    let path = out.join("report.html");
+    output::write("--out", &path, page::page(report, &raw).as_bytes())?;
+    eprintln!("report: {}", path.display());
+    Ok(())
+}
+
+/// Whether the figures count.
+fn judge(report: &Report) -> Result<(), Failure> {
+    if report.sweep.as_ref().is_some_and(|sweep| !sweep.valid) {
+        return Err(Failure::failed("INVALID: the positive control took no old octet, so that none would be seen"));
     }
     match report.errors_total() {
         0 => Ok(()),
@@ -94,21 +96,185 @@ pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
 
 fn measure(args: &CpsArgs, plan: &Plan, live: &mut Live) -> Result<Report, Failure> {
     let (client, server) = (args.netns_a.clone(), args.netns_b.clone());
-    let wire = Wire { script: args.wire.clone(), client, server, keep: args.keep };
+    let wire = Wire { script: args.wire.clone(), client, server, keep: args.keep, nics: args.nic.clone() };
     let bench = Bench { plan, mode: args.mode, wire };
-    let (mut synfin, mut kernel, mut echo) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=plan.rounds {
-        let label = format!("round {round}/{}", plan.rounds);
-        for &stack in &args.stack {
-            live.doing(format!("{label} {}", stack.name()), "connections/s");
-            match stack {
-                Stack::Synfin => synfin.push(bench.round(stack, live)?),
-                Stack::Kernel => kernel.push(bench.round(stack, live)?),
-                Stack::Echo => echo.push(bench.echo(live, &label)?),
+    let interfaces = {
+        let _up = bench.wire.up(Ends::Xdp, plan.tuples.count())?;
+        interface::read(&bench.wire)
+    };
+    let mut rounds = Rounds::default();
+    if args.rate == RateChoice::Find {
+        rounds.search = search::search(&bench, args, first(&args.tw), live)?;
+    }
+    rounds.play(&bench, args, live)?;
+    let mut report = rounds.report(args, plan);
+    report.interfaces = interfaces;
+    if let Some(phases) = &plan.phases {
+        report.phases = Some(phases::measure(&bench, args, phases, live)?);
+    }
+    if args.sweeps() {
+        report.sweep = Some(sweep::measure(&bench, args, live)?);
+    }
+    report.verdict = verdict::judge(args, &report);
+    Ok(report)
+}
+
+/// Everything of which there are rounds.
+#[derive(Default)]
+struct Rounds {
+    synfin: BTreeMap<usize, Vec<Round>>,
+    resident: Vec<Round>,
+    kernel: Vec<Round>,
+    kernel_reuse: Vec<Round>,
+    echo: Vec<Echo>,
+    search: Vec<result::RateStep>,
+}
+
+impl Rounds {
+    fn play(&mut self, bench: &Bench<'_>, args: &CpsArgs, live: &mut Live) -> Result<(), Failure> {
+        let plan = bench.plan;
+        let rate = match args.rate {
+            RateChoice::Max => 0.0,
+            RateChoice::At(rate) => rate,
+            RateChoice::Find => search::best(&self.search).map_or(0.0, |step| step.rate),
+        };
+        let spec = |tw| Spec { rate, ..Spec::new(args, plan, tw) };
+        for number in 1..=plan.rounds {
+            let label = format!("round {number}/{}", plan.rounds);
+            for &stack in &args.stack {
+                live.doing(format!("{label} {}", stack.name()), "connections/s");
+                match stack {
+                    Stack::Synfin => self.synfin(bench, args, &spec, &label, live)?,
+                    // Frames can be lost or delayed on purpose by synfin's side only.
+                    Stack::Kernel | Stack::KernelReuse if args.faults.any() => {}
+                    Stack::Kernel => self.kernel.push(bench.round(stack, &spec(Tw::Strict), live)?),
+                    Stack::KernelReuse => self.kernel_reuse.push(bench.round(stack, &spec(Tw::Timestamp), live)?),
+                    Stack::Echo => self.echo.push(bench.echo(&spec(Tw::Strict), live, &label)?),
+                }
             }
         }
+        Ok(())
     }
-    let flags = Flags {
+
+    fn synfin(
+        &mut self,
+        bench: &Bench<'_>,
+        args: &CpsArgs,
+        spec: &dyn Fn(Tw) -> Spec,
+        label: &str,
+        live: &mut Live,
+    ) -> Result<(), Failure> {
+        for (place, &tw) in args.tw.iter().enumerate() {
+            live.doing(format!("{label} synfin {}", tw.name()), "connections/s");
+            self.synfin.entry(place).or_default().push(bench.round(Stack::Synfin, &spec(tw), live)?);
+        }
+        if args.resident > 0 {
+            live.doing(format!("{label} synfin, {} in TIME-WAIT", args.resident), "connections/s");
+            let spec = Spec { resident: args.resident, ..spec(first(&args.tw)) };
+            self.resident.push(bench.round(Stack::Synfin, &spec, live)?);
+        }
+        Ok(())
+    }
+
+    fn report(self, args: &CpsArgs, plan: &Plan) -> Report {
+        let tuples = plan.tuples.count();
+        let none = Vec::new();
+        let synfin = self.synfin.get(&0).unwrap_or(&none);
+        let mut report = Report::new(Machine::read(), flags(args, plan), synfin, &self.kernel, &self.echo);
+        report.policies = self
+            .synfin
+            .iter()
+            .filter_map(|(place, rounds)| {
+                let policy = args.tw.get(*place)?.name().to_string();
+                Some(PolicyReport { policy, stack: StackReport::new(rounds, tuples)? })
+            })
+            .collect();
+        report.kernel_reuse = StackReport::new(&self.kernel_reuse, tuples);
+        report.memory = memory(&report, synfin);
+        report.resident = StackReport::new(&self.resident, tuples).map(|resident| Resident {
+            entries: u64::from(args.resident),
+            connections_per_second: resident.connections_per_second,
+            connections_per_second_empty: report
+                .stacks
+                .synfin
+                .as_ref()
+                .map_or(0.0, |synfin| synfin.connections_per_second),
+        });
+        report.rate_search = self.search;
+        report.command = command();
+        report.seed = plan.seed;
+        report.prediction = verdict::predict(args, plan);
+        report
+    }
+}
+
+/// The simulated sweep and phases; nothing is measured.
+fn simulate(args: &CpsArgs, plan: &Plan) -> Result<Report, Failure> {
+    let mut report = Report::new(Machine::read(), flags(args, plan), &[], &[], &[]);
+    report.measurement = false;
+    report.command = command();
+    report.seed = plan.seed;
+    report.prediction = verdict::predict(args, plan);
+    report.sweep = Some(simulated::sweep(plan.seed)?);
+    if let Some(phases) = &plan.phases {
+        let (supply, _) = phases::supply(args);
+        let synfin = Some(simulated::collapse(&supply, phases)?);
+        report.phases = Some(Phases { synfin, ..phases::predict(&supply, phases) });
+    }
+    Ok(report)
+}
+
+/// What would be done, a line each.
+fn dry_run(args: &CpsArgs, plan: &Plan) -> String {
+    let mut lines = Vec::new();
+    if args.sim {
+        lines.push("simulate the sweep in virtual time, without wire or privilege: no measurement".to_string());
+    } else {
+        let (a, b) = (&args.netns_a, &args.netns_b);
+        lines.push(match args.nic.as_slice() {
+            [client, server] => {
+                format!("move {client} to namespace {a} and {server} to {b}, for each run; give them back after it")
+            }
+            _ => format!("make namespaces {a} and {b} joined by a veth pair, for each run; remove them after it"),
+        });
+        let names: Vec<&str> = args.stack.iter().map(|stack| stack.name()).collect();
+        let policies: Vec<&str> = args.tw.iter().map(|tw| tw.name()).collect();
+        lines.push(format!(
+            "{} rounds of {} s after {} s of warm-up: {} (synfin: {}), {} closes first, CPUs {} and {}",
+            plan.rounds,
+            plan.duration_s,
+            plan.warmup_s,
+            names.join(", "),
+            policies.join(", "),
+            plan.closer.name(),
+            plan.cpus.0,
+            plan.cpus.1
+        ));
+        if args.sweeps() {
+            lines.push(format!("the sweep with its positive control, about {:.0} s", sweep::seconds(args)));
+        }
+    }
+    if let Some(phases) = &plan.phases {
+        lines.push(format!("the phases {phases}"));
+    }
+    match (&args.out, &args.out_default) {
+        (Some(out), _) | (None, Some(out)) => lines.push(format!("write the result to {}", out.display())),
+        (None, None) => {}
+    }
+    lines.into_iter().map(|line| format!("would {line}\n")).collect()
+}
+
+/// The directory of the result, made before the run so that a bad path costs no minute.
+fn out_directory(args: &CpsArgs) -> Result<Option<PathBuf>, Failure> {
+    let Some(out) = args.out.clone().or(args.out_default.clone()) else { return Ok(None) };
+    std::fs::create_dir_all(&out).map_err(|error| {
+        Failure::usage(format!("--out {}: {error}; name a directory that can be written", out.display()))
+    })?;
+    Ok(Some(out))
+}
+
+fn flags(args: &CpsArgs, plan: &Plan) -> Flags {
+    Flags {
         closer: plan.closer.name().to_string(),
         duration_s: plan.duration_s,
         warmup_s: plan.warmup_s,
@@ -117,93 +283,75 @@ fn measure(args: &CpsArgs, plan: &Plan, live: &mut Live) -> Result<Report, Failu
         mode: args.mode.name().to_string(),
         cpus: plan.cpus,
         tuples: plan.tuples,
-    };
-    Ok(Report::new(Machine::read(), flags, &synfin, &kernel, &echo))
+        tw: args.tw.iter().map(|tw| tw.name().to_string()).collect(),
+        msl_s: args.msl.unwrap_or(plan::TWO_MSL_S / 2.0),
+        tw_delay_ms: args.tw_delay,
+        ports: args.ports.to_string(),
+        payload: args.payload.to_string(),
+        rate: match args.rate {
+            RateChoice::Max => "max".to_string(),
+            RateChoice::Find => "find".to_string(),
+            RateChoice::At(rate) => rate.to_string(),
+        },
+        faults: args.faults,
+        nic: args.nic.clone(),
+        stack: args.stack.iter().map(|stack| stack.name().to_string()).collect(),
+    }
 }
 
-/// The file for the result, opened before the run so that a bad path costs no minute.
+fn memory(report: &Report, synfin: &[Round]) -> Memory {
+    let rss = report.stacks.synfin.iter().flat_map(|stack| &stack.runs).flat_map(|run| &run.series);
+    Memory {
+        synfin_bytes_per_time_wait: synfin.iter().find_map(|round| round.time_wait_bytes),
+        kernel_bytes_per_time_wait: machine::kernel_time_wait_bytes(),
+        synfin_rss_max: rss.map(|moment| moment.rss.0.max(moment.rss.1)).max(),
+    }
+}
+
+fn first(policies: &[Tw]) -> Tw {
+    policies.first().copied().unwrap_or(Tw::Strict)
+}
+
+/// The command that repeats this run: the options that a user gives, not those of the script.
+fn command() -> String {
+    let mut words = vec!["bench/cps.sh".to_string()];
+    let mut given = std::env::args().skip(2);
+    while let Some(word) = given.next() {
+        if ["--netns-a", "--netns-b", "--wire", "--out-default"].contains(&word.as_str()) {
+            given.next();
+        } else {
+            words.push(quoted(&word));
+        }
+    }
+    words.join(" ")
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=+,./:%@".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// The file for the result, tried before the run so that a bad path costs no minute.
 pub(crate) struct Json<'a> {
     path: &'a Path,
-    file: std::fs::File,
 }
 
 impl Json<'_> {
-    /// Opens `path`, which need not exist.
+    /// Tries `path`, which need not exist.
     pub(crate) fn open(path: &Path) -> Result<Json<'_>, Failure> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(|error| {
-            Failure::usage(format!("--json {}: {error}; name a file that can be written", path.display()))
-        })?;
-        Ok(Json { path, file })
+        output::check("--json", path)?;
+        Ok(Json { path })
     }
 
     /// Writes `report` in place of what was there.
-    pub(crate) fn write(mut self, report: &impl Serialize) -> Result<(), Failure> {
-        let failed = |what: String| Failure::failed(format!("--json {}: {what}", self.path.display()));
-        let text = serde_json::to_string_pretty(report).map_err(|error| failed(error.to_string()))?;
-        let written = self.file.set_len(0).and_then(|()| self.file.write_all(text.as_bytes()));
-        let written = written.and_then(|()| self.file.write_all(b"\n")).and_then(|()| self.file.sync_all());
-        written.map_err(|error| failed(format!("{error}; is the disk full?")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::{CommandFactory, Parser};
-
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: CpsArgs,
-    }
-
-    fn parse(options: &[&str]) -> Result<CpsArgs, clap::Error> {
-        let given = ["cps", "--netns-a", "a", "--netns-b", "b", "--wire", "w"];
-        Command::try_parse_from(given.iter().chain(options)).map(|command| command.args)
-    }
-
-    #[test]
-    fn script_help_names_every_option() {
-        let help = include_str!("../cps.sh");
-        for option in Command::command().get_arguments().filter(|option| !option.is_hide_set()) {
-            let name = option.get_long().expect("all options are long");
-            assert!(help.contains(&format!("--{name}")), "bench/cps.sh --help does not name --{name}");
-        }
-    }
-
-    #[test]
-    fn options_out_of_range_are_usage_errors() {
-        assert_eq!(parse(&["--cpus", "0,1"]).expect("good").cpus, [0, 1]);
-        for bad in [
-            &["--rounds", "0"][..],
-            &["--conns", "0"],
-            &["--mode", "fast"],
-            &["--closer", "nobody"],
-            &["--src-ips", "40000"],
-        ] {
-            assert!(parse(bad).is_err(), "{bad:?}");
-        }
-        for bad in [
-            &["--cpus", "0"][..],
-            &["--cpus", "1,1"],
-            &["--cpus", "0,1,2"],
-            &["--duration", "0"],
-            &["--duration", "NaN"],
-        ] {
-            let plan = Plan::new(&parse(bad).expect("parses"));
-            assert_eq!(plan.expect_err("refused").exit, 2, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn default_run_takes_about_a_minute_and_quick_half() {
-        let seconds = |options: &[&str]| {
-            let args = parse(options).expect("good");
-            let plan = Plan::new(&args).expect("plan");
-            f64::from(plan.rounds) * (2.0 * (plan.warmup_s + plan.duration_s) + 6.0 * (plan.echo_s(6) + plan.warmup_s))
-        };
-        assert!((45.0..60.0).contains(&seconds(&[])), "{}", seconds(&[]));
-        assert!(seconds(&["--quick"]) < 21.0, "{}", seconds(&["--quick"]));
+    pub(crate) fn write(self, report: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(report)
+            .map_err(|error| Failure::failed(format!("--json {}: {error}", self.path.display())))?;
+        output::write("--json", self.path, format!("{text}\n").as_bytes())
     }
 }

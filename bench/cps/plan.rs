@@ -1,8 +1,12 @@
 //! What will be run: durations, addresses, and enough 4-tuples that nobody waits for a port.
 
-use super::CpsArgs;
+use super::args::{CpsArgs, RateChoice};
+use super::rounds::Stack;
 use crate::failure::Failure;
+use crate::policy::{Phases, Tw};
 use crate::role::Closer;
+use rand::TryRng;
+use rand::rngs::SysRng;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -23,10 +27,15 @@ pub(crate) struct Plan {
     pub cpus: (usize, usize),
     /// 4-tuples.
     pub tuples: Tuples,
+    /// What everything random is drawn from.
+    pub seed: u64,
+    /// The phases, if there are any.
+    pub phases: Option<Phases>,
 }
 
 /// The 4-tuples that a round has, and how many it needs.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tuples {
     /// Local ports of the client.
     pub ports: u64,
@@ -43,20 +52,43 @@ pub(crate) struct Tuples {
 impl Plan {
     /// The plan for these options.
     pub(crate) fn new(args: &CpsArgs) -> Result<Plan, Failure> {
-        let duration_s = args.duration.unwrap_or(if args.quick { 1.5 } else { 5.0 });
-        if !duration_s.is_finite() || !(0.1..=86_400.0).contains(&duration_s) {
-            return Err(Failure::usage(format!("--duration {duration_s}: give seconds from 0.1 to 86400")));
-        }
-        let warmup_s = if args.quick { 0.2 } else { 0.5 };
-        let tuples = Tuples::enough(warmup_s + duration_s, args.src_ips.map(u64::from));
+        let duration_s = args.duration.unwrap_or(if args.quick { 1.5 } else { 2.5 });
+        let warmup_s = args.warmup.unwrap_or(if args.quick { 0.2 } else { 0.5 });
         let &[client, server] = args.cpus.as_slice() else {
             return Err(Failure::usage("--cpus: give two CPUs, the client's and the server's, as in --cpus 0,1"));
         };
         if client == server {
             return Err(Failure::usage(format!("--cpus {client},{server}: client and server need a CPU each")));
         }
-        let (rounds, conns, closer) = (args.rounds, args.conns, args.closer);
-        Ok(Plan { rounds, duration_s, warmup_s, conns, closer, cpus: (client, server), tuples })
+        if args.closer == Closer::Server && args.tw.contains(&Tw::RstClose) {
+            return Err(Failure::usage(
+                "--tw rst-close with --closer server: a server that resets discards its response; leave one out",
+            ));
+        }
+        if !matches!(args.nic.as_slice(), [] | [_, _]) || args.nic.first() == args.nic.get(1) && !args.nic.is_empty() {
+            return Err(Failure::usage(
+                "--nic: give two interfaces, the client's and the server's, as in --nic eth1,eth2",
+            ));
+        }
+        if args.resident > 0 && !args.stack.contains(&Stack::Synfin) {
+            return Err(Failure::usage("--resident: only synfin's store is filled; have synfin in --stack"));
+        }
+        let two_msl_s = args.msl.map_or(TWO_MSL_S, |msl| 2.0 * msl);
+        let rate = if let RateChoice::At(rate) = args.rate { Some(rate) } else { None };
+        let mut tuples = Tuples::enough(warmup_s + duration_s, &Have::of(args), two_msl_s);
+        tuples.rate_max = rate.map_or(tuples.rate_max, |rate| rate as u64);
+        let unasked = args.is_whole().then(|| PHASES.parse().ok()).flatten();
+        Ok(Plan {
+            rounds: args.rounds,
+            duration_s,
+            warmup_s,
+            conns: args.conns,
+            closer: args.closer,
+            cpus: (client, server),
+            tuples,
+            seed: args.seed.unwrap_or_else(|| SysRng.try_next_u64().unwrap_or(1)).max(1),
+            phases: args.phases.clone().or(unasked),
+        })
     }
 
     /// Where the server listens.
@@ -64,27 +96,45 @@ impl Plan {
         SocketAddrV4::new(SERVER, PORT)
     }
 
-    /// TIME-WAIT places that the closing end needs: every tuple may be in TIME-WAIT.
-    pub(crate) fn time_wait_places(&self) -> u32 {
-        let needed = self.tuples.needed(self.tuples.rate_max as f64).min(self.tuples.count());
-        u32::try_from(needed).unwrap_or(u32::MAX)
-    }
-
-    /// Window of a single echo run, s: all of them together take as long as a round of a stack.
+    /// Window of a single echo run, s: all of them together take as long as a round of a stack, at most 10 s.
     pub(crate) fn echo_s(&self, runs: usize) -> f64 {
-        (self.duration_s / runs.max(1) as f64).max(ECHO_MIN_S)
+        (self.duration_s.min(ECHO_MAX_S) / runs.max(1) as f64).max(ECHO_MIN_S)
+    }
+}
+
+/// What the options say of the 4-tuples.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Have {
+    ports: u64,
+    sources: Option<u64>,
+    destinations: u64,
+}
+
+impl Have {
+    fn of(args: &CpsArgs) -> Have {
+        Have {
+            ports: u64::from(args.ports.count()),
+            sources: args.src_ips.map(u64::from),
+            destinations: u64::from(args.dst_ports),
+        }
     }
 }
 
 impl Tuples {
     /// Tuples for a run of `run_s` seconds; the number of source addresses follows from it unless it is given.
-    pub(crate) fn enough(run_s: f64, sources: Option<u64>) -> Tuples {
-        let ports = u64::from(PORTS.1 - PORTS.0) + 1;
-        let held_s = run_s.min(TWO_MSL_S);
-        let mut tuples = Tuples { ports, sources: 1, destinations: 1, rate_max: RATE_MAX, held_s };
-        let needed = tuples.needed(RATE_MAX as f64).div_ceil(ports);
+    pub(crate) fn enough(run_s: f64, have: &Have, two_msl_s: f64) -> Tuples {
+        let Have { ports, sources, destinations } = *have;
+        let held_s = run_s.min(two_msl_s);
+        let mut tuples = Tuples { ports, sources: 1, destinations, rate_max: RATE_MAX, held_s };
+        let needed = tuples.needed(RATE_MAX as f64).div_ceil(ports * destinations);
         tuples.sources = sources.unwrap_or(needed.clamp(u64::from(SOURCES_MIN), u64::from(SOURCES_MAX)));
         tuples
+    }
+
+    /// TIME-WAIT places that the closing end needs: every tuple may be in TIME-WAIT.
+    pub(crate) fn time_wait_places(&self) -> u32 {
+        let needed = self.needed(self.rate_max as f64).min(self.count() + self.count() / 8 + 8192);
+        u32::try_from(needed).unwrap_or(u32::MAX)
     }
 
     /// How many there are.
@@ -101,7 +151,7 @@ impl Tuples {
     pub(crate) fn text(&self, rate: f64) -> String {
         let (count, needed) = (self.count(), self.needed(rate));
         format!(
-            "{} ports x {} sources x {} destination = {count} 4-tuples {} 1.5 x {rate:.0}/s x {:.1} s = {needed}{}",
+            "{} ports x {} sources x {} destinations = {count} 4-tuples {} 1.5 x {rate:.0}/s x {:.1} s = {needed}{}",
             self.ports,
             self.sources,
             self.destinations,
@@ -116,6 +166,8 @@ impl Tuples {
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// First source address of the client: all of 10.77.128.0/17 is the client's in `wire.sh`.
 pub(crate) const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 77, 128, 1);
+/// The client as the kernel's server knows it in `wire.sh`: its own address, and the gateway to the sources.
+pub(crate) const PEER_OF_KERNEL: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// The part of the network that is the client's own.
 pub(crate) const CLIENT_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 77, 128, 0);
 /// Bits of that prefix.
@@ -124,30 +176,35 @@ pub(crate) const CLIENT_NETWORK_BITS: u8 = 17;
 pub(crate) const PREFIX_BITS: u8 = 16;
 /// Port of the server.
 pub(crate) const PORT: u16 = 7000;
-/// Local ports of the client; `wire.sh` sets the same range.
-pub(crate) const PORTS: (u16, u16) = (1024, 65_535);
 /// Fewest source addresses by default: the kernel's connect() prefers ports of one parity, and few sources make it search.
 pub(crate) const SOURCES_MIN: u32 = 64;
 /// Most source addresses: the client's half of the prefix, less the first and the last.
 pub(crate) const SOURCES_MAX: u32 = 32_766;
 /// How long TIME-WAIT holds a tuple, s (RFC 9293 3.4.2 with the MSL that Linux and synfin use).
-const TWO_MSL_S: f64 = 60.0;
+pub(crate) const TWO_MSL_S: f64 = 60.0;
 /// Connections/s that the tuples must suffice for. Above what a wire between two cores carries.
 const RATE_MAX: u64 = 450_000;
+/// Phases of the default run: with 2MSL of 7 s and tuples that last 5 s a collapse of 2 s, and the recovery.
+const PHASES: &str = "strict:9s,timestamp:4s";
+/// Longest window of all echo runs of a round together, s.
+const ECHO_MAX_S: f64 = 10.0;
 /// Shortest echo run that still gives a rate, s.
 const ECHO_MIN_S: f64 = 0.3;
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::tests::parse;
     use super::*;
+
+    const ALL: Have = Have { ports: 64_512, sources: None, destinations: 1 };
 
     #[test]
     fn tuples_follow_from_rate_and_duration() {
-        let short = Tuples::enough(5.5, None);
+        let short = Tuples::enough(5.5, &ALL, 60.0);
         assert_eq!((short.ports, short.sources), (64_512, 64));
         assert_eq!(short.count(), 4_128_768);
         assert_eq!(short.needed(100_000.0), 825_000);
-        let long = Tuples::enough(600.0, None);
+        let long = Tuples::enough(600.0, &ALL, 60.0);
         assert_eq!(long.held_s, 60.0);
         assert!(long.count() >= long.needed(RATE_MAX as f64));
         assert!(long.sources > 64 && long.sources <= u64::from(SOURCES_MAX));
@@ -155,9 +212,24 @@ mod tests {
 
     #[test]
     fn too_few_tuples_are_said_to_be() {
-        let few = Tuples::enough(60.0, Some(1));
+        let few = Tuples::enough(60.0, &Have { sources: Some(1), ..ALL }, 60.0);
         assert_eq!(few.count(), 64_512);
         assert!(few.text(40_000.0).contains("TOO FEW"));
         assert!(few.text(700.0).ends_with(">= 1.5 x 700/s x 60.0 s = 63000"));
+    }
+
+    #[test]
+    fn default_run_takes_about_a_minute_and_quick_half() {
+        let seconds = |options: &[&str]| {
+            let args = parse(options).expect("good");
+            let plan = Plan::new(&args).expect("plan");
+            let rounds = f64::from(plan.rounds)
+                * (2.0 * (plan.warmup_s + plan.duration_s) + 6.0 * (plan.echo_s(6) + plan.warmup_s));
+            let phases = plan.phases.map_or(0.0, |phases| 2.0 * f64::from(phases.seconds()));
+            let sweep = if args.sweeps() { super::super::sweep::seconds(&args) } else { 0.0 };
+            rounds + phases + sweep
+        };
+        assert!((50.0..75.0).contains(&seconds(&[])), "{}", seconds(&[]));
+        assert!(seconds(&["--quick"]) < 21.0, "{}", seconds(&["--quick"]));
     }
 }

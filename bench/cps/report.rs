@@ -4,13 +4,16 @@ use super::machine::Machine;
 use super::plan::Tuples;
 use super::result::{Interface, Memory, Phases, Prediction, RateStep, Resident, Run, Sweep, Verdict};
 use super::rounds::{Echo, Round};
+use super::series;
 use super::statistics::{Spread, ratio};
 use crate::WAITED;
 use crate::lines::{Final, Latency};
+use crate::role::FaultArgs;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Everything that was measured. Numbers are medians of the rounds unless they say otherwise.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// Version of this layout.
@@ -71,6 +74,7 @@ pub(crate) struct Report {
 }
 
 /// synfin under one policy.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct PolicyReport {
     /// The policy.
@@ -80,7 +84,8 @@ pub(crate) struct PolicyReport {
 }
 
 /// The options of the run.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Flags {
     /// Who closed first.
     pub closer: String,
@@ -98,9 +103,37 @@ pub(crate) struct Flags {
     pub cpus: (usize, usize),
     /// 4-tuples.
     pub tuples: Tuples,
+    /// Policies, in the order of `policies`.
+    #[serde(default)]
+    pub tw: Vec<String>,
+    /// MSL of synfin, s.
+    #[serde(default)]
+    pub msl_s: f64,
+    /// How long a 4-tuple rests at least, ms.
+    #[serde(default)]
+    pub tw_delay_ms: u32,
+    /// Local ports of the client.
+    #[serde(default)]
+    pub ports: String,
+    /// Bytes of a request and of a response.
+    #[serde(default)]
+    pub payload: String,
+    /// `max`, `find`, or connections per second of an open loop.
+    #[serde(default)]
+    pub rate: String,
+    /// Faults of synfin's side in the table's rounds.
+    #[serde(default)]
+    pub faults: FaultArgs,
+    /// Interfaces asked for; none is a veth pair.
+    #[serde(default)]
+    pub nic: Vec<String>,
+    /// What was run.
+    #[serde(default)]
+    pub stack: Vec<String>,
 }
 
 /// Both stacks; `null` for one that was not run.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Stacks {
     /// This stack.
@@ -110,6 +143,7 @@ pub(crate) struct Stacks {
 }
 
 /// One stack.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct StackReport {
     /// Connections per second, median.
@@ -124,7 +158,10 @@ pub(crate) struct StackReport {
     pub connections_total: u64,
     /// Errors of both ends, all rounds.
     pub errors: u64,
-    /// The same by end and kind.
+    /// Opens refused because no port was free: no error, but what TIME-WAIT is for.
+    #[serde(default)]
+    pub refused: u64,
+    /// Errors and refusals by end and kind.
     pub errors_by_kind: BTreeMap<String, u64>,
     /// TIME-WAIT entries made, both ends, all rounds.
     pub time_wait_created: u64,
@@ -136,12 +173,19 @@ pub(crate) struct StackReport {
     pub segments_per_connection: f64,
     /// Counters of both ends, all rounds.
     pub counters: BTreeMap<String, u64>,
+    /// Histogram of connect latencies of all rounds: values, ns, and how often each came. What failed counts as 100 s.
+    #[serde(default)]
+    pub latency_histogram_ns: Vec<(u64, u64)>,
+    /// Handshakes of about a second or longer within the measured windows.
+    #[serde(default)]
+    pub stalls_1s: u64,
     /// Each round over time.
     #[serde(default)]
     pub runs: Vec<Run>,
 }
 
 /// The best raw echo.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Limit {
     /// Frames per second, both directions added, median.
@@ -155,6 +199,7 @@ pub(crate) struct Limit {
 }
 
 /// Ratios of medians; `null` when one side was not run.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ratios {
     /// Connections per second of synfin and of the kernel.
@@ -166,7 +211,8 @@ pub(crate) struct Ratios {
 impl Report {
     /// The report of these rounds.
     pub(crate) fn new(machine: Machine, flags: Flags, synfin: &[Round], kernel: &[Round], echo: &[Echo]) -> Report {
-        let stacks = Stacks { synfin: StackReport::new(synfin), kernel: StackReport::new(kernel) };
+        let tuples = flags.tuples.count();
+        let stacks = Stacks { synfin: StackReport::new(synfin, tuples), kernel: StackReport::new(kernel, tuples) };
         let segments_per_connection = stacks.synfin.as_ref().map(|synfin| synfin.segments_per_connection);
         let limit = Limit::new(echo, segments_per_connection);
         let rate = |stack: &Option<StackReport>| stack.as_ref().map(|stack| stack.connections_per_second);
@@ -209,8 +255,8 @@ impl Report {
 }
 
 impl StackReport {
-    /// The stack's rounds taken together; `None` without any.
-    fn new(rounds: &[Round]) -> Option<StackReport> {
+    /// The stack's rounds taken together, `tuples` 4-tuples each; `None` without any.
+    pub(crate) fn new(rounds: &[Round], tuples: u64) -> Option<StackReport> {
         let each: Vec<f64> = rounds.iter().map(Round::connections_per_second).collect();
         let spread = Spread::of(each.iter().copied())?;
         let latencies: Vec<Latency> = rounds.iter().filter_map(|round| round.client.connect_latency_us).collect();
@@ -236,7 +282,10 @@ impl StackReport {
             time_wait_evicted: sum(|end| end.time_wait.evicted),
             segments_per_connection: Spread::of(rounds.iter().map(Round::segments_per_connection))?.median,
             counters: added(ends().map(|(end, result)| (end, &result.counters))),
-            runs: Vec::new(),
+            refused: rounds.iter().map(Round::refused).sum(),
+            latency_histogram_ns: histogram(rounds),
+            stalls_1s: rounds.iter().map(|round| round.client.stalls).sum(),
+            runs: (1..).zip(rounds).map(|(number, round)| series::run(number, round, tuples)).collect(),
         })
     }
 
@@ -263,6 +312,15 @@ impl Limit {
             best: rounds.iter().map(|echo| (echo.batch, echo.window)).collect(),
         })
     }
+}
+
+/// The histograms of all rounds together.
+fn histogram(rounds: &[Round]) -> Vec<(u64, u64)> {
+    let mut counts = BTreeMap::new();
+    for &(value, count) in rounds.iter().flat_map(|round| &round.client.latency_ns) {
+        *counts.entry(value).or_insert(0) += count;
+    }
+    counts.into_iter().collect()
 }
 
 /// Files of before `--sim` was there are measurements.
@@ -306,11 +364,11 @@ pub(super) mod tests {
             counters: [("Tcp.ActiveOpens".to_string(), connections)].into(),
             ..Final::default()
         };
-        Round { client, server: Final::default(), mode: Some("skb copy".into()) }
+        Round { client, server: Final::default(), mode: Some("skb copy".into()), time_wait_bytes: None }
     }
 
     pub(in crate::cps) fn report() -> Report {
-        let tuples = Tuples::enough(5.0, None);
+        let tuples = Tuples { ports: 64_512, sources: 64, destinations: 1, rate_max: 450_000, held_s: 5.0 };
         let flags = Flags {
             closer: "client".into(),
             duration_s: 2.0,
@@ -320,6 +378,7 @@ pub(super) mod tests {
             mode: "auto".into(),
             cpus: (0, 1),
             tuples,
+            ..Flags::default()
         };
         let synfin = [round(200_000, 0), round(400_000, 1), round(300_000, 0)];
         let kernel = [round(50_000, 0), round(60_000, 0), round(40_000, 2)];
@@ -400,8 +459,8 @@ pub(super) mod tests {
     #[test]
     fn skipped_time_wait_is_noticed() {
         let mut skipped = round(10, 0);
-        assert_eq!(StackReport::new(&[skipped.clone()]).map(|stack| stack.time_wait_overflowed()), Some(false));
+        assert_eq!(StackReport::new(&[skipped.clone()], 9).map(|stack| stack.time_wait_overflowed()), Some(false));
         skipped.client.counters.insert("TcpExt.TCPTimeWaitOverflow".into(), 1);
-        assert_eq!(StackReport::new(&[skipped]).map(|stack| stack.time_wait_overflowed()), Some(true));
+        assert_eq!(StackReport::new(&[skipped], 9).map(|stack| stack.time_wait_overflowed()), Some(true));
     }
 }

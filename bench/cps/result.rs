@@ -6,6 +6,7 @@ use crate::lines::Latency;
 use serde::{Deserialize, Serialize};
 
 /// What arithmetic says before anything is measured.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Prediction {
     /// The policy that it is about.
@@ -31,6 +32,7 @@ pub(crate) struct Prediction {
 }
 
 /// What the run was limited by, beside what had been predicted.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Verdict {
     /// The word.
@@ -44,6 +46,7 @@ pub(crate) struct Verdict {
 }
 
 /// What keeps a rate from being higher.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum LimitedBy {
     /// 4-tuples: all are in use or in TIME-WAIT.
@@ -63,7 +66,21 @@ pub(crate) enum LimitedBy {
     Rate,
 }
 
+impl LimitedBy {
+    /// The word, as in the JSON file.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LimitedBy::Ports => "ports",
+            LimitedBy::CpuClient => "cpu(client)",
+            LimitedBy::CpuServer => "cpu(server)",
+            LimitedBy::Link => "link",
+            LimitedBy::Rate => "rate",
+        }
+    }
+}
+
 /// A tenth of a second of a run, both ends together.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Moment {
     /// End of the interval, s from the client's start.
@@ -81,6 +98,7 @@ pub(crate) struct Moment {
 }
 
 /// One round over time.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Run {
     /// Its number, from 1.
@@ -92,6 +110,7 @@ pub(crate) struct Run {
 }
 
 /// How busy the ends were within the measured window, 0 to 1.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Busy {
     /// The client.
@@ -101,6 +120,7 @@ pub(crate) struct Busy {
 }
 
 /// The policy switched in the running stack: the collapse and the recovery.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Phases {
     /// Opens tried per second; who is refused does not try again.
@@ -124,6 +144,7 @@ pub(crate) struct Phases {
 }
 
 /// One policy for a while.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Phase {
     /// The policy.
@@ -135,6 +156,7 @@ pub(crate) struct Phase {
 }
 
 /// Risk beside gain: few 4-tuples opened over and over, old segments aimed at each new incarnation.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sweep {
     /// Whether the positive control has shown accepted old bytes. If not, no figure of the sweep counts.
@@ -152,6 +174,7 @@ pub(crate) struct Sweep {
 }
 
 /// What was done to frames, by chance.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Faults {
     /// Share lost, 0 to 1, of each direction.
@@ -167,6 +190,7 @@ pub(crate) struct Faults {
 }
 
 /// One policy with one closer against one server.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct SweepRow {
     /// `synfin` or `kernel`; the client is synfin.
@@ -219,6 +243,7 @@ pub(crate) struct SweepRow {
 }
 
 /// One step of the search for the highest clean rate.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct RateStep {
     /// Connections tried per second.
@@ -234,17 +259,19 @@ pub(crate) struct RateStep {
 }
 
 /// What TIME-WAIT costs.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Memory {
     /// synfin, bytes per entry: record, wheel and index, for the places configured.
     pub synfin_bytes_per_time_wait: Option<f64>,
-    /// The kernel, bytes per entry: its slab object and what it keeps of the port; `null` where /proc/slabinfo cannot be read.
+    /// The kernel, bytes per entry: its slab object; `null` where /proc/slabinfo cannot be read.
     pub kernel_bytes_per_time_wait: Option<f64>,
     /// Resident memory of the end with TIME-WAIT, bytes, highest sample.
     pub synfin_rss_max: Option<u64>,
 }
 
 /// TIME-WAIT entries that were there before the run began.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Resident {
     /// Entries.
@@ -256,6 +283,7 @@ pub(crate) struct Resident {
 }
 
 /// An interface of the run, as it was while it ran.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Interface {
     /// `client` or `server`.

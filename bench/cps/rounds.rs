@@ -6,11 +6,14 @@
 
 use super::child::Role;
 use super::live::Live;
-use super::plan::{Plan, SOURCE};
+use super::plan::{Plan, SOURCE, TWO_MSL_S, Tuples};
 use crate::failure::Failure;
-use crate::lines::Final;
-use crate::role::{Closer, Mode};
+use crate::lines::{Final, Ready};
+use crate::payload::Payload;
+use crate::policy::{Phases, PortRange, Tw};
+use crate::role::{Closer, ErrorKind, FaultArgs, Mode};
 use clap::ValueEnum;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -18,21 +21,103 @@ use std::time::Duration;
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Stack {
-    /// This stack.
+    /// This stack
     Synfin,
-    /// The kernel's TCP.
+    /// The kernel's TCP with tcp_tw_reuse 0
     Kernel,
-    /// The raw AF_XDP echo, which gives the limit.
+    /// The kernel's TCP with tcp_tw_reuse 1
+    KernelReuse,
+    /// The raw AF_XDP echo, which gives the limit
     Echo,
 }
 
 impl Stack {
+    /// What is run unless something else is asked for.
+    pub(crate) const DEFAULT: [Stack; 3] = [Stack::Synfin, Stack::Kernel, Stack::Echo];
+
     /// The word for it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Stack::Synfin => "synfin",
             Stack::Kernel => "kernel",
+            Stack::KernelReuse => "kernel-reuse",
             Stack::Echo => "echo",
+        }
+    }
+
+    /// The roles of its ends begin with this.
+    fn role(self) -> &'static str {
+        match self {
+            Stack::Synfin => "synfin",
+            Stack::Kernel | Stack::KernelReuse => "kernel",
+            Stack::Echo => "echo",
+        }
+    }
+}
+
+/// What the ends of one run are told.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    /// Who closes first.
+    pub closer: Closer,
+    /// What becomes of 4-tuples.
+    pub tw: Tw,
+    /// Connections in flight.
+    pub conns: u32,
+    /// Measured window, s.
+    pub duration_s: f64,
+    /// Time before it, s.
+    pub warmup_s: f64,
+    /// Connections begun per second; 0 is the closed loop.
+    pub rate: f64,
+    /// 4-tuples.
+    pub tuples: Tuples,
+    /// First source address.
+    pub source: Ipv4Addr,
+    /// Local ports of the client.
+    pub ports: PortRange,
+    /// MSL of synfin, ms.
+    pub msl_ms: u32,
+    /// How long a 4-tuple rests at least, ms.
+    pub tw_delay_ms: u32,
+    /// Bytes each way.
+    pub payload: Payload,
+    /// Policies that follow one another.
+    pub phases: Option<Phases>,
+    /// TIME-WAIT entries there before.
+    pub resident: u32,
+    /// Faults on synfin's side.
+    pub faults: FaultArgs,
+    /// Without timestamps.
+    pub no_timestamps: bool,
+    /// RST in TIME-WAIT ends it.
+    pub rst_ends_time_wait: bool,
+    /// Further options of the client's role.
+    pub of_client: Vec<String>,
+}
+
+impl Spec {
+    /// What the options say, for one policy.
+    pub(crate) fn new(args: &super::CpsArgs, plan: &Plan, tw: Tw) -> Spec {
+        Spec {
+            closer: plan.closer,
+            tw,
+            conns: plan.conns,
+            duration_s: plan.duration_s,
+            warmup_s: plan.warmup_s,
+            rate: 0.0,
+            tuples: plan.tuples,
+            source: SOURCE,
+            ports: args.ports,
+            msl_ms: args.msl.map_or(TWO_MSL_S * 500.0, |msl| msl * 1000.0) as u32,
+            tw_delay_ms: args.tw_delay,
+            payload: args.payload,
+            phases: None,
+            resident: 0,
+            faults: args.faults,
+            no_timestamps: false,
+            rst_ends_time_wait: false,
+            of_client: Vec::new(),
         }
     }
 }
@@ -46,6 +131,8 @@ pub(crate) struct Round {
     pub server: Final,
     /// The XDP mode that both binds got.
     pub mode: Option<String>,
+    /// Bytes that a place in TIME-WAIT costs synfin.
+    pub time_wait_bytes: Option<f64>,
 }
 
 impl Round {
@@ -59,9 +146,20 @@ impl Round {
         self.client.frames_total as f64 / self.client.connections_total.max(1) as f64
     }
 
-    /// Errors of both ends.
+    /// Errors of both ends. A port that was not free is none: that is what TIME-WAIT is for.
     pub(crate) fn errors_total(&self) -> u64 {
-        self.client.errors_total() + self.server.errors_total()
+        self.client.errors_total() + self.server.errors_total() - self.refused()
+    }
+
+    /// Opens refused because no port was free.
+    pub(crate) fn refused(&self) -> u64 {
+        self.client.errors.get(ErrorKind::NoPort.name()).copied().unwrap_or(0)
+    }
+
+    /// A counter of both ends, by its name in either stack.
+    pub(crate) fn counted(&self, names: &[&str]) -> u64 {
+        let ends = [&self.client, &self.server];
+        ends.iter().flat_map(|end| names.iter().filter_map(|name| end.counters.get(*name))).sum()
     }
 }
 
@@ -90,35 +188,56 @@ pub(crate) struct Bench<'a> {
 
 impl Bench<'_> {
     /// One round of synfin or of the kernel.
-    pub(crate) fn round(&self, stack: Stack, live: &mut Live) -> Result<Round, Failure> {
-        let up =
-            self.wire.up(if stack == Stack::Kernel { Ends::Kernel } else { Ends::Xdp }, self.plan.tuples.count())?;
-        let window_s = self.plan.warmup_s + self.plan.duration_s;
-        let args = |interface: &str, cpu| self.role_args(interface, cpu, self.plan.duration_s, self.plan.conns, 64);
+    pub(crate) fn round(&self, stack: Stack, spec: &Spec, live: &mut Live) -> Result<Round, Failure> {
+        let ends = if stack == Stack::Synfin { Ends::Xdp } else { Ends::Kernel };
+        let tw = if stack == Stack::KernelReuse { Tw::Timestamp } else { spec.tw };
+        let spec = Spec { tw, ..spec.clone() };
+        let role = stack.role();
+        self.between(ends, &format!("{role}-client"), &format!("{role}-server"), &spec, live)
+    }
+
+    /// A run between two roles on a wire of its own.
+    pub(crate) fn between(
+        &self,
+        ends: Ends,
+        client: &str,
+        server: &str,
+        spec: &Spec,
+        live: &mut Live,
+    ) -> Result<Round, Failure> {
+        let up = self.wire.up(ends, spec.tuples.count())?;
         let (client_cpu, server_cpu) = self.plan.cpus;
-        let name = stack.name();
+        // What does not close first has no TIME-WAIT to be there before.
+        let resident = |end| if spec.closer == end { spec.resident } else { 0 };
+        let options = |interface: &str, cpu, end| {
+            let mut options = self.role_args(interface, cpu, spec, 64);
+            options.extend(["--resident".to_string(), resident(end).to_string()]);
+            options
+        };
         let mut server =
-            Role::spawn(&self.wire.server, &format!("{name}-server"), &args(SERVER_INTERFACE, server_cpu))?;
-        let server_ready = server.wait_ready(live)?;
-        let mut client =
-            Role::spawn(&self.wire.client, &format!("{name}-client"), &args(CLIENT_INTERFACE, client_cpu))?;
-        let client_ready = client.wait_ready(live)?;
-        if client_ready.mode != server_ready.mode {
-            let of = |mode: Option<String>| mode.unwrap_or_else(|| "none".into());
-            let (client, server) = (of(client_ready.mode), of(server_ready.mode));
-            return Err(Failure::failed(format!(
-                "client and server got different XDP modes, {client} and {server}: ask for one with --mode"
-            )));
+            Role::spawn(&self.wire.server, server, &options(SERVER_INTERFACE, server_cpu, Closer::Server))?;
+        let filling = Duration::from_secs(u64::from(spec.resident / FILLED_PER_S));
+        let server_ready = server.wait_ready_after(filling, live)?;
+        let mut of_client = options(CLIENT_INTERFACE, client_cpu, Closer::Client);
+        of_client.extend(spec.faults.options());
+        of_client.extend(spec.of_client.iter().cloned());
+        if client == RIG {
+            of_client.extend(["--peer-mac".to_string(), server_ready.mac.clone().unwrap_or_default()]);
         }
-        let client_result = client.wait_final(Duration::from_secs_f64(window_s + 20.0), live)?;
+        let mut client = Role::spawn(&self.wire.client, client, &of_client)?;
+        let client_ready = client.wait_ready_after(filling, live)?;
+        let mode = same_mode(ends, &client_ready, &server_ready)?;
+        let window = Duration::from_secs_f64(spec.warmup_s + spec.duration_s + 20.0);
+        let client_result = client.wait_final(window, live)?;
         let server_result = server.stop(live)?;
         drop(client);
         drop(up);
-        Ok(Round { client: client_result, server: server_result, mode: client_ready.mode })
+        let time_wait_bytes = client_ready.time_wait_bytes.or(server_ready.time_wait_bytes);
+        Ok(Round { client: client_result, server: server_result, mode, time_wait_bytes })
     }
 
     /// The best of every batch and window.
-    pub(crate) fn echo(&self, live: &mut Live, round: &str) -> Result<Echo, Failure> {
+    pub(crate) fn echo(&self, spec: &Spec, live: &mut Live, round: &str) -> Result<Echo, Failure> {
         let windows = [self.plan.conns, 2 * self.plan.conns];
         let runs: Vec<(u32, u32)> = BATCHES.iter().flat_map(|&batch| windows.map(|window| (batch, window))).collect();
         let seconds = self.plan.echo_s(runs.len());
@@ -126,7 +245,7 @@ impl Bench<'_> {
         let mut best: Option<Echo> = None;
         for (batch, window) in runs {
             live.doing(format!("{round} echo, batch {batch}, window {window}"), "frames/s");
-            let echo = self.echo_once(live, seconds, batch, window)?;
+            let echo = self.echo_once(spec, live, seconds, batch, window)?;
             if best.as_ref().is_none_or(|best| echo.frames_per_second > best.frames_per_second) {
                 best = Some(echo);
             }
@@ -134,8 +253,9 @@ impl Bench<'_> {
         best.ok_or_else(|| Failure::failed("no echo was run"))
     }
 
-    fn echo_once(&self, live: &mut Live, seconds: f64, batch: u32, window: u32) -> Result<Echo, Failure> {
-        let args = |interface: &str, cpu| self.role_args(interface, cpu, seconds, window, batch);
+    fn echo_once(&self, spec: &Spec, live: &mut Live, seconds: f64, batch: u32, window: u32) -> Result<Echo, Failure> {
+        let spec = Spec { duration_s: seconds, conns: window, ..spec.clone() };
+        let args = |interface: &str, cpu| self.role_args(interface, cpu, &spec, batch);
         let (client_cpu, server_cpu) = self.plan.cpus;
         let mut reflector = Role::spawn(&self.wire.server, "echo-reflector", &args(SERVER_INTERFACE, server_cpu))?;
         reflector.wait_ready(live)?;
@@ -146,24 +266,49 @@ impl Bench<'_> {
         Ok(Echo { frames_per_second: result.frames_per_second, batch, window, mode: result.mode })
     }
 
-    fn role_args(&self, interface: &str, cpu: usize, duration_s: f64, conns: u32, batch: u32) -> Vec<String> {
-        let plan = self.plan;
+    fn role_args(&self, interface: &str, cpu: usize, spec: &Spec, batch: u32) -> Vec<String> {
         let pairs = [
             ("--interface", interface.to_string()),
             ("--cpu", cpu.to_string()),
-            ("--conns", conns.to_string()),
-            ("--closer", closer(plan.closer)),
-            ("--duration-ms", ms(duration_s)),
-            ("--warmup-ms", ms(plan.warmup_s)),
-            ("--server", plan.server().to_string()),
-            ("--source", SOURCE.to_string()),
-            ("--src-ips", plan.tuples.sources.to_string()),
+            ("--conns", spec.conns.to_string()),
+            ("--closer", spec.closer.name().to_string()),
+            ("--duration-ms", ms(spec.duration_s)),
+            ("--warmup-ms", ms(spec.warmup_s)),
+            ("--server", self.plan.server().to_string()),
+            ("--source", spec.source.to_string()),
+            ("--src-ips", spec.tuples.sources.to_string()),
+            ("--dst-ports", spec.tuples.destinations.to_string()),
             ("--mode", self.mode.name().to_string()),
             ("--batch", batch.to_string()),
-            ("--time-wait", plan.time_wait_places().to_string()),
+            ("--time-wait", spec.tuples.time_wait_places().to_string()),
+            ("--ports", spec.ports.to_string()),
+            ("--payload", spec.payload.to_string()),
+            ("--tw", spec.tw.name().to_string()),
+            ("--tw-delay-ms", spec.tw_delay_ms.to_string()),
+            ("--msl-ms", spec.msl_ms.to_string()),
+            ("--rate", spec.rate.to_string()),
+            ("--seed", self.plan.seed.to_string()),
         ];
-        pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect()
+        let mut options: Vec<String> = pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect();
+        if let Some(phases) = &spec.phases {
+            options.extend(["--phases".to_string(), phases.to_string()]);
+        }
+        options.extend(spec.no_timestamps.then(|| "--no-timestamps".to_string()));
+        options.extend(spec.rst_ends_time_wait.then(|| "--rst-ends-time-wait".to_string()));
+        options
     }
+}
+
+/// The XDP mode that was obtained; an error if two binds got different ones.
+fn same_mode(ends: Ends, client: &Ready, server: &Ready) -> Result<Option<String>, Failure> {
+    if ends == Ends::Xdp && client.mode != server.mode {
+        let of = |ready: &Ready| ready.mode.clone().unwrap_or_else(|| "none".into());
+        let (client, server) = (of(client), of(server));
+        return Err(Failure::failed(format!(
+            "client and server got different XDP modes, {client} and {server}: ask for one with --mode"
+        )));
+    }
+    Ok(client.mode.clone().or(server.mode.clone()))
 }
 
 /// The two namespaces, made and removed by `wire.sh`.
@@ -177,6 +322,8 @@ pub(crate) struct Wire {
     pub server: String,
     /// Whether to leave the last one.
     pub keep: bool,
+    /// Interfaces to use in place of a veth pair: the client's and the server's, or none.
+    pub nics: Vec<String>,
 }
 
 /// Who has the ends of the wire.
@@ -206,7 +353,10 @@ impl Wire {
             Ends::XdpKernel => "xdp-kernel",
             Ends::KernelXdp => "kernel-xdp",
         };
-        self.run(&["up", &self.client, &self.server, ends, &time_wait_max.to_string()])?;
+        let time_wait_max = time_wait_max.to_string();
+        let mut command = vec!["up", &self.client, &self.server, ends, &time_wait_max];
+        command.extend(self.nics.iter().map(String::as_str));
+        self.run(&command)?;
         Ok(up)
     }
 
@@ -234,10 +384,6 @@ impl Drop for Up<'_> {
     }
 }
 
-fn closer(closer: Closer) -> String {
-    closer.name().to_string()
-}
-
 fn ms(seconds: f64) -> String {
     format!("{:.0}", seconds * 1000.0)
 }
@@ -245,5 +391,9 @@ fn ms(seconds: f64) -> String {
 /// Interface names that `wire.sh` gives.
 pub(crate) const CLIENT_INTERFACE: &str = "client0";
 pub(crate) const SERVER_INTERFACE: &str = "server0";
+/// The role of the client whose wire aims old segments.
+pub(crate) const RIG: &str = "rig-client";
+/// TIME-WAIT entries that a slow machine puts into an empty store in a second.
+const FILLED_PER_S: u32 = 300_000;
 /// Frames per ring operation that the echo is tried with.
 const BATCHES: [u32; 3] = [16, 64, 256];

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What a few rounds gave.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Spread {
     /// Median.

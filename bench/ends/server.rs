@@ -1,11 +1,12 @@
 //! The server: one request, one response, then the close.
 
-use super::{End, Incoming, error_of};
+use super::{End, Metered, error_of};
 use crate::failure::Failure;
 use crate::lines::Final;
-use crate::payload::{check_request, response};
-use crate::role::{Closer, ErrorKind, Meter, RoleArgs, Stop};
-use std::collections::BTreeMap;
+use crate::meter::Meter;
+use crate::payload::{Identity, Incoming, Ledger, Payload, Side, Taken, fill};
+use crate::policy::Tw;
+use crate::role::{Closer, ErrorKind, RoleArgs, Stop};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use synfin::api::{Application, CloseReason, Event};
@@ -16,13 +17,17 @@ use synfin::shard::Calls;
 pub(crate) fn run(args: &RoleArgs) -> Result<Final, Failure> {
     let stop = Stop::begin(args.cpu)?;
     let address = *args.server.ip();
-    let mut end = End::new(args, Server::new(args)?, vec![address], &[(address, 32)])?;
+    let mut end = End::new(args, Server::new(args)?, vec![address], (address, 32))?;
     let now = end.now();
-    let listening = end.shard.calls(now).listen(IpAddr::V4(address), args.server.port());
-    listening.map_err(|error| Failure::environment(format!("cannot listen on {}: {error}", args.server)))?;
-    end.tell_ready();
-    end.turn_while(|_| !stop.asked());
-    end.result(end.shard.application().meter.result())
+    for port in args.server.port()..args.server.port().saturating_add(args.dst_ports.max(1)) {
+        let listening = end.shard.calls(now).listen(IpAddr::V4(address), port);
+        listening.map_err(|error| Failure::environment(format!("cannot listen on {address}:{port}: {error}")))?;
+    }
+    end.tell_ready(args);
+    end.run_while(args.phases.as_ref(), |_| !stop.asked())?;
+    let server = end.shard.application();
+    let Ledger { old_bytes, with_old_bytes, .. } = server.ledger;
+    end.result(Final { old_bytes, with_old_bytes, ..server.meter.result() })
 }
 
 /// One connection.
@@ -38,7 +43,13 @@ struct State {
 /// The application.
 pub(crate) struct Server {
     closer: Closer,
+    /// The client ends its connections by a RST.
+    peer_resets: bool,
+    payload: Payload,
     meter: Meter,
+    ledger: Ledger,
+    began: Option<Instant>,
+    response: Vec<u8>,
     /// By number of the handle; grows to the most connections that there ever were at once.
     states: Vec<State>,
 }
@@ -47,15 +58,20 @@ impl Server {
     /// A server without connections.
     pub(crate) fn new(args: &RoleArgs) -> Result<Server, Failure> {
         let meter = Meter::start(Duration::ZERO, Duration::from_millis(args.warmup_ms + args.duration_ms))?;
-        Ok(Server { closer: args.closer, meter, states: vec![NEW; 4 * args.conns as usize] })
-    }
-
-    /// Its errors so far, by kind.
-    pub(crate) fn errors(&self) -> BTreeMap<String, u64> {
-        self.meter.result().errors
+        Ok(Server {
+            closer: args.closer,
+            peer_resets: args.tw == Tw::RstClose,
+            payload: args.payload,
+            meter,
+            ledger: Ledger::default(),
+            began: None,
+            response: vec![0; args.payload.response as usize],
+            states: vec![NEW; 4 * args.conns as usize],
+        })
     }
 
     fn on_accepted(&mut self, handle: Handle) {
+        self.began.get_or_insert_with(Instant::now);
         let number = handle.number() as usize;
         if number >= self.states.len() {
             self.states.resize(number + 1, NEW);
@@ -65,25 +81,27 @@ impl Server {
 
     fn on_readable(&mut self, calls: &mut Calls<'_>, handle: Handle, bytes: &[u8]) {
         let state = &mut self.states[handle.number() as usize];
-        let complete = state.incoming.take(bytes);
+        let taken = state.incoming.take_from_anyone(Side::Request, self.payload.request, bytes);
+        let identity = state.incoming.identity();
         if calls.consume(handle, bytes.len()).is_err() {
             return self.fail(calls, handle, ErrorKind::Other);
         }
-        match complete {
-            Some(true) if !bytes.is_empty() => self.answer(calls, handle),
-            Some(_) => {}
-            None => self.fail(calls, handle, ErrorKind::WrongLength),
+        match taken {
+            Taken::Complete(identity) if !bytes.is_empty() => self.answer(calls, handle, identity),
+            Taken::Complete(_) | Taken::More => {}
+            Taken::Wrong => {
+                self.ledger.wrong(identity, self.payload.request, bytes);
+                self.fail(calls, handle, ErrorKind::WrongByte);
+            }
+            Taken::TooMany => self.fail(calls, handle, ErrorKind::WrongLength),
         }
     }
 
-    fn answer(&mut self, calls: &mut Calls<'_>, handle: Handle) {
-        let state = &mut self.states[handle.number() as usize];
-        let Some(identity) = check_request(&state.incoming.bytes) else {
-            return self.fail(calls, handle, ErrorKind::WrongByte);
-        };
-        state.answered = true;
-        let response = response(identity);
-        if calls.send(handle, &response) != Ok(response.len()) {
+    fn answer(&mut self, calls: &mut Calls<'_>, handle: Handle, identity: Identity) {
+        self.ledger.complete(identity, self.payload.request);
+        self.states[handle.number() as usize].answered = true;
+        fill(identity, Side::Response, 0, &mut self.response);
+        if calls.send(handle, &self.response) != Ok(self.response.len()) {
             return self.fail(calls, handle, ErrorKind::Other);
         }
         if self.closer == Closer::Server {
@@ -113,9 +131,20 @@ impl Server {
         if !state.failed {
             match reason {
                 CloseReason::Graceful if state.answered => self.meter.completed(Instant::now()),
+                CloseReason::Reset if state.answered && self.peer_resets => self.meter.completed(Instant::now()),
                 reason => self.meter.errors(error_of(reason), 1),
             }
         }
+    }
+}
+
+impl Metered for Server {
+    fn meter(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+
+    fn began(&self) -> Option<Instant> {
+        self.began
     }
 }
 

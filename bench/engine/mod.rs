@@ -207,7 +207,8 @@ mod tests {
         let resident = world.client.time_wait_live();
         assert!((1900..2200).contains(&resident), "{resident} are resident");
         let mut smoltcp = Smoltcp::new(3).expect("sockets");
-        let sample = smoltcp.measure(Duration::from_millis(50)).expect("lifecycles");
+        // Long enough that the three that are cut off at either end do not count, on a busy machine too.
+        let sample = smoltcp.measure(Duration::from_millis(500)).expect("lifecycles");
         assert!((6.9..7.2).contains(&sample.segments_per_lifecycle), "{sample:?}");
     }
 }

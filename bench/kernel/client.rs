@@ -1,12 +1,15 @@
-//! The client of the baseline: a closed loop that keeps a number of connections in flight.
+//! The client of the baseline: a closed loop that keeps a number of connections in flight, or an open loop at a steady rate.
 
+use super::settings::Settings;
 use super::sys::{self, Epoll, More, Ready, Trigger};
-use super::{BATCH, SPARE_FILES, Slab, WAIT_MS};
+use super::{BATCH, SPARE_FILES, Slab, WAIT};
 use crate::failure::Failure;
 use crate::lines::{Final, Line, TimeWait, tell};
-use crate::payload::{Identity, PAYLOAD_BYTES, check_response, request};
-use crate::proc::{NetCounters, interface_frames};
-use crate::role::{Closer, ErrorKind, Meter, RoleArgs, Stop};
+use crate::meter::{Meter, Pace};
+use crate::payload::{Identity, Incoming, Side, Taken, fill};
+use crate::policy::Tw;
+use crate::proc::{CpuTime, NetCounters, interface_frames, mac, time_wait_now};
+use crate::role::{Closer, ErrorKind, RoleArgs, Stop};
 use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -18,9 +21,11 @@ pub(crate) fn run(args: &RoleArgs) -> Result<Final, Failure> {
     let limit = sys::raise_open_files(u64::from(args.conns) + SPARE_FILES);
     limit
         .map_err(|error| Failure::environment(format!("cannot raise the limit on open files: {error}; run as root")))?;
+    Settings::apply(args)?;
     let (counters, frames) = (NetCounters::read()?, interface_frames(&args.interface)?);
     let mut client = Client::new(args)?;
-    tell(&Line::Ready(crate::lines::Ready::default()));
+    tell(&Line::Ready(crate::lines::Ready { mac: mac(&args.interface), ..crate::lines::Ready::default() }));
+    client.meter.restart();
     client.run_until_drained(&stop)?;
     let result = client.meter.result();
     let elapsed = client.meter.elapsed(Instant::now());
@@ -39,9 +44,8 @@ struct Connection {
     fd: OwnedFd,
     since: Instant,
     slot: u32,
-    received: u8,
     open: bool,
-    bytes: [u8; PAYLOAD_BYTES],
+    incoming: Incoming,
 }
 
 struct Client<'a> {
@@ -53,7 +57,14 @@ struct Client<'a> {
     /// Uses of each slot.
     incarnations: Vec<u64>,
     opened: u32,
+    pace: Pace,
+    /// After a refusal in the closed loop: when to try again.
+    patient_until: Instant,
     meter: Meter,
+    cpu: CpuTime,
+    settings: Settings,
+    request: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 /// What an event did to a connection.
@@ -73,7 +84,13 @@ impl<'a> Client<'a> {
             idle: (0..args.conns).rev().collect(),
             incarnations: vec![0; args.conns as usize],
             opened: 0,
+            pace: Pace::new(args.rate),
+            patient_until: Instant::now(),
             meter: Meter::start(Duration::from_millis(args.warmup_ms), Duration::from_millis(args.duration_ms))?,
+            cpu: CpuTime::new(args.cpu),
+            settings: Settings::new(args),
+            request: vec![0; args.payload.request as usize],
+            scratch: vec![0; args.payload.response as usize + 1],
         })
     }
 
@@ -81,70 +98,120 @@ impl<'a> Client<'a> {
         loop {
             let now = Instant::now();
             self.meter.tick(now);
-            if self.meter.is_open(now) {
-                self.open_idle();
-            } else if self.idle.len() == self.args.conns as usize || self.meter.is_drained(now) {
+            self.observe(now)?;
+            if self.meter.is_open(now) || self.pace.is_late(&self.meter) {
+                self.open_due(now);
+            } else if self.in_flight() == 0 {
+                break;
+            }
+            if self.meter.is_drained(now) {
                 break;
             }
             if stop.asked() {
                 return Err(Failure::interrupted());
             }
-            let found = self.epoll.wait(WAIT_MS).map_err(|error| Failure::failed(format!("epoll_wait: {error}")))?;
+            let found =
+                self.epoll.wait(self.wait(now)).map_err(|error| Failure::failed(format!("epoll_wait: {error}")))?;
             for index in 0..found {
                 if let Some(ready) = self.epoll.ready(index) {
                     self.on_ready(ready);
                 }
             }
         }
-        let unfinished = u64::from(self.args.conns) - self.idle.len() as u64;
-        self.meter.errors(ErrorKind::Unfinished, unfinished);
+        for _ in 0..self.in_flight() + self.pace.overdue(&self.meter) {
+            self.meter.failed(ErrorKind::Unfinished, self.meter.window().0);
+        }
         Ok(())
     }
 
-    /// Opens a connection for every idle slot. One that fails stays idle until the next call.
-    fn open_idle(&mut self) {
-        for _ in 0..self.idle.len() {
-            let Some(slot) = self.idle.pop() else { return };
-            if let Err(error) = self.open(slot) {
-                self.meter.errors(ErrorKind::of_io(&error), 1);
-                self.idle.insert(0, slot);
-                return;
-            }
+    fn in_flight(&self) -> u64 {
+        u64::from(self.args.conns) - self.idle.len() as u64
+    }
+
+    /// Takes a sample if one is due, and puts the phase's setting into force.
+    fn observe(&mut self, now: Instant) -> Result<(), Failure> {
+        self.settings.follow(self.args, now.duration_since(self.meter.started()))?;
+        if self.meter.sample_is_due(now) {
+            let (in_flight, busy) = (self.in_flight(), self.cpu.busy());
+            self.meter.sample(now, time_wait_now(), in_flight, busy);
+        }
+        Ok(())
+    }
+
+    /// How long nothing needs to be done unless an event comes.
+    fn wait(&self, now: Instant) -> Duration {
+        if !self.meter.is_open(now) || self.idle.is_empty() {
+            return WAIT;
+        }
+        let until = |at: Instant| at.saturating_duration_since(now).min(WAIT);
+        match self.pace.next(&self.meter) {
+            Some(at) => until(at),
+            None => until(self.patient_until),
         }
     }
 
-    fn open(&mut self, slot: u32) -> io::Result<()> {
+    /// Opens what is due as far as there are slots. In the closed loop what is refused is tried again later.
+    fn open_due(&mut self, now: Instant) {
+        if now < self.patient_until {
+            return;
+        }
+        while let Some(since) = self.pace.due(&self.meter, now)
+            && let Some(slot) = self.idle.pop()
+        {
+            let opened = self.open(slot, since);
+            if opened.is_ok() || self.pace.is_open_loop() {
+                self.pace.advance();
+            }
+            let Err(error) = opened else { continue };
+            self.idle.insert(0, slot);
+            if self.pace.is_open_loop() {
+                self.meter.failed(ErrorKind::of_io(&error), now);
+                // Each refusal has cost the kernel a search of all ports: the clock has gone on.
+                return;
+            }
+            self.meter.errors(ErrorKind::of_io(&error), 1);
+            self.patient_until = now + PATIENCE;
+            return;
+        }
+    }
+
+    fn open(&mut self, slot: u32, since: Instant) -> io::Result<()> {
         let fd = sys::tcp_socket()?;
         sys::set_option(fd.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
         sys::bind(fd.as_fd(), SocketAddrV4::new(self.args.source_address(self.opened), 0))?;
+        let remote = self.args.destination(self.opened);
         self.opened = self.opened.wrapping_add(1);
         // The ACK of the SYN-ACK then rides on the request.
         sys::set_option(fd.as_fd(), libc::IPPROTO_TCP, libc::TCP_QUICKACK, 0)?;
+        sys::room_to_send(fd.as_fd(), self.args.payload.request)?;
+        if self.args.tw == Tw::RstClose {
+            sys::reset_on_close(fd.as_fd())?;
+        }
         self.incarnations[slot as usize] += 1;
-        let since = Instant::now();
-        sys::connect(fd.as_fd(), self.args.server)?;
+        sys::connect(fd.as_fd(), remote)?;
         self.epoll.add(fd.as_fd(), fd.as_raw_fd() as u64, Trigger::Edge)?;
         let raw = fd.as_raw_fd();
-        self.connections
-            .insert(raw, Connection { fd, since, slot, received: 0, open: false, bytes: [0; PAYLOAD_BYTES] });
+        self.connections.insert(raw, Connection { fd, since, slot, open: false, incoming: Incoming::NONE });
         Ok(())
     }
 
     fn on_ready(&mut self, ready: Ready) {
-        let Some(connection) = self.connections.get_mut(ready.token) else { return };
+        let Client { args, connections, incarnations, meter, request, scratch, .. } = self;
+        let Some(connection) = connections.get_mut(ready.token) else { return };
         let slot = connection.slot;
-        let identity = Identity { connection: u64::from(slot), incarnation: self.incarnations[slot as usize] };
-        let step = connection.step(ready, identity, self.args.closer, &mut self.meter);
+        let identity = Identity { connection: u64::from(slot), incarnation: incarnations[slot as usize] };
+        let step = connection.step(ready, identity, args, meter, request, scratch);
         let step = step.unwrap_or_else(|error| Step::Failed(ErrorKind::of_io(&error)));
+        let open = connection.open;
         match step {
             Step::Waits => return,
             Step::Complete => {
-                self.connections.remove(ready.token);
-                self.meter.completed(Instant::now());
+                connections.remove(ready.token);
+                meter.completed(Instant::now());
             }
             Step::Failed(kind) => {
-                self.connections.remove(ready.token);
-                self.meter.errors(kind, 1);
+                connections.remove(ready.token);
+                if open { meter.errors(kind, 1) } else { meter.failed(kind, Instant::now()) }
             }
         }
         self.idle.push(slot);
@@ -153,35 +220,43 @@ impl<'a> Client<'a> {
 
 impl Connection {
     /// Handshake, request, response, close, as far as this event allows. Dropping the connection closes it.
-    fn step(&mut self, ready: Ready, identity: Identity, closer: Closer, meter: &mut Meter) -> io::Result<Step> {
+    fn step(
+        &mut self,
+        ready: Ready,
+        identity: Identity,
+        args: &RoleArgs,
+        meter: &mut Meter,
+        request: &mut [u8],
+        scratch: &mut [u8],
+    ) -> io::Result<Step> {
         if ready.failed {
             sys::take_error(self.fd.as_fd())?;
         }
         if !self.open && ready.writable {
             self.open = true;
             meter.connected(self.since, Instant::now());
-            if sys::send(self.fd.as_fd(), &request(identity), More::No)? != Some(PAYLOAD_BYTES) {
+            fill(identity, Side::Request, 0, request);
+            if sys::send(self.fd.as_fd(), request, More::No)? != Some(request.len()) {
                 return Ok(Step::Failed(ErrorKind::Other));
             }
         }
         if !self.open || !ready.readable {
             return Ok(Step::Waits);
         }
-        let have = usize::from(self.received);
-        if have < PAYLOAD_BYTES {
-            match sys::recv(self.fd.as_fd(), &mut self.bytes[have..])? {
+        let len = args.payload.response;
+        while self.incoming.received() < len {
+            let count = match sys::recv(self.fd.as_fd(), scratch)? {
                 None => return Ok(Step::Waits),
                 Some(0) => return Ok(Step::Failed(ErrorKind::WrongLength)),
-                Some(count) => self.received += count as u8,
-            }
-            if usize::from(self.received) < PAYLOAD_BYTES {
-                return Ok(Step::Waits);
-            }
-            if !check_response(&self.bytes, identity) {
-                return Ok(Step::Failed(ErrorKind::WrongByte));
+                Some(count) => count,
+            };
+            match self.incoming.take(identity, Side::Response, len, &scratch[..count]) {
+                Taken::More | Taken::Complete(_) => {}
+                Taken::Wrong => return Ok(Step::Failed(ErrorKind::WrongByte)),
+                Taken::TooMany => return Ok(Step::Failed(ErrorKind::WrongLength)),
             }
         }
-        match closer {
+        match args.closer {
             Closer::Client => Ok(Step::Complete),
             Closer::Server if ready.peer_closed => self.end_of_stream(),
             Closer::Server => Ok(Step::Waits),
@@ -201,3 +276,5 @@ impl Connection {
 
 /// How long the last FINs and ACKs may take after the last close.
 const SETTLE: Duration = Duration::from_millis(100);
+/// How long the closed loop waits when nothing could be opened.
+const PATIENCE: Duration = Duration::from_millis(1);

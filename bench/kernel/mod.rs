@@ -6,9 +6,11 @@
 
 pub(crate) mod client;
 pub(crate) mod server;
+mod settings;
 pub(crate) mod sys;
 
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 /// Things by descriptor. Descriptors are small and dense, so a lookup is an index.
 struct Slab<T>(Vec<Option<T>>);
@@ -38,7 +40,7 @@ impl<T> Slab<T> {
 
 /// Events per epoll wait.
 const BATCH: usize = 256;
-/// How long epoll may wait before the clock is looked at, ms.
-const WAIT_MS: i32 = 50;
+/// How long epoll may wait before the clock is looked at.
+const WAIT: Duration = Duration::from_millis(50);
 /// Descriptors beside the connections.
 const SPARE_FILES: u64 = 64;

@@ -1,13 +1,16 @@
 //! The server of the baseline: one request, one response, then the close.
 
 use super::sys::{self, Epoll, More, Ready, Trigger};
-use super::{BATCH, SPARE_FILES, Slab, WAIT_MS};
+use super::{BATCH, SPARE_FILES, Slab, WAIT};
 use crate::failure::Failure;
 use crate::lines::{Final, Line, TimeWait, tell};
-use crate::payload::{PAYLOAD_BYTES, check_request, response};
-use crate::proc::{NetCounters, interface_frames};
-use crate::role::{Closer, ErrorKind, Meter, RoleArgs, Stop};
+use crate::meter::Meter;
+use crate::payload::{Incoming, Ledger, Side, Taken, fill};
+use crate::policy::Tw;
+use crate::proc::{CpuTime, NetCounters, interface_frames, mac, time_wait_now};
+use crate::role::{Closer, ErrorKind, RoleArgs, Stop};
 use std::io;
+use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -19,10 +22,13 @@ pub(crate) fn run(args: &RoleArgs) -> Result<Final, Failure> {
         .map_err(|error| Failure::environment(format!("cannot raise the limit on open files: {error}; run as root")))?;
     let (counters, frames) = (NetCounters::read()?, interface_frames(&args.interface)?);
     let mut server = Server::new(args)?;
-    tell(&Line::Ready(crate::lines::Ready::default()));
+    tell(&Line::Ready(crate::lines::Ready { mac: mac(&args.interface), ..crate::lines::Ready::default() }));
     server.run(&stop)?;
     let after = NetCounters::read()?;
+    let Ledger { old_bytes, with_old_bytes, .. } = server.work.ledger;
     Ok(Final {
+        old_bytes,
+        with_old_bytes,
         frames_total: interface_frames(&args.interface)? - frames,
         time_wait: TimeWait::of_kernel(&counters, &after, server.meter.elapsed(Instant::now())),
         counters: after.grown_since(&counters),
@@ -32,16 +38,26 @@ pub(crate) fn run(args: &RoleArgs) -> Result<Final, Failure> {
 
 struct Connection {
     fd: OwnedFd,
-    received: u8,
-    bytes: [u8; PAYLOAD_BYTES],
+    incoming: Incoming,
+    answered: bool,
 }
 
 struct Server<'a> {
     args: &'a RoleArgs,
-    listener: OwnedFd,
+    listeners: Vec<OwnedFd>,
     epoll: Epoll,
     connections: Slab<Connection>,
     meter: Meter,
+    cpu: CpuTime,
+    in_use: u64,
+    work: Work,
+}
+
+/// What every connection works with.
+struct Work {
+    ledger: Ledger,
+    scratch: Vec<u8>,
+    response: Vec<u8>,
 }
 
 /// What an event did to a connection.
@@ -53,31 +69,48 @@ enum Step {
 
 impl<'a> Server<'a> {
     fn new(args: &'a RoleArgs) -> Result<Server<'a>, Failure> {
-        let refused = |error: io::Error| {
-            Failure::environment(format!("cannot listen on {}: {error}; is the address on the interface?", args.server))
-        };
-        let listener = sys::tcp_socket().map_err(refused)?;
-        sys::set_option(listener.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1).map_err(refused)?;
-        sys::bind(listener.as_fd(), args.server).map_err(refused)?;
-        sys::set_option(listener.as_fd(), libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, DEFER_ACCEPT_S)
-            .map_err(refused)?;
-        sys::listen(listener.as_fd(), BACKLOG).map_err(refused)?;
-        let epoll = Epoll::new(BATCH).map_err(refused)?;
-        epoll.add(listener.as_fd(), listener.as_raw_fd() as u64, Trigger::LevelIn).map_err(refused)?;
-        let connections = Slab::new(2 * args.conns as usize + SPARE_FILES as usize);
-        let meter = Meter::start(Duration::ZERO, Duration::from_millis(args.warmup_ms + args.duration_ms))?;
-        Ok(Server { args, listener, epoll, connections, meter })
+        let epoll = Epoll::new(BATCH).map_err(|error| Failure::failed(format!("epoll: {error}")))?;
+        let mut listeners = Vec::new();
+        for port in args.server.port()..args.server.port().saturating_add(args.dst_ports.max(1)) {
+            let address = SocketAddrV4::new(*args.server.ip(), port);
+            let listener = listen(address, args).map_err(|error| {
+                Failure::environment(format!("cannot listen on {address}: {error}; is the address on the interface?"))
+            })?;
+            epoll
+                .add(listener.as_fd(), listener.as_raw_fd() as u64, Trigger::LevelIn)
+                .map_err(|error| Failure::failed(format!("epoll: {error}")))?;
+            listeners.push(listener);
+        }
+        Ok(Server {
+            args,
+            listeners,
+            epoll,
+            connections: Slab::new(2 * args.conns as usize + SPARE_FILES as usize),
+            meter: Meter::start(Duration::ZERO, Duration::from_millis(args.warmup_ms + args.duration_ms))?,
+            cpu: CpuTime::new(args.cpu),
+            in_use: 0,
+            work: Work {
+                ledger: Ledger::default(),
+                scratch: vec![0; args.payload.request as usize + 1],
+                response: vec![0; args.payload.response as usize],
+            },
+        })
     }
 
     fn run(&mut self, stop: &Stop) -> Result<(), Failure> {
         while !stop.asked() {
-            self.meter.tick(Instant::now());
-            let found = self.epoll.wait(WAIT_MS).map_err(|error| Failure::failed(format!("epoll_wait: {error}")))?;
+            let now = Instant::now();
+            self.meter.tick(now);
+            if self.meter.sample_is_due(now) {
+                let busy = self.cpu.busy();
+                self.meter.sample(now, time_wait_now(), self.in_use, busy);
+            }
+            let found = self.epoll.wait(WAIT).map_err(|error| Failure::failed(format!("epoll_wait: {error}")))?;
             for index in 0..found {
-                match self.epoll.ready(index) {
-                    Some(ready) if ready.token == self.listener.as_raw_fd() as u64 => self.accept_waiting(),
-                    Some(ready) => self.on_ready(ready),
-                    None => {}
+                let Some(ready) = self.epoll.ready(index) else { continue };
+                match self.listeners.iter().position(|listener| listener.as_raw_fd() as u64 == ready.token) {
+                    Some(listener) => self.accept_waiting(listener),
+                    None => self.on_ready(ready),
                 }
             }
         }
@@ -85,10 +118,10 @@ impl<'a> Server<'a> {
     }
 
     /// Accepts at most a batch, and goes as far with each as what has arrived allows.
-    fn accept_waiting(&mut self) {
+    fn accept_waiting(&mut self, listener: usize) {
         for _ in 0..BATCH {
-            match sys::accept(self.listener.as_fd()) {
-                Ok(Some(fd)) => self.begin(Connection { fd, received: 0, bytes: [0; PAYLOAD_BYTES] }),
+            match sys::accept(self.listeners[listener].as_fd()) {
+                Ok(Some(fd)) => self.begin(Connection { fd, incoming: Incoming::NONE, answered: false }),
                 Ok(None) => return,
                 Err(error) => return self.meter.errors(ErrorKind::of_io(&error), 1),
             }
@@ -96,53 +129,93 @@ impl<'a> Server<'a> {
     }
 
     fn begin(&mut self, mut connection: Connection) {
-        let step = connection.step(self.args.closer);
-        match step.unwrap_or_else(|error| Step::Failed(ErrorKind::of_io(&error))) {
-            Step::Complete => self.meter.completed(Instant::now()),
-            Step::Failed(kind) => self.meter.errors(kind, 1),
-            Step::Waits => {
-                let raw = connection.fd.as_raw_fd();
-                match self.epoll.add(connection.fd.as_fd(), raw as u64, Trigger::EdgeIn) {
-                    Ok(()) => self.connections.insert(raw, connection),
-                    Err(error) => self.meter.errors(ErrorKind::of_io(&error), 1),
+        let step = connection.step(self.args, &mut self.work);
+        if !self.ended(&connection, &step) {
+            let raw = connection.fd.as_raw_fd();
+            match self.epoll.add(connection.fd.as_fd(), raw as u64, Trigger::EdgeIn) {
+                Ok(()) => {
+                    self.connections.insert(raw, connection);
+                    self.in_use += 1;
                 }
+                Err(error) => self.meter.errors(ErrorKind::of_io(&error), 1),
             }
         }
     }
 
     fn on_ready(&mut self, ready: Ready) {
         let Some(connection) = self.connections.get_mut(ready.token) else { return };
-        let step = connection.step(self.args.closer);
-        match step.unwrap_or_else(|error| Step::Failed(ErrorKind::of_io(&error))) {
-            Step::Waits => return,
-            Step::Complete => self.meter.completed(Instant::now()),
-            Step::Failed(kind) => self.meter.errors(kind, 1),
+        let step = connection.step(self.args, &mut self.work);
+        if matches!(step, Ok(Step::Waits)) {
+            return;
         }
-        self.connections.remove(ready.token);
+        if let Some(connection) = self.connections.remove(ready.token) {
+            self.in_use -= 1;
+            self.ended(&connection, &step);
+        }
+    }
+
+    /// Counts the end of a connection; `false` if it goes on.
+    fn ended(&mut self, connection: &Connection, step: &io::Result<Step>) -> bool {
+        let kind = match step {
+            Ok(Step::Waits) => return false,
+            Ok(Step::Complete) => None,
+            Ok(Step::Failed(kind)) => Some(*kind),
+            Err(error) => Some(ErrorKind::of_io(error)),
+        };
+        match kind {
+            // That is how this client closes.
+            Some(ErrorKind::Reset) if connection.answered && self.args.tw == Tw::RstClose => {
+                self.meter.completed(Instant::now());
+            }
+            Some(kind) => self.meter.errors(kind, 1),
+            None => self.meter.completed(Instant::now()),
+        }
+        true
     }
 }
 
+fn listen(address: SocketAddrV4, args: &RoleArgs) -> io::Result<OwnedFd> {
+    let listener = sys::tcp_socket()?;
+    sys::set_option(listener.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    sys::room_to_send(listener.as_fd(), args.payload.response)?;
+    sys::bind(listener.as_fd(), address)?;
+    sys::set_option(listener.as_fd(), libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, DEFER_ACCEPT_S)?;
+    sys::listen(listener.as_fd(), BACKLOG)?;
+    Ok(listener)
+}
+
 impl Connection {
-    /// Request, response, close, as far as what has arrived allows. Dropping the connection closes it.
-    fn step(&mut self, closer: Closer) -> io::Result<Step> {
-        let have = usize::from(self.received);
-        if have == PAYLOAD_BYTES {
-            return self.end_of_stream();
+    /// Request, response, close, as far as what has arrived allows.
+    fn step(&mut self, args: &RoleArgs, work: &mut Work) -> io::Result<Step> {
+        let len = args.payload.request;
+        while !self.answered {
+            let count = match sys::recv(self.fd.as_fd(), &mut work.scratch)? {
+                None => return Ok(Step::Waits),
+                Some(0) => return Ok(Step::Failed(ErrorKind::WrongLength)),
+                Some(count) => count,
+            };
+            let bytes = &work.scratch[..count];
+            match self.incoming.take_from_anyone(Side::Request, len, bytes) {
+                Taken::More => {}
+                Taken::Wrong => {
+                    work.ledger.wrong(self.incoming.identity(), len, bytes);
+                    return Ok(Step::Failed(ErrorKind::WrongByte));
+                }
+                Taken::TooMany => return Ok(Step::Failed(ErrorKind::WrongLength)),
+                Taken::Complete(identity) => {
+                    work.ledger.complete(identity, len);
+                    self.answered = true;
+                    fill(identity, Side::Response, 0, &mut work.response);
+                    // With the server closing first the FIN rides on the response.
+                    let more = if args.closer == Closer::Server { More::Follows } else { More::No };
+                    if sys::send(self.fd.as_fd(), &work.response, more)? != Some(work.response.len()) {
+                        return Ok(Step::Failed(ErrorKind::Other));
+                    }
+                    return Ok(if args.closer == Closer::Server { Step::Complete } else { Step::Waits });
+                }
+            }
         }
-        match sys::recv(self.fd.as_fd(), &mut self.bytes[have..])? {
-            None => return Ok(Step::Waits),
-            Some(0) => return Ok(Step::Failed(ErrorKind::WrongLength)),
-            Some(count) => self.received += count as u8,
-        }
-        if usize::from(self.received) < PAYLOAD_BYTES {
-            return Ok(Step::Waits);
-        }
-        let Some(identity) = check_request(&self.bytes) else { return Ok(Step::Failed(ErrorKind::WrongByte)) };
-        let more = if closer == Closer::Server { More::Follows } else { More::No };
-        if sys::send(self.fd.as_fd(), &response(identity), more)? != Some(PAYLOAD_BYTES) {
-            return Ok(Step::Failed(ErrorKind::Other));
-        }
-        Ok(if closer == Closer::Server { Step::Complete } else { Step::Waits })
+        self.end_of_stream()
     }
 
     /// The client closes first: nothing may come before its FIN.

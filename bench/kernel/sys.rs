@@ -5,7 +5,7 @@
 //!    has returned it and before anything else can see it.
 //! 2. A pointer given to the kernel comes from a live Rust reference, together with the size of what it points to, and the kernel
 //!    keeps none of them beyond the call.
-//! 3. The structures given are plain old data (`sockaddr_in`, `epoll_event`, `rlimit`, `c_int`): every bit pattern that the kernel
+//! 3. The structures given are plain old data (`sockaddr_in`, `epoll_event`, `rlimit`, `timespec`, `linger`, `c_int`): every bit pattern that the kernel
 //!    writes is valid.
 //! 4. The call takes integers only, and changes nothing that Rust code relies on.
 
@@ -13,6 +13,7 @@ use std::io;
 use std::mem::size_of;
 use std::net::SocketAddrV4;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 /// A non-blocking IPv4 TCP socket.
 pub(crate) fn tcp_socket() -> io::Result<OwnedFd> {
@@ -68,6 +69,23 @@ pub(crate) fn take_error(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: invariants 1, 2 and 3.
     done(unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR, value, &raw mut size) })?;
     if pending == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(pending)) }
+}
+
+/// Makes room for a message that the default send buffer may not take whole.
+pub(crate) fn room_to_send(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    if bytes <= SEND_BUFFER_MIN {
+        return Ok(());
+    }
+    set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, 2 * bytes as i32)
+}
+
+/// Has the close of this socket send a RST (SO_LINGER 0).
+pub(crate) fn reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let size = size_of::<libc::linger>() as libc::socklen_t;
+    let value = (&raw const linger).cast();
+    // SAFETY: invariants 1, 2 and 3.
+    done(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size) })
 }
 
 /// Sends; returns the bytes taken, `None` when there is no room. Never raises SIGPIPE.
@@ -137,11 +155,15 @@ impl Epoll {
         done(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) })
     }
 
-    /// Waits up to `timeout_ms`; the number of events is then the range for [`Epoll::ready`].
-    pub(crate) fn wait(&mut self, timeout_ms: i32) -> io::Result<usize> {
-        let (buffer, room) = (self.events.as_mut_ptr(), self.events.len() as i32);
-        // SAFETY: invariants 1, 2 and 3: the buffer has `room` elements.
-        let found = unsafe { libc::epoll_wait(self.fd.as_raw_fd(), buffer, room, timeout_ms) };
+    /// Waits up to `timeout`, to the resolution of the kernel's timers; the number of events is then the range for [`Epoll::ready`].
+    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<usize> {
+        let (buffer, room) = (self.events.as_mut_ptr(), self.events.len());
+        let timeout = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ };
+        let (timeout, no_mask) = (&raw const timeout, std::ptr::null::<libc::sigset_t>());
+        // SAFETY: invariants 1, 2 and 3: the buffer has `room` elements; no signal mask is given, so its size is not looked at.
+        let found = unsafe {
+            libc::syscall(libc::SYS_epoll_pwait2, self.fd.as_raw_fd(), buffer, room as libc::c_int, timeout, no_mask, 0)
+        };
         self.ready = match count(found as isize) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             other => other?,
@@ -240,3 +262,5 @@ fn or_would_block<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 /// Size of an IPv4 socket address, bytes.
 const SOCKADDR_BYTES: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+/// What a send buffer takes at once whatever its settings (net.ipv4.tcp_wmem begins at 4,096), bytes.
+const SEND_BUFFER_MIN: u32 = 2048;

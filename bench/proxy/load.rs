@@ -1,8 +1,8 @@
 //! The load on both sides of a proxy: clients and the backend in one shard on one core, so that the proxy has the other to itself.
 
 use super::busy::Busy;
-use crate::cps::plan::{CLIENT_NETWORK, CLIENT_NETWORK_BITS};
-use crate::ends::{Client, End, Server};
+use crate::cps::plan::PREFIX_BITS;
+use crate::ends::{Client, End, Metered, Server};
 use crate::failure::Failure;
 use crate::lines::Final;
 use crate::role::{RoleArgs, Stop};
@@ -29,14 +29,14 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Final, Failure> {
     let role = &args.role;
     let sources = (0..role.src_ips.max(1)).map(|index| role.source_address(index));
     let addresses = std::iter::once(*args.backend.ip()).chain(sources).collect();
-    let claims = [(CLIENT_NETWORK, CLIENT_NETWORK_BITS), (*args.backend.ip(), 32)];
-    let load = Load { client: Client::new(role)?, server: Server::new(role)?, cpu: role.cpu, began: None, busy: None };
-    let mut end = End::new(role, load, addresses, &claims)?;
+    let load =
+        Load { client: Client::new(role, None)?, server: Server::new(role)?, cpu: role.cpu, began: None, busy: None };
+    let mut end = End::new(role, load, addresses, (*args.backend.ip(), PREFIX_BITS))?;
     let now = end.now();
     let listening = end.shard.calls(now).listen(IpAddr::V4(*args.backend.ip()), args.backend.port());
     listening.map_err(|error| Failure::environment(format!("cannot listen on {}: {error}", args.backend)))?;
-    end.tell_ready();
-    end.shard.application_mut().client.restart();
+    end.tell_ready(role);
+    end.shard.application_mut().client.meter().restart();
     end.turn_while(|load| !load.client.has_ended() && !stop.asked());
     if stop.asked() {
         return Err(Failure::interrupted());
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Final, Failure> {
     end.settle();
     let load = end.shard.application_mut();
     let mut result = load.client.result();
-    for (kind, count) in load.server.errors() {
+    for (kind, count) in load.server.meter().result().errors {
         *result.errors.entry(format!("backend.{kind}")).or_insert(0) += count;
     }
     let Some(busy) = load.busy else {
@@ -68,9 +68,11 @@ struct Load {
 
 impl Load {
     fn measure(&mut self, now: Instant) {
+        let (opens_at, closes_at) = self.client.meter().window();
+        let is_measured = now >= opens_at && now < closes_at;
         match (self.began, self.busy) {
-            (None, _) if self.client.is_measured(now) => self.began = Busy::read(self.cpu),
-            (Some(began), None) if !self.client.is_measured(now) => {
+            (None, _) if is_measured => self.began = Busy::read(self.cpu),
+            (Some(began), None) if !is_measured => {
                 self.busy = Busy::read(self.cpu).map(|now| now.since(began));
             }
             _ => {}

@@ -16,7 +16,7 @@ use synfin::shard::Calls;
 use synfin::tick::Now;
 
 /// The number of the newest incarnation of each 4-tuple, which the client sets: what both ends measure text against.
-pub(super) type Incarnations = Rc<[Cell<u32>]>;
+pub(crate) type Incarnations = Rc<[Cell<u32>]>;
 
 /// Text that is not what the peer has sent in this incarnation.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,6 +1,6 @@
 //! What the wire remembers of a 4-tuple's earlier incarnations: segments to send again, and where their text lay.
 
-use super::text::Text;
+use super::wire::Fill;
 use super::workload::End;
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -9,7 +9,7 @@ use synfin::wire::tcp::{Flags, Segment, Timestamps};
 
 /// A segment of an earlier incarnation, as it was delivered. Its text is not kept: it is a function of its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Old {
+pub(crate) struct Old {
     pub from: End,
     pub flags: Flags,
     pub seq: Seq,
@@ -25,7 +25,7 @@ pub(super) struct Old {
 
 /// Which old segments are wanted most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     /// Any.
     Any,
     /// With text.
@@ -44,7 +44,7 @@ struct Incarnation {
 /// The running incarnation of a 4-tuple and earlier ones. Those kept are the last one, and ever fewer the older they are, so that
 /// ages are spread from the last rest to 2MSL.
 #[derive(Clone, Debug)]
-pub(super) struct History {
+pub(crate) struct History {
     current: Incarnation,
     kept: [Incarnation; KEPT],
     /// Number and initial sequence numbers of the last incarnations.
@@ -52,13 +52,13 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn new() -> History {
+    pub(crate) fn new() -> History {
         let none = Incarnation { number: 0, isns: [None; 2], segments: Vec::with_capacity(SEGMENTS_MAX) };
         History { current: none.clone(), kept: std::array::from_fn(|_| none.clone()), recent: [(0, [None; 2]); RECENT] }
     }
 
     /// The client's first SYN of an incarnation is on its way.
-    pub(super) fn begin(&mut self, number: u32) {
+    pub(crate) fn begin(&mut self, number: u32) {
         let place = (number.trailing_zeros() / KEPT_EVERY_LOG2).min(KEPT as u32 - 1) as usize;
         self.recent[self.current.number as usize % RECENT] = (self.current.number, self.current.isns);
         std::mem::swap(&mut self.current, &mut self.kept[place]);
@@ -69,7 +69,7 @@ impl History {
 
     /// Notes the initial sequence number that `from` has sent in the running incarnation. After its text it is no longer this
     /// incarnation's: an old SYN has met a listener.
-    pub(super) fn set_isn(&mut self, from: End, isn: Seq) {
+    pub(crate) fn set_isn(&mut self, from: End, isn: Seq) {
         if self.current.segments.iter().any(|segment| segment.from == from && segment.text.1 > 0) {
             return;
         }
@@ -77,7 +77,7 @@ impl History {
     }
 
     /// Remembers a segment of the running incarnation, as it is delivered.
-    pub(super) fn note(&mut self, from: End, segment: &Segment, now_us: u64) {
+    pub(crate) fn note(&mut self, from: End, segment: &Segment, now_us: u64) {
         let Some(isn) = self.current.isns[from as usize] else { return };
         let begins = segment.seq - isn;
         // What lies before the ISN is of an earlier one, late.
@@ -98,7 +98,7 @@ impl History {
     }
 
     /// A segment that `from` sent in an earlier incarnation at most `age_max_us` ago.
-    pub(super) fn draw(
+    pub(crate) fn draw(
         &self,
         from: End,
         wanted: Wanted,
@@ -120,18 +120,31 @@ impl History {
 
     /// How many of `bytes`, which `to` has received at `offset` of incarnation `number`, are none that its peer has sent in it,
     /// and how many of those stood at the same sequence numbers in an earlier one.
-    pub(super) fn explain(&self, tuple: usize, to: End, number: u32, offset: u32, bytes: &[u8]) -> Explained {
+    pub(crate) fn explain(
+        &self,
+        fill: Fill,
+        tuple: usize,
+        to: End,
+        number: u32,
+        offset: u32,
+        bytes: &[u8],
+    ) -> Explained {
         let from = to.other();
+        let octet = |incarnation, offset| {
+            let mut octet = [0];
+            fill(tuple, incarnation, from, offset, &mut octet);
+            octet[0]
+        };
         let mut explained = Explained::default();
         for (&byte, offset) in bytes.iter().zip(offset..) {
-            if byte == Text::of(tuple, number, from).octet(offset) {
+            if byte == octet(number, offset) {
                 continue;
             }
             let of_old = self.isn_of(number, from).is_some_and(|isn| {
                 let seq = isn + 1 + offset;
                 self.earlier(number).any(|(old, isns)| {
                     let begins = isns[from as usize].map(|isn| seq - (isn + 1));
-                    begins.is_some_and(|at| at < STREAM_MAX && Text::of(tuple, old, from).octet(at) == byte)
+                    begins.is_some_and(|at| at < STREAM_MAX && octet(old, at) == byte)
                 })
             });
             explained.old_bytes += u64::from(of_old);
@@ -157,7 +170,7 @@ impl History {
 
 /// Where wrong octets come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Explained {
+pub(crate) struct Explained {
     /// An earlier incarnation sent them.
     pub old_bytes: u64,
     /// Nobody did.
@@ -179,6 +192,7 @@ const STREAM_MAX: u32 = 4096;
 
 #[cfg(test)]
 mod tests {
+    use super::super::text::{Text, fill};
     use super::*;
     use rand::SeedableRng;
 
@@ -219,12 +233,14 @@ mod tests {
         // Octet 100 of incarnation 8 lies where octet 0 of incarnation 7 lay.
         let mut bytes = [0; 10];
         Text::of(0, 7, End::Client).fill(0, &mut bytes);
-        let own = (100..110).zip(bytes).filter(|(at, byte)| Text::of(0, 8, End::Client).octet(*at) == *byte).count();
-        let explained = history.explain(0, End::Server, 8, 100, &bytes);
+        let mut own = [0; 10];
+        Text::of(0, 8, End::Client).fill(100, &mut own);
+        let own = own.iter().zip(bytes).filter(|(own, byte)| **own == *byte).count();
+        let explained = history.explain(fill, 0, End::Server, 8, 100, &bytes);
         assert_eq!(explained, Explained { old_bytes: 10 - own as u64, other_bytes: 0 });
         Text::of(0, 8, End::Client).fill(100, &mut bytes);
-        assert_eq!(history.explain(0, End::Server, 8, 100, &bytes), Explained::default());
+        assert_eq!(history.explain(fill, 0, End::Server, 8, 100, &bytes), Explained::default());
         bytes[3] ^= 1;
-        assert_eq!(history.explain(0, End::Server, 8, 100, &bytes).other_bytes, 1);
+        assert_eq!(history.explain(fill, 0, End::Server, 8, 100, &bytes).other_bytes, 1);
     }
 }

@@ -12,16 +12,17 @@
 mod chart;
 mod ends;
 mod history;
-mod model;
+pub(crate) mod model;
 mod moment;
 mod phases;
 pub(crate) mod predict;
-mod rate;
+pub(crate) mod rate;
 mod report;
+pub(crate) mod simulated;
 mod sweep;
 mod text;
-mod wire;
-mod workload;
+pub(crate) mod wire;
+pub(crate) mod workload;
 mod world;
 
 use crate::failure::Failure;

@@ -6,7 +6,7 @@ use synfin::tcp::time_wait::Policy;
 
 /// What opens meet.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub(super) struct Supply {
+pub(crate) struct Supply {
     /// 4-tuples: ports x source addresses x destinations.
     pub tuples: u64,
     /// How long a 4-tuple stays in TIME-WAIT, s.
@@ -19,7 +19,7 @@ pub(super) struct Supply {
 
 /// What follows from it for one policy.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub(super) struct Prediction {
+pub(crate) struct Prediction {
     pub policy: &'static str,
     /// How long a closed connection's 4-tuple cannot be opened, s.
     pub held_s: f64,
@@ -35,7 +35,7 @@ pub(super) struct Prediction {
 
 impl Supply {
     /// What this policy makes of it. Without timestamps an active open may reuse nothing: then all but `none` are `strict`.
-    pub(super) fn predict(&self, policy: Policy) -> Prediction {
+    pub(crate) fn predict(&self, policy: Policy) -> Prediction {
         let held_s = self.held_s(policy);
         let needed = self.rate * held_s;
         let runs_out = needed > self.tuples as f64;
@@ -58,16 +58,17 @@ impl Supply {
         }
     }
 
-    /// Connections opened in each second while the policies follow one another, each for so many seconds.
-    pub(super) fn series(&self, phases: &[(Policy, u32)]) -> Vec<f64> {
+    /// Connections opened in each part of a second, of `parts` each, while the policies follow one another, each for so many seconds.
+    pub(crate) fn series(&self, phases: &[(Policy, u32)], parts: u32) -> Vec<f64> {
         let mut ports = Ports { fresh: self.tuples as f64, closed: VecDeque::new() };
-        let seconds = phases.iter().flat_map(|&(policy, seconds)| (0..seconds).map(move |_| policy));
-        let in_second = |(second, policy): (usize, Policy)| {
-            let (wanted, held_s) = (self.rate / f64::from(STEPS), self.held_s(policy));
-            let at = |step| second as f64 + f64::from(step) / f64::from(STEPS);
-            (0..STEPS).map(|step| ports.open(at(step), wanted, held_s)).sum()
+        let (steps, wanted) = (STEPS / parts, self.rate / f64::from(STEPS));
+        let parts_of = |&(policy, seconds): &(Policy, u32)| (0..seconds * parts).map(move |_| policy);
+        let in_part = |(part, policy): (usize, Policy)| {
+            let first = part as u32 * steps;
+            let held_s = self.held_s(policy);
+            (first..first + steps).map(|step| ports.open(f64::from(step) / f64::from(STEPS), wanted, held_s)).sum()
         };
-        seconds.enumerate().map(in_second).collect()
+        phases.iter().flat_map(parts_of).enumerate().map(in_part).collect()
     }
 }
 
@@ -105,7 +106,7 @@ impl Ports {
     }
 }
 
-/// Steps of the series in a second.
+/// Steps of the series in a second; a multiple of the parts that are asked for.
 const STEPS: u32 = 1000;
 
 #[cfg(test)]
@@ -128,9 +129,11 @@ mod tests {
     #[test]
     fn a_series_collapses_stays_empty_and_comes_back() {
         let supply = Supply { tuples: 5000, two_msl_s: 10.0, delay_s: 1.0, rate: 1000.0 };
-        let series = supply.series(&[(Policy::Strict, 12), (Policy::Timestamp, 3)]);
+        let series = supply.series(&[(Policy::Strict, 12), (Policy::Timestamp, 3)], 1);
         let rounded: Vec<u64> = series.iter().map(|opened| opened.round() as u64).collect();
         assert_eq!(rounded, [1000, 1000, 1000, 1000, 1000, 0, 0, 0, 0, 0, 1000, 1000, 1000, 1000, 1000]);
-        assert_eq!(supply.series(&[(Policy::None, 2), (Policy::Strict, 1)]), [1000.0, 1000.0, 1000.0]);
+        assert_eq!(supply.series(&[(Policy::None, 2), (Policy::Strict, 1)], 1), [1000.0, 1000.0, 1000.0]);
+        let tenths = supply.series(&[(Policy::Strict, 6)], 10);
+        assert!((tenths.len(), tenths[49].round(), tenths[50].round()) == (60, 100.0, 0.0), "{tenths:?}");
     }
 }

@@ -5,7 +5,7 @@ use synfin::wire::tcp::Segment;
 
 /// A moment of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Moment {
+pub(crate) enum Moment {
     /// The client's SYN is on its way; the old segment reaches the client before the SYN-ACK.
     SynSent,
     /// The SYN-ACK is on its way; the old segment reaches the server before the ACK.
@@ -22,11 +22,11 @@ pub(super) enum Moment {
 
 impl Moment {
     /// All of them, in order.
-    pub(super) const ALL: [Moment; 6] =
+    pub(crate) const ALL: [Moment; 6] =
         [Moment::SynSent, Moment::SynReceived, Moment::FirstText, Moment::Middle, Moment::Close, Moment::TimeWait];
 
     /// The name in reports.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Moment::SynSent => "SYN-SENT",
             Moment::SynReceived => "SYN-RECEIVED",
@@ -40,7 +40,7 @@ impl Moment {
 
 /// How far an incarnation has come. Each moment comes once.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// A bit per moment that has come.
     come: u8,
     /// Who has sent FIN, the first one first.
@@ -49,7 +49,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// The moment that this segment of `from` brings about.
-    pub(super) fn passes(&mut self, from: End, segment: &Segment) -> Option<Moment> {
+    pub(crate) fn passes(&mut self, from: End, segment: &Segment) -> Option<Moment> {
         let moment = match (from, segment.flags.syn()) {
             (End::Client, true) => Moment::SynSent,
             (End::Server, true) => Moment::SynReceived,
@@ -66,7 +66,7 @@ impl Progress {
     }
 
     /// Who has sent FIN first.
-    pub(super) const fn closed_first(&self) -> Option<End> {
+    pub(crate) const fn closed_first(&self) -> Option<End> {
         self.fins[0]
     }
 

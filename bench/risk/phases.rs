@@ -1,8 +1,7 @@
 //! The collapse and the recovery: one run in virtual time in which the policy is switched while connections come and go.
 
 use super::model::Supply;
-use super::workload::PolicyName;
-use clap::ValueEnum;
+use crate::policy::Phases;
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use synfin::api::{Application, ConnectOptions, Event};
@@ -12,10 +11,6 @@ use synfin::shard::{Calls, LocalAddress, Policies, Secrets, Shard, ShardConfig};
 use synfin::tcp::time_wait::Policy;
 use synfin::tick::Now;
 use synfin::wire::ethernet::MacAddress;
-
-/// Policies and for how many seconds each holds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Phases(Vec<(Policy, u32)>);
 
 /// One second of a run.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -35,26 +30,9 @@ pub(super) struct Second {
     pub ports_free: u64,
 }
 
-impl Phases {
-    /// Reads `strict:10s,timestamp:10s`.
-    pub(super) fn parse(text: &str) -> Result<Phases, String> {
-        let phase = |phase: &str| {
-            let (policy, seconds) = phase.split_once(':').ok_or(format!("{phase}: write it as POLICY:SECONDSs"))?;
-            let policy = PolicyName::from_str(policy, false).map_err(|_| {
-                format!("{policy}: no policy; there are strict, timestamp, timestamp-or-sequence, none")
-            })?;
-            let seconds = seconds.strip_suffix('s').unwrap_or(seconds).parse().ok();
-            let seconds = seconds.filter(|seconds| (1..=SECONDS_MAX).contains(seconds));
-            let seconds = seconds.ok_or(format!("{phase}: give 1s to {SECONDS_MAX}s"))?;
-            Ok((policy.policy(), seconds))
-        };
-        text.split(',').map(phase).collect::<Result<_, String>>().map(Phases)
-    }
-}
-
 /// Plays the phases at the supply's rate, whatever becomes of it: who is refused does not try again.
 pub(super) fn play(supply: &Supply, phases: &Phases) -> Result<Vec<Second>, String> {
-    let predicted = supply.series(&phases.0);
+    let predicted = supply.series(&phases.0, 1);
     let mut run = Run::new(supply)?;
     let mut seconds = Vec::with_capacity(predicted.len());
     for &(policy, length) in &phases.0 {
@@ -184,9 +162,6 @@ const STEP_US: u64 = 100;
 
 const FRAMES: u32 = 8192;
 
-/// The longest phase, s.
-const SECONDS_MAX: u32 = 3600;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,7 +169,7 @@ mod tests {
     #[test]
     fn b47_ports_run_out_and_a_switch_of_the_policy_brings_them_back_as_predicted() {
         let supply = Supply { tuples: 1000, two_msl_s: 6.0, delay_s: 1.0, rate: 400.0 };
-        let phases = Phases::parse("strict:5s,timestamp:3s").expect("phases");
+        let phases = "strict:5s,timestamp:3s".parse().expect("phases");
         let seconds = play(&supply, &phases).expect("plays");
         let opened: Vec<u64> = seconds.iter().map(|second| second.opened).collect();
         for (second, opened) in seconds.iter().zip(&opened) {
@@ -202,16 +177,5 @@ mod tests {
         }
         assert!(opened[4] == 0 && opened[5] > 390, "collapse and recovery: {opened:?}");
         assert_eq!((seconds[4].time_wait, seconds[4].ports_free), (1000, 0));
-    }
-
-    #[test]
-    fn phases_are_read_and_refused_with_a_reason() {
-        let phases = Phases::parse("strict:10s,none:5").expect("phases");
-        assert_eq!(phases, Phases(vec![(Policy::Strict, 10), (Policy::None, 5)]));
-        for (text, reason) in
-            [("strict", "POLICY"), ("never:3s", "no policy"), ("none:0s", "give 1s"), ("none:x", "give")]
-        {
-            assert!(Phases::parse(text).expect_err(text).contains(reason), "{text}");
-        }
     }
 }

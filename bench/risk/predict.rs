@@ -2,9 +2,10 @@
 
 use super::chart;
 use super::model::{Prediction, Supply};
-use super::phases::{Phases, Second, play};
+use super::phases::{Second, play};
 use super::publish;
 use crate::failure::Failure;
+use crate::policy::Phases;
 use clap::Args;
 use serde::Serialize;
 use std::fmt;
@@ -27,7 +28,7 @@ pub(crate) struct PredictArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     rate: Option<u32>,
     /// Simulate policies that follow one another in one run, such as strict:15s,timestamp:10s
-    #[arg(long, value_name = "POLICY:SECONDSs,...", value_parser = Phases::parse)]
+    #[arg(long, value_name = "POLICY:SECONDSs,...")]
     phases: Option<Phases>,
     /// Write the result to FILE as JSON; `-` writes it to standard output instead of the table
     #[arg(long, value_name = "FILE")]

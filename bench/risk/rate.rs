@@ -5,7 +5,7 @@ use std::fmt;
 
 /// `hits` of `trials`, with an interval that holds the probability with 95 %.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     pub hits: u64,
     pub trials: u64,
     /// Lower end.
@@ -16,7 +16,7 @@ pub(super) struct Rate {
 
 impl Rate {
     /// Wilson's interval, which holds for small counts as well.
-    pub(super) fn of(hits: u64, trials: u64) -> Rate {
+    pub(crate) fn of(hits: u64, trials: u64) -> Rate {
         if trials == 0 {
             return Rate { hits, trials, low: 0.0, high: 1.0 };
         }

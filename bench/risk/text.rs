@@ -8,6 +8,11 @@ pub(super) struct Text {
     key: u64,
 }
 
+/// Writes the text of one end from an offset on.
+pub(super) fn fill(tuple: usize, incarnation: u32, from: End, offset: u32, out: &mut [u8]) {
+    Text::of(tuple, incarnation, from).fill(offset, out);
+}
+
 impl Text {
     /// The text of `from` in this incarnation of connection number `tuple`.
     pub(super) fn of(tuple: usize, incarnation: u32, from: End) -> Text {
@@ -24,11 +29,6 @@ impl Text {
             at += count;
             octet += count as u32;
         }
-    }
-
-    /// The octet at `offset`.
-    pub(super) fn octet(self, offset: u32) -> u8 {
-        self.word(offset / 8)[(offset % 8) as usize]
     }
 
     /// Whether `bytes` are what stands from `offset` on, and nothing lies beyond `len` octets in all.

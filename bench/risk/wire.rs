@@ -3,22 +3,21 @@
 use super::ends::Incarnations;
 use super::history::{Explained, History, Old, Wanted};
 use super::moment::{Moment, Progress};
-use super::text::Text;
 use super::workload::{End, Isns, Workload};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 use synfin::four_tuple::Addresses;
-use synfin::link::memory::MemoryLink;
 use synfin::link::{Frame, Link};
 use synfin::seq::Seq;
 use synfin::tick::Now;
+use synfin::wire::ethernet::MacAddress;
 use synfin::wire::tcp::{Flags, Options, Segment, SegmentOut};
 use synfin::wire::{Expect, Parsed, Path, parse, tcp};
 
 /// What the wire has done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
-pub(super) struct Passed {
+pub(crate) struct Passed {
     /// Old segments sent, by the moment that they were aimed at.
     pub aimed: [u64; Moment::ALL.len()],
     /// Incarnations at which at least one old segment with text was aimed.
@@ -39,7 +38,7 @@ pub(super) struct Passed {
 
 impl Passed {
     /// Both together.
-    pub(super) fn plus(self, other: Passed) -> Passed {
+    pub(crate) fn plus(self, other: Passed) -> Passed {
         Passed {
             aimed: std::array::from_fn(|moment| self.aimed[moment] + other.aimed[moment]),
             incarnations_aimed: self.incarnations_aimed + other.incarnations_aimed,
@@ -52,15 +51,17 @@ impl Passed {
     }
 }
 
-/// Both directions of the wire and what it knows of every 4-tuple.
-pub(super) struct Wire {
+/// Both directions of the wire and what it knows of every 4-tuple. Its links may be of memory, or lead to the other end.
+pub(crate) struct Wire<L> {
     pub passed: Passed,
     workload: Workload,
     first_port: u16,
     age_max_us: u64,
     /// The wire's end of the client's and of the server's link.
-    links: [MemoryLink; 2],
+    links: [L; 2],
     paths: [Path; 2],
+    server_port: u16,
+    fill: Fill,
     connections: Vec<Connection>,
     incarnations: Incarnations,
     /// The options of the last SYN of either end: those of an old one are the same but for its timestamps.
@@ -93,17 +94,31 @@ struct Side {
     scale: u8,
 }
 
-impl Wire {
+/// Where connections run, and what they carry.
+#[derive(Clone, Copy)]
+pub(crate) struct Ports {
+    /// The client's port of 4-tuple 0; the others follow.
+    pub first: u16,
+    /// The server's port.
+    pub server: u16,
+    /// What the ends send.
+    pub fill: Fill,
+}
+
+/// Writes what an end sends in one incarnation of a 4-tuple, from an offset on.
+pub(crate) type Fill = fn(tuple: usize, incarnation: u32, from: End, offset: u32, out: &mut [u8]);
+
+impl<L: Link> Wire<L> {
     /// A wire between `links`, whose other ends are the client's and the server's. Old segments are at most `age_max_us` old.
-    pub(super) fn new(
-        links: [MemoryLink; 2],
+    pub(crate) fn new(
+        links: [L; 2],
         paths: [Path; 2],
         workload: &Workload,
-        first_port: u16,
+        ports: Ports,
         incarnations: Incarnations,
         age_max_us: u64,
         seed: u64,
-    ) -> Wire {
+    ) -> Wire<L> {
         let connection = || Connection {
             history: History::new(),
             progress: Progress::default(),
@@ -114,10 +129,12 @@ impl Wire {
         Wire {
             passed: Passed::default(),
             workload: *workload,
-            first_port,
+            first_port: ports.first,
             age_max_us,
             links,
             paths,
+            server_port: ports.server,
+            fill: ports.fill,
             connections: incarnations.iter().map(|_| connection()).collect(),
             incarnations,
             syn_options: [Options::default(); 2],
@@ -128,7 +145,7 @@ impl Wire {
     }
 
     /// Passes on what `from` has sent.
-    pub(super) fn pass(&mut self, from: End, now: Now) {
+    pub(crate) fn pass(&mut self, from: End, now: Now) {
         loop {
             let mut burst = std::mem::take(&mut self.burst);
             self.links[from as usize].receive(&mut burst, BURST);
@@ -147,9 +164,14 @@ impl Wire {
         }
     }
 
+    /// The link towards an end.
+    pub(crate) fn link(&self, end: End) -> &L {
+        &self.links[end as usize]
+    }
+
     /// Whose octets these are that `to` should not have received.
-    pub(super) fn explain(&self, tuple: usize, to: End, incarnation: u32, offset: u32, bytes: &[u8]) -> Explained {
-        self.connections[tuple].history.explain(tuple, to, incarnation, offset, bytes)
+    pub(crate) fn explain(&self, tuple: usize, to: End, incarnation: u32, offset: u32, bytes: &[u8]) -> Explained {
+        self.connections[tuple].history.explain(self.fill, tuple, to, incarnation, offset, bytes)
     }
 
     fn frame(&mut self, from: End, frame: &Frame, now: Now) {
@@ -267,7 +289,7 @@ impl Wire {
     /// An old segment as its sender sent it, with the text that it had.
     fn send_again(&mut self, old: &Old, tuple: usize) {
         let (offset, len) = old.text;
-        Text::of(tuple, old.incarnation, old.from).fill(offset, &mut self.scratch[..usize::from(len)]);
+        (self.fill)(tuple, old.incarnation, old.from, offset, &mut self.scratch[..usize::from(len)]);
         let mut options = if old.flags.syn() { self.syn_options[old.from as usize] } else { Options::default() };
         options.timestamps = old.timestamps;
         let segment = Segment {
@@ -298,7 +320,7 @@ impl Wire {
     fn emit(&mut self, from: End, tuple: usize, segment: &Segment, sack: &[(Seq, Seq)]) {
         let client_port = self.first_port + tuple as u16;
         let (src_port, dst_port) =
-            if from == End::Client { (client_port, SERVER_PORT) } else { (SERVER_PORT, client_port) };
+            if from == End::Client { (client_port, self.server_port) } else { (self.server_port, client_port) };
         let Segment { seq, ack, wnd, up, flags, ref options, payload_len, .. } = *segment;
         let out = SegmentOut { src_port, dst_port, seq, ack, wnd, up, flags, options, sack };
         let payload = [&self.scratch[..usize::from(payload_len)], &[]];
@@ -343,12 +365,9 @@ impl Side {
 }
 
 /// The path of frames from one end to the other.
-pub(super) fn path(from: &MemoryLink, to: &MemoryLink, addresses: Addresses) -> Path {
-    Path { src_mac: from.mac(), dst_mac: to.mac(), vlan: None, addresses, ttl: 64, dscp_ecn: 0 }
+pub(crate) fn path(from: MacAddress, to: MacAddress, addresses: Addresses) -> Path {
+    Path { src_mac: from, dst_mac: to, vlan: None, addresses, ttl: 64, dscp_ecn: 0 }
 }
-
-/// The port that the server listens on.
-pub(super) const SERVER_PORT: u16 = 80;
 
 /// Frames moved at a time.
 const BURST: usize = 64;

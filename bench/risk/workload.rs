@@ -27,7 +27,7 @@ impl End {
 
 /// How an end's initial sequence numbers come about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Isns {
+pub(crate) enum Isns {
     /// By the stack's own clock and hash (RFC 6528), at both ends.
     Clocked,
     /// Those of this end are random, as if it were another stack: the wire rewrites its sequence numbers.
@@ -39,7 +39,7 @@ pub(super) enum Isns {
 
 /// A kind of connections.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Workload {
+pub(crate) struct Workload {
     pub name: &'static str,
     /// The end that closes first and so has TIME-WAIT. At the server a SYN meets it (B44), at the client an OPEN (B45).
     pub closer: End,

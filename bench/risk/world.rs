@@ -1,7 +1,8 @@
 //! Two shards, the wire between them, and virtual time.
 
 use super::ends::{Client, Incarnations, Seen, Server};
-use super::wire::{Passed, SERVER_PORT, Wire, path};
+use super::text;
+use super::wire::{Passed, Ports, Wire, path};
 use super::workload::{Cell, End};
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -63,7 +64,7 @@ impl Tally {
 pub(super) struct World {
     client: Shard<Faults<MemoryLink>, Client>,
     server: Shard<Faults<MemoryLink>, Server>,
-    wire: Wire,
+    wire: Wire<MemoryLink>,
     now: Now,
     /// The last incarnation of each tuple of which an old octet was taken.
     old_in: Vec<u32>,
@@ -79,8 +80,8 @@ impl World {
         // Either end knows the wire by the other end's address: nobody looks at what the wire itself has.
         let (client_link, client_wire) = pair(memory, [macs[0], macs[1]]);
         let (server_link, server_wire) = pair(memory, [macs[1], macs[0]]);
-        let there = path(&client_link, &server_link, Addresses::V4 { local: CLIENT, remote: SERVER });
-        let back = path(&server_link, &client_link, Addresses::V4 { local: SERVER, remote: CLIENT });
+        let there = path(macs[0], macs[1], Addresses::V4 { local: CLIENT, remote: SERVER });
+        let back = path(macs[1], macs[0], Addresses::V4 { local: SERVER, remote: CLIENT });
         let incarnations: Incarnations = (0..TUPLES).map(|_| std::cell::Cell::new(0)).collect();
         let none = FaultConfig { held_max: 0, ..FaultConfig::default() };
         let faults = cell.workload.fault_config();
@@ -100,7 +101,7 @@ impl World {
             [client_wire, server_wire],
             [there, back],
             &cell.workload,
-            FIRST_PORT,
+            Ports { first: FIRST_PORT, server: SERVER_PORT, fill: text::fill },
             incarnations,
             2 * u64::from(MSL_MS) * 1000,
             seed,
@@ -218,8 +219,9 @@ const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
 /// 4-tuples, all between the same two addresses. More are slower for the cache, fewer make emptier bursts.
-const TUPLES: usize = 256;
+pub(super) const TUPLES: usize = 256;
 const FIRST_PORT: u16 = 40_000;
+const SERVER_PORT: u16 = 80;
 
 /// From an end to the other, us.
 const HOP_US: u64 = 10;

@@ -6,7 +6,7 @@ use super::{Exit, Failure};
 use crate::api::{Application, CloseReason, ConnectError, ConnectOptions, ConnectionOptions, Event, ListenError};
 use crate::ids::Handle;
 use crate::shard::{Calls, LocalAddress};
-use crate::stack::Service;
+use crate::stack::{Service, SharedPorts};
 use crate::tcp::cookie::SynCookies;
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
@@ -17,8 +17,9 @@ pub(super) fn run(connect: &Connect) -> Result<(), Failure> {
     let shards = session::shards(&connect.common)?;
     let (ended, ends) = channel();
     let client = Client::new(connect, shards, ended);
+    let ports = SharedPorts { opens: true, ..SharedPorts::default() };
     let mut session =
-        Session::start(&connect.common, SynCookies::default(), move |shard| client.of_shard(shard as u32))?;
+        Session::start(&connect.common, SynCookies::default(), ports, move |shard| client.of_shard(shard as u32))?;
     let mut totals = Totals::default();
     let json = connect.common.json;
     let finished = session.wait(Some(Duration::from_secs(connect.timeout.into())), || totals.print(&ends, json));

@@ -1,7 +1,7 @@
 //! Options about the network that the stack is on.
 
 use crate::shard::LocalAddress;
-use crate::stack::StackConfig;
+use crate::stack::{SharedPorts, StackConfig};
 use clap::Args;
 use std::fmt;
 use std::net::IpAddr;
@@ -11,6 +11,21 @@ pub(super) struct Network {
     /// The VLAN that the stack is on: frames are tagged with it, and others are dropped.
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
     vlan: Option<u16>,
+    /// The kernel keeps the addresses; the stack has the ports that it serves, or opens from, and no other.
+    #[arg(long)]
+    shared: bool,
+    /// Local ports to open from; with --shared they are reserved, so that the kernel does not choose them.
+    #[arg(long, value_name = "LOW-HIGH", value_parser = parse_ports)]
+    ports: Option<(u16, u16)>,
+    /// Bytes of a UMEM frame, 2048 or 4096: IP packets of up to 1774 or 3822 bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 2048)]
+    frame_size: u32,
+    /// Lay the UMEM on huge pages where there are any.
+    #[arg(long)]
+    huge_pages: bool,
+    /// Insist on zero-copy.
+    #[arg(long)]
+    zero_copy: bool,
     /// How long a gateway or another neighbour may not answer before opens that need it fail as unreachable.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=60))]
     neighbor_timeout: u8,
@@ -20,8 +35,18 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Puts the options into `config`.
-    pub(super) fn apply(&self, config: &mut StackConfig) {
+    /// Puts the options into `config`; `ports` are those that the command needs of addresses that the kernel keeps.
+    pub(super) fn apply(&self, config: &mut StackConfig, ports: SharedPorts) {
+        if self.shared {
+            config.shared = Some(ports);
+            config.shard.ports = SHARED_PORTS;
+        }
+        if let Some(ports) = self.ports {
+            config.shard.ports = ports;
+        }
+        config.link.frame_bytes = self.frame_size;
+        config.link.huge_pages = self.huge_pages;
+        config.link.zero_copy = self.zero_copy;
         config.shard.vlan = self.vlan;
         config.shard.neighbor_timeout_s = self.neighbor_timeout;
         config.shard.reply_to_sender = self.reply_to_sender;
@@ -70,6 +95,16 @@ pub(super) fn parse_addresses(text: &str) -> Result<AddressRange, String> {
     };
     Ok(AddressRange(addresses))
 }
+
+fn parse_ports(text: &str) -> Result<(u16, u16), String> {
+    let wrong = || "must be LOW-HIGH, from 1 to 65535, as in 20000-29999".to_owned();
+    let (low, high) = text.split_once('-').ok_or_else(wrong)?;
+    let ports: (u16, u16) = (low.parse().map_err(|_| wrong())?, high.parse().map_err(|_| wrong())?);
+    if ports.0 == 0 || ports.0 > ports.1 { Err(wrong()) } else { Ok(ports) }
+}
+
+/// Ports to open from in shared-address mode unless told otherwise: below those that the kernel draws from by default.
+const SHARED_PORTS: (u16, u16) = (20_000, 29_999);
 
 /// Addresses in one range. Origin: what the XDP program's table of owned prefixes holds per IP version.
 const ADDRESSES_MAX: u32 = 4096;

@@ -4,6 +4,7 @@ use super::Failure;
 use super::arguments::Serve;
 use super::services::Services;
 use super::session::{Session, say};
+use crate::stack::SharedPorts;
 use serde_json::json;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,8 +13,10 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     let addresses: Vec<IpAddr> = serve.common.addresses().iter().map(|own| own.address).collect();
     let (services, all) = (serve.services.clone(), addresses.clone());
     let options = serve.common.options.get();
+    let listen = serve.services.iter().map(|service| service.port).collect();
+    let ports = SharedPorts { listen, opens: false };
     let mut session =
-        Session::start(&serve.common, serve.syn_cookies, move |_shard| Services::new(&services, &all, options))?;
+        Session::start(&serve.common, serve.syn_cookies, ports, move |_shard| Services::new(&services, &all, options))?;
     let names: Vec<String> =
         serve.services.iter().map(|service| format!("{}:{}", service.kind.name(), service.port)).collect();
     // As given: a range is one word.

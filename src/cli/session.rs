@@ -9,7 +9,7 @@ use crate::link::xdp::Interface;
 use crate::observe::capture::{CaptureFile, CaptureWriter};
 use crate::observe::print;
 use crate::shard::{Policies, ShardConfig};
-use crate::stack::{Idle, Service, Stack, StackConfig, StackError, StackReport, random_secrets};
+use crate::stack::{Idle, Service, SharedPorts, Stack, StackConfig, StackError, StackReport, random_secrets};
 use crate::tcp::Settings;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Policy;
@@ -36,25 +36,27 @@ struct Signals {
 }
 
 impl<S: Service> Session<S> {
-    /// Starts the stack that the options describe.
+    /// Starts the stack that the options describe; of addresses that the kernel keeps it has `ports`.
     pub(super) fn start(
         common: &Common,
         syn_cookies: SynCookies,
+        ports: SharedPorts,
         make: impl Fn(usize) -> S + Send + Sync + 'static,
     ) -> Result<Session<S>, Failure> {
-        Session::start_within(common, syn_cookies, |_| (), make)
+        Session::start_within(common, syn_cookies, ports, |_| (), make)
     }
 
     /// As [`Session::start`], with other limits of each shard.
     pub(super) fn start_within(
         common: &Common,
         syn_cookies: SynCookies,
+        ports: SharedPorts,
         change: impl FnOnce(&mut Limits),
         make: impl Fn(usize) -> S + Send + Sync + 'static,
     ) -> Result<Session<S>, Failure> {
         let signals = Signals::register()?;
         let control = common.control.as_deref().map(Control::bind).transpose()?;
-        let mut config = config(common, syn_cookies)?;
+        let mut config = config(common, syn_cookies, ports)?;
         change(&mut config.shard.limits);
         let mut stack = Stack::start(&config, make)?;
         let readers = stack.take_capture_readers();
@@ -171,7 +173,7 @@ pub(super) fn shards(common: &Common) -> Result<u32, Failure> {
     }
 }
 
-fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failure> {
+fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Result<StackConfig, Failure> {
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
     let mut shard = ShardConfig {
         addresses: common.addresses(),
@@ -222,7 +224,7 @@ fn config(common: &Common, syn_cookies: SynCookies) -> Result<StackConfig, Failu
         capture: common.capture.as_ref().map(|_| CaptureConfig::default()),
         ..StackConfig::new(&common.interface)
     };
-    common.network.apply(&mut config);
+    common.network.apply(&mut config, ports);
     Ok(config)
 }
 

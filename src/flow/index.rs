@@ -197,7 +197,7 @@ impl Index {
 
 impl Hash {
     /// All of the hash, for uses beside the index.
-    pub(super) const fn bits(self) -> u64 {
+    pub const fn bits(self) -> u64 {
         self.0
     }
 

@@ -39,14 +39,16 @@ impl Listeners {
         max as u64 * size_of::<Option<(IpAddr, u16)>>() as u64 + (places(max) * size_of::<u32>()) as u64
     }
 
-    /// Adds a listener for an address, or for every address of the family if it is unspecified, and returns its number.
-    pub fn add(&mut self, address: IpAddr, port: u16) -> Result<u32, AddError> {
+    /// Adds a listener for an address, or for every address of the family if it is unspecified, and returns its number: one that nobody has and
+    /// that is `free` otherwise, too.
+    pub fn add(&mut self, address: IpAddr, port: u16, free: impl Fn(u32) -> bool) -> Result<u32, AddError> {
         let end = (address, port);
         let place = self.place_of(end);
         if self.table[place] != NONE {
             return Err(AddError::InUse);
         }
-        let number = self.ends.iter().position(Option::is_none).ok_or(AddError::Full)?;
+        let mut numbered = self.ends.iter().zip(0..);
+        let number = numbered.position(|(end, number)| end.is_none() && free(number)).ok_or(AddError::Full)?;
         self.ends[number] = Some(end);
         self.table[place] = number as u32;
         self.len += 1;
@@ -158,7 +160,7 @@ mod tests {
             let mut model: HashMap<(IpAddr, u16), u32> = HashMap::new();
             for (add, address, port, number) in ops {
                 if add {
-                    match listeners.add(address, port) {
+                    match listeners.add(address, port, |_| true) {
                         Ok(number) => {
                             prop_assert!(number < max && !model.values().any(|&n| n == number));
                             prop_assert_eq!(model.insert((address, port), number), None);

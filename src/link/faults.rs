@@ -8,6 +8,7 @@
 //! `entered + duplicated + late_duplicated = delivered + lost + over_capacity + held_full + held()`.
 
 use super::{Frame, Levels, Link, LinkCounters};
+use crate::keyed_hash::TableHash;
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use alloc::boxed::Box;
@@ -113,6 +114,17 @@ impl<L: Link> Faults<L> {
         }
     }
 
+    /// From now on a frame's fate follows from the frame and not from the order of frames: from what `identity` makes of its
+    /// bytes, and from how often the same came before. Whatever is sent again is lost or corrupted less than `tries` times.
+    #[must_use]
+    pub fn by_frame(mut self, identity: fn(&[u8]) -> u64, tries: u8) -> Faults<L> {
+        for direction in [&mut self.transmit, &mut self.receive] {
+            let seed = direction.random.random();
+            direction.by_frame = Some(ByFrame { identity, tries, seed, seen: vec![0; SEEN_MAX].into() });
+        }
+        self
+    }
+
     /// What was done to frames sent.
     pub fn transmit_faults(&self) -> FaultCounters {
         self.transmit.counters
@@ -190,7 +202,7 @@ impl<L: Link> Link for Faults<L> {
         for mut frame in arrived.drain(..) {
             let len = frame.len();
             self.receive.counters.entered += 1;
-            let fate = self.receive.fate(self.now);
+            let fate = self.receive.fate(self.now, &self.inner.bytes_mut(&mut frame)[..len]);
             self.receive.copies(self.now, fate, &self.inner.bytes_mut(&mut frame)[..len]);
             match fate.passage {
                 Passage::Now => {
@@ -229,7 +241,7 @@ impl<L: Link> Link for Faults<L> {
         if len > self.inner.bytes_mut(&mut frame).len() {
             return Err(frame);
         }
-        let fate = self.transmit.fate(self.now);
+        let fate = self.transmit.fate(self.now, &self.inner.bytes_mut(&mut frame)[..len]);
         match fate.passage {
             Passage::Now => {
                 let bytes = &mut self.inner.bytes_mut(&mut frame)[..len];
@@ -289,6 +301,7 @@ impl<L: Link> Link for Faults<L> {
 struct Direction {
     config: FaultConfig,
     random: SmallRng,
+    by_frame: Option<ByFrame>,
     counters: FaultCounters,
     /// Held frames by due time, us, then in the order in which they were held; with slot and length.
     due: BinaryHeap<Reverse<(u64, u64, u32, u16)>>,
@@ -305,6 +318,7 @@ impl Direction {
         Direction {
             config,
             random: SmallRng::seed_from_u64(seed),
+            by_frame: None,
             counters: FaultCounters::default(),
             due: BinaryHeap::with_capacity(config.held_max as usize),
             held_count: 0,
@@ -316,8 +330,14 @@ impl Direction {
     }
 
     /// Draws what happens to the next frame, and counts it when it is dropped.
-    fn fate(&mut self, now: Now) -> Fate {
-        let config = self.config;
+    fn fate(&mut self, now: Now, bytes: &[u8]) -> Fate {
+        let mut config = self.config;
+        if let Some((random, is_spared)) = self.by_frame.as_mut().map(|by_frame| by_frame.take(bytes)) {
+            self.random = random;
+            if is_spared {
+                (config.loss, config.corruption) = (0.0, 0.0);
+            }
+        }
         if self.happens(config.loss) {
             self.counters.lost += 1;
             return Fate::DROPPED;
@@ -431,6 +451,26 @@ impl Direction {
     }
 }
 
+/// Fates that follow from frames.
+#[derive(Debug)]
+struct ByFrame {
+    identity: fn(&[u8]) -> u64,
+    tries: u8,
+    seed: u64,
+    /// How often each frame came, by its hash. Two that share a place spare each other a little.
+    seen: Box<[u8]>,
+}
+
+impl ByFrame {
+    /// What the frame's fate is drawn from, and whether it may be neither lost nor corrupted.
+    fn take(&mut self, bytes: &[u8]) -> (SmallRng, bool) {
+        let hash = TableHash::new((self.seed, 0)).number((self.identity)(bytes));
+        let seen = &mut self.seen[hash as usize % SEEN_MAX];
+        *seen = seen.saturating_add(1);
+        (SmallRng::seed_from_u64(hash ^ u64::from(*seen)), *seen >= self.tries)
+    }
+}
+
 /// What happens to one frame.
 #[derive(Clone, Copy, Debug)]
 struct Fate {
@@ -464,6 +504,9 @@ impl Fate {
         }
     }
 }
+
+/// Frames whose number of tries is remembered: beyond the frames of one run of the simulator.
+const SEEN_MAX: usize = 1 << 16;
 
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,24 @@ counters! {
     }
 }
 
+counters! {
+    /// What the kernel counts for one XSK (`XDP_STATISTICS`), frames.
+    KernelCounters {
+        /// Received frames dropped for a reason that is not below.
+        rx_dropped,
+        /// Received frames dropped because the RX ring was full.
+        rx_ring_full,
+        /// Times FILL was empty when a frame arrived.
+        fill_ring_empty,
+        /// FILL descriptors that the kernel refused.
+        rx_invalid_descriptors,
+        /// TX descriptors that the kernel refused.
+        tx_invalid_descriptors,
+        /// Times TX was found empty.
+        tx_ring_empty,
+    }
+}
+
 /// A source and sink of Ethernet frames with its own memory.
 ///
 /// No call blocks, allocates or reads a clock. `send`, `give_back` only queue; [`Link::flush`] moves.

@@ -1,7 +1,7 @@
 //! A stack's state as text for people and as JSON for programs: one list of numbers, two forms.
 
 use crate::shard::Policies;
-use crate::stack::{ShardSnapshot, StackReport};
+use crate::stack::{ShardSnapshot, StackReport, Umem};
 use crate::tcp::time_wait::Policy;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -17,6 +17,8 @@ pub fn text(report: &StackReport) -> String {
             interface.name, interface.mac, interface.mtu, interface.queues, report.mode, report.spread
         ),
     );
+    line(&mut out, format_args!("{}", umem(&report.umem)));
+    section(&mut out, "link events", report.link_events.iter());
     if let Some(verdicts) = &report.verdicts {
         section(&mut out, "xdp verdicts", verdicts.iter());
     }
@@ -30,6 +32,7 @@ pub fn text(report: &StackReport) -> String {
         section(&mut out, "  counters", shard.counters.iter());
         section(&mut out, "  drops", shard.drops.iter().copied());
         section(&mut out, "  link", shard.link.iter());
+        section(&mut out, "  xsk", shard.kernel.iter());
         section(&mut out, "  rings", rings(shard).into_iter());
         section(&mut out, "  turns us", quantiles(&shard.turn_us).into_iter());
         section(&mut out, "  application ns", quantiles(&shard.application_ns).into_iter());
@@ -51,6 +54,12 @@ pub fn json(report: &StackReport) -> Value {
         },
         "mode": report.mode.to_string(),
         "spread": report.spread,
+        "link_events": object(report.link_events.iter()),
+        "umem": {
+            "frame_bytes": report.umem.frame_bytes,
+            "zero_copy": report.umem.zero_copy,
+            "huge_pages": report.umem.huge_pages,
+        },
         "xdp_verdicts": report.verdicts.map(|verdicts| object(verdicts.iter())),
         "shards": report.shards.iter().map(shard_json).collect::<Vec<_>>(),
     })
@@ -63,6 +72,7 @@ fn shard_json(shard: &ShardSnapshot) -> Value {
         "counters": object(shard.counters.iter()),
         "drops": object(shard.drops.iter().copied()),
         "link": object(shard.link.iter()),
+        "xsk": object(shard.kernel.iter()),
         "rings": object(rings(shard).into_iter()),
         "connections_live": shard.connections_live,
         "time_wait_live": shard.time_wait_live,
@@ -83,6 +93,13 @@ pub fn policies(policies: &Policies) -> Value {
         "syn_cookies": policies.syn_cookies.name(),
         "warning": (policies.time_wait == Policy::None).then_some(NO_TIME_WAIT),
     })
+}
+
+/// The frames' memory in words.
+fn umem(umem: &Umem) -> String {
+    let copy = if umem.zero_copy { "zero-copy" } else { "copied once" };
+    let pages = if umem.huge_pages { "huge" } else { "ordinary" };
+    format!("frames of {} bytes, {copy}, on {pages} pages", umem.frame_bytes)
 }
 
 fn rings(shard: &ShardSnapshot) -> [(&'static str, u64); 5] {

@@ -57,6 +57,11 @@ impl AcceptQueue {
         }
     }
 
+    /// Whether no connection of the listener is in the queue.
+    pub(super) fn is_empty_of(&self, listener: u32) -> bool {
+        self.of(listener).waiting == 0
+    }
+
     /// Connections in the queue.
     #[cfg(test)]
     pub(super) fn len(&self) -> u32 {

@@ -134,6 +134,10 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Tells the neighbours where the own addresses are, now and once more 2 s later: gratuitous ARP (RFC 5227 2.3), unsolicited
     /// advertisements (RFC 4861 7.2.6). For the start, and when the link has come back; one shard of a stack does it for all.
     pub fn announce(&mut self, now: Now) {
+        if self.core.neighbors_elsewhere {
+            // The addresses are the kernel's to announce.
+            return;
+        }
         let claims = &mut self.core.claims;
         claims.next = 0;
         claims.again_at = Some(now.tick().plus(ANNOUNCE_INTERVAL_MS));

@@ -133,7 +133,7 @@ fn connection(
         let pieces = gaps::deliver(core, number, &mut outcome, now);
         burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
     } else if outcome.note == Some(Note::OutOfOrder) {
-        gaps::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes));
+        gaps::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes), now);
     }
     if core.histories.has(number) {
         history::heard(core, number, &arrival.segment, rcv_nxt, &outcome, now);

@@ -7,6 +7,7 @@ use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
 use super::gaps::Gaps;
 use super::history::Histories;
 use super::splice::Splices;
+use super::strangers::Strangers;
 use super::timers::Timers;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, ShardConfig, handover};
@@ -161,6 +162,8 @@ impl ShardConfig {
         if owners.shards() > 1 {
             let (limit, items) = ("handover_batches_max", self.limits.handover_batches_max.into());
             bill.lines.push(Line { what: "hand-over", limit, items, bytes: handover::bill(&self.limits) });
+            let bytes = Strangers::bill().div_ceil(owners.shards().into());
+            bill.lines.push(Line { what: "connections left elsewhere", limit: "", items: 1, bytes });
         }
         bill
     }

@@ -64,7 +64,9 @@ impl<'a> Calls<'a> {
             return Err(ListenError::NotOurAddress(address));
         }
         let set = self.core.options.acquire(&options.connection)?;
-        match self.core.listeners.add(address, port) {
+        // A connection that still waits for a listener that is gone knows it by its number.
+        let accept = &self.core.accept;
+        match self.core.listeners.add(address, port, |number| accept.is_empty_of(number)) {
             Ok(number) => {
                 self.core.listener_options[number as usize] = set;
                 self.core.accept.begin(number, options.defer_accept);
@@ -105,14 +107,22 @@ impl<'a> Calls<'a> {
 
     /// Queues bytes to be sent (RFC 9293 3.9.1.2); returns how many were taken. After fewer than asked, Writable follows.
     pub fn send(&mut self, handle: Handle, bytes: &[u8]) -> Result<usize, CallError> {
-        self.send_vectored(handle, &[bytes])
+        own(&mut self.core.connections, handle)?;
+        queue(self.core, handle, bytes, self.now).map_err(refused)
     }
 
     /// As [`Calls::send`], of several pieces that follow one another.
-    #[inline]
     pub fn send_vectored(&mut self, handle: Handle, pieces: &[&[u8]]) -> Result<usize, CallError> {
         own(&mut self.core.connections, handle)?;
-        queue(self.core, handle, pieces, self.now).map_err(refused)
+        let mut taken = 0;
+        for piece in pieces {
+            let count = self.send(handle, piece)?;
+            taken += count;
+            if count < piece.len() {
+                break;
+            }
+        }
+        Ok(taken)
     }
 
     /// Sends on `to` what is unread on `from`, as much as lies together and `to` takes, and consumes that much there; returns how
@@ -284,29 +294,23 @@ fn own(connections: &mut Slab<Connection>, handle: Handle) -> Result<&mut Connec
     Ok(connection)
 }
 
-/// SEND of pieces that follow one another; returns how many bytes were taken. After fewer than asked the connection is told when
-/// there is room.
+/// SEND; returns how many bytes were taken. After fewer than asked the connection is told when there is room.
 #[inline]
-pub(super) fn queue(core: &mut Core, handle: Handle, pieces: &[&[u8]], now: Now) -> Result<usize, Refused> {
+pub(super) fn queue(core: &mut Core, handle: Handle, bytes: &[u8], now: Now) -> Result<usize, Refused> {
     let connection = &mut core.connections[handle.number];
     let options = core.options.get(connection.options);
     let cx = Context { now, settings: &core.settings, options, receive_room: false };
-    let asked = pieces.iter().map(|piece| piece.len()).sum();
-    let room = calls::send_room(&connection.tcb, asked, &cx)?;
-    let mut taken = 0;
-    for piece in pieces {
-        let fits = piece.len().min(room - taken);
-        taken += core.sending.append(&mut connection.to_send, &piece[..fits]);
-    }
+    let room = calls::send_room(&connection.tcb, bytes.len(), &cx)?;
+    let taken = core.sending.append(&mut connection.to_send, &bytes[..room]);
     let waits = connection.tell.has(Tell::WANTS_WRITABLE);
-    if taken < asked {
+    if taken < bytes.len() {
         connection.tell.add(Tell::WANTS_WRITABLE);
         core.counters.send_pool_exhausted += u64::from(taken < room);
     }
     if taken > 0 {
         calls::sent(&mut connection.tcb, taken, &cx);
         core.owe(handle.number);
-    } else if connection.to_send.is_empty() && asked > 0 && !waits {
+    } else if connection.to_send.is_empty() && !bytes.is_empty() && !waits {
         // No acknowledgment of this connection's own will say when there is room.
         core.wait_for_chunks(handle);
     }

@@ -8,8 +8,10 @@ use super::find::Found;
 use super::gaps::Gaps;
 use super::history::Histories;
 use super::options::{OptionSets, OptionsId};
+use super::pressure::Pressure;
 use super::route::Routes;
 use super::splice::Splices;
+use super::strangers::Strangers;
 use super::timers::Timers;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, Place, ShardConfig, StateCounts};
@@ -27,6 +29,7 @@ use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
+use crate::owner::Owners;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -36,6 +39,7 @@ use crate::tcp::{End, Note, Outcome, Settings};
 use crate::tick::{Now, Tick};
 use crate::timer::wheel::{Timed, Wheel};
 use crate::wire::ethernet::MacAddress;
+use ::core::net::IpAddr;
 use ::core::ops::Range;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -65,7 +69,17 @@ pub(super) struct Core {
     pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
     pub time_wait_v6: TimeWaitStore<TimeWaitV6>,
     pub destinations: Destinations,
+    /// Connections that former divisions have left with other shards.
+    pub strangers: Arc<Strangers>,
+    /// The division before this one and the number of the change, while something of a former one may be left.
+    pub former: Option<(Arc<Owners>, u32)>,
+    /// This shard's number.
+    pub shard: u16,
     pub neighbors: Neighbors,
+    /// See [`ShardConfig::neighbors_elsewhere`].
+    pub neighbors_elsewhere: bool,
+    /// Neighbours that somebody else is to ask for.
+    pub questions: Vec<IpAddr>,
     /// See [`ShardConfig::reply_to_sender`].
     pub reply_to_sender: bool,
     /// What neighbours are told of own addresses.
@@ -75,6 +89,8 @@ pub(super) struct Core {
     pub wheel: Wheel,
     /// Octets that peers have not acknowledged.
     pub sending: Chunks,
+    /// Who gives way when memory runs short.
+    pub pressure: Pressure,
     /// Connections that owe their peer something, first in first out.
     pub owing: List<Owing>,
     /// Connections that wait for a neighbour, by neighbour.
@@ -173,13 +189,19 @@ impl Core {
                 Arc::clone(place.owners()),
                 place.shard(),
             ),
+            strangers: Arc::clone(place.strangers()),
+            former: None,
+            shard: place.shard(),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors)
                 .asking(config.neighbor_timeout_s.max(1)),
+            neighbors_elsewhere: config.neighbors_elsewhere,
+            questions: Vec::with_capacity(QUESTIONS_MAX),
             reply_to_sender: config.reply_to_sender,
             claims: Claims::new(config.addresses.iter().map(|own| own.address).collect()),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
+            pressure: Pressure::default(),
             owing: List::new(),
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
@@ -482,6 +504,7 @@ impl Core {
             Note::KeepaliveProbe => &mut self.counters.keepalive_probes,
             Note::KeepaliveTimeout => &mut self.counters.keepalive_timeouts,
             Note::UserTimeout => &mut self.counters.user_timeouts,
+            Note::StalledEnded => &mut self.counters.stalled_ended,
             Note::IcmpUnmatched => &mut self.counters.icmp_unmatched,
             Note::IcmpSoft => &mut self.counters.icmp_soft,
             Note::IcmpHard => &mut self.counters.icmp_hard,
@@ -497,6 +520,9 @@ impl Core {
         expire_budget(&self.limits)
     }
 }
+
+/// Questions about neighbours that wait for somebody else at a time; more are asked again after a second.
+pub(super) const QUESTIONS_MAX: usize = 64;
 
 /// Slots of the TCB wheel. Origin: with its granule they span 32 s, past most deadlines; a longer one is looked at again per lap.
 pub(super) const WHEEL_SLOTS: u32 = 4096;

@@ -15,7 +15,7 @@ use crate::tcp::reassembly::Reassembly;
 use crate::tcp::sack::{self, Scoreboard};
 use crate::tcp::state::State;
 use crate::tcp::{Context, Note, Outcome, synchronized, timeouts};
-use crate::tick::Now;
+use crate::tick::{Now, Tick};
 use crate::wire::tcp::{SackBlocks, Segment};
 
 /// What is missing of one connection.
@@ -27,6 +27,8 @@ pub(super) struct Gaps {
     chains: [Chain; PIECES_MAX],
     /// A chunk of the receive pool is reserved, for the copy of a piece.
     reserved: bool,
+    /// When something was last kept.
+    kept_at: Tick,
     /// What became of what was sent.
     pub sent: Scoreboard,
 }
@@ -43,7 +45,7 @@ impl Record for Gaps {
 
 /// Keeps what is missing of a segment out of order, if record and chunks are there; otherwise the peer sends it again.
 #[inline(never)]
-pub(super) fn keep(core: &mut Core, receiving: &mut Chunks, number: u32, seg: &Segment, payload: &[u8]) {
+pub(super) fn keep(core: &mut Core, receiving: &mut Chunks, number: u32, seg: &Segment, payload: &[u8], now: Now) {
     // The rest of the pool is for text in order: whoever leaves gaps must not stop the others.
     if receiving.free() <= core.limits.chunks_max / 2 / RESERVED_SHARE + chunks_for(payload.len()) {
         core.counters.out_of_order_refused += 1;
@@ -65,8 +67,30 @@ pub(super) fn keep(core: &mut Core, receiving: &mut Chunks, number: u32, seg: &S
         let from = usize::from(kept.skip);
         let taken = receiving.append(&mut gaps.chains[kept.piece], &payload[from..from + usize::from(kept.len)]);
         debug_assert!(taken == usize::from(kept.len), "the pool was looked at before");
+        gaps.kept_at = now.tick();
         core.counters.out_of_order_kept += 1;
     }
+}
+
+/// Forgets what the connection has kept, if nothing was added to it for a while: memory is short.
+pub(super) fn forget(core: &mut Core, receiving: &mut Chunks, number: u32, now: Now) {
+    let Some(attached) = core.connections[number].gaps() else { return };
+    let gaps = &mut core.gaps[attached];
+    if now.tick().since(gaps.kept_at) < FORGOTTEN_AFTER_TICKS || !gaps.received.forget() {
+        return;
+    }
+    for chain in &mut gaps.chains {
+        receiving.clear(chain);
+    }
+    receiving.unreserve(u32::from(::core::mem::take(&mut gaps.reserved)));
+    core.counters.out_of_order_forgotten += 1;
+    detach_if_idle(core, receiving, number);
+}
+
+/// Whether records are too few for more text out of order: the last quarter is for what is sent.
+#[inline]
+pub(super) fn are_scarce(core: &Core) -> bool {
+    core.gaps.len() >= core.gaps.max() - core.gaps.max() / 4
 }
 
 /// In-order text has come: whatever follows it from the pieces is in order too, and so may be a FIN. Returns how many pieces
@@ -195,8 +219,7 @@ fn detach_unless_used(core: &mut Core, receiving: &mut Chunks, number: u32, atta
 /// The connection's record for what it receives. The last quarter of the pool is for what is sent: peers that leave gaps and
 /// fall silent must not cost the others their loss recovery (T12).
 fn for_receiving(core: &mut Core, number: u32) -> Option<u32> {
-    let scarce = core.gaps.len() >= core.gaps.max() - core.gaps.max() / 4;
-    if scarce && core.connections[number].gaps().is_none() {
+    if are_scarce(core) && core.connections[number].gaps().is_none() {
         return None;
     }
     attach(core, number)
@@ -225,8 +248,15 @@ fn is_open(state: State) -> bool {
 
 /// Chunks that `len` bytes take at most, the record's reservation counted.
 fn chunks_for(len: usize) -> u32 {
-    (len / crate::limits::CHUNK_BYTES) as u32 + 2
+    (len / crate::limits::CHUNK_BYTES) as u32 + CHUNKS_FOR_PIECE
 }
+
+/// Chunks for a piece shorter than one, the record's reservation counted.
+pub(super) const CHUNKS_FOR_PIECE: u32 = 2;
+
+/// How long nothing must have been added to text out of order before it is forgotten for want of memory, ticks. Origin: five of
+/// the smallest time-outs; who is still sending has filled the gap or added to it by then.
+const FORGOTTEN_AFTER_TICKS: u32 = Tick::PER_SECOND;
 
 /// The share of the receive pool that is never used for text out of order: one in so many chunks.
 const RESERVED_SHARE: u32 = 4;

@@ -15,6 +15,7 @@ use super::burst::{Arrival, Burst, Control, Message};
 use super::core::Core;
 use super::find::Found;
 use super::icmp;
+use super::strangers::Strangers;
 use crate::four_tuple::FourTuple;
 use crate::limits::Limits;
 use crate::link::Link;
@@ -42,13 +43,14 @@ impl Place {
     /// The places of all shards between which `owners` divides connections, in order of their numbers.
     pub fn all(owners: &Arc<Owners>, limits: &Limits) -> Vec<Place> {
         let batches = if owners.shards() > 1 { limits.handover_batches_max.max(1) } else { 0 };
-        let mesh = Arc::new(Mesh { inboxes: (0..owners.shards()).map(|_| Inbox::new(batches)).collect() });
+        let inboxes = (0..owners.shards()).map(|_| Inbox::new(batches)).collect();
+        let mesh = Arc::new(Mesh { inboxes, strangers: Arc::new(Strangers::new(owners.shards())) });
         (0..owners.shards()).map(|shard| Place { mesh: Arc::clone(&mesh), owners: Arc::clone(owners), shard }).collect()
     }
 
     /// The place of a shard without others, which draws local ports from `ports`.
     pub fn alone(ports: (u16, u16)) -> Place {
-        let mesh = Arc::new(Mesh { inboxes: [Inbox::new(0)].into() });
+        let mesh = Arc::new(Mesh { inboxes: [Inbox::new(0)].into(), strangers: Arc::new(Strangers::new(1)) });
         Place { mesh, owners: Arc::new(Owners::alone(ports)), shard: 0 }
     }
 
@@ -60,6 +62,10 @@ impl Place {
     /// The shard's number.
     pub fn shard(&self) -> u16 {
         self.shard
+    }
+
+    pub(super) fn strangers(&self) -> &Arc<Strangers> {
+        &self.mesh.strangers
     }
 }
 
@@ -76,6 +82,8 @@ pub(super) struct Handover {
     owners: Arc<Owners>,
     /// The functions that held before, the newest first, while a connection of theirs may be left.
     former: Vec<Arc<Owners>>,
+    /// Changes of owners so far.
+    changes: u32,
     /// Batches that are being filled, by the shard that they are for.
     open: Box<[Option<Batch>]>,
     /// Shards that were sent something in the last turn.
@@ -96,6 +104,7 @@ impl Handover {
             shard,
             owners,
             former: Vec::with_capacity(FORMER_MAX),
+            changes: 0,
             open: (0..shards).map(|_| None).collect(),
             sent_to: Vec::with_capacity(shards),
             reading: None,
@@ -106,6 +115,10 @@ impl Handover {
 
     pub(super) fn owners(&self) -> &Arc<Owners> {
         &self.owners
+    }
+
+    pub(super) fn changes(&self) -> u32 {
+        self.changes
     }
 
     pub(super) fn former_len(&self) -> usize {
@@ -126,6 +139,7 @@ impl Handover {
     pub(super) fn change_owners(&mut self, owners: &Arc<Owners>, two_msl_ms: u32, now: Now) {
         self.former.truncate(FORMER_MAX - 1);
         self.former.insert(0, core::mem::replace(&mut self.owners, Arc::clone(owners)));
+        self.changes += 1;
         self.sweep = Sweep::begin(two_msl_ms, now);
         self.set_strangers(true);
     }
@@ -134,6 +148,8 @@ impl Handover {
     #[inline]
     pub(super) fn receive<L: Link>(&mut self, link: &mut L, burst: &mut Burst, max: usize) {
         if !self.is_alone() {
+            // Batches that are full leave in the middle of a turn: whoever was sent one is woken after it.
+            self.sent_to.clear();
             while burst.handed.len() < max && self.receive_one(link, burst) {}
         }
     }
@@ -170,7 +186,6 @@ impl Handover {
         if self.is_alone() {
             return;
         }
-        self.sent_to.clear();
         if self.asks != asks {
             self.asks = asks;
             self.inbox().into_iter().for_each(|inbox| inbox.asks.store(asks, Ordering::Relaxed));
@@ -178,23 +193,26 @@ impl Handover {
         for (shard, open) in self.open.iter_mut().enumerate() {
             if let Some(batch) = open.take() {
                 self.mesh.inboxes[shard].publish(batch);
-                self.sent_to.push(shard as u16);
+                note_sent(&mut self.sent_to, shard as u16);
             }
         }
     }
 
     /// Stage 5: looks for connections that a former function left here, some of them at a time. Without any, nobody need ask it.
     #[inline]
-    pub(super) fn expire(&mut self, core: &Core, now: Now) {
+    pub(super) fn expire(&mut self, core: &mut Core, now: Now) {
         if self.former.is_empty() {
             return;
         }
-        let Handover { sweep, owners, shard, .. } = &mut *self;
+        let Handover { sweep, owners, shard, changes, mesh, .. } = &mut *self;
         if sweep.step(core, now, |tuple| owners.owner(tuple) != *shard) {
+            mesh.strangers.marked(*shard, *changes);
             let left = self.sweep.seen_until_us > now.us();
             self.set_strangers(left);
             if !left && !self.mesh.inboxes.iter().any(|inbox| inbox.strangers.load(Ordering::Relaxed)) {
                 self.former.clear();
+                self.mesh.strangers.forget();
+                core.former = None;
             }
         }
     }
@@ -291,11 +309,19 @@ impl Handover {
         let (Some(open), Some(inbox)) = (self.open.get_mut(place), self.mesh.inboxes.get(place)) else { return false };
         if let Some(batch) = open.take_if(|batch| !batch.has_room(bytes.len())) {
             inbox.publish(batch);
+            note_sent(&mut self.sent_to, shard);
         }
         if open.is_none() {
             *open = inbox.empty.pop();
         }
         open.as_mut().is_some_and(|batch| batch.push(bytes, asked))
+    }
+}
+
+/// Notes that a shard was sent something in this turn.
+fn note_sent(sent_to: &mut Vec<u16>, shard: u16) {
+    if !sent_to.contains(&shard) {
+        sent_to.push(shard);
     }
 }
 
@@ -314,6 +340,7 @@ enum Next {
 #[derive(Debug)]
 struct Mesh {
     inboxes: Box<[Inbox]>,
+    strangers: Arc<Strangers>,
 }
 
 /// What waits for one shard, and what it lets the others know.
@@ -408,12 +435,20 @@ impl Sweep {
     /// Looks at some more; true when all have been looked at.
     fn step(&mut self, core: &Core, now: Now, is_stranger: impl Fn(&FourTuple) -> bool) -> bool {
         let end = core.connections.max().min(self.at.saturating_add(SWEEP_STEP));
-        self.seen |= (self.at..end).filter(|number| core.connections.is_live(*number)).any(|number| {
-            let tcb = &core.connections[number].tcb;
-            tcb.state != State::Closed && is_stranger(&tcb.tuple)
-        });
-        self.at = end;
-        if end < core.connections.max() {
+        let mut live = 0;
+        while self.at < end && live < SWEEP_LIVE {
+            let number = self.at;
+            self.at += 1;
+            if core.connections.is_live(number) {
+                live += 1;
+                let tcb = &core.connections[number].tcb;
+                if tcb.state != State::Closed && is_stranger(&tcb.tuple) {
+                    self.seen = true;
+                    core.strangers.mark(core.connections[number].hash);
+                }
+            }
+        }
+        if self.at < core.connections.max() {
             return false;
         }
         if self.seen {
@@ -439,7 +474,8 @@ const ALL_ASKED: u8 = u8::MAX;
 /// How long a former function is asked at least, ms: all shards have learned of the change by then.
 const FORMER_MS_MIN: u32 = 10_000;
 
-/// TCBs that one turn looks at for strangers.
-const SWEEP_STEP: u32 = 64;
+/// Places of TCBs, and TCBs, that one turn looks at for strangers. More make the turn long, fewer the time until draws know of them.
+const SWEEP_STEP: u32 = 4096;
+const SWEEP_LIVE: u32 = 64;
 
 const _: () = assert!(FORMER_MAX + 1 < ALL_ASKED as usize);

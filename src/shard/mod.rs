@@ -18,14 +18,17 @@ mod gaps;
 mod handover;
 mod history;
 mod icmp;
+mod link_change;
 mod open;
 mod options;
 mod parse;
 mod policies;
+mod pressure;
 mod respond;
 mod route;
 mod sim;
 mod splice;
+mod strangers;
 mod tell;
 mod time_wait;
 mod timers;
@@ -49,7 +52,7 @@ use crate::flow::chunks::Chunks;
 use crate::four_tuple::FourTuple;
 use crate::limits::{self, BURST_MAX, Limits};
 use crate::link::Link;
-use crate::neighbor::ASKS as NEIGHBOR_ASKS;
+use crate::neighbor::{ASKS as NEIGHBOR_ASKS, Heard};
 use crate::owner::Owners;
 use crate::tcp::Settings;
 use crate::tcp::state::State;
@@ -69,6 +72,9 @@ use burst::Burst;
 use connection::Connection;
 use core::Core;
 use handover::Handover;
+
+/// MTUs that TCP can use: from the smallest of IPv4 hosts (RFC 791) to the largest of Ethernet.
+const MTUS: ::core::ops::RangeInclusive<usize> = 576..=9216;
 
 /// What a shard is made from.
 #[derive(Clone, Debug)]
@@ -94,6 +100,8 @@ pub struct ShardConfig {
     /// How long a neighbour, such as a gateway, may not answer before opens that need it end as unreachable, s: it is asked once a
     /// second. At least 1.
     pub neighbor_timeout_s: u8,
+    /// Somebody else asks for neighbours: questions wait for [`Shard::take_questions`], answers come by [`Shard::learn_neighbor`].
+    pub neighbors_elsewhere: bool,
     /// What is accepted is answered to the MAC address that its SYN came from, without a route: as behind a load balancer that
     /// forwards frames.
     pub reply_to_sender: bool,
@@ -117,6 +125,7 @@ impl Default for ShardConfig {
             ports: limits::PORTS,
             secrets: Secrets::from_seed(0),
             neighbor_timeout_s: NEIGHBOR_ASKS,
+            neighbors_elsewhere: false,
             reply_to_sender: false,
             vlan: None,
             verify_checksums: true,
@@ -286,7 +295,7 @@ impl<L: Link, A: Application> Shard<L, A> {
     ) -> Result<Shard<L, A>, ConfigError> {
         let mtu = link.mtu();
         let settings = Settings {
-            mtu: u16::try_from(mtu).ok().filter(|mtu| (576..=9216).contains(mtu)).ok_or(ConfigError::BadMtu(mtu))?,
+            mtu: u16::try_from(mtu).ok().filter(|_| MTUS.contains(&mtu)).ok_or(ConfigError::BadMtu(mtu))?,
             msl_ms: config.msl_ms,
             msl_since: Now::default(),
             isn_secret: config.secrets.isn,
@@ -319,6 +328,8 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// From now on `owners`, of as many shards and the same local ports, divides connections between the shards of the
     /// stack. Those that are here and now another's live on: its shard asks here about their segments.
     pub fn change_owners(&mut self, owners: &Arc<Owners>, now: Now) {
+        let former = self.handover.owners();
+        self.core.former = Some((Arc::clone(former), self.handover.changes() + 1));
         self.core.destinations.change_owners(owners);
         self.handover.change_owners(owners, self.core.settings.msl_ms.saturating_mul(2), now);
     }
@@ -341,6 +352,16 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Where the large tables lie, as ranges of addresses, for whoever can put them on huge pages. They stay there.
     pub fn regions(&self) -> impl Iterator<Item = Range<*const u8>> {
         self.core.regions().chain([self.receiving.region()])
+    }
+
+    /// The neighbours that the last turn wanted to ask for, where somebody else does (`neighbors_elsewhere`).
+    pub fn take_questions(&mut self) -> impl Iterator<Item = IpAddr> {
+        self.core.questions.drain(..)
+    }
+
+    /// The answer to a question: `ip` is at `mac`. Whoever waited for it goes on in the next turn.
+    pub fn learn_neighbor(&mut self, ip: IpAddr, mac: MacAddress, now: Now) {
+        self.core.learn(ip, mac, Heard::Answer, now);
     }
 
     /// The link.
@@ -410,6 +431,12 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// TIME-WAIT records in use.
     pub fn time_wait_live(&self) -> usize {
         self.core.time_wait_len() as usize
+    }
+
+    /// Puts a record into TIME-WAIT as if a connection of this name had closed now: for measurements that begin with a full store.
+    /// `false` where there is no room, or the 4-tuple is in use.
+    pub fn put_time_wait(&mut self, tuple: FourTuple, now: Now) -> bool {
+        self.core.put_time_wait(tuple, now)
     }
 
     /// The earliest time at which a turn has something to do although nothing arrives; a lower bound.

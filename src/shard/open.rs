@@ -4,18 +4,21 @@ use super::burst::Arrival;
 use super::core::Core;
 use super::options::OptionsId;
 use super::route::is_unicast;
+use super::strangers::Strangers;
 use crate::api::{ConnectError, ConnectOptions};
 use crate::flow::index::Hash;
 use crate::flow::ports::{DestinationKey, DrawError, PortStatus};
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::neighbor::{Heard, NeighborId};
+use crate::owner::Owners;
 use crate::tcp::Context;
 use crate::tcp::tcb::Tcb;
 use crate::tcp::time_wait::{self, Numbers};
 use crate::tick::{Deadline, Now};
 use crate::wire::ethernet::MacAddress;
 use ::core::net::{IpAddr, SocketAddr};
+use alloc::sync::Arc;
 use rand::RngExt;
 
 impl Core {
@@ -79,7 +82,13 @@ impl Core {
                 if let Some(shard) = self.destinations.other_owner(&tuple) {
                     return Err(ConnectError::OtherShard { port, shard });
                 }
-                (NONE, self.wanted(tuple))
+                let wanted = self.wanted(tuple);
+                if let Some(former) = &self.former
+                    && is_left_elsewhere(former, &self.strangers, self.shard, &tuple, wanted.hash)
+                {
+                    return Err(ConnectError::PortInUse(port));
+                }
+                (NONE, wanted)
             }
             None => self.draw_port(local, remote, now)?,
         };
@@ -220,6 +229,7 @@ impl Core {
         let key = DestinationKey { local, remote: remote.ip(), remote_port: remote.port() };
         let full = self.time_wait_is_full(local.is_ipv4());
         let (index, connections) = (&self.index, &self.connections);
+        let (former, strangers, shard) = (&self.former, &self.strangers, self.shard);
         let (time_wait_v4, time_wait_v6) = (&self.time_wait_v4, &self.time_wait_v6);
         let cx = Context::without_connection(now, &self.settings);
         let tuple = |port| FourTuple::new(local, port, remote.ip(), remote.port());
@@ -233,6 +243,9 @@ impl Core {
                 Kind::TimeWaitV6 => time_wait_v6[value.number()].tuple() == tuple,
             });
             wanted = Some(Wanted { tuple, hash, holder });
+            if former.as_ref().is_some_and(|former| is_left_elsewhere(former, strangers, shard, &tuple, hash)) {
+                return PortStatus::Busy;
+            }
             match holder.map(|value| (value.kind(), value.number())) {
                 None if full => PortStatus::Busy,
                 None => PortStatus::Free,
@@ -248,6 +261,7 @@ impl Core {
             self.destinations.draw(&key, now.tick(), status).map_err(|error| {
                 self.counters.ports_exhausted += 1;
                 match error {
+                    DrawError::PortsExhausted { owned: 0, .. } => ConnectError::NoPortOfThisShard(self.shard),
                     DrawError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms } => {
                         ConnectError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms }
                     }
@@ -269,6 +283,17 @@ struct Wanted {
     tuple: FourTuple,
     hash: Hash,
     holder: Option<Value>,
+}
+
+/// Whether another shard may still have a connection of that name, from before the division changed.
+fn is_left_elsewhere(
+    (former, changes): &(Arc<Owners>, u32),
+    strangers: &Strangers,
+    shard: u16,
+    tuple: &FourTuple,
+    hash: Hash,
+) -> bool {
+    strangers.may_have(hash, *changes).unwrap_or_else(|| former.owner(tuple) != shard)
 }
 
 /// How a port in TIME-WAIT may be used.

@@ -2,7 +2,7 @@
 
 use super::burst::{Burst, IpMarks, Reply};
 use super::connection::Fact;
-use super::core::Core;
+use super::core::{Core, QUESTIONS_MAX};
 use super::gaps;
 use super::tell::settle_consumed;
 use crate::flow::chunks::Chunks;
@@ -47,6 +47,12 @@ pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, 
 
 /// Requests for neighbours.
 pub(super) fn ask<L: Link>(link: &mut L, core: &mut Core, ip: IpAddr) {
+    if core.neighbors_elsewhere {
+        if core.questions.len() < QUESTIONS_MAX {
+            core.questions.push(ip);
+        }
+        return;
+    }
     let Some(source) = core.routes.source(ip) else { return };
     let Some(mut frame) = link.take() else {
         core.counters.respond_without_frame += 1;

@@ -114,21 +114,23 @@ impl Calls<'_> {
 
     /// The other end of a spliced connection; `None` for one that is not, or no longer.
     pub fn spliced_with(&self, handle: Handle) -> Option<Handle> {
-        let connections = &self.core.connections;
-        connections.get(handle.number, handle.generation).filter(|connection| connection.facts.has(Fact::SPLICED))?;
-        let (splice, side) = self.core.splices.of(handle.number);
-        let other = self.core.splices.records[splice].ends[1 - side];
-        Some(connections[other].handle(other))
+        let (splice, side) = self.splice_of(handle)?;
+        let other = splice.ends[1 - side];
+        Some(self.core.connections[other].handle(other))
     }
 
     /// Bytes that have gone from this end of a splice to the other, and the other way; `None` for a connection that is not spliced,
     /// or no longer. Two readings that are equal say that nothing has moved between them: the way to an idle time-out.
     pub fn spliced_bytes(&self, handle: Handle) -> Option<(u64, u64)> {
-        let connections = &self.core.connections;
-        connections.get(handle.number, handle.generation).filter(|connection| connection.facts.has(Fact::SPLICED))?;
-        let (splice, side) = self.core.splices.of(handle.number);
-        let bytes = self.core.splices.records[splice].bytes;
-        Some((bytes[side], bytes[1 - side]))
+        let (splice, side) = self.splice_of(handle)?;
+        Some((splice.bytes[side], splice.bytes[1 - side]))
+    }
+
+    /// The splice of a connection, and which of its ends the connection is.
+    fn splice_of(&self, handle: Handle) -> Option<(Splice, usize)> {
+        let connection = self.core.connections.get(handle.number, handle.generation)?;
+        let (splice, side) = connection.facts.has(Fact::SPLICED).then(|| self.core.splices.of(handle.number))?;
+        Some((self.core.splices.records[splice], side))
     }
 
     /// Whether both directions of the connection are the application's to give away.
@@ -249,7 +251,7 @@ fn forward(core: &mut Core, from: u32, bytes: &[u8], now: Now) -> usize {
     let (splice, side) = core.splices.of(from);
     let to = core.splices.records[splice].ends[1 - side];
     let handle = core.connections[to].handle(to);
-    let Ok(taken) = calls::queue(core, handle, &[bytes], now) else { return 0 };
+    let Ok(taken) = calls::queue(core, handle, bytes, now) else { return 0 };
     if taken > 0 {
         core.splices.records[splice].bytes[side] += taken as u64;
         let connection = &mut core.connections[from];

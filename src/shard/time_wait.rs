@@ -5,6 +5,7 @@ use crate::flow::index::Hash;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, Value};
 use crate::tcp::Context;
+use crate::tcp::tcb::Tcb;
 use crate::tcp::time_wait::{Full, Numbers, Policy, TimeWait};
 use crate::tick::Now;
 
@@ -31,6 +32,26 @@ impl Core {
                 self.counters.time_wait_skipped += 1;
             }
         }
+    }
+
+    /// A record for a connection that never was; `false` where there is no room, or the 4-tuple has a connection or a record.
+    pub(super) fn put_time_wait(&mut self, tuple: FourTuple, now: Now) -> bool {
+        let hash = self.index.hash(&tuple);
+        if self.time_wait_len() >= self.limits.time_wait_max
+            || self.index.find(hash, |value| self.is_record_of(value, &tuple)).is_some()
+        {
+            return false;
+        }
+        let cx = Context::without_connection(now, &self.settings);
+        let record = TimeWait::of(&Tcb { tuple, ..Tcb::default() }, &cx);
+        let Some(value) = self.insert_time_wait(&record, now) else { return false };
+        let indexed = self.index.insert(hash, value).is_ok();
+        if indexed {
+            self.counters.time_wait_created += 1;
+        } else {
+            self.release_time_wait(value);
+        }
+        indexed
     }
 
     fn insert_time_wait(&mut self, record: &TimeWait, now: Now) -> Option<Value> {

@@ -8,7 +8,7 @@
 
 use super::burst::handed_max;
 use super::tell::Teller;
-use super::{Shard, announce, arrive, expire, find, parse, respond};
+use super::{Shard, announce, arrive, expire, find, parse, pressure, respond};
 use crate::api::Application;
 use crate::link::Link;
 use crate::tick::Now;
@@ -89,7 +89,8 @@ impl<L: Link, A: Application> Shard<L, A> {
         expire::connections(&mut self.core, &mut self.burst, now);
         expire::time_wait(&mut self.core, &mut self.burst, now);
         expire::neighbors(&mut self.core, &mut self.burst, now);
-        self.handover.expire(&self.core, now);
+        self.handover.expire(&mut self.core, now);
+        pressure::relieve(&mut self.core, &mut self.receiving, now);
     }
 
     /// Stage 6: events to the application. Its calls act at once; their segments leave in stage 7.

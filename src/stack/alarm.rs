@@ -28,10 +28,25 @@ impl Alarm {
 
     /// Sleeps by `sleep`, which is to end when the descriptor is readable, unless there is `work` already.
     pub(super) fn sleep(&self, work: impl FnOnce() -> bool, sleep: impl FnOnce(BorrowedFd<'_>)) {
-        self.sleeping.store(true, Ordering::SeqCst);
+        self.begin();
         if !work() {
-            sleep(self.reader.as_fd());
+            sleep(self.descriptor());
         }
+        self.end();
+    }
+
+    /// From now on a ring makes [`Alarm::descriptor`] readable, until [`Alarm::end`].
+    pub(super) fn begin(&self) {
+        self.sleeping.store(true, Ordering::SeqCst);
+    }
+
+    /// What is readable when somebody has rung.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+
+    /// The sleeper is awake.
+    pub(super) fn end(&self) {
         if !self.sleeping.swap(false, Ordering::SeqCst) {
             // Somebody rang: the byte is there, or will be in a moment.
             let _ = (&self.reader).read(&mut [0]);

@@ -3,7 +3,9 @@
 use super::alarm::Alarm;
 use crate::owner::Owners;
 use crate::shard::Policies;
+use crate::wire::ethernet::MacAddress;
 use crossbeam::queue::ArrayQueue;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// One request.
@@ -13,6 +15,20 @@ pub(super) enum Command {
     SetPolicies(Policies),
     /// Another division of connections between the shards.
     ChangeOwners(Arc<Owners>),
+    /// Another Ethernet address and MTU of the interface.
+    ChangeLink {
+        /// The address.
+        mac: MacAddress,
+        /// The MTU, bytes.
+        mtu: usize,
+    },
+    /// Where a neighbour is.
+    Learn {
+        /// Its address.
+        ip: IpAddr,
+        /// Its Ethernet address.
+        mac: MacAddress,
+    },
     /// Tell the neighbours where the own addresses are.
     Announce,
 }

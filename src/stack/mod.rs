@@ -11,9 +11,16 @@ mod cores;
 pub mod doctor;
 mod host;
 #[cfg(feature = "xdp")]
+mod kernel_neighbors;
+#[cfg(feature = "xdp")]
+mod link_watch;
+#[cfg(feature = "xdp")]
 mod probe;
 mod published;
+mod questions;
 mod run;
+#[cfg(feature = "xdp")]
+mod shared;
 mod spreading;
 mod wait;
 #[cfg(feature = "xdp")]
@@ -23,10 +30,14 @@ mod xdp;
 mod tests;
 
 pub use cores::{CoreError, available_cores};
+#[cfg(feature = "xdp")]
+pub use link_watch::LinkEvents;
 pub use published::ShardSnapshot;
+#[cfg(feature = "xdp")]
+pub use shared::SharedPorts;
 pub use wait::WaitLink;
 #[cfg(feature = "xdp")]
-pub use xdp::{Stack, StackConfig, StackReport};
+pub use xdp::{Stack, StackConfig, StackReport, Umem};
 
 use crate::api::{Application, ListenError};
 use crate::owner::{Owners, Spread};
@@ -36,6 +47,8 @@ use commands::{Command, Commands};
 use published::Published;
 use rand::TryRng;
 pub(crate) use run::Drive;
+#[cfg(feature = "tokio")]
+pub(crate) use run::{ShardLoop, Step};
 use run::{Shared, Turns};
 use spreading::Divider;
 use std::sync::Arc;
@@ -53,6 +66,11 @@ pub trait Service: Application + Send + 'static {
     /// listening.
     fn drain(&mut self, calls: &mut Calls<'_>) {
         calls.stop_listening_all();
+    }
+
+    /// Whether the application has nothing left to do for a drain but to wait for its connections.
+    fn is_drained(&self) -> bool {
+        true
     }
 
     /// Whether the application has done what it was for; its shard then ends by itself.
@@ -126,6 +144,15 @@ pub enum StackError {
         /// What the system answered.
         source: std::io::Error,
     },
+    /// A shard's async runtime could not be made.
+    #[cfg(feature = "tokio")]
+    #[error("shard {shard}: cannot make its tokio runtime: {source}; raise the limit on open files (ulimit -n)")]
+    Runtime {
+        /// The shard.
+        shard: usize,
+        /// What the system answered.
+        source: std::io::Error,
+    },
     /// What wakes sleeping shards could not be made.
     #[error("cannot make a pipe: {0}; raise the limit on open files (ulimit -n)")]
     Alarm(std::io::Error),
@@ -182,6 +209,61 @@ pub enum StackError {
         /// The interface.
         interface: String,
     },
+    /// In shared-address mode the kernel has not got an address.
+    #[error(
+        "address {address}: this host's kernel does not have it, so it cannot be shared (EADDRNOTAVAIL, os error 99); add it with \
+         `ip addr add {address}/{prefix_len} dev {interface}`, or leave --shared out"
+    )]
+    AddressNotShared {
+        /// The address.
+        address: std::net::IpAddr,
+        /// Bits of its prefix.
+        prefix_len: u8,
+        /// The interface.
+        interface: String,
+    },
+    /// A program of this host has a port that the stack shall listen at.
+    #[error("port {port} of {address}: {source}; see `ss -ltnp` for the program that has it, or choose another port")]
+    PortTaken {
+        /// The address.
+        address: std::net::IpAddr,
+        /// The port.
+        port: u16,
+        /// What the kernel answered.
+        source: std::io::Error,
+    },
+    /// The kernel has a connection or listener in the range to open from.
+    #[error(
+        "ports {low}-{high}: the kernel uses {port} (EADDRINUSE, os error 98); see `ss -tan`, or choose others with --ports"
+    )]
+    RangeInUse {
+        /// The first.
+        low: u16,
+        /// The last.
+        high: u16,
+        /// One that is in use.
+        port: u16,
+    },
+    /// Somebody has reserved a part of the range to open from.
+    #[error(
+        "ports {low}-{high}: {port} is reserved for another (ip_local_reserved_ports); choose others with --ports, or take it out there"
+    )]
+    RangeReserved {
+        /// The first.
+        low: u16,
+        /// The last.
+        high: u16,
+        /// One that is reserved.
+        port: u16,
+    },
+    /// The range to open from could not be reserved.
+    #[error("{what}: ports cannot be reserved: {source}; run as root, with /run and /proc/sys writable")]
+    Reserve {
+        /// The file.
+        what: String,
+        /// What the kernel answered.
+        source: std::io::Error,
+    },
     /// The kernel has an address that the stack shall own.
     #[error(
         "address {address}: this host's kernel has it already (EADDRINUSE, os error 98); choose another, or remove it \
@@ -227,7 +309,8 @@ where
 {
     let owners = Arc::new(Owners::new(spread, seats.len() as u16, config.ports));
     crate::memory::check(&config.bill_among(&owners), seats.len())?;
-    let shared = Arc::new(Shared::new(Instant::now(), seats.len()).map_err(StackError::Alarm)?);
+    let shared =
+        Arc::new(Shared::new(Instant::now(), seats.len(), config.neighbors_elsewhere).map_err(StackError::Alarm)?);
     let drive = Arc::new(drive);
     let (ready, readies) = mpsc::channel();
     let count = seats.len();
@@ -340,8 +423,7 @@ impl<S> Running<S> {
 
     /// Tells the neighbours where the own addresses are, now and once more after 2 s: one shard does it for all.
     pub fn announce(&self) -> Result<(), StackError> {
-        let told = self.commands.first().is_none_or(|commands| commands.push(Command::Announce));
-        if told { Ok(()) } else { Err(StackError::Busy { shard: 0 }) }
+        self.divider.tell_all(&Command::Announce)
     }
 
     /// Ends every shard after its turn.

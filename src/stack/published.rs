@@ -2,7 +2,7 @@
 
 use crate::api::Application;
 use crate::counters::{Counters, DropReason};
-use crate::link::{Levels, Link, LinkCounters};
+use crate::link::{KernelCounters, Levels, Link, LinkCounters};
 use crate::shard::{Policies, Shard, StateCounts};
 use hdrhistogram::Histogram;
 use std::sync::Mutex;
@@ -29,6 +29,8 @@ pub struct ShardSnapshot {
     pub states: StateCounts,
     /// The policies in force.
     pub policies: Policies,
+    /// What the kernel counts for the link.
+    pub kernel: KernelCounters,
     /// Lengths of busy turns, us.
     pub turn_us: Histogram<u64>,
     /// Time inside the application per event, ns, of every 64th event.
@@ -49,6 +51,7 @@ pub(super) struct Published {
 pub(super) struct Details {
     pub(super) states: StateCounts,
     pub(super) policies: Policies,
+    pub(super) kernel: KernelCounters,
     pub(super) turn_us: Histogram<u64>,
     pub(super) application_ns: Histogram<u64>,
 }
@@ -58,6 +61,7 @@ impl Default for Details {
         Details {
             states: StateCounts::default(),
             policies: Policies::default(),
+            kernel: KernelCounters::default(),
             turn_us: histogram(),
             application_ns: histogram(),
         }
@@ -135,6 +139,7 @@ impl Published {
             turns_slow,
             states: details.states,
             policies: details.policies,
+            kernel: details.kernel,
             turn_us: details.turn_us,
             application_ns: details.application_ns,
         }

@@ -3,9 +3,11 @@
 use super::alarm::Alarm;
 use super::commands::{Command, Commands};
 use super::published::{Details, Published, VALUE_MAX, histogram};
+use super::questions::Questions;
 use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
 use crate::api::{Application, Event};
 use crate::counters::DropReason;
+use crate::link::KernelCounters;
 use crate::memory;
 use crate::shard::{Calls, Conflict, Place, Shard, ShardConfig};
 use crate::tick::Now;
@@ -13,6 +15,8 @@ use crate::wire::ethernet::MacAddress;
 use hdrhistogram::Histogram;
 use std::any::Any;
 use std::io;
+#[cfg(feature = "tokio")]
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -26,16 +30,20 @@ pub(super) struct Shared {
     /// When a drain ends at the latest, us; `u64::MAX` while there is none.
     pub(super) drain_until_us: AtomicU64,
     failure: Mutex<Option<(usize, String)>>,
+    /// Where questions about neighbours go in shared-address mode.
+    pub(super) questions: Option<Arc<Questions>>,
     /// What wakes each shard, and whether it has nothing to do any more.
     shards: Vec<(Arc<Alarm>, AtomicBool)>,
 }
 
 impl Shared {
-    pub(super) fn new(origin: Instant, shards: usize) -> io::Result<Shared> {
+    pub(super) fn new(origin: Instant, shards: usize, asks: bool) -> io::Result<Shared> {
         let drain_until_us = AtomicU64::new(u64::MAX);
         let shard = |_| Ok((Arc::new(Alarm::new()?), AtomicBool::new(false)));
         let shards = (0..shards).map(shard).collect::<io::Result<_>>()?;
-        Ok(Shared { origin, stop: AtomicBool::new(false), drain_until_us, failure: Mutex::new(None), shards })
+        let questions = asks.then(Questions::new).transpose()?.map(Arc::new);
+        let (stop, failure) = (AtomicBool::new(false), Mutex::new(None));
+        Ok(Shared { origin, stop, drain_until_us, failure, questions, shards })
     }
 
     /// What wakes each shard.
@@ -96,7 +104,7 @@ pub(super) struct Start<L> {
 }
 
 /// A shard's thread from beginning to end; returns its application unless it failed.
-pub(super) fn shard_thread<L: WaitLink, S: Service>(
+pub(super) fn shard_thread<L: WaitLink + 'static, S: Service>(
     start: Start<L>,
     drive: &impl Drive<S>,
     ready: &mpsc::Sender<Result<(), StackError>>,
@@ -122,21 +130,21 @@ pub(super) fn shard_thread<L: WaitLink, S: Service>(
 /// Who makes the applications of a stack and drives its shards, each on its own thread.
 pub(crate) trait Drive<S: Service>: Send + Sync + 'static {
     /// The application of shard number `shard`.
-    fn make(&self, shard: usize) -> S;
+    fn make(&self, shard: usize) -> Result<S, StackError>;
 
     /// Takes steps until the shard is over; returns [`ShardLoop::finish`].
-    fn run<L: WaitLink>(&self, shard_loop: ShardLoop<L, S>) -> S;
+    fn run<L: WaitLink + 'static>(&self, shard_loop: ShardLoop<L, S>) -> S;
 }
 
 /// Turn after turn, and sleep in between.
 pub(super) struct Turns<F>(pub(super) F);
 
 impl<S: Service, F: Fn(usize) -> S + Send + Sync + 'static> Drive<S> for Turns<F> {
-    fn make(&self, shard: usize) -> S {
-        self.0(shard)
+    fn make(&self, shard: usize) -> Result<S, StackError> {
+        Ok(self.0(shard))
     }
 
-    fn run<L: WaitLink>(&self, mut shard_loop: ShardLoop<L, S>) -> S {
+    fn run<L: WaitLink + 'static>(&self, mut shard_loop: ShardLoop<L, S>) -> S {
         loop {
             match shard_loop.step() {
                 Step::Over => return shard_loop.finish(),
@@ -186,7 +194,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             cores::pin(core)?;
         }
         let now = start.shared.now();
-        let application = Timed { service: drive.make(start.shard), events: 0, spent_ns: histogram() };
+        let application = Timed { service: drive.make(start.shard)?, events: 0, spent_ns: histogram() };
         let mut shard = Shard::new_among(start.seat.link, application, start.config, start.place, now)?;
         let huge = memory::advise_huge_pages(shard.regions());
         tracing::debug!(
@@ -227,6 +235,9 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         for shard in self.shard.handed_to() {
             self.shared.shards[usize::from(*shard)].0.ring();
         }
+        if let Some(questions) = &self.shared.questions {
+            self.shard.take_questions().for_each(|ip| questions.push(ip));
+        }
         // The next turn's time ends this one's length: one reading of the clock serves both.
         let next = self.shared.now();
         self.now = next;
@@ -266,10 +277,52 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
     }
 
     /// Sleeps after [`Step::Idle`].
-    fn sleep(&mut self, timeout: Duration) {
+    pub(crate) fn sleep(&mut self, timeout: Duration) {
         let link = self.shard.link();
         self.shared.shards[self.number].0.sleep(|| self.is_called(), |alarm| link.wait(alarm, timeout));
         self.now = self.shared.now();
+    }
+
+    /// Before the thread sleeps elsewhere than in [`ShardLoop::sleep`]: `false` where there is something to do. After either,
+    /// [`ShardLoop::wake_up`].
+    #[cfg(feature = "tokio")]
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.shared.shards[self.number].0.begin();
+        // Some drivers fill their rings only when somebody polls.
+        self.shard.link().wait(self.alarm_descriptor(), Duration::ZERO);
+        !self.is_called()
+    }
+
+    /// The thread is awake again.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn wake_up(&mut self) {
+        self.shared.shards[self.number].0.end();
+        self.now = self.shared.now();
+    }
+
+    /// What becomes readable when another thread wants something of this one.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn alarm_descriptor(&self) -> BorrowedFd<'_> {
+        self.shared.shards[self.number].0.descriptor()
+    }
+
+    /// What becomes readable when a frame has come.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn link_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.shard.link().descriptor()
+    }
+
+    /// The shard's number.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Calls of the application outside of a turn.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn with_calls<T>(&mut self, ask: impl FnOnce(&mut S, &mut Calls<'_>) -> T) -> T {
+        self.now = self.shared.now();
+        self.shard.with_calls(self.now, |timed, calls| ask(&mut timed.service, calls))
     }
 
     /// Does what other threads have asked.
@@ -281,7 +334,15 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                     Err(error) => tracing::warn!(shard = self.number, %error, "policies not changed"),
                 },
                 Command::ChangeOwners(owners) => self.shard.change_owners(&owners, now),
-                Command::Announce => self.shard.announce(now),
+                Command::Learn { ip, mac } => self.shard.learn_neighbor(ip, mac, now),
+                // One shard does it for all.
+                Command::Announce if self.number == 0 => self.shard.announce(now),
+                Command::Announce => {}
+                Command::ChangeLink { mac, mtu } => {
+                    if !self.shard.change_link(mac, mtu) {
+                        tracing::warn!(shard = self.number, mtu, "no MTU for TCP: the one from before stays");
+                    }
+                }
             }
         }
     }
@@ -309,7 +370,8 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                 self.shard.turn(now);
                 return true;
             }
-            return self.shared.all_done(self.number, self.shard.connections_live() == 0);
+            let drained = self.shard.application().service.is_drained() && self.shard.connections_live() == 0;
+            return self.shared.all_done(self.number, drained);
         }
         let done = self.shard.application().service.is_done() && self.shard.connections_live() == 0;
         self.shared.all_done(self.number, done)
@@ -332,7 +394,9 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         if self.published.is_asked() {
             self.write_details();
         }
-        if !self.warned_oversized && self.shard.link().oversized() > 0 {
+        // The kernel counts what is too long for a UMEM frame together with what finds FILL empty.
+        let oversized = |kernel: KernelCounters| kernel.rx_dropped > kernel.fill_ring_empty;
+        if !self.warned_oversized && oversized(self.shard.link().kernel_counters()) {
             self.warned_oversized = true;
             tracing::warn!(shard = self.number, "{OVERSIZED}");
         }
@@ -353,6 +417,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
     fn write_details(&mut self) {
         self.details.states = self.shard.states();
         self.details.policies = self.shard.policies();
+        self.details.kernel = self.shard.link().kernel_counters();
         self.details.application_ns.clone_from(&self.shard.application().spent_ns);
         self.published.write_details(&self.details);
     }

@@ -23,12 +23,13 @@ impl Divider {
     /// From now on `spread` divides connections. On [`StackError::Busy`] the shards before the one named know of it already.
     pub(super) fn change(&self, spread: &Spread) -> Result<(), StackError> {
         let owners = Arc::new(Owners::new(spread, self.commands.len() as u16, self.ports));
-        for (shard, commands) in self.commands.iter().enumerate() {
-            if !commands.push(Command::ChangeOwners(Arc::clone(&owners))) {
-                return Err(StackError::Busy { shard });
-            }
-        }
-        Ok(())
+        self.tell_all(&Command::ChangeOwners(owners))
+    }
+
+    /// Queues `command` for every shard; the same holds.
+    pub(super) fn tell_all(&self, command: &Command) -> Result<(), StackError> {
+        let full = self.commands.iter().position(|commands| !commands.push(command.clone()));
+        full.map_or(Ok(()), |shard| Err(StackError::Busy { shard }))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Sleeping until a link has something.
 
-use crate::link::Link;
 use crate::link::capture::Capture;
 use crate::link::faults::Faults;
 use crate::link::memory::MemoryLink;
+use crate::link::{KernelCounters, Link};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -12,12 +12,17 @@ pub trait WaitLink: Link {
     /// Sleeps until a frame is there, `alarm` is readable, or `timeout` has passed; may return early.
     fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration);
 
+    /// What is readable when a frame is there, for a thread that waits for other things too; `None` where there is no such thing.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Lets the driver work now, where it does so inside system calls of the link (SO_PREFER_BUSY_POLL).
     fn busy_poll(&self) {}
 
-    /// Frames that never came because they do not fit into one of the link's.
-    fn oversized(&self) -> u64 {
-        0
+    /// What the kernel counts for the link; zeros where there is no kernel.
+    fn kernel_counters(&self) -> KernelCounters {
+        KernelCounters::default()
     }
 }
 
@@ -28,13 +33,16 @@ impl WaitLink for crate::link::xdp::XdpLink {
         let _ = crate::link::xdp::XdpLink::wait(self, Some(alarm), timeout);
     }
 
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.poll_fd())
+    }
+
     fn busy_poll(&self) {
         crate::link::xdp::XdpLink::busy_poll(self);
     }
 
-    fn oversized(&self) -> u64 {
-        // The kernel counts what is too long for a UMEM frame together with what finds FILL empty.
-        self.statistics().map_or(0, |kernel| kernel.rx_dropped.saturating_sub(kernel.fill_ring_empty))
+    fn kernel_counters(&self) -> KernelCounters {
+        self.statistics().unwrap_or_default()
     }
 }
 
@@ -52,12 +60,16 @@ impl<L: WaitLink> WaitLink for Capture<L> {
         self.inner().wait(alarm, timeout);
     }
 
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inner().descriptor()
+    }
+
     fn busy_poll(&self) {
         self.inner().busy_poll();
     }
 
-    fn oversized(&self) -> u64 {
-        self.inner().oversized()
+    fn kernel_counters(&self) -> KernelCounters {
+        self.inner().kernel_counters()
     }
 }
 
@@ -68,12 +80,16 @@ impl<L: WaitLink> WaitLink for Faults<L> {
         self.inner().wait(alarm, timeout);
     }
 
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inner().descriptor()
+    }
+
     fn busy_poll(&self) {
         self.inner().busy_poll();
     }
 
-    fn oversized(&self) -> u64 {
-        self.inner().oversized()
+    fn kernel_counters(&self) -> KernelCounters {
+        self.inner().kernel_counters()
     }
 }
 

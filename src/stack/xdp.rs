@@ -1,15 +1,20 @@
 //! A stack over AF_XDP: one shard per receive queue of one interface.
 
+use super::kernel_neighbors::Asker;
+use super::link_watch::{LinkEvents, LinkWatch};
 use super::run::{Drive, Turns};
+use super::shared::{SharedPorts, Taken};
 use super::spreading::Watch;
 use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by};
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
 use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Prefix, Steering, Verdicts, XdpConfig, XdpLink};
-use crate::link::xdp::{NoRss, kernel_addresses, rss};
+use crate::link::xdp::{KernelNeighbors, NoRss, kernel_addresses, rss};
 use crate::owner::{Rss, Spread};
 use crate::shard::{Conflict, ShardConfig};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a stack is made from.
@@ -25,6 +30,8 @@ pub struct StackConfig {
     pub mode: Mode,
     /// Sizes of the links.
     pub link: XdpConfig,
+    /// Ports of addresses that the kernel keeps; `None` for addresses that are the stack's alone.
+    pub shared: Option<SharedPorts>,
     /// Every shard's configuration; the limits are those of one shard.
     pub shard: ShardConfig,
     /// What idle shards do; those that share cores sleep.
@@ -44,6 +51,7 @@ impl StackConfig {
             cores: Vec::new(),
             mode: Mode::Auto,
             link: XdpConfig::default(),
+            shared: None,
             shard: ShardConfig::default(),
             idle: Idle::default(),
             share_cores: false,
@@ -56,10 +64,15 @@ impl StackConfig {
 #[derive(Debug)]
 pub struct Stack<S> {
     _watch: Option<Watch>,
+    _asker: Option<Asker>,
+    link_watch: LinkWatch,
+    umem: Umem,
     // The shards end before the program is detached: fields are dropped in order.
     running: Running<S>,
     spread: &'static str,
     steering: Steering,
+    // Given back when the kernel has the traffic again.
+    _taken: Option<Taken>,
     readers: Vec<CaptureReader>,
 }
 
@@ -72,10 +85,25 @@ pub struct StackReport {
     pub mode: AttachedMode,
     /// How connections were divided between shards at the start: by the NIC's `rss`, or by a `symmetric` hash.
     pub spread: &'static str,
+    /// What has happened to the interface since.
+    pub link_events: LinkEvents,
+    /// The memory of the shards' frames.
+    pub umem: Umem,
     /// Frames by verdict of the XDP program; `None` when the kernel did not say.
     pub verdicts: Option<Verdicts>,
     /// Each shard.
     pub shards: Vec<ShardSnapshot>,
+}
+
+/// The memory of a shard's frames, as it was obtained.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Umem {
+    /// Bytes per frame.
+    pub frame_bytes: u32,
+    /// Frames pass without a copy.
+    pub zero_copy: bool,
+    /// Every shard's frames lie on huge pages.
+    pub huge_pages: bool,
 }
 
 impl<S: Service> Stack<S> {
@@ -92,7 +120,10 @@ impl<S: Service> Stack<S> {
     pub(crate) fn start_by(config: &StackConfig, drive: impl Drive<S>) -> Result<Stack<S>, StackError> {
         let interface = Interface::query(&config.interface)?;
         let cores = shard_cores(config, &interface)?;
-        refuse_kernel_addresses(config)?;
+        check_kernel_addresses(config)?;
+        let addresses: Vec<IpAddr> = config.shard.addresses.iter().map(|own| own.address).collect();
+        let shard = ShardConfig { neighbors_elsewhere: config.shared.is_some(), ..config.shard.clone() };
+        let taken = config.shared.as_ref().map(|ports| Taken::take(ports, &addresses, shard.ports)).transpose()?;
         let mut steering = Steering::attach(&config.interface, config.mode)?;
         let mut links = Vec::new();
         for queue in 0..cores.len() as u32 {
@@ -103,19 +134,24 @@ impl<S: Service> Stack<S> {
             }
             links.push(link);
         }
-        for own in &config.shard.addresses {
-            steering.claim(own.address.into(), Claim::Own)?;
-        }
+        claim(&mut steering, config, &addresses)?;
         claim_transparent(config, &mut steering)?;
-        if let Some(Conflict { address, mac }) = probe::conflict(&mut links, &config.shard) {
+        if config.shared.is_none()
+            && let Some(Conflict { address, mac }) = probe::conflict(&mut links, &config.shard)
+        {
             let interface = config.interface.clone();
             return Err(StackError::AddressConflict { address, mac, interface });
         }
+        let umem = Umem {
+            frame_bytes: config.link.frame_bytes,
+            zero_copy: links.iter().all(XdpLink::zero_copy),
+            huge_pages: links.iter().all(XdpLink::huge_pages),
+        };
         let mut readers = Vec::new();
         let spread = spread(&config.interface, cores.len());
         let idle = if config.share_cores { Idle::Sleep } else { config.idle };
         let running = match config.capture {
-            None => run_by(seats(links, &cores), &spread, &config.shard, idle, drive)?,
+            None => run_by(seats(links, &cores), &spread, &shard, idle, drive)?,
             Some(capture) => {
                 let wrap = |link| {
                     let (link, reader) = Capture::new(link, capture);
@@ -123,13 +159,33 @@ impl<S: Service> Stack<S> {
                     link
                 };
                 let links = links.into_iter().map(wrap).collect();
-                run_by(seats(links, &cores), &spread, &config.shard, idle, drive)?
+                run_by(seats(links, &cores), &spread, &shard, idle, drive)?
             }
         };
-        running.announce()?;
+        let asker = match &running.shared.questions {
+            None => {
+                running.announce()?;
+                None
+            }
+            Some(questions) => {
+                let kernel = KernelNeighbors::open(steering.interface())?;
+                Some(Asker::start(kernel, Arc::clone(questions), running.divider.clone())?)
+            }
+        };
         let name = spread.name();
         let watch = watch(&config.interface, &running, spread, cores.len())?;
-        Ok(Stack { _watch: watch, running, spread: name, steering, readers })
+        let link_watch = LinkWatch::start(steering.interface().clone(), running.divider.clone())?;
+        Ok(Stack {
+            _watch: watch,
+            _asker: asker,
+            link_watch,
+            umem,
+            running,
+            spread: name,
+            steering,
+            _taken: taken,
+            readers,
+        })
     }
 
     /// The reading ends of the shards' captures, once; empty without a capture.
@@ -160,19 +216,26 @@ impl<S: Service> Stack<S> {
 
     /// Waits until every shard has ended, by itself or by [`Running::drain`]; then the kernel has the traffic again.
     pub fn join(self) -> Result<(Vec<S>, StackReport), StackError> {
-        let Stack { running, steering, spread, .. } = self;
+        let Stack { running, steering, spread, link_watch, umem, _taken, .. } = self;
         let (services, shards) = running.join()?;
-        Ok((services, report(&steering, spread, shards)))
+        Ok((services, report(&steering, spread, &link_watch, umem, shards)))
     }
 
     fn report_of(&self, shards: Vec<ShardSnapshot>) -> StackReport {
-        report(&self.steering, self.spread, shards)
+        report(&self.steering, self.spread, &self.link_watch, self.umem, shards)
     }
 }
 
-fn report(steering: &Steering, spread: &'static str, shards: Vec<ShardSnapshot>) -> StackReport {
-    let verdicts = steering.verdicts().ok();
-    StackReport { interface: steering.interface().clone(), mode: steering.mode(), spread, verdicts, shards }
+fn report(
+    steering: &Steering,
+    spread: &'static str,
+    link: &LinkWatch,
+    umem: Umem,
+    shards: Vec<ShardSnapshot>,
+) -> StackReport {
+    let (verdicts, link_events) = (steering.verdicts().ok(), link.events());
+    let (interface, mode) = (steering.interface().clone(), steering.mode());
+    StackReport { interface, mode, spread, link_events, umem, verdicts, shards }
 }
 
 /// How the interface's NIC spreads what it receives, as far as `shards` shards can follow that.
@@ -261,11 +324,32 @@ fn shard_cores(config: &StackConfig, interface: &Interface) -> Result<Vec<usize>
     Ok(cores)
 }
 
-/// In own-address mode the kernel must not have the addresses: both would answer for them.
-fn refuse_kernel_addresses(config: &StackConfig) -> Result<(), StackError> {
+/// What arrives for the addresses, or for single ports of them, is the stack's.
+fn claim(steering: &mut Steering, config: &StackConfig, addresses: &[IpAddr]) -> Result<(), StackError> {
+    for address in addresses {
+        match &config.shared {
+            None => steering.claim((*address).into(), Claim::Own)?,
+            Some(SharedPorts { listen, opens }) => {
+                let range = config.shard.ports.0..=config.shard.ports.1;
+                for port in listen.iter().copied().chain(range.filter(|_| *opens)) {
+                    steering.claim_port(Some(*address), port)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// In own-address mode the kernel must not have the addresses: both would answer for them. In shared-address mode it must.
+fn check_kernel_addresses(config: &StackConfig) -> Result<(), StackError> {
     let kernel = kernel_addresses()?;
     for own in &config.shard.addresses {
-        if kernel.contains(&own.address) {
+        if config.shared.is_some() {
+            if !kernel.contains(&own.address) {
+                let (address, prefix_len, interface) = (own.address, own.prefix_len, config.interface.clone());
+                return Err(StackError::AddressNotShared { address, prefix_len, interface });
+            }
+        } else if kernel.contains(&own.address) {
             let interface = config.interface.clone();
             return Err(StackError::AddressInUse { address: own.address, prefix_len: own.prefix_len, interface });
         }

@@ -54,7 +54,7 @@ pub mod tcb;
 pub mod time_wait;
 pub mod timeouts;
 pub mod urgent;
-mod waits;
+pub mod waits;
 
 #[cfg(test)]
 mod tests;
@@ -252,6 +252,8 @@ pub enum Note {
     KeepaliveTimeout,
     /// No progress for the user timeout: the connection ends.
     UserTimeout,
+    /// No progress for long while memory is short: the connection ends (T03).
+    StalledEnded,
     /// An ICMP error about a segment that is not in flight.
     IcmpUnmatched,
     /// A soft ICMP error, or a hard one that ended nothing.

@@ -112,10 +112,12 @@ pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
     }
 }
 
-/// The RST of an ABORT.
+/// The RST of an ABORT, at SND.NXT (RFC 9293 3.10.5). What probes have put beyond a closed window was not taken: the peer looks
+/// for a RST at RCV.NXT and drops any other (3.4 table 6), so that it would never hear of the end.
 fn reset(tcb: &mut Tcb) -> Option<Plan> {
+    let closed_window = tcb.snd_wnd == 0 && tcb.snd_wnd_max > 0 && !tcb.fin_is_sent();
     tcb.owed.take(Owed::RESET).then(|| Plan {
-        seq: tcb.snd_nxt,
+        seq: if closed_window { tcb.snd_una } else { tcb.snd_nxt },
         ack: tcb.rcv_nxt,
         flags: Flags::RST | Flags::ACK,
         up: 0,

@@ -118,6 +118,16 @@ impl Reassembly {
         Some(overtaken)
     }
 
+    /// Forgets everything, for want of memory: the peer sends it again (RFC 2018 8). Not what is about to be taken out. Returns
+    /// whether there was anything.
+    pub fn forget(&mut self) -> bool {
+        let forgets = self.ready == 0 && (self.count > 0 || self.fin.is_some());
+        if forgets {
+            *self = Reassembly::default();
+        }
+        forgets
+    }
+
     /// Octets from `start` to `end` came although they had come before (RFC 2883).
     pub fn came_twice(&mut self, start: Seq, end: Seq) {
         if start.lt(end) {

@@ -135,6 +135,23 @@ fn keepalive(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     tcb.waits_until = Deadline::at(cx.now.tick().plus(ticks(keepalive.interval)));
 }
 
+/// How often the time-out has doubled since the last progress: for how long nothing that is queued has moved. 0 before the
+/// handshake is over.
+pub fn time_outs_in_a_row(tcb: &Tcb) -> u8 {
+    match tcb.state {
+        State::Closed | State::SynSent | State::SynReceived => 0,
+        State::Established | State::FinWait1 | State::FinWait2 => tcb.rto.backoff,
+        State::CloseWait | State::Closing | State::LastAck => tcb.rto.backoff,
+    }
+}
+
+/// The shard needs the memory of a connection that makes no progress (T03): it ends as if it had timed out.
+pub fn give_up(tcb: &mut Tcb) -> Outcome {
+    let mut out = Outcome { note: Some(Note::StalledEnded), ..Outcome::default() };
+    abort(tcb, &mut out);
+    out
+}
+
 /// Straight to CLOSED; the peer gets a RST, should it be there after all.
 fn abort(tcb: &mut Tcb, out: &mut Outcome) {
     timeouts::end(tcb, out);

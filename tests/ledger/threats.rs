@@ -1,6 +1,6 @@
 //! What hostile input does not achieve.
 
-use crate::{Row, done, part};
+use crate::{Row, done};
 
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
@@ -8,9 +8,9 @@ pub(crate) const ROWS: &[Row] = &[
         &["t01_during_a_syn_flood_half_open_is_bounded_and_every_client_connects", "t01_more_on_link_sources_than_neighbours_are_still_answered"]),
     done("T02", "floods for no connection", "src/tcp/rate.rs",
         &["t02_flood_for_no_connection_leaves_no_state_and_few_answers", "t02_resets_are_not_longer_than_what_they_answer"]),
-    part("T03", "zero window for ever", "src/tcp/waits.rs",
-        &["t03_acknowledged_zero_window_lasts_for_ever_or_until_the_user_timeout"],
-        "it ends by the user timeout; no policy ends the longest stalled when memory runs short"),
+    done("T03", "zero window for ever", "src/shard/pressure.rs",
+        &["t03_acknowledged_zero_window_lasts_for_ever_or_until_the_user_timeout",
+            "t03_who_has_stalled_for_longest_is_ended_when_send_chunks_run_short"]),
     done("T04", "slow reader, slow sender, never closed", "src/tcp/waits.rs",
         &["t04_peers_that_trickle_and_never_close_take_bounded_memory", "b25_no_acknowledgment_for_the_user_timeout_sends_rst_and_ends"]),
     done("T05", "blind RST", "src/tcp/synchronized.rs::second_check_rst",
@@ -28,7 +28,8 @@ pub(crate) const ROWS: &[Row] = &[
         &["t11_a_thousand_one_octet_blocks_take_no_more_ranges_than_there_are", "t11_any_blocks_keep_the_scoreboard_whole",
             "must_15_without_mss_option_the_default_is_used_and_tiny_ones_are_raised"]),
     done("T12", "tiny segments out of order", "src/tcp/reassembly.rs",
-        &["t12_pieces_and_octets_are_bounded", "t12_any_segments_are_kept_once_and_delivered_up_to_the_first_gap"]),
+        &["t12_pieces_and_octets_are_bounded", "t12_any_segments_are_kept_once_and_delivered_up_to_the_first_gap",
+            "t12_gaps_of_silent_peers_are_forgotten_when_records_run_short"]),
     done("T13", "overlapping and tiny fragments", "src/wire/ipv4.rs::parse",
         &["fragments_are_dropped_t13", "t13_a_flood_of_fragments_takes_no_memory_and_is_counted"]),
     done("T14", "malformed options", "src/wire/tcp.rs::parse_options",

@@ -21,6 +21,7 @@ use super::arguments::Proxy as Arguments;
 use super::session::{self, Session, say};
 use super::{Exit, Failure};
 use crate::limits::Limits;
+use crate::stack::SharedPorts;
 use crate::tcp::cookie::SynCookies;
 use access_log::Log;
 use application::Proxy;
@@ -46,7 +47,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let shared = Arc::new(Shared::new(&config));
     let (made_from, limits) = (Arc::clone(&config), limits(&config, shards as u32));
     let make = move |shard: usize| Proxy::new(&made_from, &shared, &notes[shard], shard, shards);
-    let mut session = Session::start_within(&config.stack, SynCookies::default(), limits, make)?;
+    let listen = config.listeners.iter().map(|listener| listener.address.port()).collect();
+    let ports = SharedPorts { listen, opens: true };
+    let mut session = Session::start_within(&config.stack, SynCookies::default(), ports, limits, make)?;
     let log = log.write_from(session.now())?;
     announce(&config, &session.mode());
     session.wait(None, || {});

@@ -94,6 +94,7 @@ impl Cause {
             | ConnectError::NotOurAddress(_)
             | ConnectError::PortInUse(_)
             | ConnectError::OtherShard { .. }
+            | ConnectError::NoPortOfThisShard(_)
             | ConnectError::PortsExhausted { .. }
             | ConnectError::DestinationsExhausted(_)
             | ConnectError::TooManyConnections(_)

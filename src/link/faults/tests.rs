@@ -59,6 +59,26 @@ fn delayed_frame_comes_when_its_time_has() {
 }
 
 #[test]
+fn fates_by_frame_do_not_depend_on_the_order_and_spare_what_is_sent_often() {
+    let config = FaultConfig { loss: 0.5, corruption: 0.5, ..Default::default() };
+    let come = |order: &mut dyn Iterator<Item = u8>| {
+        let (a, mut b) = wrapped(config, FaultConfig::default(), 1);
+        let mut a = a.by_frame(|bytes| u64::from(bytes[0]), 3);
+        order.for_each(|number| send(&mut a, &[number; 60]));
+        a.flush();
+        let mut got = receive(&mut b);
+        got.sort();
+        got
+    };
+    let forwards = come(&mut (0..40).chain(0..40));
+    let backwards = come(&mut (0..40).rev().chain((0..40).rev()));
+    assert!(forwards == backwards, "{} and {} frames", forwards.len(), backwards.len());
+    assert!(forwards.len() < 60 && forwards != come(&mut (80..120).chain(80..120)));
+    let third = |number: u8| come(&mut [number; 3].into_iter()).contains(&vec![number; 60]);
+    assert!((0..40).all(third), "the third of each passes unharmed");
+}
+
+#[test]
 fn capacity_spaces_frames_and_drops_what_the_queue_cannot_hold() {
     let config = FaultConfig { frames_per_second: 1000, queue_frames: 3, ..Default::default() };
     let (mut a, mut b) = wrapped(config, FaultConfig::default(), 1);

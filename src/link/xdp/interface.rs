@@ -1,9 +1,11 @@
 //! What the kernel says of a network interface.
 
-use super::netlink::{Request, attributes, malformed, read_u32};
-use super::{AttachedMode, XdpError, ethtool};
+use super::netlink::{Request, attributes, malformed, messages, read_u32};
+use super::{AttachedMode, XdpError, ethtool, sys};
 use crate::wire::ethernet::MacAddress;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 /// What the kernel says of one network interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,6 +65,36 @@ impl Interface {
         let features = u64::from_ne_bytes(features.and_then(|bytes| bytes.try_into().ok()).ok_or_else(malformed)?);
         let has = |flag: u64| features & flag != 0;
         Ok(XdpFeatures { native: has(NETDEV_XDP_ACT_BASIC), zero_copy: has(NETDEV_XDP_ACT_XSK_ZEROCOPY) })
+    }
+}
+
+/// A socket on which the kernel tells of changes of one interface.
+#[derive(Debug)]
+pub struct LinkSocket {
+    interface: Interface,
+    socket: OwnedFd,
+}
+
+impl LinkSocket {
+    /// Listens from now on, in the calling thread's network namespace.
+    pub fn open(interface: &Interface) -> Result<LinkSocket, XdpError> {
+        let socket = sys::subscribe(libc::RTMGRP_LINK as u32)
+            .map_err(|source| XdpError::Query { interface: interface.name.clone(), source })?;
+        Ok(LinkSocket { interface: interface.clone(), socket })
+    }
+
+    /// Waits for at most `timeout`; what the interface was when it changed, once per change. `driver` is empty and `queues` unknown.
+    pub fn wait(&self, timeout: Duration) -> Vec<Interface> {
+        let mut seen = Vec::new();
+        if !sys::wait_readable(self.socket.as_fd(), None, timeout) {
+            return seen;
+        }
+        while let Ok(packet) = sys::receive_netlink(self.socket.as_fd(), libc::MSG_DONTWAIT) {
+            let links = messages(&packet).filter(|(kind, _)| *kind == libc::RTM_NEWLINK);
+            let links = links.filter_map(|(_, body)| parse_link(&self.interface.name, body).ok());
+            seen.extend(links.filter(|link| link.index == self.interface.index));
+        }
+        seen
     }
 }
 

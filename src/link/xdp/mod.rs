@@ -6,21 +6,25 @@
 
 mod ethtool;
 mod interface;
+mod kernel_neighbors;
 mod netlink;
 mod program;
 mod rss;
 mod setup;
 mod slots;
 mod socket;
+mod spread;
 mod sys;
 
 pub use ethtool::{Offloads, Rings, offloads, rings};
-pub use interface::{Interface, XdpFeatures, queues};
+pub use interface::{Interface, LinkSocket, XdpFeatures, queues};
+pub use kernel_neighbors::KernelNeighbors;
 pub use program::{Action, Claim, Prefix, Steering, Verdicts};
 pub use rss::{NoRss, rss};
 pub use setup::XdpConfig;
-pub use socket::{XdpLink, XdpStatistics};
-pub use sys::kernel_addresses;
+pub use socket::XdpLink;
+pub use spread::EgressSpread;
+pub use sys::{hold_port, kernel_addresses};
 
 use std::fmt;
 use std::io;

@@ -307,7 +307,7 @@ fn os_error(error: &(dyn Error + 'static)) -> Option<i32> {
 }
 
 /// `error` and what caused it, in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
     texts.dedup();

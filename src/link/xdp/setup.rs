@@ -31,12 +31,22 @@ pub struct XdpConfig {
     pub tx: u32,
     /// Whether to insist on zero-copy.
     pub zero_copy: bool,
+    /// Whether to lay the frames on huge pages where there are any; otherwise ordinary ones will do.
+    pub huge_pages: bool,
 }
 
 impl Default for XdpConfig {
     /// 8192 frames of 2 KiB: 16 MiB.
     fn default() -> XdpConfig {
-        XdpConfig { frames: 8192, frame_bytes: 2048, fill: 4096, rx: 4096, tx: 2048, zero_copy: false }
+        XdpConfig {
+            frames: 8192,
+            frame_bytes: 2048,
+            fill: 4096,
+            rx: 4096,
+            tx: 2048,
+            zero_copy: false,
+            huge_pages: false,
+        }
     }
 }
 
@@ -76,23 +86,33 @@ impl XdpConfig {
     }
 }
 
-/// The UMEM and the descriptor of each slot.
-pub(super) fn make_umem(interface: &Interface, config: &XdpConfig) -> Result<(Umem, Vec<FrameDesc>), XdpError> {
+/// The UMEM, the descriptor of each slot, and whether it lies on huge pages.
+pub(super) fn make_umem(interface: &Interface, config: &XdpConfig) -> Result<(Umem, Vec<FrameDesc>, bool), XdpError> {
     let setting =
         |error: Box<dyn Error>| XdpError::Setting { what: error.to_string(), rule: "the UMEM cannot have it" };
     let umem_config = config.umem_config().map_err(setting)?;
     let frames = NonZeroU32::new(config.frames).ok_or_else(|| setting("0 frames".into()))?;
-    Umem::new(umem_config, frames, false).map_err(|error| {
+    let bytes = u64::from(config.frames) * u64::from(config.frame_bytes);
+    // What is no multiple of a huge page could not be unmapped.
+    if config.huge_pages && bytes.is_multiple_of(HUGE_PAGE_BYTES) {
+        match Umem::new(umem_config, frames, true) {
+            Ok((umem, descs)) => return Ok((umem, descs, true)),
+            Err(error) => tracing::warn!(
+                interface = interface.name,
+                error = %os_error(&error),
+                "no huge pages for {bytes} bytes of frames: ordinary pages serve; reserve some with `sysctl vm.nr_hugepages={}` per queue",
+                bytes / HUGE_PAGE_BYTES
+            ),
+        }
+    }
+    let made = Umem::new(umem_config, frames, false).map(|(umem, descs)| (umem, descs, false));
+    made.map_err(|error| {
         let (name, source) = (interface.name.clone(), os_error(&error));
         match source.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => {
                 XdpError::Permission { interface: name, what: "open an AF_XDP socket", source }
             }
-            _ => XdpError::Memory {
-                interface: name,
-                bytes: u64::from(config.frames) * u64::from(config.frame_bytes),
-                source,
-            },
+            _ => XdpError::Memory { interface: name, bytes, source },
         }
     })
 }
@@ -145,6 +165,9 @@ fn os_error(error: &(dyn Error + 'static)) -> io::Error {
 
 /// Bytes at the start of each slot that are the kernel's (XDP_PACKET_HEADROOM of <linux/bpf.h>).
 pub(super) const HEADROOM_BYTES: usize = 256;
+
+/// A huge page of x86-64, and of 64-bit ARM with pages of 4 KiB.
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 /// How long a taken queue is waited for, and how long between tries, ms. Origin: the kernel frees one after 30 to 50 ms.
 const BIND_WAIT_MS: u64 = 500;

@@ -14,7 +14,7 @@ use super::interface::Interface;
 use super::setup::{HEADROOM_BYTES, XdpConfig, bind_socket, make_umem};
 use super::slots::Slots;
 use super::sys::{self, Kick};
-use crate::link::{Frame, Levels, Link, LinkCounters};
+use crate::link::{Frame, KernelCounters, Levels, Link, LinkCounters};
 use crate::prefetch::prefetch;
 use crate::wire::ethernet::MacAddress;
 use std::fmt;
@@ -22,23 +22,6 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
-
-/// What the kernel counts for one XSK (`XDP_STATISTICS`), frames.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct XdpStatistics {
-    /// Received frames dropped for a reason that is not below.
-    pub rx_dropped: u64,
-    /// Received frames dropped because the RX ring was full.
-    pub rx_ring_full: u64,
-    /// Times FILL was empty when a frame arrived.
-    pub fill_ring_empty: u64,
-    /// FILL descriptors that the kernel refused.
-    pub rx_invalid_descriptors: u64,
-    /// TX descriptors that the kernel refused.
-    pub tx_invalid_descriptors: u64,
-    /// Times TX was found empty.
-    pub tx_ring_empty: u64,
-}
 
 /// AF_XDP on one queue of one interface.
 pub struct XdpLink {
@@ -56,6 +39,7 @@ pub struct XdpLink {
     scratch: Vec<FrameDesc>,
     counters: LinkCounters,
     zero_copy: bool,
+    huge_pages: bool,
     /// Wake-ups that one flush may make: more than one only where the kernel sends 32 frames per wake-up.
     kicks_max: u32,
     /// Whether the last wake-up left frames in TX.
@@ -77,7 +61,7 @@ impl XdpLink {
         if queue >= interface.queues {
             return Err(XdpError::NoQueue { interface: interface.name, queue, queues: interface.queues });
         }
-        let (umem, pristine) = make_umem(&interface, &config)?;
+        let (umem, pristine, huge_pages) = make_umem(&interface, &config)?;
         let (tx, rx, fill, completion) = bind_socket(&interface, queue, &config, &umem)?;
         let fd = rx.fd().as_raw_fd();
         let mut link = XdpLink {
@@ -88,6 +72,7 @@ impl XdpLink {
             scratch: vec![FrameDesc::default(); BATCH],
             counters: LinkCounters::default(),
             zero_copy: false,
+            huge_pages,
             kicks_max: config.tx.div_ceil(KICK_FRAMES),
             kick_again: false,
             interface,
@@ -124,6 +109,11 @@ impl XdpLink {
         self.zero_copy
     }
 
+    /// Whether the frames lie on huge pages.
+    pub fn huge_pages(&self) -> bool {
+        self.huge_pages
+    }
+
     /// The socket, for poll(2) and for the slot of the XDP program.
     pub fn poll_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: invariant 4; the borrow ends before the queues do.
@@ -153,9 +143,9 @@ impl XdpLink {
     }
 
     /// What the kernel counts for this socket.
-    pub fn statistics(&self) -> io::Result<XdpStatistics> {
+    pub fn statistics(&self) -> io::Result<KernelCounters> {
         let kernel = self.rx.fd().xdp_statistics()?;
-        Ok(XdpStatistics {
+        Ok(KernelCounters {
             rx_dropped: kernel.rx_dropped(),
             rx_ring_full: kernel.rx_ring_full(),
             fill_ring_empty: kernel.rx_fill_ring_empty_descs(),

@@ -44,6 +44,39 @@ pub fn kernel_addresses() -> Result<Vec<IpAddr>, XdpError> {
     Ok(found)
 }
 
+/// Binds a TCP socket of the kernel's to `port` of `address`, so that nobody else can; it does not listen. What the kernel has in TIME-WAIT there is no
+/// hindrance.
+pub fn hold_port(address: IpAddr, port: u16) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let socket = open_socket(family, libc::SOCK_STREAM, 0)?;
+    set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    let bound = match address {
+        IpAddr::V4(address) => {
+            let sin_addr = libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) };
+            let sin_family = libc::AF_INET as u16;
+            let name = libc::sockaddr_in { sin_family, sin_port: port.to_be(), sin_addr, sin_zero: [0; 8] };
+            // SAFETY: invariants 1 and 2.
+            unsafe { libc::bind(socket.as_raw_fd(), (&raw const name).cast(), size_of_val(&name) as libc::socklen_t) }
+        }
+        IpAddr::V6(address) => {
+            let sin6_addr = libc::in6_addr { s6_addr: address.octets() };
+            let name = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as u16,
+                sin6_port: port.to_be(),
+                sin6_flowinfo: 0,
+                sin6_addr,
+                sin6_scope_id: 0,
+            };
+            // SAFETY: invariants 1 and 2.
+            unsafe { libc::bind(socket.as_raw_fd(), (&raw const name).cast(), size_of_val(&name) as libc::socklen_t) }
+        }
+    };
+    check(bound)?;
+    // From now on nobody binds beside it.
+    set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 0)?;
+    Ok(socket)
+}
+
 /// Sleeps until `xsk` or `alarm` has something to read or `timeout` has passed; also wakes the driver. False after the time-out
 /// and after a signal.
 pub(super) fn wait_readable(xsk: BorrowedFd<'_>, alarm: Option<BorrowedFd<'_>>, timeout: Duration) -> bool {
@@ -154,6 +187,19 @@ pub(super) fn ask_netlink(protocol: i32, request: &[u8]) -> io::Result<Vec<u8>> 
     let sent = unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
     check(i32::try_from(sent).unwrap_or(-1))?;
     receive_netlink(socket.as_fd(), 0)
+}
+
+/// A socket that hears what rtnetlink tells `groups` (RTMGRP_*).
+pub(super) fn subscribe(groups: u32) -> io::Result<OwnedFd> {
+    let socket = open_socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
+    // SAFETY: all zeros is a valid sockaddr_nl.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as u16;
+    address.nl_groups = groups;
+    let len = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: invariants 1 and 2.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })?;
+    Ok(socket)
 }
 
 /// The next packet of a netlink socket.

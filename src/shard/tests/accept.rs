@@ -266,3 +266,22 @@ fn b24_keepalive_begins_when_a_deferral_ends_without_text() {
     assert_eq!((counters.accept_defer_expired, counters.keepalive_timeouts), (1, 1));
     assert_eq!(bench.shard.application().events, ["accepted", "closed"]);
 }
+
+#[test]
+fn number_of_a_listener_is_not_given_again_while_a_connection_waits_for_it() {
+    let mut world = World::new(&Setup { connections: 1, ..Setup::default() });
+    let listener = ListenerId(0);
+    assert!(world.server.calls(world.now).pause_accepting(listener));
+    (0..20).for_each(|_| world.turn(50));
+    assert_eq!(world.server.calls(world.now).accepts_waiting(), 1);
+    let (address, port) = world.server.core.listeners.end(0).expect("it listens");
+    let mut calls = world.server.calls(world.now);
+    assert!(calls.stop_listening(listener));
+    let second = calls.listen(address, port).expect("the end is free");
+    assert_ne!(second, listener);
+    assert!(calls.pause_accepting(second) && !calls.pause_accepting(listener));
+    world.run(2_000);
+    assert_eq!(world.server.application().accepted, 1, "told although the second is paused");
+    let mut calls = world.server.calls(world.now);
+    assert_eq!(calls.listen(address, port + 1), Ok(listener), "nobody waits any more");
+}

@@ -317,3 +317,82 @@ fn send(link: &mut MemoryLink, bytes: &[u8]) {
     link.send(frame, bytes.len()).expect("room");
     link.flush();
 }
+
+/// Every connection of both shards has a name of its own, although the shards have just swapped their ports.
+#[test]
+fn draw_after_a_change_never_meets_a_connection_left_elsewhere() {
+    let setup = Setup { ports: (40_000, 40_063), ..each(0) };
+    let spread = |first: u16| Spread::Rss(Rss::new(&[0x35; 40], vec![first, 1 - first]).expect("a key and a table"));
+    let mut among = Among::new(&setup, 2, &spread(0), [Spreader::Same, Spreader::Same]);
+    let (now, remote) = (among.now, "10.0.0.2:80".parse().expect("an end"));
+    let open = |among: &mut Among, tries: usize| {
+        let mut opened = 0;
+        for client in &mut among.clients {
+            let connects = (0..tries).map(|_| client.calls(now).connect(remote, &ConnectOptions::default()));
+            opened += connects.filter(Result::is_ok).count();
+        }
+        opened
+    };
+    assert_eq!(open(&mut among, 10), 20);
+    let owners = Arc::new(Owners::new(&spread(1), 2, setup.ports));
+    among.clients.iter_mut().for_each(|client| client.change_owners(&owners, now));
+    assert_eq!(open(&mut among, 100), 0, "until all have looked what they have, every port may be taken");
+    for client in &mut among.clients {
+        client.turn(now);
+    }
+    assert_eq!(open(&mut among, 100), 44, "every other port is free");
+    let tuples = |client: &Shard<MemoryLink, Client>| {
+        client.core.connections.iter().map(|(_, connection)| connection.tcb.tuple.local_port).collect::<Vec<_>>()
+    };
+    let mut ports: Vec<u16> = among.clients.iter().flat_map(tuples).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 64, "no port twice");
+    let given = ConnectOptions { local_port: Some(ports[0]), ..ConnectOptions::default() };
+    let refused = among.clients.iter_mut().map(|client| client.calls(now).connect(remote, &given));
+    let refused: Vec<_> = refused.collect();
+    assert!(
+        refused.iter().all(|error| matches!(error, Err(ConnectError::PortInUse(_) | ConnectError::OtherShard { .. }))),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn shard_that_the_table_leaves_out_has_no_port_and_says_so() {
+    let spread = Spread::Rss(Rss::new(&[0x35; 40], vec![0; 128]).expect("a key and a table"));
+    let mut among = Among::new(&each(0), 2, &spread, [Spreader::Same, Spreader::Same]);
+    let (now, remote) = (among.now, "10.0.0.2:80".parse().expect("an end"));
+    let connects = among.clients.iter_mut().map(|client| client.calls(now).connect(remote, &ConnectOptions::default()));
+    match &connects.collect::<Vec<_>>()[..] {
+        [Ok(_), Err(error @ ConnectError::NoPortOfThisShard(1))] => {
+            assert!(error.to_string().contains("ethtool -X"), "{error}");
+        }
+        others => panic!("{others:?}"),
+    }
+}
+
+/// The only batch is full and leaves in the middle of the turn.
+#[test]
+fn shard_that_was_sent_a_full_batch_in_mid_turn_is_to_be_woken() {
+    let limits = Limits { handover_batches_max: 1, ..Setup::default().limits };
+    let setup = Setup { limits, request_bytes: 40_000, in_flight_max: 32, ..each(32) };
+    let mut among = Among::new(&setup, 2, &Spread::Symmetric, [Spreader::Same, Spreader::random(5)]);
+    let mut full = 0;
+    for _ in 0..2_000 {
+        for client in &mut among.clients {
+            client.turn(among.now);
+        }
+        for server in &mut among.servers {
+            let before = *server.counters();
+            server.turn(among.now);
+            let counted = server.counters().since(&before);
+            let sent = counted.wrong_shard + counted.neighbor_answers_shared - counted.handover_full;
+            assert_eq!(sent > 0, !server.handed_to().is_empty(), "{sent} frames");
+            full += counted.handover_full;
+        }
+        among.nics.carry();
+        among.now = Now::from_us(among.now.us() + 50);
+    }
+    assert!(full > 0, "the batch was never full");
+    among.run(32);
+}

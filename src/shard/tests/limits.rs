@@ -324,3 +324,70 @@ fn t12_who_leaves_gaps_leaves_records_for_the_loss_recovery_of_others() {
     assert_eq!((core.counters.out_of_order_refused, core.counters.out_of_order_kept), (1, 0));
     assert_eq!(core.gaps.len(), all - all / 4);
 }
+
+#[test]
+fn t12_gaps_of_silent_peers_are_forgotten_when_records_run_short() {
+    let mut bench = Bench::new(Settings::default(), false);
+    bench.listen(ConnectionOptions::default()).expect("a listener");
+    bench.open();
+    bench.exchange(&Segment { seq: bench.seq + 100, ..bench.next(Flags::ACK) }, b"beyond a gap");
+    bench.turn(5000);
+    assert_eq!(bench.shard.core.gaps.len(), 1, "nothing is forgotten while there is room");
+    let core = &mut bench.shard.core;
+    while !crate::shard::gaps::are_scarce(core) {
+        core.gaps.insert();
+    }
+    let before = core.gaps.len();
+    bench.turn(1);
+    let core = &bench.shard.core;
+    assert_eq!((core.counters.out_of_order_forgotten, core.gaps.len()), (1, before - 1));
+    assert_eq!(bench.shard.receiving.free(), core.limits.chunks_max / 2);
+}
+
+/// A shard that sends, and one that takes nothing: at the start the shards, `count` connections and their handles.
+fn stalling(count: usize) -> (Shard<MemoryLink, Starving>, Shard<MemoryLink, Mute>, Vec<Handle>) {
+    let (a, b) = pair(MemoryConfig::default(), MACS);
+    let addresses = |text: &str| vec![LocalAddress { address: text.parse().expect("an address"), prefix_len: 24 }];
+    let now = Now::from_ms(5_000);
+    let limits = Limits { chunks_max: 64, ..Setup::default().limits };
+    let config = ShardConfig { limits, addresses: addresses("10.0.0.1"), ..ShardConfig::default() };
+    let mut client = Shard::new(a, Starving::default(), config, now).expect("a shard");
+    let settings = Settings { receive_buffer_bytes: 2048, ..Settings::default() };
+    let config = ShardConfig { settings, addresses: addresses("10.0.0.2"), ..ShardConfig::default() };
+    let mut server = Shard::new(b, Mute, config, now).expect("a shard");
+    server.calls(now).listen(remote().ip(), 80).expect("a listener");
+    for _ in 0..count {
+        client.calls(now).connect(remote(), &ConnectOptions::default()).expect("room");
+    }
+    for turn in 0..10 {
+        client.turn(now.plus_ms(turn));
+        server.turn(now.plus_ms(turn));
+    }
+    let handles = client.application().connected.clone();
+    assert_eq!(handles.len(), count);
+    (client, server, handles)
+}
+
+#[test]
+fn t03_who_has_stalled_for_longest_is_ended_when_send_chunks_run_short() {
+    let (mut client, mut server, handles) = stalling(3);
+    let run = |client: &mut Shard<_, Starving>, server: &mut Shard<_, Mute>, from_s: u64, to_s: u64| {
+        for ms in (from_s * 1000..to_s * 1000).step_by(10) {
+            client.turn(Now::from_ms(ms));
+            server.turn(Now::from_ms(ms));
+        }
+    };
+    let [first, second, third] = handles[..] else { panic!("three are open") };
+    // Half of the pool each; their peers take 2 kB and close the window.
+    assert_eq!(client.calls(Now::from_ms(6_000)).send(first, &[0; 28_000]), Ok(28_000));
+    run(&mut client, &mut server, 6, 40);
+    assert_eq!(client.counters().stalled_ended, 0, "there is memory");
+    assert!(client.calls(Now::from_ms(40_000)).send(second, &[0; 60_000]).expect("open") > 28_000);
+    run(&mut client, &mut server, 40, 42);
+    assert_eq!(client.counters().stalled_ended, 1);
+    let mut calls = client.calls(Now::from_ms(42_000));
+    assert!(calls.send(first, &[0]).is_err(), "the first has stalled for longest");
+    assert_eq!(calls.send(third, &[0; 1000]), Ok(1000), "there is memory for others");
+    run(&mut client, &mut server, 42, 50);
+    assert_eq!(client.counters().stalled_ended, 1, "the second has not stalled for long");
+}

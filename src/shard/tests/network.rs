@@ -131,3 +131,22 @@ fn gateway_that_is_silent_makes_an_open_unreachable_after_the_configured_time() 
         assert!(ended_at.is_some_and(|ms| (expected..expected + 50).contains(&ms)), "{seconds} s: {ended_at:?} ms");
     }
 }
+
+#[test]
+fn connections_follow_another_mac_and_a_smaller_mtu() {
+    let mut world = World::new(&Setup { connections: 1, request_bytes: 40_000, ..Setup::default() });
+    (0..4).for_each(|_| world.turn(50));
+    let other = MacAddress([2, 0, 0, 0, 0, 0x77]);
+    assert!(!world.server.change_link(MACS[1], 100), "no MTU for TCP");
+    assert!(world.server.change_link(other, 900));
+    world.server.announce(world.now);
+    assert_eq!(world.server.core.settings.mtu, 900);
+    // A neighbour just confirmed is not believed to be elsewhere by one announcement (T28); the second comes after 2 s.
+    for _ in 0..20_000 {
+        world.turn(1_000);
+    }
+    assert_eq!(world.client.application().closed, [CloseReason::Graceful]);
+    let learned = world.client.core.neighbors.lookup(IpAddr::V4(SERVER_IP));
+    assert_eq!(learned, Some(other), "the client has learned where the server is");
+    assert!(world.client.counters().segments_received > 40_000 / 860, "no segment is larger than the MTU");
+}

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::api::ConnectError;
+use crate::four_tuple::{Addresses, FourTuple};
 use crate::shard::{ConfigError, Policies};
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Policy;
+use ::core::net::Ipv4Addr;
 
 impl World {
     /// One more connection, until it has ended on both sides.
@@ -94,6 +96,19 @@ fn b46_without_time_wait_every_connection_is_counted_as_skipped() {
     world.one_more();
     let counters = world.client.counters();
     assert_eq!((counters.time_wait_created, counters.time_wait_skipped, world.client.time_wait_live()), (1, 2, 1));
+    world.assert_clean();
+}
+
+#[test]
+fn records_put_into_time_wait_stay_for_two_msl_and_are_in_nobodys_way() {
+    let mut world = World::new(&Setup { connections: 0, ..Setup::default() });
+    let addresses = Addresses::V4 { local: Ipv4Addr::new(10, 0, 0, 1), remote: Ipv4Addr::new(10, 9, 0, 1) };
+    let tuple = FourTuple { addresses, local_port: 80, remote_port: 5 };
+    assert!(world.client.put_time_wait(tuple, world.now));
+    assert!(!world.client.put_time_wait(tuple, world.now), "the 4-tuple is in TIME-WAIT");
+    world.one_more();
+    assert_eq!(world.time_wait_after(40_000), 2);
+    assert_eq!(world.time_wait_after(22_000), 0);
     world.assert_clean();
 }
 

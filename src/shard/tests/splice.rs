@@ -394,6 +394,25 @@ fn reset_of_one_end_aborts_the_other_in_both_directions() {
 }
 
 #[test]
+fn reset_of_an_end_whose_bytes_wait_leaves_nothing() {
+    let (mut world, pairs) = World::opened(&Setup::default(), 1);
+    let [client, server] = pairs[0];
+    world.ends.application_mut().full = true;
+    world.send(client, &text(1_000_000, 1));
+    world.run_ms(500);
+    let relay = world.relay.application().pairs[0];
+    let unread = world.relay.calls(world.now).info(relay[0]).expect("open").unread;
+    assert!(unread > 200_000, "{unread} bytes wait for the other end");
+    world.ends.calls(world.now).abort(client).expect("open");
+    world.until("over", |world| world.relay.connections_live() == 0);
+    world.ends.application_mut().full = false;
+    world.assert_over();
+    assert_eq!(world.ends.application().closed[&server], CloseReason::Reset);
+    let relay = world.relay.application();
+    assert_eq!(relay.pairs[0].map(|end| relay.closed[&end]), [CloseReason::Reset, CloseReason::Aborted]);
+}
+
+#[test]
 fn time_out_of_one_end_aborts_the_other() {
     let connection = ConnectionOptions { user_timeout: Some(Duration::from_secs(1)), ..ConnectionOptions::default() };
     let (mut world, pairs) = World::opened(&Setup { connection, ..Setup::default() }, 1);

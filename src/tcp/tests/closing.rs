@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::tcp::state::CloseReason;
+use crate::tcp::tcb::Owed;
 use crate::tcp::time_wait::TimeWait;
 use crate::tcp::{Answer, End as Ends};
 
@@ -182,6 +183,20 @@ fn b36_abort_sends_a_reset_unless_both_fins_have_been_sent() {
     client.sends();
     assert_eq!(client.tcb.state, State::LastAck);
     assert!(!calls::abort_owes_reset(&client.tcb));
+}
+
+#[test]
+fn b36_reset_behind_a_probe_of_a_closed_window_stands_where_the_peer_looks_for_it() {
+    let (mut client, _) = established_with(plain());
+    client.arrives(Segment { wnd: 0, ..client.next(ACK) });
+    client.queue(100);
+    client.expect_nothing();
+    client.time_out();
+    assert_eq!((client.sends().len(), client.tcb.flight()), (1, 1), "an octet that the peer does not take");
+    client.tcb.end(CloseReason::Aborted);
+    client.tcb.owed.add(Owed::RESET);
+    let plans = client.sends();
+    assert_eq!(plans.iter().map(|plan| plan.seq).collect::<Vec<_>>(), [client.tcb.snd_una]);
 }
 
 #[test]

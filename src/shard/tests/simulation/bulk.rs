@@ -41,6 +41,7 @@ fn transfer((up, down): (u32, u32), loss: f64, round_trip_us: u64, settings: Set
         limits,
         mtu: 1500,
         v6: false,
+        fair: false,
         in_flight_max: 1,
     };
     let mut simulation = Simulation::new(&plan, 64);

@@ -17,6 +17,8 @@ pub(in crate::shard::tests) struct Plan {
     pub limits: Limits,
     pub mtu: u16,
     pub v6: bool,
+    /// The fate of frames follows from the frames, and none is lost for ever.
+    pub fair: bool,
     /// Connections that one end has open at a time of those that it opens.
     pub in_flight_max: usize,
 }
@@ -85,8 +87,15 @@ impl Plan {
             limits,
             mtu: random.random_range(low..=1500),
             v6,
+            fair: false,
             in_flight_max: random.random_range(1..=16),
         }
+    }
+
+    /// The same over a wire that loses nothing for ever: luck decides when a connection ends, and not how.
+    pub(super) fn fairly(self) -> Plan {
+        let faults = FaultConfig { frames_per_second: 0, held_max: 2048, ..self.faults };
+        Plan { fair: true, faults, ..self }
     }
 }
 

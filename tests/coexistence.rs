@@ -1,0 +1,178 @@
+//! Shared-address mode: the kernel keeps the address and every port that the stack has not claimed. Needs root.
+
+#[path = "common/command.rs"]
+mod command;
+mod common;
+
+use command::{Guard, SYNFIN, Server, counts, finish, first_line, spawn, synfin};
+use common::{INTERFACE, Netns, VethPair, privileged_trial};
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use synfin::link::xdp::Interface;
+
+fn main() {
+    let trials = vec![
+        privileged_trial("kernel_service_on_the_same_address_answers_every_request_beside_the_stack", beside),
+        privileged_trial("kernel_answers_within_100_ms_of_sigkill", killed),
+        privileged_trial("opens_from_a_reserved_range_which_is_given_back_at_the_end", reserved),
+        privileged_trial("address_or_port_that_cannot_be_shared_is_refused", refused),
+    ];
+    common::run(trials).exit();
+}
+
+/// 1,000 requests to the kernel's port 8080 while the stack serves port 7 of the same address.
+fn beside() {
+    let pair = VethPair::new(2);
+    let mut service = kernel_service(&pair.left, 8080);
+    let server = Server::start(&pair.left, "10.77.0.1/24", &["--shared"]);
+    thread::scope(|scope| {
+        let stack = scope.spawn(|| {
+            let began = Instant::now();
+            let mut timed = pair.right.command("timeout");
+            let client = synfin(timed.args(["100", SYNFIN]), "connect", "10.77.0.1:7", "10.77.0.9/24");
+            let output = finish(client.args(["--count", "20000", "--parallel", "64", "--send", "hello"]));
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(counts(&said, "closed_graceful").iter().sum::<u64>(), 20_000);
+            20_000.0 / began.elapsed().as_secs_f64()
+        });
+        thread::sleep(Duration::from_millis(700));
+        let output = finish(pair.right.command("timeout").args(["100", "python3", "-c", REQUESTS]));
+        let overlapped = !stack.is_finished();
+        let rate = stack.join().expect("the stack's connections succeed");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "1000 of 1000\n");
+        println!("{rate:.0} connections/s through the stack, which went on to the last request: {overlapped}");
+        assert!(rate > 1_000.0, "{rate} connections/s");
+    });
+    let state = server.end();
+    assert_eq!(counts(&state, "opens_passive").iter().sum::<u64>(), 20_000, "{state}");
+    service.0.kill().expect("the service runs");
+}
+
+fn killed() {
+    let pair = VethPair::new(2);
+    let mut server = Server::start(&pair.left, "10.77.0.1/24", &["--shared"]);
+    let mut client = Guard(spawn(pair.right.command("python3").args(["-c", REFUSED]).stdin(Stdio::piped())));
+    let (first, mut rest) = first_line(&mut client.0);
+    assert_eq!(first, "served\n");
+    server.child.0.kill().expect("it runs");
+    server.child.0.wait().expect("it has ended");
+    let mut lines = client.0.stdin.take().expect("is piped");
+    writeln!(lines, "now").expect("the client reads");
+    let mut answer = String::new();
+    rest.read_to_string(&mut answer).expect("the client writes");
+    let millis: f64 = answer.trim().parse().expect("milliseconds");
+    println!("the kernel answered {millis:.1} ms after SIGKILL");
+    assert!(millis < 100.0, "{millis} ms");
+    assert_eq!(pair.left.enter(|| Interface::query(INTERFACE).expect("it is there").attached), None);
+}
+
+/// SIGTERM gives the range back; SIGKILL cannot, and the next start does.
+fn reserved() {
+    let pair = VethPair::new(2);
+    let _service = kernel_service(&pair.left, 8080);
+    let holder = || {
+        let mut timed = pair.right.command(SYNFIN);
+        let client = synfin(&mut timed, "connect", "10.77.0.1:8080", "10.77.0.2/24");
+        let client =
+            Guard(spawn(client.args(["--shared", "--ports", "21000-21999", "--count", "100000", "--parallel", "1"])));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while ports(&pair.right) != "21000-21999" {
+            assert!(Instant::now() < deadline, "not reserved: {:?}", ports(&pair.right));
+            thread::sleep(Duration::from_millis(10));
+        }
+        client
+    };
+    let mut ended = holder();
+    let pid = ended.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().is_ok_and(|status| status.success()));
+    // It may be writing what it has done.
+    let mut output = String::new();
+    ended.0.stdout.take().expect("is piped").read_to_string(&mut output).expect("output is text");
+    ended.0.wait().expect("it has ended");
+    assert_eq!(ports(&pair.right), "", "given back");
+    drop(holder());
+    assert_eq!(ports(&pair.right), "21000-21999", "SIGKILL leaves it");
+    let mut timed = pair.right.command("timeout");
+    let client = synfin(timed.args(["60", SYNFIN]), "connect", "10.77.0.1:8080", "10.77.0.2/24");
+    let more = ["--shared", "--ports", "21500-22499", "--count", "200", "--send", "hello"];
+    let output = finish(client.args(more));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(counts(&said, "closed_graceful").iter().sum::<u64>(), 200, "{said}");
+    assert_eq!(counts(&said, "addresses_announced").iter().sum::<u64>(), 0, "the kernel's to announce");
+    assert_eq!(ports(&pair.right), "", "the dead process's too");
+}
+
+fn refused() {
+    let pair = VethPair::new(2);
+    let _service = kernel_service(&pair.left, 7);
+    for (address, reason) in [("10.77.0.1/24", "port 7 of 10.77.0.1"), ("10.77.0.55/24", "cannot be shared")] {
+        let mut timed = pair.left.command("timeout");
+        let output = synfin(timed.args(["60", SYNFIN]), "serve", "echo:7", address).arg("--shared").output();
+        let output = output.expect("synfin runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{errors}");
+        assert!(errors.contains(reason), "{errors}");
+    }
+}
+
+/// Echoes of the kernel's own TCP at 10.77.0.1.
+fn kernel_service(netns: &Netns, port: u16) -> Guard {
+    let mut service = Guard(spawn(netns.command("python3").args(["-c", SERVICE, &port.to_string()])));
+    assert_eq!(first_line(&mut service.0).0, "ready\n");
+    service
+}
+
+/// What the kernel does not choose.
+fn ports(netns: &Netns) -> String {
+    let output = finish(netns.command("cat").arg("/proc/sys/net/ipv4/ip_local_reserved_ports"));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+const SERVICE: &str = r#"
+import socketserver, sys
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        while piece := self.request.recv(100):
+            self.request.sendall(piece)
+class Server(socketserver.ThreadingTCPServer):
+    request_queue_size = 1000
+    allow_reuse_address = True
+server = Server(("10.77.0.1", int(sys.argv[1])), Echo)
+print("ready", flush=True)
+server.serve_forever()
+"#;
+
+const REQUESTS: &str = r#"
+import socket
+answered = 0
+for number in range(1000):
+    with socket.create_connection(("10.77.0.1", 8080), 10) as s:
+        text = b"request %d" % number
+        s.sendall(text)
+        s.shutdown(socket.SHUT_WR)
+        got = b""
+        while piece := s.recv(100):
+            got += piece
+        answered += got == text
+print(f"{answered} of 1000")
+"#;
+
+const REFUSED: &str = r#"
+import socket, sys, time
+with socket.create_connection(("10.77.0.1", 7), 10) as s:
+    s.sendall(b"hello")
+    assert s.recv(100) == b"hello"
+print("served", flush=True)
+sys.stdin.readline()
+began = time.monotonic()
+while True:
+    try:
+        socket.create_connection(("10.77.0.1", 7), 0.02)
+    except ConnectionRefusedError:
+        break
+    except OSError:
+        pass
+print((time.monotonic() - began) * 1000)
+"#;
