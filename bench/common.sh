@@ -21,7 +21,7 @@ bench() {
     look_at_options "$@"
     find_tools
     check_nics
-    (cd "$top" && cargo build --release --features bench --bin synfin-bench) || die 1 "the build failed"
+    (cd "$top" && cargo build --release --features bench --bin synfin-bench --bin synfin) || die 1 "the build failed"
 
     netns_a="synfin-$what-a-$$"
     netns_b="synfin-$what-b-$$"

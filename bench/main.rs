@@ -18,6 +18,7 @@ mod output;
 mod payload;
 mod policy;
 mod proc;
+mod proxy;
 mod report;
 mod risk;
 mod role;
@@ -47,6 +48,9 @@ enum What {
     /// One stream of bytes, synfin and the kernel as either end; see `bench/bulk.sh --help`
     #[command(override_usage = "bench/bulk.sh [OPTIONS]")]
     Bulk(Box<bulk::BulkArgs>),
+    /// An L4 proxy between clients and a backend, synfin's and HAProxy; see `bench/proxy.sh --help`
+    #[command(override_usage = "bench/proxy.sh [OPTIONS]")]
+    Proxy(Box<proxy::ProxyArgs>),
     /// The engine alone, in memory: lifecycles per second with TIME-WAIT entries resident, beside smoltcp
     Engine(engine::EngineArgs),
     /// What TIME-WAIT reuse risks: old duplicates aimed at new incarnations, by policy, in virtual time
@@ -75,6 +79,8 @@ enum What {
     SynfinSender(RoleArgs),
     /// Receives a stream over synfin (a role)
     SynfinReceiver(RoleArgs),
+    /// Clients and the backend of a proxy (a role)
+    ProxyLoad(proxy::LoadArgs),
     /// Sends frames back (a role)
     EchoReflector(RoleArgs),
     /// Sends frames and counts what comes back (a role)
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
     let outcome = match Command::parse().what {
         What::Cps(args) => cps::run(&args),
         What::Bulk(args) => bulk::run(&args),
+        What::Proxy(args) => proxy::run(&args),
         What::Engine(args) => engine::run(&args),
         What::Risk(args) => risk::run(&args),
         What::Predict(args) => risk::predict::run(&args),
@@ -99,6 +106,7 @@ fn main() -> ExitCode {
         What::KernelReceiver(args) => role(bulk::kernel_receiver(&args)),
         What::SynfinSender(args) => role(bulk::synfin_sender(&args)),
         What::SynfinReceiver(args) => role(bulk::synfin_receiver(&args)),
+        What::ProxyLoad(args) => role(proxy::load(&args)),
         What::EchoReflector(args) => role(echo_role::reflect(&args)),
         What::EchoGenerator(args) => role(echo_role::generate(&args)),
     };

@@ -7,7 +7,7 @@ build='build-essential pkg-config clang m4 libelf-dev zlib1g-dev linux-libc-dev'
 # Running, the benchmarks too: namespaces and veth pairs, offloads.
 run='iproute2 ethtool'
 # Testing: kernel clients and a server, captures, checks of the scripts, a browser with a font that looks at reports.
-test='curl apache2-utils nginx-light tshark shellcheck python3 chromium fonts-dejavu-core'
+test='curl apache2-utils nginx-light haproxy tshark shellcheck python3 chromium fonts-dejavu-core'
 
 usage() {
     cat <<'END'

@@ -66,7 +66,7 @@ struct Slot {
 }
 
 /// 4-tuples that are opened over and over: slot n has the n-th local port.
-pub(super) struct Tuples {
+pub(crate) struct Tuples {
     /// The first local port.
     pub first_port: u16,
     /// The newest incarnation of each, for the wire to know.
@@ -87,7 +87,7 @@ impl Tuples {
 
 /// Text that is not what the server has sent in this incarnation.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Wrong {
+pub(crate) struct Wrong {
     pub tuple: usize,
     pub incarnation: u32,
     /// Octets of the stream before it.
@@ -95,7 +95,8 @@ pub(super) struct Wrong {
     pub bytes: Vec<u8>,
 }
 
-pub(super) struct Client {
+/// The application.
+pub(crate) struct Client {
     pub(super) meter: Meter,
     pub(super) ended: bool,
     /// With fixed 4-tuples a slot is one of them.
@@ -115,8 +116,16 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// The number of its connections, where it shares a shard with another application.
+    pub(crate) const MARK: u64 = 1;
+
+    /// Whether the window is over and the last connection closed, or given up.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// A client with a slot per connection in flight, or per 4-tuple.
-    pub(super) fn new(args: &RoleArgs, tuples: Option<Tuples>) -> Result<Client, Failure> {
+    pub(crate) fn new(args: &RoleArgs, tuples: Option<Tuples>) -> Result<Client, Failure> {
         let slots = tuples.as_ref().map_or(args.conns, |tuples| tuples.incarnations.len() as u32);
         let now = Instant::now();
         let slot = Slot {
@@ -144,7 +153,7 @@ impl Client {
     }
 
     /// What it has come to; what is still open, or was never begun, has failed.
-    pub(super) fn result(&mut self) -> Final {
+    pub(crate) fn result(&mut self) -> Final {
         for _ in 0..u64::from(self.in_flight) + self.pace.overdue(&self.meter) {
             self.meter.failed(ErrorKind::Unfinished, self.meter.window().0);
         }
@@ -184,7 +193,7 @@ impl Client {
         let local_port = self.tuples.as_ref().map(|tuples| tuples.first_port + slot as u16);
         (
             SocketAddr::V4(self.args.destination(number)),
-            ConnectOptions { local_address, local_port, ..ConnectOptions::default() },
+            ConnectOptions { local_address, local_port, user: Client::MARK, ..ConnectOptions::default() },
         )
     }
 

@@ -5,9 +5,9 @@ mod fill;
 mod rig;
 mod server;
 
-pub(crate) use client::run as run_client;
+pub(crate) use client::{Client, run as run_client};
 pub(crate) use rig::{AIMED, INCARNATIONS_AIMED, IsnChoice, REACHED, RigArgs, run as run_rig};
-pub(crate) use server::run as run_server;
+pub(crate) use server::{Server, run as run_server};
 
 use crate::cps::plan::PREFIX_BITS;
 use crate::failure::Failure;

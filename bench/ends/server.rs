@@ -40,7 +40,8 @@ struct State {
     failed: bool,
 }
 
-struct Server {
+/// The application.
+pub(crate) struct Server {
     closer: Closer,
     /// The client ends its connections by a RST.
     peer_resets: bool,
@@ -54,7 +55,8 @@ struct Server {
 }
 
 impl Server {
-    fn new(args: &RoleArgs) -> Result<Server, Failure> {
+    /// A server without connections.
+    pub(crate) fn new(args: &RoleArgs) -> Result<Server, Failure> {
         let meter = Meter::start(Duration::ZERO, Duration::from_millis(args.warmup_ms + args.duration_ms))?;
         Ok(Server {
             closer: args.closer,

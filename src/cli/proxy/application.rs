@@ -58,7 +58,7 @@ struct Sweep {
 /// Whose connection an event is about, kept in the connection's own number with that of the pair or check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Role {
-    Client,
+    Client = 1,
     Backend,
     Check,
 }
@@ -98,9 +98,10 @@ impl Proxy {
     }
 
     fn accepted(&mut self, calls: &mut Calls<'_>, client: Handle, id: ListenerId) {
-        let listener = self.listeners.iter().position(|frontend| frontend.id == Some(id)).unwrap_or(0) as u16;
-        // A connection that is told of has its record.
-        let Ok(tuple) = calls.four_tuple(client) else { return };
+        let listener = self.listeners.iter().position(|frontend| frontend.id == Some(id));
+        // Both are there: listeners keep their number after a drain, a connection that is told of its record.
+        let (Some(listener), Ok(tuple)) = (listener, calls.four_tuple(client)) else { return };
+        let listener = listener as u16;
         let number = self.pairs.insert(client, tuple, listener, calls.now().us());
         self.shared.client_came(listener);
         // Refused only when the client has just ended; Closed follows then, and is about the pair by its handle.
@@ -367,10 +368,9 @@ impl Service for Proxy {
     }
 
     fn drain(&mut self, calls: &mut Calls<'_>) {
-        for frontend in &mut self.listeners {
-            if let Some(id) = frontend.id.take() {
-                calls.stop_listening(id);
-            }
+        // The numbers stay: connections that were accepted before are told of later.
+        for id in self.listeners.iter().filter_map(|frontend| frontend.id) {
+            calls.stop_listening(id);
         }
         self.checks.stop(calls);
     }
@@ -381,23 +381,25 @@ impl Application for Proxy {
         match event {
             Event::Accepted { handle, listener } => self.accepted(calls, handle, listener),
             Event::Connected { handle } => match Role::of(calls, handle) {
-                (Role::Backend, number) => self.connected(calls, number, handle),
-                (Role::Check, index) => self.checks.connected(calls, index, handle),
-                (Role::Client, _) => {}
+                Some((Role::Backend, number)) => self.connected(calls, number, handle),
+                Some((Role::Check, index)) => self.checks.connected(calls, index, handle),
+                Some((Role::Client, _)) | None => {}
             },
             Event::Writable { handle } => {
-                if let (Role::Backend, number) = Role::of(calls, handle) {
+                if let Some((Role::Backend, number)) = Role::of(calls, handle) {
                     self.send_header(calls, number, handle);
                 }
             }
             Event::SpliceEnded { a, b, a_to_b, b_to_a } => {
-                let (_, number) = Role::of(calls, a);
-                self.splice_ended(calls, number, a, b, (a_to_b, b_to_a));
+                if let Some((Role::Client, number)) = Role::of(calls, a) {
+                    self.splice_ended(calls, number, a, b, (a_to_b, b_to_a));
+                }
             }
             Event::Closed { handle, reason } => match Role::of(calls, handle) {
-                (Role::Client, number) => self.client_closed(calls, number, reason),
-                (Role::Backend, number) => self.backend_closed(calls, number, reason),
-                (Role::Check, index) => self.checks.closed(index, handle, reason),
+                Some((Role::Client, number)) => self.client_closed(calls, number, reason),
+                Some((Role::Backend, number)) => self.backend_closed(calls, number, reason),
+                Some((Role::Check, index)) => self.checks.closed(index, handle, reason),
+                None => {}
             },
             // What comes before the splice stays unread, and the splice carries it.
             Event::Readable { .. } | Event::PeerClosed { .. } => {}
@@ -418,15 +420,11 @@ impl Role {
         (self as u64) << 32 | u64::from(number)
     }
 
-    /// Whose connection it is.
-    fn of(calls: &Calls<'_>, handle: Handle) -> (Role, u32) {
-        let user = calls.user(handle).unwrap_or_default();
-        let role = match user >> 32 {
-            0 => Role::Client,
-            1 => Role::Backend,
-            _ => Role::Check,
-        };
-        (role, user as u32)
+    /// Whose connection it is; `None` for one that has no number of ours.
+    fn of(calls: &Calls<'_>, handle: Handle) -> Option<(Role, u32)> {
+        let user = calls.user(handle).ok()?;
+        let role = [Role::Client, Role::Backend, Role::Check].into_iter().find(|role| *role as u64 == user >> 32)?;
+        Some((role, user as u32))
     }
 }
 

@@ -415,7 +415,7 @@ const CONNECTIONS_MAX: u32 = 60_000;
 /// Origin: as long as common orchestrators wait before they kill.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Origin: three tries of a SYN, as HAProxy's manual advises ("slightly above multiples of 3 seconds" once was; RTO is 1 s now).
+/// Origin: a SYN and two more of it (1 + 2 s), with a little to spare.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Origin: longer than common keep-alive times of servers, so that these end idle connections first.

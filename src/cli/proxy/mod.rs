@@ -14,6 +14,8 @@ mod termination;
 
 #[cfg(test)]
 mod config_tests;
+#[cfg(test)]
+mod tests;
 
 use super::arguments::Proxy as Arguments;
 use super::session::{self, Session, say};

@@ -1,0 +1,292 @@
+//! The proxy over a memory link, with virtual time, against an application that plays the client and the backends.
+
+use super::application::Proxy;
+use super::backends::Shared;
+use super::config::Config;
+use super::notes::{Ended, Note, Notes};
+use crate::api::{Application, CloseReason, ConnectOptions, Event};
+use crate::ids::{Handle, ListenerId};
+use crate::limits::Limits;
+use crate::link::memory::{MemoryConfig, MemoryLink, pair};
+use crate::shard::{Calls, LocalAddress, Shard, ShardConfig};
+use crate::stack::Service;
+use crate::tick::Now;
+use crate::wire::ethernet::MacAddress;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+
+/// What has happened to one connection of the peer.
+#[derive(Debug, Default)]
+struct Seen {
+    received: Vec<u8>,
+    peer_closed: bool,
+    ended: Option<CloseReason>,
+}
+
+/// Both sides of the proxy. What it accepts it answers with "answer" after the first bytes.
+#[derive(Debug, Default)]
+struct Peer {
+    seen: HashMap<Handle, Seen>,
+    accepted: Vec<Handle>,
+    answers: bool,
+}
+
+impl Application for Peer {
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        match event {
+            Event::Accepted { handle, .. } => {
+                self.accepted.push(handle);
+                self.seen.insert(handle, Seen::default());
+            }
+            Event::Readable { handle, bytes } => {
+                self.seen.entry(handle).or_default().received.extend_from_slice(bytes);
+                calls.consume(handle, bytes.len()).unwrap();
+                if self.answers && self.accepted.contains(&handle) {
+                    calls.send(handle, b"answer").unwrap();
+                }
+            }
+            Event::PeerClosed { handle } => {
+                self.seen.entry(handle).or_default().peer_closed = true;
+                // Refused when this side has closed first.
+                let _ = calls.shutdown_write(handle);
+            }
+            Event::Closed { handle, reason } => self.seen.entry(handle).or_default().ended = Some(reason),
+            _ => {}
+        }
+    }
+}
+
+struct World {
+    proxy: Shard<MemoryLink, Proxy>,
+    peer: Shard<MemoryLink, Peer>,
+    notes: Notes,
+    now: Now,
+}
+
+impl World {
+    /// A proxy at port 80 with these lines about its listener.
+    fn new(listener: &str) -> World {
+        World::with("", listener)
+    }
+
+    fn with(settings: &str, listener: &str) -> World {
+        let text = format!(
+            "{settings}\naccess_log = \"-\"\n[stack]\ninterface = \"any\"\naddress = \"10.0.0.1/24\"\n\
+             [[listeners]]\nname = \"web\"\naddress = \"10.0.0.1:80\"\n{listener}\n"
+        );
+        let config = Config::parse(&text).unwrap();
+        let of = |address| ShardConfig {
+            limits: Limits { tcbs_max: 64, time_wait_max: 64, half_open_max: 16, chunks_max: 64, ..Limits::default() },
+            addresses: vec![LocalAddress { address, prefix_len: 24 }],
+            ..ShardConfig::default()
+        };
+        let (a, b) = pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
+        let notes = Notes::new();
+        let application = Proxy::new(&config, &Arc::new(Shared::new(&config)), &notes, 0, 1);
+        let mut proxy = Shard::new(a, application, of(PROXY), Now::default()).unwrap();
+        proxy.with_calls(Now::default(), |proxy, calls| proxy.start(calls)).unwrap();
+        let peer = Shard::new(b, Peer { answers: true, ..Peer::default() }, of(PEER), Now::default()).unwrap();
+        World { proxy, peer, notes, now: Now::default() }
+    }
+
+    fn listen(&mut self, port: u16) -> ListenerId {
+        self.peer.calls(self.now).listen(PEER, port).unwrap()
+    }
+
+    fn connect(&mut self) -> Handle {
+        self.peer.calls(self.now).connect(SocketAddr::new(PROXY, 80), &ConnectOptions::default()).unwrap()
+    }
+
+    fn run_ms(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now = self.now.plus_ms(1);
+            self.peer.turn(self.now);
+            self.proxy.turn(self.now);
+        }
+    }
+
+    fn seen(&self, handle: Handle) -> &Seen {
+        &self.peer.application().seen[&handle]
+    }
+
+    fn seen_end(&self, handle: Handle) -> Option<CloseReason> {
+        self.peer.application().seen.get(&handle).and_then(|seen| seen.ended)
+    }
+
+    /// The connections that have ended, as letters, backend, retries and bytes to the client.
+    fn ended(&self) -> Vec<(String, Option<u16>, u8, u64)> {
+        let brief = |ended: Ended| {
+            (ended.termination.letters().iter().collect(), ended.backend, ended.retries, ended.bytes_read)
+        };
+        self.notes
+            .take()
+            .filter_map(|note| if let Note::Ended(ended) = note { Some(brief(ended)) } else { None })
+            .collect()
+    }
+}
+
+const ONE: &str = "backends = [{ address = \"10.0.0.2:8001\" }]";
+const TWO: &str = "backends = [{ address = \"10.0.0.2:8001\" }, { address = \"10.0.0.2:8002\" }]";
+
+fn letters(letters: &str, backend: Option<u16>, retries: u8, bytes: u64) -> (String, Option<u16>, u8, u64) {
+    (letters.to_owned(), backend, retries, bytes)
+}
+
+#[test]
+fn header_goes_before_what_the_client_sent_and_the_answer_comes_back() {
+    let mut world = World::new(&format!("proxy_protocol = \"v1\"\n{ONE}"));
+    world.listen(8001);
+    let client = world.connect();
+    world.run_ms(5);
+    let tuple = world.peer.calls(world.now).four_tuple(client).unwrap();
+    world.peer.calls(world.now).send(client, b"question").unwrap();
+    world.run_ms(5);
+    let backend = world.peer.application().accepted[0];
+    let expected = format!("PROXY TCP4 10.0.0.2 10.0.0.1 {} 80\r\nquestion", tuple.local_port);
+    assert_eq!(String::from_utf8_lossy(&world.seen(backend).received), expected);
+    world.peer.calls(world.now).shutdown_write(client).unwrap();
+    world.run_ms(5);
+    let seen = world.seen(client);
+    assert!(seen.received.ends_with(b"answer") && seen.peer_closed && seen.ended == Some(CloseReason::Graceful));
+    let [(how, backend, retries, bytes)] = &world.ended()[..] else { panic!("one has ended") };
+    assert_eq!((how.as_str(), *backend, *retries), ("--", Some(0), 0));
+    assert!(*bytes == 6 || *bytes == 12, "{bytes}");
+}
+
+#[test]
+fn refused_tries_wait_a_second_each_at_the_only_backend() {
+    let mut world = World::new(&format!("retries = 2\n{ONE}"));
+    let client = world.connect();
+    world.run_ms(1990);
+    assert_eq!(world.seen_end(client), None);
+    world.run_ms(30);
+    assert_eq!(world.seen_end(client), Some(CloseReason::Reset));
+    assert_eq!(world.ended(), [letters("SC", Some(0), 2, 0)]);
+    // One that comes up meanwhile gets the client.
+    let client = world.connect();
+    world.run_ms(500);
+    world.listen(8001);
+    world.run_ms(600);
+    world.peer.calls(world.now).send(client, b"question").unwrap();
+    world.run_ms(5);
+    assert_eq!(world.seen(client).received, b"answer");
+}
+
+#[test]
+fn refused_try_goes_to_another_backend_at_once() {
+    let mut world = World::new(TWO);
+    world.listen(8002);
+    let client = world.connect();
+    world.run_ms(5);
+    world.peer.calls(world.now).abort(client).unwrap();
+    world.run_ms(5);
+    assert_eq!(world.ended(), [letters("CD", Some(1), 1, 0)]);
+}
+
+#[test]
+fn client_that_goes_while_connecting_takes_the_try_with_it() {
+    // Nobody has that address: the try waits for a neighbour.
+    let mut world = World::new("backends = [{ address = \"10.0.0.9:80\" }]");
+    let client = world.connect();
+    world.run_ms(5);
+    world.peer.calls(world.now).abort(client).unwrap();
+    world.run_ms(5);
+    assert_eq!(world.ended(), [letters("CC", Some(0), 0, 0)]);
+    assert_eq!(world.proxy.connections_live(), 0);
+}
+
+#[test]
+fn idle_pair_ends_after_its_time_and_one_that_moves_does_not() {
+    let mut world = World::new(&format!("idle_timeout = \"10s\"\n{ONE}"));
+    world.listen(8001);
+    let (idle, moves) = (world.connect(), world.connect());
+    for _ in 0..20 {
+        world.run_ms(500);
+        assert_eq!(world.seen_end(idle), None);
+        world.peer.calls(world.now).send(moves, b".").unwrap();
+    }
+    world.run_ms(1100);
+    assert_eq!((world.seen_end(idle), world.seen_end(moves)), (Some(CloseReason::Reset), None));
+    assert_eq!(world.ended(), [letters("cD", Some(0), 0, 0)]);
+}
+
+#[test]
+fn checks_take_a_backend_out_and_bring_it_back() {
+    let check = "health_check = { interval = \"1s\", timeout = \"500ms\", rise = 2, fall = 2 }";
+    let mut world = World::new(&format!("{TWO}\n{check}"));
+    let listener = world.listen(8001);
+    world.listen(8002);
+    world.run_ms(1500);
+    world.peer.calls(world.now).stop_listening(listener);
+    world.run_ms(2500);
+    let health = |world: &World| -> Vec<(u16, bool)> {
+        let changes = world.notes.take();
+        changes
+            .filter_map(|note| if let Note::Health { backend, up, .. } = note { Some((backend, up)) } else { None })
+            .collect()
+    };
+    assert_eq!(health(&world), [(0, false)]);
+    for _ in 0..4 {
+        let client = world.connect();
+        world.run_ms(5);
+        world.peer.calls(world.now).abort(client).unwrap();
+    }
+    world.run_ms(5);
+    assert_eq!(world.ended(), vec![letters("CD", Some(1), 0, 0); 4]);
+    world.listen(8001);
+    world.run_ms(2500);
+    assert_eq!(health(&world), [(0, true)]);
+}
+
+#[test]
+fn clients_beyond_the_limit_wait_until_one_has_gone() {
+    let mut world = World::with("connections_max = 2", ONE);
+    world.listen(8001);
+    let clients = [world.connect(), world.connect(), world.connect()];
+    world.run_ms(20);
+    assert_eq!(world.peer.application().accepted.len(), 2);
+    world.peer.calls(world.now).abort(clients[0]).unwrap();
+    world.run_ms(20);
+    assert_eq!(world.peer.application().accepted.len(), 3);
+}
+
+#[test]
+fn client_that_waited_for_its_turn_when_the_drain_began_goes_to_its_own_backend() {
+    let second =
+        "[[listeners]]\nname = \"two\"\naddress = \"10.0.0.1:81\"\nbackends = [{ address = \"10.0.0.2:8002\" }]";
+    let mut world = World::with("connections_max = 1", &format!("{ONE}\n{second}"));
+    world.listen(8001);
+    world.listen(8002);
+    world.connect();
+    world.run_ms(5);
+    let waits = world.peer.calls(world.now).connect(SocketAddr::new(PROXY, 81), &ConnectOptions::default()).unwrap();
+    world.run_ms(5);
+    assert_eq!(world.peer.application().accepted.len(), 1);
+    world.proxy.with_calls(world.now, |proxy, calls| proxy.drain(calls));
+    world.run_ms(5);
+    let [_, backend] = world.peer.application().accepted[..] else { panic!("both are through") };
+    assert_eq!(world.peer.calls(world.now).four_tuple(backend).unwrap().local_port, 8002);
+    world.peer.calls(world.now).abort(waits).unwrap();
+    world.run_ms(5);
+    assert_eq!(world.ended(), [letters("CD", Some(0), 0, 0)]);
+}
+
+#[test]
+fn what_is_left_at_the_end_of_a_drain_is_killed() {
+    let mut world = World::new(ONE);
+    world.listen(8001);
+    let client = world.connect();
+    world.run_ms(5);
+    world.proxy.with_calls(world.now, |proxy, calls| proxy.drain(calls));
+    let refused = world.connect();
+    world.run_ms(50);
+    assert_eq!((world.seen_end(client), world.seen_end(refused)), (None, Some(CloseReason::Refused)));
+    world.proxy.abort_all(world.now);
+    world.run_ms(5);
+    assert_eq!(world.seen_end(client), Some(CloseReason::Reset));
+    assert_eq!(world.ended(), [letters("KD", Some(0), 0, 0)]);
+}
