@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::lines::Final;
 use crate::role::{RoleArgs, Stop};
 use clap::Args;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 use synfin::api::{Application, Event};
 use synfin::ids::Handle;
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Final, Failure> {
     let addresses = std::iter::once(*args.backend.ip()).chain(sources).collect();
     let load =
         Load { client: Client::new(role, None)?, server: Server::new(role)?, cpu: role.cpu, began: None, busy: None };
-    let mut end = End::new(role, load, addresses, (*args.backend.ip(), PREFIX_BITS))?;
+    let mut end = End::new(role, load, addresses, (NETWORK, PREFIX_BITS))?;
     let now = end.now();
     let listening = end.shard.calls(now).listen(IpAddr::V4(*args.backend.ip()), args.backend.port());
     listening.map_err(|error| Failure::environment(format!("cannot listen on {}: {error}", args.backend)))?;
@@ -112,6 +112,8 @@ fn handle_of(event: &Event<'_>) -> Option<Handle> {
     }
 }
 
+/// What the load takes from its end of the wire: everything, for no address there is the kernel's.
+const NETWORK: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 0);
 /// The counter of what all CPUs did in the window, ms.
 pub(super) const BUSY_MS: &str = "machine_busy_ms";
 /// The counter of what the load itself took of that, ms.
