@@ -17,7 +17,7 @@ use synfin::shard::Calls;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoadArgs {
     #[command(flatten)]
-    role: RoleArgs,
+    pub(super) role: RoleArgs,
     /// Address and port of the backend, behind the proxy
     #[arg(long, value_name = "IP:PORT")]
     backend: SocketAddrV4,
