@@ -7,9 +7,7 @@ use super::config::{Config, Listener};
 use super::notes::{Ended, Note, Notes};
 use super::pairs::{Pair, Pairs, Phase};
 use super::termination::Cause;
-use crate::api::{
-    Application, CloseReason, ConnectOptions, ConnectionOptions, Event, ListenError, ListenOptions, SpliceError,
-};
+use crate::api::{Application, CloseReason, ConnectOptions, Event, ListenError, ListenOptions, SpliceError};
 use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
 use crate::stack::Service;
@@ -66,13 +64,14 @@ enum Role {
 impl Proxy {
     /// The proxy of shard number `shard` of `shards`.
     pub(super) fn new(config: &Config, shared: &Arc<Shared>, notes: &Notes, shard: usize, shards: usize) -> Proxy {
+        let connection = config.connection();
         let frontend = |(number, listener): (usize, &Listener)| Frontend {
             listener: listener.clone(),
             id: None,
             chooser: Chooser::new(number as u16, listener.balance, shard),
             options: ConnectOptions {
                 deadline: Some(listener.connect_timeout),
-                connection: CONNECTION,
+                connection,
                 ..ConnectOptions::default()
             },
             next_source: shard,
@@ -360,7 +359,7 @@ impl Frontend {
 impl Service for Proxy {
     fn start(&mut self, calls: &mut Calls<'_>) -> Result<(), ListenError> {
         for frontend in &mut self.listeners {
-            let options = ListenOptions { connection: CONNECTION, ..ListenOptions::default() };
+            let options = ListenOptions { connection: frontend.options.connection, ..ListenOptions::default() };
             let address = frontend.listener.address;
             frontend.id = Some(calls.listen_with(address.ip(), address.port(), &options)?);
         }
@@ -427,9 +426,6 @@ impl Role {
         Some((role, user as u32))
     }
 }
-
-/// Of clients and backends alike: bytes go on as they come.
-const CONNECTION: ConnectionOptions = ConnectionOptions { no_delay: true, ..ConnectionOptions::DEFAULT };
 
 /// How long the next try to the same backend waits, ms. Origin: HAProxy's; shorter spends all tries while a server restarts.
 const RETRY_MS: u64 = 1000;

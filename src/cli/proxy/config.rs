@@ -4,6 +4,7 @@ use super::backends::Balance;
 use super::document::{Problem, Problems, Section, kind_of, number, text};
 use super::health::HealthCheck;
 use super::proxy_protocol::ProxyProtocol;
+use crate::api::ConnectionOptions;
 use crate::cli::arguments::Common;
 use crate::cli::network::parse_addresses;
 use crate::limits::{DEADLINE_MAX_MS, Limits};
@@ -76,6 +77,11 @@ impl Config {
             (Some(config), problems) if problems.is_empty() => Ok(config),
             (_, problems) => Err(problems),
         }
+    }
+
+    /// Options of connections of clients, backends and checks alike: those of the stack, and bytes go on as they come.
+    pub(super) fn connection(&self) -> ConnectionOptions {
+        ConnectionOptions { no_delay: true, ..self.stack.options.get() }
     }
 }
 
