@@ -137,7 +137,7 @@ impl Checks {
         checked.handle = None;
         match calls.connect(checked.address, &options) {
             Ok(handle) => (checked.handle, checked.is_over) = (Some(handle), false),
-            Err(error @ ConnectError::NoRoute(_)) => {
+            Err(error @ (ConnectError::NoRoute(_) | ConnectError::InvalidRemote(_))) => {
                 checked.is_over = false;
                 self.ended(index as u32, Err(error.to_string()));
             }

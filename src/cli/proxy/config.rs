@@ -346,7 +346,8 @@ fn source_addresses(text: &str, own: Own<'_>) -> Result<Vec<IpAddr>, String> {
 fn backend_address(text: &str, own: Own<'_>) -> Result<SocketAddr, String> {
     let address = socket_address(text)?;
     let ip = address.ip();
-    if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+    let host = LocalAddress { address: ip, prefix_len: if ip.is_ipv4() { 32 } else { 128 } };
+    if !host.is_usable() {
         return Err(format!("{ip} is no address of a host on the network: the stack does not reach it"));
     }
     let Some((own, gateways)) = own else { return Ok(address) };
