@@ -3,6 +3,7 @@
 use super::backends::Balance;
 use super::config::{AccessLog, Config};
 use super::proxy_protocol::ProxyProtocol;
+use crate::limits::Limits;
 use std::time::Duration;
 
 const RIGHT: &str = r#"[stack]
@@ -98,6 +99,17 @@ backends = [{ address = "10.0.0.3:80" }]
     for (found, (line, says)) in found.iter().zip(expected) {
         assert!(found.starts_with(&format!("{line}: ")) && found.contains(says), "{found}\n{says}");
     }
+}
+
+#[test]
+fn records_are_enough_for_all_clients_though_the_queues_before_them_are_full() {
+    let config = Config::parse(&RIGHT.replace("[stack]", "connections_max = 100000\n[stack]")).unwrap();
+    let mut limits = Limits { half_open_max: 500, ..Limits::default() };
+    super::limits(&config, 2)(&mut limits);
+    assert_eq!(limits.tcbs_max, Limits::default().tcbs_max);
+    super::limits(&config, 1)(&mut limits);
+    let check = 2;
+    assert_eq!(limits.tcbs_max, 2 * 100_000 + check + limits.accept_max + limits.half_open_max);
 }
 
 #[test]
