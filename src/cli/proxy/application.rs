@@ -310,16 +310,7 @@ impl Proxy {
     /// Looks at as many pairs as the time since the last look is worth, and ends those that were idle for too long.
     fn end_idle(&mut self, calls: &mut Calls<'_>) {
         let now = calls.now();
-        let count = u64::from(self.pairs.end());
-        let due = count * (now.us() - self.sweep.since.us()) / self.sweep.period_us;
-        if due == 0 {
-            if count == 0 {
-                self.sweep.since = now;
-            }
-            return;
-        }
-        self.sweep.since = now;
-        for _ in 0..due.min(count).min(SWEPT_PER_TURN) {
+        for _ in 0..self.sweep.due(u64::from(self.pairs.end()), now) {
             self.sweep.at = (self.sweep.at + 1) % self.pairs.end();
             self.end_if_idle(calls, self.sweep.at);
         }
@@ -342,6 +333,19 @@ impl Proxy {
             // A splice carries it to the other end.
             let _ = calls.abort(client);
         }
+    }
+}
+
+impl Sweep {
+    /// How many of `count` pairs are to be looked at now. What is more than a turn's worth is due in the next.
+    fn due(&mut self, count: u64, now: Now) -> u64 {
+        // Behind by more than a period, all are due once.
+        let elapsed_us = (now.us() - self.since.us()).min(self.period_us);
+        let due = (count * elapsed_us / self.period_us).min(SWEPT_PER_TURN);
+        // Without a pair the whole time is spent.
+        let spent_us = (due * self.period_us).checked_div(count).unwrap_or(elapsed_us);
+        self.since = Now::from_us(now.us() - (elapsed_us - spent_us));
+        due
     }
 }
 
@@ -432,3 +436,29 @@ const RETRY_MS: u64 = 1000;
 
 /// Pairs that are looked at in one turn. Larger would hold up the shard; smaller finds idle ones later.
 const SWEPT_PER_TURN: u64 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_turn_could_not_look_at_is_looked_at_in_the_next() {
+        let mut sweep = Sweep { at: 0, since: Now::default(), period_us: 1_000_000 };
+        // 6,000 are due in the first turn, and 60 in each of the others.
+        let turns = (100..=1000).map(|ms| Now::from_us(ms * 1000));
+        let looked: Vec<u64> = turns.map(|now| sweep.due(60_000, now)).collect();
+        assert_eq!(looked[0], SWEPT_PER_TURN);
+        assert!(looked.iter().all(|due| *due <= SWEPT_PER_TURN));
+        assert_eq!(looked.iter().sum::<u64>(), 60_000);
+    }
+
+    #[test]
+    fn few_pairs_are_not_forgotten_by_rounding_and_none_take_nothing() {
+        let mut sweep = Sweep { at: 0, since: Now::default(), period_us: 1_000_000 };
+        let mut looked = |count, from_us: u64| -> u64 {
+            (from_us..from_us + 1_000_000).step_by(7).map(|us| sweep.due(count, Now::from_us(us + 7))).sum()
+        };
+        assert_eq!(looked(0, 0), 0);
+        assert!((2..=3).contains(&looked(3, 1_000_000)));
+    }
+}
