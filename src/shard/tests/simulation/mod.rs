@@ -348,6 +348,7 @@ fn identity(bytes: &[u8]) -> u64 {
 const FAIR_EVERY: u64 = 4;
 
 /// MSL on a fair wire, ms: TIME-WAIT outlasts all time-outs, or a FIN whose ACKs were lost would be answered by RST at last.
+/// For the same reason who closes first does so by halves there: three tries of a FIN may take longer than FIN_WAIT_2_MS.
 const FAIR_MSL_MS: u32 = 600_000;
 
 /// A frame that is sent so often has passed once, on a fair wire.
