@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
+use tokio::task::coop;
 
 /// A listener of one shard. Dropped, it takes no more connections, and those that nobody has accepted are reset.
 #[derive(Debug)]
@@ -28,9 +29,13 @@ impl TcpListener {
 
     /// As [`TcpListener::accept`], by poll. Every task that waits is woken by a connection.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        // A loop that goes on after an error would keep the thread from the shard.
+        let budget = ready!(coop::poll_proceed(cx));
         loop {
             let accepted = self.net.poll(|sockets, calls| sockets.poll_accepted(self.listener, calls, cx));
-            let stream = TcpStream::new(self.net.clone(), ready!(accepted)?);
+            let accepted = ready!(accepted);
+            budget.made_progress();
+            let stream = TcpStream::new(self.net.clone(), accepted?);
             // One that has ended while it waited is nobody's.
             if let Ok(peer) = stream.peer_addr() {
                 return Poll::Ready(Ok((stream, peer)));

@@ -9,8 +9,9 @@ use crate::tcp::state::CloseReason;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 
 /// A connection. Dropped, it closes: what was written is still sent; unread bytes make it a reset (RFC 2525 2.17).
 #[derive(Debug)]
@@ -46,9 +47,15 @@ impl TcpStream {
         self.net.ask(|_, calls| calls.set_no_delay(self.handle, nodelay))?.map_err(refused)
     }
 
-    /// Asks the shard about this stream; what ends the stream meanwhile is told by `Stream::closed`.
-    fn ask<T>(&self, ask: impl FnOnce(&mut Calls<'_>, &Stream) -> Asked<T>, cx: &Context<'_>) -> Poll<io::Result<T>> {
-        self.net.poll(|sockets, calls| {
+    /// Asks the shard about this stream; what ends the stream meanwhile is told by `Stream::closed`. A task that finds everything
+    /// ready again and again yields now and then: the shard runs on its thread.
+    fn ask<T>(
+        &self,
+        ask: impl FnOnce(&mut Calls<'_>, &Stream) -> Asked<T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        let budget = ready!(coop::poll_proceed(cx));
+        let answer = self.net.poll(|sockets, calls| {
             let Some(stream) = sockets.stream(self.handle) else { return Poll::Ready(Err(refused(CallError::Stale))) };
             match ask(calls, stream) {
                 Asked::Done(result) => return Poll::Ready(result),
@@ -56,11 +63,15 @@ impl TcpStream {
                 Asked::WaitToWrite => sockets.wait_to_write(self.handle, cx),
             }
             Poll::Pending
-        })
+        });
+        if answer.is_ready() {
+            budget.made_progress();
+        }
+        answer
     }
 
     /// Ready when the handshake has completed, or failed.
-    pub(super) fn poll_opened(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_opened(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let opened = |_: &mut Calls<'_>, stream: &Stream| match stream.closed {
             Some(reason) => Asked::Done(Err(ended(reason))),
             None if stream.opened => Asked::Done(Ok(())),
@@ -69,7 +80,7 @@ impl TcpStream {
         self.ask(opened, cx)
     }
 
-    fn poll_send(&self, cx: &Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_send(&self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let asked: usize = pieces.iter().map(|piece| piece.len()).sum();
         let send = |calls: &mut Calls<'_>, stream: &Stream| {
             if let Some(reason) = stream.closed {

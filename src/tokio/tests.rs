@@ -210,6 +210,34 @@ fn drain_ends_accepting_and_the_stack_ends_with_its_last_connection() {
 }
 
 #[test]
+fn loops_that_never_wait_leave_the_shard_its_turns() {
+    let (tell, told) = told();
+    let serve = move |net: Net| {
+        let tell = tell.clone();
+        async move {
+            let listener = net.listen(AT).unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            spawn_local(async move { while stream.read(&mut [0; 8]).await.is_ok() {} });
+            tell(());
+            loop {
+                // The error of a drain, without end.
+                let _ = listener.accept().await;
+            }
+        }
+    };
+    let two = Two::start(serve, |net| async move { net.connect(AT).await.unwrap().shutdown().await.unwrap() });
+    told.recv().unwrap();
+    two.server.drain(Duration::from_millis(300));
+    let ends = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        two.server.is_finished()
+    });
+    assert!(ends, "the shard hears nothing of its drain");
+    two.server.join().unwrap();
+    two.client.join().unwrap();
+}
+
+#[test]
 fn listener_that_nobody_serves_keeps_connections_and_its_drop_resets_them() {
     let (tell, told) = told();
     let serve = |net: Net| async move {

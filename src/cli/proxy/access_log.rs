@@ -14,9 +14,12 @@ use super::notes::{Ended, Note, Notes};
 use crate::cli::{Exit, Failure};
 use crate::tick::Now;
 use jiff::Timestamp;
+use signal_hook::consts::SIGHUP;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -26,7 +29,11 @@ use std::time::Duration;
 pub(super) struct Log {
     listeners: Vec<Listener>,
     shards: Vec<Notes>,
-    to: Option<BufWriter<Output>>,
+    to: Option<BufWriter<File>>,
+    /// Of a file that can be opened again.
+    path: Option<PathBuf>,
+    /// Set by SIGHUP.
+    reopen: Arc<AtomicBool>,
     /// The clock's time at the stack's origin, us since 1970.
     origin_us: i64,
     line: String,
@@ -47,28 +54,35 @@ impl Writer {
     }
 }
 
-enum Output {
-    Stdout(io::Stdout),
-    File(File),
-}
-
 impl Log {
-    /// Opens the log.
+    /// Opens the log; SIGHUP opens its file again, and does nothing where there is none.
     pub(super) fn open(config: &Config, shards: Vec<Notes>) -> Result<Log, Failure> {
-        let to = match &config.access_log {
-            None => None,
-            Some(AccessLog::Stdout) => Some(Output::Stdout(io::stdout())),
+        let reopen = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(SIGHUP, Arc::clone(&reopen)).map_err(|error| {
+            let message = format!("signal {SIGHUP}: cannot be handled: {error}; check the sandbox's seccomp rules");
+            Failure::new(Exit::Environment, message)
+        })?;
+        let (to, path) = match &config.access_log {
+            None => (None, None),
+            Some(AccessLog::Stdout) => {
+                // Not by the lock of standard output: a reader that stalls would hold up whoever prints.
+                let out = io::stdout().as_fd().try_clone_to_owned().map_err(|error| {
+                    let message = format!("access log on standard output: {error}; name a file, or raise ulimit -n");
+                    Failure::new(Exit::Environment, message)
+                })?;
+                (Some(File::from(out)), None)
+            }
             Some(AccessLog::File(path)) => {
-                let file = OpenOptions::new().append(true).create(true).open(path).map_err(|error| {
+                let file = append_to(path).map_err(|error| {
                     let message = format!("access log {}: {error}; name a file that can be written", path.display());
                     Failure::new(Exit::Environment, message)
                 })?;
-                Some(Output::File(file))
+                (Some(file), Some(path.clone()))
             }
         };
         let listeners = config.listeners.clone();
         let to = to.map(BufWriter::new);
-        Ok(Log { listeners, shards, to, origin_us: 0, line: String::new(), failed: false })
+        Ok(Log { listeners, shards, to, path, reopen, origin_us: 0, line: String::new(), failed: false })
     }
 
     /// Writes on a thread of its own from now on; `now` is the stack's time.
@@ -94,12 +108,27 @@ impl Log {
 
     /// Writes what waits.
     fn write(&mut self) {
+        if self.reopen.swap(false, Ordering::Relaxed) {
+            self.open_again();
+        }
         for shard in 0..self.shards.len() {
             let notes = self.shards[shard].clone();
             notes.take().for_each(|note| self.write_note(&note));
         }
         let flushed = self.to.as_mut().map_or(Ok(()), Write::flush);
         self.check(flushed);
+    }
+
+    /// Everything noted from now on goes to a file of the same name, for whoever has moved the former one away.
+    fn open_again(&mut self) {
+        let Some(path) = &self.path else { return };
+        match append_to(path) {
+            // Nothing waits in the former: every write ends with a flush.
+            Ok(file) => (self.to, self.failed) = (Some(BufWriter::new(file)), false),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "the access log cannot be opened again: the former file is written on");
+            }
+        }
     }
 
     fn write_note(&mut self, note: &Note) {
@@ -133,20 +162,8 @@ impl Log {
     }
 }
 
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Output::Stdout(out) => out.write(bytes),
-            Output::File(file) => file.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Output::Stdout(out) => out.flush(),
-            Output::File(file) => file.flush(),
-        }
-    }
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
 }
 
 /// Appends the line of one connection.
@@ -234,5 +251,28 @@ mod tests {
         assert!(written(&ended).contains(" web/<NOSRV> -1/-1/5007 0 SC 4/"), "{}", written(&ended));
         let ended = Ended { connected_us: None, retries: 1, redispatched: true, termination, ..ENDED };
         assert!(written(&ended).ends_with(" web/srv1 0/-1/5007 212 SC 4/3/2/1/+1 0/0\n"), "{}", written(&ended));
+    }
+
+    #[test]
+    fn file_that_was_moved_away_is_opened_again_at_sighup() {
+        let path = std::env::temp_dir().join(format!("synfin-access-log-{}", std::process::id()));
+        let moved = path.with_extension("1");
+        let config = Config::parse(&format!("access_log = \"{}\"\n{CONFIG}", path.display())).unwrap();
+        let notes = Notes::new();
+        let mut log = Log::open(&config, vec![notes.clone()]).unwrap();
+        let mut note = |bytes_read| {
+            notes.push(Note::Ended(Ended { bytes_read, ..ENDED }));
+            log.write();
+        };
+        note(1001);
+        std::fs::rename(&path, &moved).unwrap();
+        note(1002);
+        signal_hook::low_level::raise(SIGHUP).unwrap();
+        note(1003);
+        let (before, after) = (std::fs::read_to_string(&moved), std::fs::read_to_string(&path));
+        let _ = (std::fs::remove_file(&moved), std::fs::remove_file(&path));
+        let (before, after) = (before.unwrap(), after.unwrap());
+        assert!(before.contains(" 1001 ") && before.contains(" 1002 ") && !before.contains(" 1003 "), "{before}");
+        assert!(after.contains(" 1003 ") && after.lines().count() == 1, "{after}");
     }
 }

@@ -7,9 +7,7 @@ use super::config::{Config, Listener};
 use super::notes::{Ended, Note, Notes};
 use super::pairs::{Pair, Pairs, Phase};
 use super::termination::Cause;
-use crate::api::{
-    Application, CloseReason, ConnectOptions, ConnectionOptions, Event, ListenError, ListenOptions, SpliceError,
-};
+use crate::api::{Application, CloseReason, ConnectOptions, Event, ListenError, ListenOptions, SpliceError};
 use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
 use crate::stack::Service;
@@ -66,13 +64,14 @@ enum Role {
 impl Proxy {
     /// The proxy of shard number `shard` of `shards`.
     pub(super) fn new(config: &Config, shared: &Arc<Shared>, notes: &Notes, shard: usize, shards: usize) -> Proxy {
+        let connection = config.connection();
         let frontend = |(number, listener): (usize, &Listener)| Frontend {
             listener: listener.clone(),
             id: None,
             chooser: Chooser::new(number as u16, listener.balance, shard),
             options: ConnectOptions {
                 deadline: Some(listener.connect_timeout),
-                connection: CONNECTION,
+                connection,
                 ..ConnectOptions::default()
             },
             next_source: shard,
@@ -311,16 +310,7 @@ impl Proxy {
     /// Looks at as many pairs as the time since the last look is worth, and ends those that were idle for too long.
     fn end_idle(&mut self, calls: &mut Calls<'_>) {
         let now = calls.now();
-        let count = u64::from(self.pairs.end());
-        let due = count * (now.us() - self.sweep.since.us()) / self.sweep.period_us;
-        if due == 0 {
-            if count == 0 {
-                self.sweep.since = now;
-            }
-            return;
-        }
-        self.sweep.since = now;
-        for _ in 0..due.min(count).min(SWEPT_PER_TURN) {
+        for _ in 0..self.sweep.due(u64::from(self.pairs.end()), now) {
             self.sweep.at = (self.sweep.at + 1) % self.pairs.end();
             self.end_if_idle(calls, self.sweep.at);
         }
@@ -346,6 +336,19 @@ impl Proxy {
     }
 }
 
+impl Sweep {
+    /// How many of `count` pairs are to be looked at now. What is more than a turn's worth is due in the next.
+    fn due(&mut self, count: u64, now: Now) -> u64 {
+        // Behind by more than a period, all are due once.
+        let elapsed_us = (now.us() - self.since.us()).min(self.period_us);
+        let due = (count * elapsed_us / self.period_us).min(SWEPT_PER_TURN);
+        // Without a pair the whole time is spent.
+        let spent_us = (due * self.period_us).checked_div(count).unwrap_or(elapsed_us);
+        self.since = Now::from_us(now.us() - (elapsed_us - spent_us));
+        due
+    }
+}
+
 impl Frontend {
     /// The local address of the next connection, of the backend's IP version; `None` leaves it to the stack.
     fn next_source(&mut self, v4: bool) -> Option<IpAddr> {
@@ -360,7 +363,7 @@ impl Frontend {
 impl Service for Proxy {
     fn start(&mut self, calls: &mut Calls<'_>) -> Result<(), ListenError> {
         for frontend in &mut self.listeners {
-            let options = ListenOptions { connection: CONNECTION, ..ListenOptions::default() };
+            let options = ListenOptions { connection: frontend.options.connection, ..ListenOptions::default() };
             let address = frontend.listener.address;
             frontend.id = Some(calls.listen_with(address.ip(), address.port(), &options)?);
         }
@@ -428,11 +431,34 @@ impl Role {
     }
 }
 
-/// Of clients and backends alike: bytes go on as they come.
-const CONNECTION: ConnectionOptions = ConnectionOptions { no_delay: true, ..ConnectionOptions::DEFAULT };
-
 /// How long the next try to the same backend waits, ms. Origin: HAProxy's; shorter spends all tries while a server restarts.
 const RETRY_MS: u64 = 1000;
 
 /// Pairs that are looked at in one turn. Larger would hold up the shard; smaller finds idle ones later.
 const SWEPT_PER_TURN: u64 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_turn_could_not_look_at_is_looked_at_in_the_next() {
+        let mut sweep = Sweep { at: 0, since: Now::default(), period_us: 1_000_000 };
+        // 6,000 are due in the first turn, and 60 in each of the others.
+        let turns = (100..=1000).map(|ms| Now::from_us(ms * 1000));
+        let looked: Vec<u64> = turns.map(|now| sweep.due(60_000, now)).collect();
+        assert_eq!(looked[0], SWEPT_PER_TURN);
+        assert!(looked.iter().all(|due| *due <= SWEPT_PER_TURN));
+        assert_eq!(looked.iter().sum::<u64>(), 60_000);
+    }
+
+    #[test]
+    fn few_pairs_are_not_forgotten_by_rounding_and_none_take_nothing() {
+        let mut sweep = Sweep { at: 0, since: Now::default(), period_us: 1_000_000 };
+        let mut looked = |count, from_us: u64| -> u64 {
+            (from_us..from_us + 1_000_000).step_by(7).map(|us| sweep.due(count, Now::from_us(us + 7))).sum()
+        };
+        assert_eq!(looked(0, 0), 0);
+        assert!((2..=3).contains(&looked(3, 1_000_000)));
+    }
+}

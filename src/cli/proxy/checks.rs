@@ -6,7 +6,7 @@ use super::config::Config;
 use super::health::{Health, HealthCheck};
 use super::notes::{Note, Notes};
 use super::proxy_protocol::ProxyProtocol;
-use crate::api::{CloseReason, ConnectError, ConnectOptions};
+use crate::api::{CloseReason, ConnectError, ConnectOptions, ConnectionOptions};
 use crate::ids::Handle;
 use crate::shard::Calls;
 use crate::tick::Now;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Checks {
     checked: Vec<Checked>,
+    connection: ConnectionOptions,
     /// No check is due before.
     next: Now,
     shared: Arc<Shared>,
@@ -58,13 +59,20 @@ impl Checks {
             });
             checks.checked.extend(checked);
         }
+        checks.connection = config.connection();
         checks.next = Now::default();
         checks
     }
 
     /// No checks: another shard makes them.
     pub(super) fn none(shared: &Arc<Shared>, notes: &Notes) -> Checks {
-        Checks { checked: Vec::new(), next: NEVER, shared: Arc::clone(shared), notes: notes.clone() }
+        Checks {
+            checked: Vec::new(),
+            connection: ConnectionOptions::DEFAULT,
+            next: NEVER,
+            shared: Arc::clone(shared),
+            notes: notes.clone(),
+        }
     }
 
     /// Begins the checks that are due.
@@ -120,11 +128,16 @@ impl Checks {
             Some(handle) => drop(calls.abort(handle)),
             None => {}
         }
-        let options = ConnectOptions { deadline: Some(checked.check.timeout), user, ..ConnectOptions::default() };
+        let options = ConnectOptions {
+            deadline: Some(checked.check.timeout),
+            user,
+            connection: self.connection,
+            ..ConnectOptions::default()
+        };
         checked.handle = None;
         match calls.connect(checked.address, &options) {
             Ok(handle) => (checked.handle, checked.is_over) = (Some(handle), false),
-            Err(error @ ConnectError::NoRoute(_)) => {
+            Err(error @ (ConnectError::NoRoute(_) | ConnectError::InvalidRemote(_))) => {
                 checked.is_over = false;
                 self.ended(index as u32, Err(error.to_string()));
             }

@@ -4,6 +4,7 @@ use super::backends::Balance;
 use super::document::{Problem, Problems, Section, kind_of, number, text};
 use super::health::HealthCheck;
 use super::proxy_protocol::ProxyProtocol;
+use crate::api::ConnectionOptions;
 use crate::cli::arguments::Common;
 use crate::cli::network::parse_addresses;
 use crate::limits::{DEADLINE_MAX_MS, Limits};
@@ -76,6 +77,11 @@ impl Config {
             (Some(config), problems) if problems.is_empty() => Ok(config),
             (_, problems) => Err(problems),
         }
+    }
+
+    /// Options of connections of clients, backends and checks alike: those of the stack, and bytes go on as they come.
+    pub(super) fn connection(&self) -> ConnectionOptions {
+        ConnectionOptions { no_delay: true, ..self.stack.options.get() }
     }
 }
 
@@ -340,7 +346,8 @@ fn source_addresses(text: &str, own: Own<'_>) -> Result<Vec<IpAddr>, String> {
 fn backend_address(text: &str, own: Own<'_>) -> Result<SocketAddr, String> {
     let address = socket_address(text)?;
     let ip = address.ip();
-    if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+    let host = LocalAddress { address: ip, prefix_len: if ip.is_ipv4() { 32 } else { 128 } };
+    if !host.is_usable() {
         return Err(format!("{ip} is no address of a host on the network: the stack does not reach it"));
     }
     let Some((own, gateways)) = own else { return Ok(address) };

@@ -3,6 +3,7 @@
 use super::backends::Balance;
 use super::config::{AccessLog, Config};
 use super::proxy_protocol::ProxyProtocol;
+use crate::limits::Limits;
 use std::time::Duration;
 
 const RIGHT: &str = r#"[stack]
@@ -101,6 +102,17 @@ backends = [{ address = "10.0.0.3:80" }]
 }
 
 #[test]
+fn records_are_enough_for_all_clients_though_the_queues_before_them_are_full() {
+    let config = Config::parse(&RIGHT.replace("[stack]", "connections_max = 100000\n[stack]")).unwrap();
+    let mut limits = Limits { half_open_max: 500, ..Limits::default() };
+    super::limits(&config, 2)(&mut limits);
+    assert_eq!(limits.tcbs_max, Limits::default().tcbs_max);
+    super::limits(&config, 1)(&mut limits);
+    let check = 2;
+    assert_eq!(limits.tcbs_max, 2 * 100_000 + check + limits.accept_max + limits.half_open_max);
+}
+
+#[test]
 fn addresses_must_be_where_the_stack_can_use_them() {
     assert!(Config::parse(RIGHT).is_ok());
     for (from, to, says) in [
@@ -110,6 +122,10 @@ fn addresses_must_be_where_the_stack_can_use_them() {
         ("10.0.0.3:80", "10.0.0.2:80", "the stack's own address"),
         ("10.0.0.3:80", "10.0.0.255:80", "no address of one host"),
         ("10.0.0.3:80", "127.0.0.1:80", "no address of a host on the network"),
+        ("10.0.0.3:80", "[::ffff:10.0.0.9]:80", "no address of a host on the network"),
+        ("10.0.0.3:80", "240.0.0.1:80", "no address of a host on the network"),
+        ("10.0.0.3:80", "255.255.255.255:80", "no address of a host on the network"),
+        ("10.0.0.3:80", "0.1.2.3:80", "no address of a host on the network"),
         ("10.0.0.2/24", "10.0.0.255/24", "stack.address: 10.0.0.255/24 is no address of a host"),
         ("10.0.0.2/24", "10.0.0.2", "stack.address: invalid value"),
         ("name = \"web\"", "name = \"web\"\nsource_addresses = [\"10.0.0.7\"]", "10.0.0.7 is not among"),

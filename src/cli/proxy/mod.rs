@@ -84,13 +84,14 @@ fn load(path: &Path) -> Result<Config, Failure> {
     })
 }
 
-/// What a shard needs beyond the defaults: two connections for each client, and one for each check.
+/// What a shard needs beyond the defaults: two connections for each client, one for each check, and those that have not come
+/// that far.
 fn limits(config: &Config, shards: u32) -> impl FnOnce(&mut Limits) {
     let pairs = config.connections_max.div_ceil(shards);
     let backends = config.listeners.iter().map(|listener| listener.backends.len() as u32).sum::<u32>();
     let accepting = Limits::default().accept_max;
     move |limits| {
-        limits.tcbs_max = limits.tcbs_max.max(2 * pairs + 2 * backends + accepting);
+        limits.tcbs_max = limits.tcbs_max.max(2 * pairs + 2 * backends + accepting + limits.half_open_max);
         limits.splices_max = limits.splices_max.max(pairs + accepting);
     }
 }

@@ -74,8 +74,12 @@ impl World {
     }
 
     fn with(settings: &str, listener: &str) -> World {
+        World::with_stack(settings, "", listener)
+    }
+
+    fn with_stack(settings: &str, stack: &str, listener: &str) -> World {
         let text = format!(
-            "{settings}\naccess_log = \"-\"\n[stack]\ninterface = \"any\"\naddress = \"10.0.0.1/24\"\n\
+            "{settings}\naccess_log = \"-\"\n[stack]\n{stack}\ninterface = \"any\"\naddress = \"10.0.0.1/24\"\n\
              [[listeners]]\nname = \"web\"\naddress = \"10.0.0.1:80\"\n{listener}\n"
         );
         let config = Config::parse(&text).unwrap();
@@ -212,6 +216,15 @@ fn idle_pair_ends_after_its_time_and_one_that_moves_does_not() {
     world.run_ms(1100);
     assert_eq!((world.seen_end(idle), world.seen_end(moves)), (Some(CloseReason::Reset), None));
     assert_eq!(world.ended(), [letters("cD", Some(0), 0, 0)]);
+}
+
+#[test]
+fn connections_of_both_sides_have_the_options_of_the_stack() {
+    let mut world = World::with_stack("", "keepalive = \"1,60,3\"", ONE);
+    world.listen(8001);
+    world.connect();
+    world.run_ms(1500);
+    assert_eq!(world.proxy.counters().keepalive_probes, 2);
 }
 
 #[test]
