@@ -24,6 +24,7 @@ fn main() {
         privileged_trial("hundreds_of_source_addresses_as_a_range_all_connect", range),
         privileged_trial("vlan_tags_both_ways", vlan),
         privileged_trial("connection_lives_on_through_a_flap_another_mtu_and_another_mac", flap),
+        privileged_trial("drain_answers_the_control_socket_and_ends_at_a_second_signal", drain_is_served),
         privileged_trial("frames_of_4096_bytes_carry_larger_segments", large_frames),
     ];
     common::run(trials).exit();
@@ -220,6 +221,26 @@ fn flap() {
     }
     assert_eq!(counts(&state, "opens_passive").iter().sum::<u64>(), 1, "{state}");
     assert_eq!(counts(&state, "closed_graceful").iter().sum::<u64>(), 1, "{state}");
+}
+
+/// While a connection holds up a drain, the control socket answers; a second SIGTERM ends it long before its time.
+fn drain_is_served() {
+    let pair = VethPair::new(2);
+    let path = std::env::temp_dir().join(format!("synfin-network-{}.sock", std::process::id()));
+    let path = path.to_str().expect("is text");
+    let server = Server::start(&pair.left, "10.77.0.8/24", &["--drain", "60", "--control", path]);
+    let mut client = Guard(spawn(pair.right.command("python3").args(["-c", LINES]).stdin(Stdio::piped())));
+    let (connected, _echoed) = first_line(&mut client.0);
+    assert_eq!(connected, "connected\n");
+    let pid = server.child.0.id().to_string();
+    finish(pair.left.command("kill").args(["-TERM", &pid]));
+    thread::sleep(Duration::from_millis(500));
+    let status = finish(pair.left.command(SYNFIN).args(["control", path, "status"]));
+    assert_eq!(counts(&said(&status), "connections_live").iter().sum::<u64>(), 1, "{}", said(&status));
+    let began = Instant::now();
+    let state = server.end();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}: {state}", began.elapsed());
+    assert_eq!(counts(&state, "connections_live").iter().sum::<u64>(), 0, "{state}");
 }
 
 fn large_frames() {
