@@ -136,7 +136,7 @@ impl<S: Service> Subject for Controlled<'_, S> {
     }
 
     fn policies(&self) -> Policies {
-        self.stack.report().shards.first().map_or_else(Policies::default, |shard| shard.policies)
+        self.stack.running().policies()
     }
 
     fn set_policies(&self, policies: &Policies) -> Result<(), StackError> {

@@ -51,9 +51,8 @@ pub(crate) use run::Drive;
 pub(crate) use run::{ShardLoop, Step};
 use run::{Shared, Turns};
 use spreading::Divider;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -319,6 +318,7 @@ where
         shared: Arc::clone(&shared),
         threads: Vec::new(),
         published: Vec::new(),
+        policies: Mutex::new(Policies { msl_ms: config.msl_ms, ..Policies::of(&config.settings) }),
         divider: Divider::new(&commands, config.ports),
         commands,
     };
@@ -368,6 +368,7 @@ pub struct Running<S> {
     threads: Vec<JoinHandle<Option<S>>>,
     published: Vec<Arc<Published>>,
     commands: Vec<Arc<Commands>>,
+    policies: Mutex<Policies>,
     divider: Divider,
 }
 
@@ -407,12 +408,19 @@ impl<S> Running<S> {
     /// [`StackError::Busy`] the shards before the one named have them already.
     pub fn set_policies(&self, policies: &Policies) -> Result<(), StackError> {
         policies.check()?;
+        let mut last = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
         for (shard, commands) in self.commands.iter().enumerate() {
             if !commands.push(Command::SetPolicies(*policies)) {
                 return Err(StackError::Busy { shard });
             }
         }
+        *last = *policies;
         Ok(())
+    }
+
+    /// The policies last set, whether or not each shard has come to obey them yet: what the next change starts from.
+    pub fn policies(&self) -> Policies {
+        *self.policies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on `spread` divides connections between the shards; those that exist stay where they are. On
