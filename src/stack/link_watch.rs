@@ -1,7 +1,9 @@
-//! Watching the interface: down and up, MTU, MAC address, queues. What changes is counted, logged, and told to the shards.
+//! Watching the interface: down and up, MTU, MAC address, queues. What changes is counted, logged, and told to the shards; its removal
+//! ends the stack.
 
 use super::StackError;
 use super::commands::Command;
+use super::run::Shared;
 use super::spreading::Divider;
 use crate::link::xdp::{Interface, LinkSocket, XdpError};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,8 +36,9 @@ pub(super) struct LinkWatch {
 }
 
 impl LinkWatch {
-    /// Follows `interface` in the calling thread's network namespace, from what it is now on.
-    pub(super) fn start(interface: Interface, shards: Divider) -> Result<LinkWatch, XdpError> {
+    /// Follows `interface` in the calling thread's network namespace, from what it is now on. When it is removed, the stack of `shared`
+    /// is stopped: its sockets are bound to nothing then, and stay so even if an interface of that name is made again.
+    pub(super) fn start(interface: Interface, shards: Divider, shared: Arc<Shared>) -> Result<LinkWatch, XdpError> {
         let socket = LinkSocket::open(&interface)?;
         let stop = Arc::new(AtomicBool::new(false));
         let events = Arc::new(Mutex::new(LinkEvents::default()));
@@ -50,7 +53,14 @@ impl LinkWatch {
                 // Not everything is announced: the number of queues is not.
                 if asked.elapsed() >= ASK {
                     asked = Instant::now();
-                    seen.extend(Interface::query(&known.name));
+                    if matches!(Interface::exists(known.index), Ok(false)) {
+                        let error = StackError::InterfaceRemoved { interface: known.name };
+                        tracing::error!("{error}");
+                        shared.stop_with(error);
+                        return;
+                    }
+                    // Another interface may have taken the name.
+                    seen.extend(Interface::query(&known.name).ok().filter(|now| now.index == known.index));
                 }
                 for now in seen {
                     let commands = note(&mut known, now, &mut counted.lock().unwrap_or_else(|lock| lock.into_inner()));

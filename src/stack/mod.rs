@@ -2,7 +2,8 @@
 //!
 //! [`run`] works over any link; [`Stack::start`] makes AF_XDP links first. The order of an end: [`Running::drain`] lets
 //! every shard stop listening and waits until no connection lives or a deadline has passed; then the threads end and
-//! with them the links; the XDP program is detached last. A panic in one shard ends all of them, as an error.
+//! with them the links; the XDP program is detached last. A panic in one shard ends all of them, as an error;
+//! so does the removal of the interface.
 
 mod alarm;
 mod commands;
@@ -168,6 +169,14 @@ pub enum StackError {
         shard: usize,
         /// What the panic said.
         message: String,
+    },
+    /// The interface went away under the running stack; all shards were stopped.
+    #[error(
+        "interface {interface}: it was removed while the stack ran (ENODEV, os error 19); make it again, then start the stack anew"
+    )]
+    InterfaceRemoved {
+        /// The interface.
+        interface: String,
     },
     /// AF_XDP could not be set up.
     #[cfg(feature = "xdp")]
@@ -444,7 +453,7 @@ impl<S> Running<S> {
     pub fn join(mut self) -> Result<(Vec<S>, Vec<ShardSnapshot>), StackError> {
         let services: Vec<S> = self.threads.drain(..).filter_map(|thread| thread.join().ok().flatten()).collect();
         match self.shared.take_failure() {
-            Some((shard, message)) => Err(StackError::Panicked { shard, message }),
+            Some(error) => Err(error),
             None => Ok((services, self.published.iter().map(|published| published.snapshot()).collect())),
         }
     }
