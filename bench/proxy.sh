@@ -10,7 +10,7 @@ Joins two network namespaces by a veth pair and measures, in turn and in several
   synfin    synfin proxy on AF_XDP
   haproxy   HAProxy of the distribution, mode tcp, one thread, no log
 and how many for each second of CPU that the machine was busy with, less the load's share. The load is the same for both: clients and
-backend of synfin in one process on one CPU; each connection carries a checked 64-byte request and response through the proxy,
+eight backends of synfin in one process on one CPU; each connection carries a checked 64-byte request and response through the proxy,
 which has the other CPU to itself. Measure on an idle machine. Needs root.
 
   --quick                  under 30 s: rounds of 1.5 s

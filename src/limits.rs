@@ -132,7 +132,8 @@ pub const SYN_RETRIES: u8 = 7;
 /// Retransmissions of a SYN-ACK before half-open state is removed (B11; a named deviation, half-open state is the attacker's).
 pub const SYN_ACK_RETRIES: u8 = 5;
 
-/// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s (SHLD-11): 15 take 9 minutes at least.
+/// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s (SHLD-11): 15 take 9 minutes
+/// from a time-out of 200 ms on, 6 from the smallest of fast recovery.
 pub const DATA_RETRIES: u8 = 15;
 
 /// R1 of RFC 9293 3.8.3 in retransmissions: after so many the application is told and the next hop asked for. Origin: SHLD-9.

@@ -17,10 +17,13 @@ use synfin::shard::Calls;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoadArgs {
     #[command(flatten)]
-    role: RoleArgs,
-    /// Address and port of the backend, behind the proxy
+    pub(super) role: RoleArgs,
+    /// Address and first port of the backends, behind the proxy
     #[arg(long, value_name = "IP:PORT")]
     backend: SocketAddrV4,
+    /// Backends: one on each port from the first up
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    backends: u16,
 }
 
 /// Runs until the window is over and the last connection is closed.
@@ -33,8 +36,10 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Final, Failure> {
         Load { client: Client::new(role, None)?, server: Server::new(role)?, cpu: role.cpu, began: None, busy: None };
     let mut end = End::new(role, load, addresses, (NETWORK, PREFIX_BITS))?;
     let now = end.now();
-    let listening = end.shard.calls(now).listen(IpAddr::V4(*args.backend.ip()), args.backend.port());
-    listening.map_err(|error| Failure::environment(format!("cannot listen on {}: {error}", args.backend)))?;
+    for backend in backends(args.backend, args.backends) {
+        let listening = end.shard.calls(now).listen(IpAddr::V4(*backend.ip()), backend.port());
+        listening.map_err(|error| Failure::environment(format!("cannot listen on {backend}: {error}")))?;
+    }
     end.tell_ready(role);
     end.shard.application_mut().client.meter().restart();
     end.turn_while(|load| !load.client.has_ended() && !stop.asked());
@@ -54,6 +59,11 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Final, Failure> {
     result.counters.insert(BUSY_MS.into(), busy.machine_ms);
     result.counters.insert(LOAD_MS.into(), busy.load_ms);
     Ok(result)
+}
+
+/// So many backends, on the ports from the first one's up.
+pub(super) fn backends(first: SocketAddrV4, count: u16) -> impl Iterator<Item = SocketAddrV4> {
+    (0..count).map(move |more| SocketAddrV4::new(*first.ip(), first.port().saturating_add(more)))
 }
 
 struct Load {

@@ -16,6 +16,7 @@ use crate::cps::{Json, machine::Machine};
 use crate::failure::Failure;
 use crate::kernel::sys;
 use crate::lines::Final;
+use crate::policy::Tw;
 use crate::role::{Closer, Mode};
 use clap::{Args, ValueEnum};
 use proxies::Proxy;
@@ -147,7 +148,18 @@ fn one_round(args: &ProxyArgs, flags: &Flags, kind: ProxyKind, live: &mut Live) 
     let (a, b) = (args.netns_a.clone(), args.netns_b.clone());
     let wire = Wire { script: args.wire.clone(), client: a, server: b, keep: args.keep, nics: Vec::new() };
     let up = wire.up(if kind == ProxyKind::Synfin { Ends::Xdp } else { Ends::XdpKernel }, TIME_WAIT_MAX)?;
-    let backend = SocketAddrV4::new(BACKEND, PORT);
+    let backends: Vec<SocketAddrV4> = load::backends(BACKEND, BACKENDS).collect();
+    let proxy = Proxy::start(kind, &wire.server, flags.cpus.1, args.mode, flags.conns, &backends, live)?;
+    let mut load = Role::spawn(&wire.client, "proxy-load", &load_options(args.mode, flags))?;
+    let mode = load.wait_ready(live)?.mode;
+    let limit = Duration::from_secs_f64(flags.seconds + flags.warmup_s + 20.0);
+    let result = load.wait_final(limit, live)?;
+    drop((load, proxy, up));
+    Ok(Round { proxy: kind, load: result, mode })
+}
+
+/// The load's command line.
+fn load_options(mode: Mode, flags: &Flags) -> Vec<String> {
     let ms = |seconds: f64| format!("{:.0}", seconds * 1000.0);
     let pairs = [
         ("--interface", CLIENT_INTERFACE.to_string()),
@@ -159,29 +171,32 @@ fn one_round(args: &ProxyArgs, flags: &Flags, kind: ProxyKind, live: &mut Live) 
         ("--server", SocketAddrV4::new(SERVER, PORT).to_string()),
         ("--source", SOURCE.to_string()),
         ("--src-ips", SOURCES_MIN.to_string()),
-        ("--mode", args.mode.name().to_string()),
+        ("--mode", mode.name().to_string()),
         ("--time-wait", TIME_WAIT_MAX.to_string()),
-        ("--backend", backend.to_string()),
+        ("--tw", TIME_WAIT_REUSE.name().to_string()),
+        ("--backend", BACKEND.to_string()),
+        ("--backends", BACKENDS.to_string()),
     ];
-    let role: Vec<String> = pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect();
-    let proxy = Proxy::start(kind, &wire.server, flags.cpus.1, args.mode, flags.conns, backend, live)?;
-    let mut load = Role::spawn(&wire.client, "proxy-load", &role)?;
-    let mode = load.wait_ready(live)?.mode;
-    let limit = Duration::from_secs_f64(flags.seconds + flags.warmup_s + 20.0);
-    let result = load.wait_final(limit, live)?;
-    drop((load, proxy, up));
-    Ok(Round { proxy: kind, load: result, mode })
+    pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect()
 }
 
-/// The backend's address: the one through which a kernel end reaches the clients.
-const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// The first backend, at the address through which a kernel end reaches the clients.
+const BACKEND: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 2), PORT);
+/// Backends, taken in turn. The proxy's ports are used again after a second at the earliest where it keeps TIME-WAIT: with one backend
+/// that, and not the proxy's work, would be the limit (28,232 ports of synfin's).
+const BACKENDS: u16 = 8;
 /// TIME-WAIT places of each end: every connection of a round, and more.
 const TIME_WAIT_MAX: u64 = 4 << 20;
+/// A proxy has one address and few backends, so that its ports come back within seconds, while the backend that closed first still
+/// has them in TIME-WAIT. A backend that opens them again is what a proxy meets with any kernel; one that never does leaves every such
+/// connection unfinished, until all in flight are.
+const TIME_WAIT_REUSE: Tw = Tw::TimestampOrSequence;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::{CommandFactory, Parser};
+    use synfin::tcp::time_wait::Policy;
 
     #[derive(Parser)]
     struct Command {
@@ -201,6 +216,22 @@ mod tests {
             let name = option.get_long().expect("all options are long");
             assert!(help.contains(&format!("--{name}")), "bench/proxy.sh --help does not name --{name}");
         }
+    }
+
+    #[derive(Parser)]
+    struct LoadCommand {
+        #[command(flatten)]
+        args: LoadArgs,
+    }
+
+    #[test]
+    fn ports_that_the_proxy_uses_again_may_leave_the_backends_time_wait() {
+        let flags = flags(&parse(&[]).expect("parses")).expect("in range");
+        let options = load_options(Mode::Auto, &flags);
+        let load = LoadCommand::try_parse_from(std::iter::once("load".to_string()).chain(options)).expect("parses");
+        // Guarded reuse, as a kernel's: refused, every connection ends up waiting; without any TIME-WAIT the load would save work.
+        let policy = load.args.role.tw.policy();
+        assert!(matches!(policy, Policy::Timestamp | Policy::TimestampOrSequence), "{}", policy.name());
     }
 
     #[test]

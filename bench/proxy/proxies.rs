@@ -30,17 +30,20 @@ impl Proxy {
         cpu: usize,
         mode: Mode,
         conns: u32,
-        backend: SocketAddrV4,
+        backends: &[SocketAddrV4],
         live: &mut Live,
     ) -> Result<Proxy, Failure> {
         let connections_max = conns + CONNECTIONS_MORE;
         let config = std::env::temp_dir().join(format!("synfin-bench-{}-{}.conf", std::process::id(), kind.name()));
         let text = match kind {
-            ProxyKind::Synfin => synfin(cpu, mode, connections_max, backend),
-            ProxyKind::Haproxy => haproxy(connections_max, backend),
+            ProxyKind::Synfin => synfin(cpu, mode, connections_max, backends),
+            ProxyKind::Haproxy => haproxy(connections_max, backends),
         };
         fs::write(&config, text)
             .map_err(|error| Failure::environment(format!("cannot write {}: {error}", config.display())))?;
+        if kind == ProxyKind::Haproxy {
+            allow_reuse(namespace)?;
+        }
         let mut command = Command::new("ip");
         command.args(["netns", "exec", namespace, "taskset", "-c", &cpu.to_string()]);
         match kind {
@@ -94,6 +97,19 @@ impl Drop for Proxy {
     }
 }
 
+/// Lets the kernel connect from ports that have been in TIME-WAIT for a second, as synfin's proxy does: where the client closes first,
+/// the proxy is the first to close towards the backend, and is out of ports within seconds otherwise.
+fn allow_reuse(namespace: &str) -> Result<(), Failure> {
+    let sysctl = ["netns", "exec", namespace, "sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1"];
+    match Command::new("ip").args(sysctl).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => {
+            Err(Failure::environment(format!("cannot set tcp_tw_reuse in {namespace}: {status}; install procps")))
+        }
+        Err(error) => Err(Failure::environment(format!("cannot run ip: {error}; install iproute2"))),
+    }
+}
+
 /// Hears of the first line; what follows is read and dropped, so that the proxy never waits for a reader.
 fn first_line(stream: Option<ChildStdout>) -> Receiver<()> {
     let (sender, receiver) = channel();
@@ -118,21 +134,24 @@ fn beside_this() -> Result<PathBuf, Failure> {
     Err(Failure::environment(format!("{} is not there: build it, or run bench/proxy.sh", synfin.display())))
 }
 
-fn synfin(cpu: usize, mode: Mode, connections_max: u32, backend: SocketAddrV4) -> String {
+fn synfin(cpu: usize, mode: Mode, connections_max: u32, backends: &[SocketAddrV4]) -> String {
+    let backends: Vec<String> = backends.iter().map(|backend| format!("{{ address = \"{backend}\" }}")).collect();
     format!(
         "connections_max = {connections_max}\n\
          [stack]\ninterface = \"{SERVER_INTERFACE}\"\naddress = \"{SERVER}/{PREFIX_BITS}\"\ncpus = \"{cpu}\"\nmode = \"{}\"\n\
-         [[listeners]]\nname = \"bench\"\naddress = \"{SERVER}:{PORT}\"\nbackends = [{{ address = \"{backend}\" }}]\n",
-        mode.name()
+         [[listeners]]\nname = \"bench\"\naddress = \"{SERVER}:{PORT}\"\nbackends = [{}]\n",
+        mode.name(),
+        backends.join(", ")
     )
 }
 
 /// One thread on the one CPU, TCP mode, no log, no checks: nothing that synfin's has not. Its time-outs must be set.
-fn haproxy(connections_max: u32, backend: SocketAddrV4) -> String {
+fn haproxy(connections_max: u32, backends: &[SocketAddrV4]) -> String {
+    let servers: String = backends.iter().map(|backend| format!("  server {backend} {backend}\n")).collect();
     format!(
         "global\n  nbthread 1\n  maxconn {connections_max}\n\
          defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5m\n  timeout server 5m\n\
-         listen bench\n  bind {SERVER}:{PORT} backlog 65535\n  server backend {backend}\n"
+         listen bench\n  bind {SERVER}:{PORT} backlog 65535\n{servers}"
     )
 }
 

@@ -58,7 +58,7 @@ pub(super) struct Claims {
     again_at: Option<Tick>,
     /// One that is to be defended, and when the last one was.
     defend: Option<IpAddr>,
-    defended_at: Option<Tick>,
+    defended_at: Option<Now>,
     /// What was seen last and not yet reported.
     conflict: Option<Conflict>,
 }
@@ -95,8 +95,8 @@ impl Core {
         self.counters.address_conflicts += 1;
         let claims = &mut self.claims;
         claims.conflict = Some(conflict);
-        if claims.defended_at.is_none_or(|at| at.until(now.tick()) >= DEFEND_INTERVAL_MS) {
-            claims.defended_at = Some(now.tick());
+        if claims.defended_at.is_none_or(|at| now.us() - at.us() >= DEFEND_INTERVAL_US) {
+            claims.defended_at = Some(now);
             claims.defend = Some(conflict.address);
         }
         true
@@ -153,7 +153,7 @@ impl<L: Link, A: Application> Shard<L, A> {
 const ANNOUNCE_INTERVAL_MS: u32 = 2_000;
 
 /// Between two defences, ms. Origin: DEFEND_INTERVAL of RFC 5227 1.1.
-const DEFEND_INTERVAL_MS: u32 = 10_000;
+const DEFEND_INTERVAL_US: u64 = 10_000_000;
 
 /// Announcements of one turn. More would take the frames of connections, fewer make hundreds of addresses slow.
 const ANNOUNCED_PER_TURN: usize = 32;

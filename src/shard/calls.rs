@@ -197,15 +197,27 @@ impl<'a> Calls<'a> {
     }
 
     /// Closes the connection: FIN behind what is queued, and no more bytes are wanted. Unread bytes make it an abort
-    /// (RFC 2525 2.17).
+    /// (RFC 2525 2.17). Of a connection that has ended they are forgotten ([`CallError::Ended`]), and Closed follows.
     pub fn close(&mut self, handle: Handle) -> Result<(), CallError> {
-        self.close_direction(handle, true)
+        let closed = self.close_direction(handle, true);
+        if closed == Err(CallError::Ended) {
+            give_up(self.core, handle.number);
+        }
+        closed
     }
 
-    /// Ends the connection at once with a RST (RFC 9293 3.9.1.5). Closed with reason Aborted follows.
+    /// Ends the connection at once with a RST (RFC 9293 3.9.1.5). Closed with reason Aborted follows. Of a connection that has
+    /// ended already what is unread is forgotten ([`CallError::Ended`]), and Closed follows with the reason that it had.
     pub fn abort(&mut self, handle: Handle) -> Result<(), CallError> {
         let connection = live(&mut self.core.connections, handle)?;
         if connection.tcb.state == State::Closed {
+            if let Some(other) = self.spliced_with(handle) {
+                // What has ended may still hold bytes for the other end.
+                abort(self.core, other.number, self.now);
+                self.core.tell(other.number);
+                return Ok(());
+            }
+            give_up(self.core, handle.number);
             return Err(CallError::Ended);
         }
         abort(self.core, handle.number, self.now);
@@ -250,11 +262,17 @@ impl<'a> Calls<'a> {
         self.record(handle).map(|connection| self.core.options.get(connection.options))
     }
 
-    /// Changes the connection's options, at once: timers that run take the new times. Refused options change nothing.
+    /// Changes the connection's options, at once: timers that run take the new times. Refused options change nothing. The receive
+    /// buffer waits for the end of the handshake, in which its window scale is agreed ([`CallError::NotOpen`]).
     pub fn set_options(&mut self, handle: Handle, options: &ConnectionOptions) -> Result<(), CallError> {
         let connection = live(&mut self.core.connections, handle)?;
         if connection.tcb.state == State::Closed {
             return Err(CallError::Ended);
+        }
+        let handshake = matches!(connection.tcb.state, State::SynSent | State::SynReceived);
+        if handshake && options.receive_buffer != self.core.options.get(connection.options).receive_buffer {
+            // The window scale that was offered has to be the one that is used.
+            return Err(CallError::NotOpen);
         }
         let former = connection.options;
         connection.options = self.core.options.acquire(options)?;
@@ -345,6 +363,12 @@ pub(super) fn abort(core: &mut Core, number: u32, now: Now) {
     connection.tcb.owed.set(Owed::RESET, owes_reset);
     core.leave_index(number);
     core.close(number, CloseReason::Aborted, now);
+}
+
+/// The application wants nothing more of a connection that has ended: its end waits for unread bytes no longer.
+fn give_up(core: &mut Core, number: u32) {
+    core.connections[number].facts.add(Fact::GIVEN_UP);
+    core.tell(number);
 }
 
 fn refused(refused: Refused) -> CallError {

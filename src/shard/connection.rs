@@ -9,6 +9,7 @@ use crate::flow::slab::Record;
 use crate::flow::time_wait::TimeWaitRecord;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::neighbor::NeighborId;
+use crate::tcp::state::CloseReason;
 use crate::tcp::tcb::Tcb;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::tick::Tick;
@@ -85,6 +86,8 @@ impl Fact {
     pub(super) const CLOSE_WAIT_LASTS: Bits<Fact> = Bits::bit(2);
     /// The connection is one end of a splice.
     pub(super) const SPLICED: Bits<Fact> = Bits::bit(3);
+    /// It had ended when the application closed or aborted it: unread bytes are not wanted.
+    pub(super) const GIVEN_UP: Bits<Fact> = Bits::bit(4);
 }
 
 /// The list of connections that owe the peer something, or wait for one neighbour.
@@ -119,6 +122,12 @@ impl Default for Connection {
 }
 
 impl Connection {
+    /// The application wants to hear of nothing but the end: it has aborted the connection, or closed it after its end.
+    #[inline]
+    pub(super) fn is_given_up(&self) -> bool {
+        self.tcb.reason == Some(CloseReason::Aborted) || self.facts.has(Fact::GIVEN_UP)
+    }
+
     /// The application's name for the connection in slot `number`.
     pub(super) fn handle(&self, number: u32) -> Handle {
         Handle { number, generation: self.generation }

@@ -433,6 +433,7 @@ impl Core {
     /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
     pub(super) fn let_go(&mut self, number: u32) {
         debug_assert!(!self.connections[number].wheel_link().is_armed(), "a timer of what is let go");
+        debug_assert!(!self.connections[number].facts.has(Fact::SPLICED), "one end of a splice");
         self.neighbors.release(self.connections[number].neighbor);
         self.options.release(self.connections[number].options);
         self.connections.remove(number);

@@ -1,9 +1,10 @@
 //! What gives way when memory runs short (T03, T12): peers that hold it and let nothing move.
 //!
-//! Nothing is done, and nothing kept, while a quarter of each pool is free. After that a few connections are looked at per turn:
+//! Nothing is done, and nothing kept, while a quarter of each pool is free. After that a few connections are looked at, once per tick:
 //!
 //! - While send chunks are short, the connection that has made no progress for longest is ended with a RST, at most one per
-//!   turn. How often its time-out has doubled says how long that is, for a closed window as for a silent peer.
+//!   tick. How often its time-out has doubled says how long that is, for a closed window as for a silent peer. A peer that opens its
+//!   window now and then, or acknowledges an octet, makes progress by this measure: only a user timeout or the application bounds it.
 //! - While records of what is missing, or chunks for text out of order, are short, text out of order to which nothing was added
 //!   for a while is forgotten, as RFC 2018 8 allows: its sender has it still.
 
@@ -11,13 +12,15 @@ use super::core::Core;
 use super::gaps;
 use crate::flow::chunks::Chunks;
 use crate::tcp::waits;
-use crate::tick::Now;
+use crate::tick::{Now, Tick};
 
 /// Where the search goes on, and what it has found.
 #[derive(Debug)]
 pub(super) struct Pressure {
     /// The connection that is looked at next.
     next: u32,
+    /// When connections were looked at last.
+    looked_at: Tick,
     /// Time-outs in a row that end a connection on this lap: as many as the worst of the last lap had.
     bar: u8,
     /// The most on this lap.
@@ -26,7 +29,7 @@ pub(super) struct Pressure {
 
 impl Default for Pressure {
     fn default() -> Pressure {
-        Pressure { next: 0, bar: u8::MAX, most: 0 }
+        Pressure { next: 0, looked_at: Tick::default(), bar: u8::MAX, most: 0 }
     }
 }
 
@@ -34,7 +37,7 @@ impl Pressure {
     /// The next of `max` connections.
     fn step(&mut self, max: u32) -> u32 {
         if self.next >= max {
-            *self = Pressure { next: 0, bar: self.most.max(STALLED_TIME_OUTS), most: 0 };
+            *self = Pressure { next: 0, bar: self.most.max(STALLED_TIME_OUTS), most: 0, ..*self };
         }
         self.next += 1;
         self.next - 1
@@ -52,8 +55,9 @@ impl Pressure {
 pub(super) fn relieve(core: &mut Core, receiving: &mut Chunks, now: Now) {
     let quarter = core.limits.chunks_max / 2 / 4;
     let sending = core.sending.free() < quarter;
-    let missing = gaps::are_scarce(core) || receiving.free() <= quarter + gaps::CHUNKS_FOR_PIECE;
-    if sending || missing {
+    let missing = gaps::are_scarce(core) || receiving.free() <= quarter + gaps::CHUNKS_FOR_PIECE + 1;
+    if (sending || missing) && core.pressure.looked_at != now.tick() {
+        core.pressure.looked_at = now.tick();
         look(core, receiving, sending, missing, now);
     }
 }
@@ -86,7 +90,7 @@ fn end_if_worst(core: &mut Core, number: u32, now: Now) -> bool {
     true
 }
 
-/// Connections looked at per turn. Origin: about a burst; each may cost a cache miss.
+/// Connections looked at per tick. Origin: about a burst; each may cost a cache miss.
 const LOOKED_AT: u32 = 64;
 
 /// Time-outs in a row with which a connection counts as stalled. Origin: 25 s from a time-out of 200 ms on, 5 s from the smallest of

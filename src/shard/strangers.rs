@@ -48,13 +48,15 @@ impl Strangers {
         }
     }
 
-    /// Whether a connection of `hash` may be left with another shard; `None` while not all have marked theirs up to `changes`.
+    /// Whether a connection of `hash` may be left with another shard; `None` where none is marked while not all have marked theirs
+    /// up to `changes`.
     pub(super) fn may_have(&self, hash: Hash, changes: u32) -> Option<bool> {
         let all = self.marked_to.iter().all(|marked_to| marked_to.load(Ordering::Acquire) >= changes);
         let is_set = |(word, bit): (usize, u64)| {
             self.marks.get(word).is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
         };
-        all.then(|| places(hash).into_iter().all(is_set))
+        let marked = places(hash).into_iter().all(is_set);
+        (all || marked).then_some(marked)
     }
 
     /// Nothing is left anywhere.

@@ -14,7 +14,7 @@ use crate::bits::Bits;
 use crate::flow::chunks::Chunks;
 use crate::flow::list::List;
 use crate::ids::ListenerId;
-use crate::tcp::state::{CloseReason, State};
+use crate::tcp::state::State;
 use crate::tcp::tcb::Opened;
 use crate::tick::Now;
 
@@ -43,7 +43,7 @@ impl<A: Application> Teller<'_, A> {
     fn lend(&mut self, number: u32, bytes: &[u8]) {
         let known = self.opened(number);
         let connection = &mut self.core.connections[number];
-        if connection.tcb.state == State::Closed && connection.tcb.reason == Some(CloseReason::Aborted) {
+        if connection.is_given_up() {
             self.receiving.unreserve(1);
             return;
         }
@@ -59,8 +59,7 @@ impl<A: Application> Teller<'_, A> {
         let handle = connection.handle(number);
         let taken = self.event(Some(Lent { handle, bytes, taken: 0 }), Event::Readable { handle, bytes });
         let connection = &mut self.core.connections[number];
-        let aborted = connection.tcb.reason == Some(CloseReason::Aborted);
-        if taken < bytes.len() && !aborted {
+        if taken < bytes.len() && !connection.is_given_up() {
             self.receiving.append_reserved(&mut connection.unread, &bytes[taken..]);
         } else {
             self.receiving.unreserve(1);
@@ -99,15 +98,18 @@ impl<A: Application> Teller<'_, A> {
         }
         let connection = &mut self.core.connections[number];
         let handle = connection.handle(number);
-        if !connection.unread.is_empty() {
-            // Bytes come before the end; it is told when they have been taken.
+        if !connection.unread.is_empty() || connection.facts.has(Fact::SPLICED) {
+            // Bytes come before the end; it is told when they have been taken. One that was spliced just now is on the list
+            // again: its splice ends before it does.
             return;
         }
-        if connection.tell.take(Tell::PEER_CLOSED) && connection.tcb.reason != Some(CloseReason::Aborted) {
+        if connection.tell.take(Tell::PEER_CLOSED) && !connection.is_given_up() {
             self.event(None, Event::PeerClosed { handle });
         }
         let connection = &mut self.core.connections[number];
-        if let (true, Some(reason)) = (connection.tell.take(Tell::CLOSED), connection.tcb.reason) {
+        if !connection.facts.has(Fact::SPLICED)
+            && let (true, Some(reason)) = (connection.tell.take(Tell::CLOSED), connection.tcb.reason)
+        {
             self.event(None, Event::Closed { handle, reason });
             self.told_closed(number);
         }
@@ -152,7 +154,7 @@ impl<A: Application> Teller<'_, A> {
     /// Buffered bytes, chunk by chunk, as long as the application takes them.
     fn readable(&mut self, number: u32) {
         let connection = &mut self.core.connections[number];
-        if connection.tcb.reason == Some(CloseReason::Aborted) {
+        if connection.is_given_up() {
             connection.tell.remove(Tell::READABLE);
             self.receiving.clear(&mut connection.unread);
             connection.consumed_bytes = 0;
@@ -176,8 +178,7 @@ impl<A: Application> Teller<'_, A> {
             let taken = calls.lent.map_or(0, |lent| lent.taken);
             let connection = &mut self.core.connections[number];
             self.receiving.consume(&mut connection.unread, taken as u32);
-            let aborted = connection.tcb.reason == Some(CloseReason::Aborted);
-            if taken == 0 || aborted || connection.facts.has(Fact::SPLICED) {
+            if taken == 0 || connection.is_given_up() || connection.facts.has(Fact::SPLICED) {
                 return;
             }
         }

@@ -50,7 +50,7 @@ fn window_opens(tcb: &mut Tcb, cx: &Context<'_>) {
         return;
     }
     let free = cx.receive_buffer_bytes().saturating_sub(tcb.unread_bytes);
-    let small = tcb.rcv_wnd() < cx.receive_buffer_bytes() / 8;
+    let small = tcb.rcv_wnd() < (cx.receive_buffer_bytes() / 8).max(1);
     if small && free.saturating_sub(tcb.rcv_wnd()) >= output::window_step(tcb, cx) {
         tcb.owed.add(Owed::WINDOW_UPDATE);
     }

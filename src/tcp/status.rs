@@ -54,7 +54,7 @@ pub struct Info {
 /// What is kept of a connection's past, where the limits leave room for it (`limits.histories_max`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct History {
-    /// Since the SYN, ms.
+    /// Since the SYN, ms; begins again after 49 days.
     pub age_ms: u32,
     /// The least round trip, us, in steps of 1 ms; `None` without timestamps.
     pub min_rtt_us: Option<u32>,

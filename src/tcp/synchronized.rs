@@ -273,7 +273,7 @@ fn is_duplicate(tcb: &Tcb, seg: &Segment, blocks: &[(Seq, Seq)], window_before: 
 
 /// Moves SND.UNA; returns by how many octets.
 fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> u32 {
-    measure_round_trip(tcb, seg, cx);
+    let measured = measure_round_trip(tcb, seg, cx);
     let acked = seg.ack - tcb.snd_una;
     // What is acknowledged beyond the text is our FIN.
     let text = acked.min(tcb.send_end - tcb.snd_una);
@@ -284,7 +284,9 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     tcb.retries = 0;
     tcb.facts.remove(Fact::SOFT_ERROR);
     tcb.facts.add_if(Fact::LARGE_ACKNOWLEDGED, text >= u32::from(tcb.mss));
-    tcb.rto.progressed();
+    if measured {
+        tcb.rto.progressed();
+    }
     let unsent = output::has_unsent(tcb);
     tcb.owed.set(Owed::DATA, unsent);
     acked
@@ -296,8 +298,9 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
     tcb.snd_wl1 = seg.seq;
 }
 
-/// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18).
-pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) {
+/// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18). Returns `false` for
+/// an acknowledgment whose ACK may have been lost before or may be that late: the backoff stays until one that says more.
+pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> bool {
     let timed = tcb.timed.acknowledged(seg.ack);
     if timed.is_some() {
         tcb.timed = Timed::NONE;
@@ -307,14 +310,16 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
         if let Some(rtt_ms) = timed_ms {
             tcb.rto.measured(rtt_ms.saturating_mul(1000));
         }
-        return;
+        return true;
     }
-    let Some(rtt_ms) = echoed_ms(tcb, seg, cx) else { return };
+    let Some(rtt_ms) = echoed_ms(tcb, seg, cx) else { return true };
     // RFC 3522: what is acknowledged after a time-out was sent before it.
     if tcb.retries > 0 && timed_ms.is_some_and(|since_sent_again| rtt_ms > since_sent_again) {
-        // No peer delays the ACK of more than a segment: this one's was lost, and says nothing of the path's time.
-        if seg.ack - tcb.snd_una > u32::from(tcb.mss) {
-            return;
+        // No peer delays the ACK of more than a segment, or beyond a second time-out: an earlier ACK was lost, and this says
+        // nothing of the path's time; or the path has become slow, and a time-out that stays doubled waits for the ACK that
+        // shows it. Taken for a round trip, each such wait would lengthen the next.
+        if seg.ack - tcb.snd_una > u32::from(tcb.mss) || tcb.retries > 1 {
+            return false;
         }
         tcb.rto.was_spurious();
     }
@@ -322,6 +327,7 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
     if rtt_ms < 1 << 20 {
         tcb.rto.measured(rtt_ms * 1000);
     }
+    true
 }
 
 /// How old the timestamp is that the segment echoes, ms (RFC 7323 4.1); a forged one may say anything.

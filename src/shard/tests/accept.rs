@@ -2,7 +2,7 @@
 
 use super::options::Bench;
 use super::*;
-use crate::api::{ConnectionOptions, Keepalive, ListenOptions};
+use crate::api::{CallError, ConnectionOptions, Keepalive, ListenOptions};
 use crate::ids::ListenerId;
 use crate::tcp::cookie::SynCookies;
 use core::time::Duration;
@@ -13,6 +13,7 @@ struct Log {
     accepted: Vec<Handle>,
     bytes: Vec<(Handle, usize)>,
     closed: Vec<(Handle, CloseReason)>,
+    leaves_bytes: bool,
 }
 
 impl Application for Log {
@@ -22,6 +23,9 @@ impl Application for Log {
             Event::Connected { .. } | Event::Writable { .. } => {}
             Event::Readable { handle, bytes } => {
                 assert!(self.accepted.contains(&handle), "Accepted comes first");
+                if self.leaves_bytes {
+                    return;
+                }
                 calls.consume(handle, bytes.len()).expect("lent");
                 self.bytes.push((handle, bytes.len()));
             }
@@ -178,6 +182,42 @@ fn b10_who_is_reset_while_it_waits_is_told_and_closed_later() {
     let log = pair.server.application();
     assert_eq!((log.accepted.len(), &log.closed[..]), (2, &[(log.accepted[0], CloseReason::Reset)][..]));
     pair.finish(&handles[1..]);
+}
+
+/// Its end waits behind bytes that nobody reads; who gives the connection up hears of the end all the same.
+#[test]
+fn b10_who_is_reset_with_unread_bytes_is_closed_when_the_application_gives_it_up() {
+    type GiveUp = fn(&mut Calls<'_>, Handle) -> Result<(), CallError>;
+    let give_up: [GiveUp; 2] = [|calls, handle| calls.close(handle), |calls, handle| calls.abort(handle)];
+    for (give_up, paused, one_burst) in
+        give_up.into_iter().flat_map(|call| [(call, true, true), (call, false, true), (call, false, false)])
+    {
+        let mut pair = Pair::new(100, SynCookies::Auto, 0);
+        pair.server.application_mut().leaves_bytes = true;
+        if paused {
+            assert!(pair.server.calls(pair.now).pause_accepting(pair.listener));
+        }
+        let handles = pair.connect(1);
+        pair.turns(20);
+        pair.send(handles[0], 3000);
+        if one_burst {
+            // The server finds text and RST together.
+            pair.client.turn(pair.now);
+        } else {
+            pair.turns(20);
+        }
+        pair.client.calls(pair.now).abort(handles[0]).expect("open");
+        pair.turns(20);
+        pair.server.calls(pair.now).resume_accepting(pair.listener);
+        pair.turns(20);
+        let handle = pair.server.application().accepted[0];
+        assert_eq!(pair.server.application().closed, [], "bytes come before the end");
+        assert_eq!(give_up(&mut pair.server.calls(pair.now), handle), Err(CallError::Ended));
+        pair.turns(2);
+        assert_eq!(pair.server.application().closed, [(handle, CloseReason::Reset)]);
+        assert_eq!(give_up(&mut pair.server.calls(pair.now), handle), Err(CallError::Stale));
+        assert_shard_clean(&pair.server);
+    }
 }
 
 #[test]

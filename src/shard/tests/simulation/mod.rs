@@ -189,7 +189,9 @@ fn simulate_plan(plan: &Plan, burst: u32) -> Report {
         let of_job = own.iter().filter(|ending| ending.job == Some(number) && ending.opened);
         let reasons: Vec<CloseReason> = of_job.map(|ending| ending.reason).collect();
         assert_eq!(reasons.len(), 1, "job {number} {job:?} ends once: {reasons:?}");
-        if report.whole || plan.fair {
+        // A half-open connection is given up after a while, whatever still comes (B11): then nobody has met the opener.
+        let met = report.ends[1 - job.opener].iter().any(|ending| ending.job == Some(number));
+        if report.whole || (plan.fair && met) {
             let expected = if job.closing == Closing::Abort { CloseReason::Aborted } else { CloseReason::Graceful };
             assert_eq!(reasons[0], expected, "job {number} {job:?} on a wire that loses nothing for ever");
         }
@@ -348,6 +350,7 @@ fn identity(bytes: &[u8]) -> u64 {
 const FAIR_EVERY: u64 = 4;
 
 /// MSL on a fair wire, ms: TIME-WAIT outlasts all time-outs, or a FIN whose ACKs were lost would be answered by RST at last.
+/// For the same reason who closes first does so by halves there: three tries of a FIN may take longer than FIN_WAIT_2_MS.
 const FAIR_MSL_MS: u32 = 600_000;
 
 /// A frame that is sent so often has passed once, on a fair wire.

@@ -15,6 +15,8 @@ pub(in crate::shard::tests) struct Peer {
     remote: SocketAddr,
     /// Jobs that this end has yet to open, the next one last.
     pub to_open: Vec<usize>,
+    /// Who closes first goes on listening until the peer's FIN: CLOSE waits for it for FIN_WAIT_2_MS only.
+    patient: bool,
     in_flight_max: usize,
     in_flight: usize,
     live: BTreeMap<Handle, Talk>,
@@ -60,6 +62,7 @@ impl Peer {
             jobs: plan.jobs.clone(),
             remote,
             to_open,
+            patient: plan.fair,
             in_flight_max: plan.in_flight_max,
             in_flight: 0,
             live: BTreeMap::new(),
@@ -162,12 +165,12 @@ impl Peer {
             Closing::Acceptor => all_sent && all_received && !talk.opened,
             Closing::Halves => false,
         };
-        if first || (talk.peer_closed && all_sent) {
+        if talk.peer_closed && all_sent {
             talk.closed = true;
             close(calls, handle, true);
-        } else if job.closing == Closing::Halves && all_sent && !talk.closed {
+        } else if !talk.closed && (first || (job.closing == Closing::Halves && all_sent)) {
             talk.closed = true;
-            close(calls, handle, false);
+            close(calls, handle, first && !self.patient);
         }
     }
 
