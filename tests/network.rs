@@ -7,7 +7,7 @@ mod common;
 use command::{Guard, SYNFIN, Server, counts, finish, first_line, spawn, synfin};
 use common::{INTERFACE, Netns, VethPair, privileged_trial};
 use std::fs;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::process::{Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ fn main() {
         privileged_trial("hundreds_of_source_addresses_as_a_range_all_connect", range),
         privileged_trial("vlan_tags_both_ways", vlan),
         privileged_trial("connection_lives_on_through_a_flap_another_mtu_and_another_mac", flap),
+        privileged_trial("removed_interface_ends_the_stack_and_says_so", removed),
+        privileged_trial("drain_answers_the_control_socket_and_ends_at_a_second_signal", drain_is_served),
         privileged_trial("frames_of_4096_bytes_carry_larger_segments", large_frames),
     ];
     common::run(trials).exit();
@@ -220,6 +222,45 @@ fn flap() {
     }
     assert_eq!(counts(&state, "opens_passive").iter().sum::<u64>(), 1, "{state}");
     assert_eq!(counts(&state, "closed_graceful").iter().sum::<u64>(), 1, "{state}");
+}
+
+/// An interface that is deleted and made again under its old name is not the one that the sockets are bound to.
+fn removed() {
+    let pair = VethPair::new(2);
+    let mut timed = pair.left.command("timeout");
+    let mut server =
+        Guard(spawn(synfin(timed.args(["60", SYNFIN]), "serve", "echo:7", "10.77.0.8/24").stderr(Stdio::piped())));
+    let (line, _output) = first_line(&mut server.0);
+    assert!(line.starts_with("{\"addresses\""), "{line}");
+    pair.left.ip(&["link", "del", INTERFACE]);
+    pair.left.ip(&["link", "add", INTERFACE, "type", "veth", "peer", "name", "other0"]);
+    pair.left.ip(&["link", "set", "other0", "up"]);
+    pair.left.ip(&["link", "set", INTERFACE, "up"]);
+    let mut errors = String::new();
+    server.0.stderr.take().expect("is piped").read_to_string(&mut errors).expect("errors are text");
+    assert_eq!(server.0.wait().expect("it ends").code(), Some(3), "{errors}");
+    assert!(errors.contains(&format!("interface {INTERFACE}: it was removed")), "{errors}");
+    assert!(!errors.contains("up again"), "{errors}");
+}
+
+/// While a connection holds up a drain, the control socket answers; a second SIGTERM ends it long before its time.
+fn drain_is_served() {
+    let pair = VethPair::new(2);
+    let path = std::env::temp_dir().join(format!("synfin-network-{}.sock", std::process::id()));
+    let path = path.to_str().expect("is text");
+    let server = Server::start(&pair.left, "10.77.0.8/24", &["--drain", "60", "--control", path]);
+    let mut client = Guard(spawn(pair.right.command("python3").args(["-c", LINES]).stdin(Stdio::piped())));
+    let (connected, _echoed) = first_line(&mut client.0);
+    assert_eq!(connected, "connected\n");
+    let pid = server.child.0.id().to_string();
+    finish(pair.left.command("kill").args(["-TERM", &pid]));
+    thread::sleep(Duration::from_millis(500));
+    let status = finish(pair.left.command(SYNFIN).args(["control", path, "status"]));
+    assert_eq!(counts(&said(&status), "connections_live").iter().sum::<u64>(), 1, "{}", said(&status));
+    let began = Instant::now();
+    let state = server.end();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}: {state}", began.elapsed());
+    assert_eq!(counts(&state, "connections_live").iter().sum::<u64>(), 0, "{state}");
 }
 
 fn large_frames() {

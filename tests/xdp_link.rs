@@ -147,7 +147,8 @@ fn transmit_full_refuses() {
     assert_eq!(left.receive(1), [frame(0, 64)]);
 }
 
-/// With a queueing discipline a full veth ring stops the transmit queue instead of dropping: EAGAIN, frames stay in TX.
+/// With a queueing discipline a full veth ring stops the transmit queue instead of dropping: EAGAIN, frames stay in TX. A kernel without
+/// XDP_MAX_TX_SKB_BUDGET stops after 32 frames anyhow; one that has it stops only if the receiver falls behind.
 fn transmit_stalled_is_taken_up_again() {
     const FRAMES: u64 = 1500;
     let (pair, mut left, mut right) = ends(Mode::Drv);
@@ -167,11 +168,19 @@ fn transmit_stalled_is_taken_up_again() {
         right.link.counters().rx_frames == FRAMES
     });
     let counters = left.link.counters();
-    assert!(counters.tx_kick_eagain > 0 && counters.tx_kick_ebusy == 0, "{counters:?}");
+    assert_eq!((counters.tx_kick_ebusy, counters.tx_frames), (0, FRAMES), "{counters:?}");
+    assert!(counters.tx_kick_eagain > 0 || kick_sends_all(), "{counters:?}");
     until(|| {
         left.link.flush();
         left.link.levels().transmit == 0
     });
+}
+
+/// Whether a kick may send all that is queued: Linux 6.17 and later.
+fn kick_sends_all() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map_while(|number| number.parse().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(17))
 }
 
 fn impossible_length_comes_back() {

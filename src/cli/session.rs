@@ -99,10 +99,16 @@ impl<S: Service> Session<S> {
         }
     }
 
-    /// Drains for at most `within`, prints the state and ends; returns the applications.
-    pub(super) fn end(self, within: Duration) -> Result<Vec<S>, Failure> {
+    /// Drains for at most `within`, prints the state and ends; returns the applications. Meanwhile the control socket and the signals
+    /// are served; who asks to end once more ends it at once.
+    pub(super) fn end(mut self, within: Duration) -> Result<Vec<S>, Failure> {
+        self.signals.end.store(false, Ordering::Relaxed);
+        self.stack.running().drain(within);
+        if !self.wait(None, || {}) {
+            self.stack.running().drain(Duration::ZERO);
+        }
         let Session { stack, capture, json, .. } = self;
-        let ended = stack.drain(within);
+        let ended = stack.join();
         let captured = capture.map(CaptureWriter::finish);
         let (services, report) = ended?;
         print_report(&report, json);
@@ -130,7 +136,7 @@ impl<S: Service> Subject for Controlled<'_, S> {
     }
 
     fn policies(&self) -> Policies {
-        self.stack.report().shards.first().map_or_else(Policies::default, |shard| shard.policies)
+        self.stack.running().policies()
     }
 
     fn set_policies(&self, policies: &Policies) -> Result<(), StackError> {

@@ -40,7 +40,8 @@ impl Policies {
         if (1..=MSL_MAX_MS).contains(&self.msl_ms) { Ok(()) } else { Err(ConfigError::BadMsl(self.msl_ms)) }
     }
 
-    fn of(settings: &Settings) -> Policies {
+    /// Those that `settings` hold.
+    pub(crate) fn of(settings: &Settings) -> Policies {
         Policies {
             msl_ms: settings.msl_ms,
             time_wait: settings.time_wait_policy,

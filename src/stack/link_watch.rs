@@ -1,6 +1,9 @@
-//! Watching the interface: down and up, MTU, MAC address, queues. What changes is counted, logged, and told to the shards.
+//! Watching the interface: down and up, MTU, MAC address, queues. What changes is counted, logged, and told to the shards; its removal
+//! ends the stack.
 
+use super::StackError;
 use super::commands::Command;
+use super::run::Shared;
 use super::spreading::Divider;
 use crate::link::xdp::{Interface, LinkSocket, XdpError};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +36,9 @@ pub(super) struct LinkWatch {
 }
 
 impl LinkWatch {
-    /// Follows `interface` in the calling thread's network namespace, from what it is now on.
-    pub(super) fn start(interface: Interface, shards: Divider) -> Result<LinkWatch, XdpError> {
+    /// Follows `interface` in the calling thread's network namespace, from what it is now on. When it is removed, the stack of `shared`
+    /// is stopped: its sockets are bound to nothing then, and stay so even if an interface of that name is made again.
+    pub(super) fn start(interface: Interface, shards: Divider, shared: Arc<Shared>) -> Result<LinkWatch, XdpError> {
         let socket = LinkSocket::open(&interface)?;
         let stop = Arc::new(AtomicBool::new(false));
         let events = Arc::new(Mutex::new(LinkEvents::default()));
@@ -42,21 +46,28 @@ impl LinkWatch {
         let name = interface.name.clone();
         let follow = move || {
             let mut known = interface;
+            let mut owed = Owed::default();
             let mut asked = Instant::now();
             while !stopped.load(Ordering::Relaxed) {
                 let mut seen = socket.wait(WAIT);
                 // Not everything is announced: the number of queues is not.
                 if asked.elapsed() >= ASK {
                     asked = Instant::now();
-                    seen.extend(Interface::query(&known.name));
+                    if matches!(Interface::exists(known.index), Ok(false)) {
+                        let error = StackError::InterfaceRemoved { interface: known.name };
+                        tracing::error!("{error}");
+                        shared.stop_with(error);
+                        return;
+                    }
+                    // Another interface may have taken the name.
+                    seen.extend(Interface::query(&known.name).ok().filter(|now| now.index == known.index));
                 }
                 for now in seen {
                     let commands = note(&mut known, now, &mut counted.lock().unwrap_or_else(|lock| lock.into_inner()));
-                    for command in commands {
-                        if shards.tell_all(&command).is_err() {
-                            tracing::warn!(interface = known.name, "a shard did not learn of a link event in time");
-                        }
-                    }
+                    commands.into_iter().for_each(|command| owed.add(command));
+                }
+                if owed.tell(&shards).is_err() {
+                    tracing::warn!(interface = known.name, "a shard has not yet learned of a link event: told again");
                 }
             }
         };
@@ -78,6 +89,33 @@ impl Drop for LinkWatch {
             // It has nothing to tell.
             let _ = thread.join();
         }
+    }
+}
+
+/// What the shards have still to learn: of each kind the newest, in the order of telling.
+#[derive(Debug, Default)]
+struct Owed {
+    change: Option<Command>,
+    announce: Option<Command>,
+}
+
+impl Owed {
+    fn add(&mut self, command: Command) {
+        match command {
+            Command::Announce => self.announce = Some(command),
+            _ => self.change = Some(command),
+        }
+    }
+
+    /// Tells what every shard has room for; the rest stays owed. A shard may hear of it twice, which does no harm.
+    fn tell(&mut self, shards: &Divider) -> Result<(), StackError> {
+        for owed in [&mut self.change, &mut self.announce] {
+            if let Some(command) = owed {
+                shards.tell_all(command)?;
+                *owed = None;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -126,8 +164,31 @@ const ASK: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use super::super::alarm::Alarm;
+    use super::super::commands::Commands;
     use super::*;
     use crate::wire::ethernet::MacAddress;
+
+    #[test]
+    fn shard_whose_queue_is_full_learns_later_and_the_others_at_once() {
+        let queues = [0, 1].map(|_| Arc::new(Commands::new(Arc::new(Alarm::new().unwrap()))));
+        let shards = Divider::new(&queues, (1000, 2000));
+        while queues[0].push(Command::Announce) {}
+        let mut owed = Owed::default();
+        owed.add(Command::Announce);
+        for mtu in [1400, 1300] {
+            owed.add(Command::ChangeLink { mac: MacAddress([2, 0, 0, 0, 0, 9]), mtu });
+        }
+        assert!(matches!(owed.tell(&shards), Err(StackError::Busy { shard: 0 })));
+        let heard = |shard: usize| queues[shard].take().last();
+        assert!(matches!(heard(1), Some(Command::ChangeLink { mtu: 1300, .. })));
+        assert!(matches!(heard(0), Some(Command::Announce)));
+        owed.tell(&shards).unwrap();
+        let told: Vec<Command> = queues[0].take().collect();
+        assert!(matches!(told[..], [Command::ChangeLink { mtu: 1300, .. }, Command::Announce]), "{told:?}");
+        owed.tell(&shards).unwrap();
+        assert!(queues[0].is_empty());
+    }
 
     #[test]
     fn each_change_is_counted_once_and_told() {

@@ -2,7 +2,8 @@
 //!
 //! [`run`] works over any link; [`Stack::start`] makes AF_XDP links first. The order of an end: [`Running::drain`] lets
 //! every shard stop listening and waits until no connection lives or a deadline has passed; then the threads end and
-//! with them the links; the XDP program is detached last. A panic in one shard ends all of them, as an error.
+//! with them the links; the XDP program is detached last. A panic in one shard ends all of them, as an error;
+//! so does the removal of the interface.
 
 mod alarm;
 mod commands;
@@ -51,9 +52,8 @@ pub(crate) use run::Drive;
 pub(crate) use run::{ShardLoop, Step};
 use run::{Shared, Turns};
 use spreading::Divider;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -169,6 +169,14 @@ pub enum StackError {
         shard: usize,
         /// What the panic said.
         message: String,
+    },
+    /// The interface went away under the running stack; all shards were stopped.
+    #[error(
+        "interface {interface}: it was removed while the stack ran (ENODEV, os error 19); make it again, then start the stack anew"
+    )]
+    InterfaceRemoved {
+        /// The interface.
+        interface: String,
     },
     /// AF_XDP could not be set up.
     #[cfg(feature = "xdp")]
@@ -319,6 +327,7 @@ where
         shared: Arc::clone(&shared),
         threads: Vec::new(),
         published: Vec::new(),
+        policies: Mutex::new(Policies { msl_ms: config.msl_ms, ..Policies::of(&config.settings) }),
         divider: Divider::new(&commands, config.ports),
         commands,
     };
@@ -368,6 +377,7 @@ pub struct Running<S> {
     threads: Vec<JoinHandle<Option<S>>>,
     published: Vec<Arc<Published>>,
     commands: Vec<Arc<Commands>>,
+    policies: Mutex<Policies>,
     divider: Divider,
 }
 
@@ -407,12 +417,19 @@ impl<S> Running<S> {
     /// [`StackError::Busy`] the shards before the one named have them already.
     pub fn set_policies(&self, policies: &Policies) -> Result<(), StackError> {
         policies.check()?;
+        let mut last = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
         for (shard, commands) in self.commands.iter().enumerate() {
             if !commands.push(Command::SetPolicies(*policies)) {
                 return Err(StackError::Busy { shard });
             }
         }
+        *last = *policies;
         Ok(())
+    }
+
+    /// The policies last set, whether or not each shard has come to obey them yet: what the next change starts from.
+    pub fn policies(&self) -> Policies {
+        *self.policies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on `spread` divides connections between the shards; those that exist stay where they are. On
@@ -436,7 +453,7 @@ impl<S> Running<S> {
     pub fn join(mut self) -> Result<(Vec<S>, Vec<ShardSnapshot>), StackError> {
         let services: Vec<S> = self.threads.drain(..).filter_map(|thread| thread.join().ok().flatten()).collect();
         match self.shared.take_failure() {
-            Some((shard, message)) => Err(StackError::Panicked { shard, message }),
+            Some(error) => Err(error),
             None => Ok((services, self.published.iter().map(|published| published.snapshot()).collect())),
         }
     }

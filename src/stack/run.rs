@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) stop: AtomicBool,
     /// When a drain ends at the latest, us; `u64::MAX` while there is none.
     pub(super) drain_until_us: AtomicU64,
-    failure: Mutex<Option<(usize, String)>>,
+    failure: Mutex<Option<StackError>>,
     /// Where questions about neighbours go in shared-address mode.
     pub(super) questions: Option<Arc<Questions>>,
     /// What wakes each shard, and whether it has nothing to do any more.
@@ -76,16 +76,20 @@ impl Shared {
         Now::from_us(self.origin.elapsed().as_micros() as u64)
     }
 
-    /// The first panic, if any.
-    pub(super) fn take_failure(&self) -> Option<(usize, String)> {
+    /// What has ended the stack before its time, if anything.
+    pub(super) fn take_failure(&self) -> Option<StackError> {
         self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
 
     fn fail(&self, shard: usize, panic: &(dyn Any + Send)) {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        let mut failure = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        failure.get_or_insert((shard, message.to_owned()));
+        self.stop_with(StackError::Panicked { shard, message: message.to_owned() });
+    }
+
+    /// Ends every shard after its turn; the first `error` is what the end then returns.
+    pub(super) fn stop_with(&self, error: StackError) {
+        self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
         self.stop.store(true, Ordering::Relaxed);
         self.ring_all();
     }

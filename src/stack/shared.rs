@@ -5,7 +5,7 @@
 use super::StackError;
 use crate::link::xdp::hold_port;
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -61,10 +61,8 @@ impl Reservation {
             fs::read_link("/proc/thread-self/ns/net").map_err(|source| failed("/proc/thread-self/ns/net", source))?;
         let namespace = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect::<String>();
         fs::create_dir_all(RECORDS).map_err(|source| failed(RECORDS, source))?;
+        let locked = lock().map_err(|source| failed(LOCK, source))?;
         give_back_stale(&namespace)?;
-        if let Some(port) = used_ports().into_iter().find(|port| range.contains(port)) {
-            return Err(StackError::RangeInUse { low: *range.start(), high: *range.end(), port });
-        }
         let mut ports = Ports::read().map_err(|source| failed(RESERVED, source))?;
         if let Some(port) = range.clone().find(|port| ports.has(*port)) {
             return Err(StackError::RangeReserved { low: *range.start(), high: *range.end(), port });
@@ -76,13 +74,23 @@ impl Reservation {
         // From here on dropping it takes both away again.
         let reservation = Reservation { range, record };
         ports.set(&reservation.range, true);
-        ports.write().map_err(|source| failed(RESERVED, source))?;
-        Ok(reservation)
+        let written = ports.write();
+        // Giving back locks too.
+        drop(locked);
+        written.map_err(|source| failed(RESERVED, source))?;
+        // Only now can the kernel take no more of them for itself.
+        let range = &reservation.range;
+        match used_ports().into_iter().find(|port| range.contains(port)) {
+            Some(port) => Err(StackError::RangeInUse { low: *range.start(), high: *range.end(), port }),
+            None => Ok(reservation),
+        }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        // Without the lock giving back is still better than not.
+        let _locked = lock();
         if let Err(error) = give_back(&self.range) {
             let (low, high) = (self.range.start(), self.range.end());
             tracing::warn!(%error, "ports {low}-{high} stay reserved: take them out of {RESERVED}");
@@ -115,6 +123,13 @@ fn give_back_stale(namespace: &str) -> Result<(), StackError> {
         }
     }
     Ok(())
+}
+
+/// Keeps other processes from changing the list between this one's reading and writing, until dropped.
+fn lock() -> io::Result<File> {
+    let file = File::create(LOCK)?;
+    file.lock()?;
+    Ok(file)
 }
 
 fn give_back(range: &RangeInclusive<u16>) -> io::Result<()> {
@@ -196,6 +211,9 @@ const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
 /// Where processes note what they have reserved.
 const RECORDS: &str = "/run/synfin";
+
+/// The file whose lock (flock(2)) is held while the list is changed. It stays: a removed one could be locked twice.
+const LOCK: &str = "/run/synfin/lock";
 
 #[cfg(test)]
 mod tests {

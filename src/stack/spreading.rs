@@ -20,16 +20,21 @@ impl Divider {
         Divider { commands: commands.to_vec(), ports }
     }
 
-    /// From now on `spread` divides connections. On [`StackError::Busy`] the shards before the one named know of it already.
+    /// From now on `spread` divides connections. On [`StackError::Busy`] the shard named does not know of it, and others may not.
     pub(super) fn change(&self, spread: &Spread) -> Result<(), StackError> {
         let owners = Arc::new(Owners::new(spread, self.commands.len() as u16, self.ports));
         self.tell_all(&Command::ChangeOwners(owners))
     }
 
-    /// Queues `command` for every shard; the same holds.
+    /// Queues `command` for every shard whose queue has a place; the error names the first that has none.
     pub(super) fn tell_all(&self, command: &Command) -> Result<(), StackError> {
-        let full = self.commands.iter().position(|commands| !commands.push(command.clone()));
-        full.map_or(Ok(()), |shard| Err(StackError::Busy { shard }))
+        let mut told = Ok(());
+        for (shard, commands) in self.commands.iter().enumerate() {
+            if !commands.push(command.clone()) {
+                told = told.and(Err(StackError::Busy { shard }));
+            }
+        }
+        told
     }
 }
 

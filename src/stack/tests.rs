@@ -154,11 +154,14 @@ fn b40_policies_change_on_every_running_shard_from_another_thread() {
     let (_wire, [left, right]) = Wire::new([Spreader::Same, Spreader::Same]);
     let server = run(left, &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
     let before = server.snapshots()[0].policies;
+    assert_eq!(server.policies(), before);
     let wanted = Policies { msl_ms: 100, time_wait: Policy::None, ..before };
     server.set_policies(&wanted).unwrap();
+    assert_eq!(server.policies(), wanted, "at once, however slow a shard is");
     wait_until(|| server.snapshots().iter().all(|shard| shard.policies == wanted));
     let wrong = Policies { msl_ms: 0, ..before };
     assert!(matches!(server.set_policies(&wrong), Err(StackError::Config(ConfigError::BadMsl(0)))));
+    assert_eq!(server.policies(), wanted);
     let (make, _) = pinger(5);
     let client = run(right, &Spread::Symmetric, &config(CLIENT), Idle::Sleep, make).unwrap();
     wait_until(|| client.is_finished());

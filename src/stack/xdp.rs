@@ -174,7 +174,8 @@ impl<S: Service> Stack<S> {
         };
         let name = spread.name();
         let watch = watch(&config.interface, &running, spread, cores.len())?;
-        let link_watch = LinkWatch::start(steering.interface().clone(), running.divider.clone())?;
+        let shared = Arc::clone(&running.shared);
+        let link_watch = LinkWatch::start(steering.interface().clone(), running.divider.clone(), shared)?;
         Ok(Stack {
             _watch: watch,
             _asker: asker,

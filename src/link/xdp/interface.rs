@@ -49,6 +49,18 @@ impl Interface {
         Ok(interface)
     }
 
+    /// Whether the calling thread's network namespace has an interface of that index, whatever its name is now.
+    pub(crate) fn exists(index: u32) -> io::Result<bool> {
+        let mut header = [0; LINK_BYTES];
+        header[4..8].copy_from_slice(&index.to_ne_bytes());
+        let request = Request::new(libc::RTM_GETLINK, 0, &header);
+        match request.with(libc::IFLA_EXT_MASK, &SKIP_STATISTICS.to_ne_bytes()).ask(libc::NETLINK_ROUTE) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What its driver can do for XDP (Linux 6.3 and later), or why that cannot be said.
     pub fn xdp_features(&self) -> io::Result<XdpFeatures> {
         let family =
@@ -193,6 +205,7 @@ mod tests {
     fn loopback_query_says_what_every_kernel_says() {
         let interface = Interface::query("lo").unwrap();
         assert_eq!((interface.index > 0, interface.mac, interface.attached), (true, MacAddress::default(), None));
+        assert!(Interface::exists(interface.index).unwrap() && !Interface::exists(i32::MAX as u32).unwrap());
         assert!(interface.mtu >= 1500);
         assert_eq!(interface.queues, 1);
         assert!(interface.up >= interface.running);
