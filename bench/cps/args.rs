@@ -92,7 +92,7 @@ pub(crate) struct CpsArgs {
     /// Take an interface that has the default route or addresses as well
     #[arg(long)]
     pub yes: bool,
-    /// Where the result goes [default: bench/out/<time>]
+    /// Where the result goes [default: bench/out/TIME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Write the result to FILE too
