@@ -202,10 +202,10 @@ impl Core {
 
     /// The next hop of an active open.
     fn neighbor_of(&mut self, remote: IpAddr, now: Now) -> Result<NeighborId, ConnectError> {
-        if self.routes.next_hop(remote).is_none() {
-            return Err(ConnectError::NoRoute(remote));
-        }
-        self.neighbor_towards(remote, None, now).ok_or(ConnectError::NeighborsFull(self.limits.neighbors_max))
+        self.neighbor_towards(remote, None, now).ok_or_else(|| match self.routes.next_hop(remote) {
+            None => ConnectError::NoRoute(remote),
+            Some(_) => ConnectError::NeighborsFull(self.limits.neighbors_max),
+        })
     }
 
     /// The local address of an active open: the one asked for, or the one on the way (MUST-43, MUST-44).

@@ -49,7 +49,21 @@ impl Plan {
 /// `board` is there if the connection has a scoreboard.
 #[inline(always)]
 pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
-    let mut board = board.and_then(|board| recovery::in_use(tcb, board));
+    match board {
+        None => next_segment(tcb, None, cx),
+        Some(board) => next_by_scoreboard(tcb, board, cx),
+    }
+}
+
+/// Not inlined: few connections have lost anything.
+#[inline(never)]
+fn next_by_scoreboard(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option<Plan> {
+    let board = recovery::in_use(tcb, board);
+    next_segment(tcb, board, cx)
+}
+
+#[inline(always)]
+fn next_segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     let plan = match tcb.state {
         State::Closed => reset(tcb),
         State::SynSent => syn(tcb, cx, Flags::SYN),

@@ -19,8 +19,23 @@ use core::ops::ControlFlow::{self, Break, Continue};
 /// The eight checks; `sack` is there if the connection has a scoreboard or the segment blocks. `out` is the default before.
 #[inline(always)]
 pub fn arrives(tcb: &mut Tcb, seg: &Segment, sack: Option<Sack<'_>>, cx: &Context<'_>, out: &mut Outcome) {
-    let _ = eight_checks(tcb, seg, sack, cx, out);
+    let _ = match sack {
+        None => eight_checks(tcb, seg, None, cx, out),
+        some => eight_checks_with_sack(tcb, seg, some, cx, out),
+    };
     tcb.invariants();
+}
+
+/// Not inlined: few segments tell of a loss.
+#[inline(never)]
+fn eight_checks_with_sack(
+    tcb: &mut Tcb,
+    seg: &Segment,
+    sack: Option<Sack<'_>>,
+    cx: &Context<'_>,
+    out: &mut Outcome,
+) -> ControlFlow<()> {
+    eight_checks(tcb, seg, sack, cx, out)
 }
 
 #[inline(always)]
@@ -308,6 +323,7 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
 
 /// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18). Returns `false` for
 /// an acknowledgment whose ACK may have been lost before or may be that late: the backoff stays until one that says more.
+#[inline(always)]
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> bool {
     let timed = tcb.timed.acknowledged(seg.ack);
     if timed.is_some() {

@@ -340,7 +340,7 @@ impl Tcb {
     }
 
     /// What congestion control may know.
-    #[inline]
+    #[inline(always)]
     pub fn conditions(&self, cx: &Context<'_>) -> Conditions {
         let mss = u32::from(self.mss);
         let unsent = self.send_end - self.snd_resume;

@@ -90,6 +90,7 @@ impl Congestion {
 
     /// `acked` octets of new data were acknowledged outside loss recovery. A window that is not used up says nothing about
     /// the path, so it does not grow (RFC 9438 5.8).
+    #[inline(always)]
     pub fn acknowledged(&mut self, acked: u32, conditions: &Conditions) {
         match conditions.algorithm {
             CongestionControl::Cubic => self.grow::<Cubic>(acked, conditions),
@@ -113,6 +114,7 @@ impl Congestion {
         *self = Congestion { cwnd: conditions.mss, ssthresh: self.ssthresh, ..Congestion::default() };
     }
 
+    #[inline(always)]
     fn grow<A: Algorithm>(&mut self, acked: u32, conditions: &Conditions) {
         if !conditions.limited {
             A::unused(self);
