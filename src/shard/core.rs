@@ -182,7 +182,7 @@ impl Core {
             destinations: Destinations::new(
                 DestinationLimits {
                     destinations_max: limits.destinations_max,
-                    queued_ports_max: limits.time_wait_max,
+                    queued_ports_max: limits.queued_ports_max(),
                     two_msl_ms,
                 },
                 config.secrets.ports,
