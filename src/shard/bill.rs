@@ -6,6 +6,7 @@ use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
 use super::gaps::Gaps;
 use super::history::Histories;
+use super::pressure::Pressure;
 use super::splice::Splices;
 use super::strangers::Strangers;
 use super::timers::Timers;
@@ -124,6 +125,7 @@ impl Limits {
                 Listeners::bill(self.listeners_max) + AcceptQueue::bill(self.listeners_max),
             ),
             line("waiting to send", "", STARVED_MAX as u32, (STARVED_MAX * size_of::<Handle>()) as u64),
+            line("paces", "", Pressure::items(), Pressure::bill()),
             line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS)),
             line("burst", "burst", self.burst, Burst::bill(self)),
         ];

@@ -402,7 +402,7 @@ fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
 }
 
 /// The retransmission time-out now. In fast recovery nothing is acknowledged with delay (RFC 5681 4.2).
-fn time_out_ms(tcb: &Tcb) -> u32 {
+pub(super) fn time_out_ms(tcb: &Tcb) -> u32 {
     match tcb.recovery.phase {
         Phase::Open => tcb.rto.current_ms(),
         Phase::Fast | Phase::Relapse => tcb.rto.in_fast_recovery_ms(),
