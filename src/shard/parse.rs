@@ -5,7 +5,7 @@ use super::core::Core;
 use crate::counters::DropReason;
 use crate::link::Link;
 use crate::wire::ethernet::{self, MacAddress};
-use crate::wire::{self, Expect, Parsed, TcpPacket, ndp};
+use crate::wire::{self, Expect, Parsed, TcpPacket, ndp, usual};
 use ::core::net::IpAddr;
 
 /// Parses the frame in place `place` of the burst.
@@ -13,12 +13,18 @@ use ::core::net::IpAddr;
 pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core, expect: &Expect, place: u16) {
     let Some(frame) = &burst.frames[usize::from(place)] else { return };
     let bytes = link.bytes(frame);
+    match usual::parse(bytes, expect) {
+        Some(packet) if core.routes.is_local(packet.tuple.local()) => segment(burst, core, &packet, bytes, place),
+        Some(_) | None => parse_any(burst, core, expect, bytes, place),
+    }
+}
+
+/// Not inlined, so that the usual frame keeps the registers to itself.
+#[inline(never)]
+fn parse_any(burst: &mut Burst, core: &mut Core, expect: &Expect, bytes: &[u8], place: u16) {
     match wire::parse(bytes, expect) {
         Ok(parsed) if !is_for_us(&parsed, core) => drop_frame(burst, DropReason::NotOurAddress, bytes),
-        Ok(Parsed::Tcp(packet)) => {
-            core.counters.segments_received += 1;
-            burst.arrivals.push(arrival(&packet, ethernet::source(bytes), place));
-        }
+        Ok(Parsed::Tcp(packet)) => segment(burst, core, &packet, bytes, place),
         Ok(Parsed::Arp(packet)) => burst.controls.push(Control { frame: place, message: Message::Arp(packet) }),
         Ok(Parsed::Ndp(packet)) => burst.controls.push(Control { frame: place, message: Message::Ndp(packet) }),
         Ok(Parsed::Echo(packet)) => burst.controls.push(Control { frame: place, message: Message::Echo(packet) }),
@@ -28,7 +34,6 @@ pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core,
 }
 
 /// Only what is addressed to the stack goes on.
-#[inline(always)]
 fn is_for_us(parsed: &Parsed, core: &Core) -> bool {
     match parsed {
         Parsed::Tcp(packet) => core.routes.is_local(packet.tuple.local()),
@@ -43,17 +48,18 @@ fn is_for_us(parsed: &Parsed, core: &Core) -> bool {
     }
 }
 
-#[inline]
-fn arrival(packet: &TcpPacket, src_mac: MacAddress, place: u16) -> Arrival {
-    Arrival {
+#[inline(always)]
+fn segment(burst: &mut Burst, core: &mut Core, packet: &TcpPacket, bytes: &[u8], place: u16) {
+    core.counters.segments_received += 1;
+    burst.arrivals.push(Arrival {
         tuple: packet.tuple,
         segment: packet.segment,
         frame: place,
-        src_mac,
+        src_mac: ethernet::source(bytes),
         hash: Default::default(),
         hint: None,
         change_count: 0,
-    }
+    });
 }
 
 #[cold]
