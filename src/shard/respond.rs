@@ -19,7 +19,7 @@ use crate::wire::{self, Expect, Path, arp, ethernet, icmp, ndp};
 use ::core::net::IpAddr;
 
 /// One stateless answer, in the frame that it answers. Without room to send it is dropped and counted.
-pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, expect: &Expect, reply: &Reply) {
+pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, reply: &Reply) {
     let place = match reply {
         Reply::Segment { frame, .. }
         | Reply::SynAck { frame, .. }
@@ -28,13 +28,15 @@ pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, 
         | Reply::Echo { frame, .. } => usize::from(*frame),
     };
     let Some(mut frame) = burst.frames[place].take() else { return };
+    // It goes back the way that it came.
+    let own = &core.interfaces[usize::from(link.interface_of(&frame))];
     let bytes = link.bytes_mut(&mut frame);
     let len = match reply {
-        Reply::Segment { tuple, answer, marks, .. } => emit_answer(core, bytes, tuple, answer, *marks),
-        Reply::SynAck { tuple, syn_ack, marks, .. } => emit_syn_ack(core, bytes, tuple, syn_ack, *marks),
-        Reply::Arp { request, .. } => arp::emit_reply(bytes, request, core.mac, core.vlan),
-        Reply::Advertisement { solicitation, .. } => ndp::emit_advertisement(bytes, solicitation, core.mac, core.vlan),
-        Reply::Echo { request, .. } => icmp::emit_reply(bytes, request, expect, TTL),
+        Reply::Segment { tuple, answer, marks, .. } => emit_answer(own, bytes, tuple, answer, *marks),
+        Reply::SynAck { tuple, syn_ack, marks, .. } => emit_syn_ack(own, bytes, tuple, syn_ack, *marks),
+        Reply::Arp { request, .. } => arp::emit_reply(bytes, request, own.mac, own.vlan),
+        Reply::Advertisement { solicitation, .. } => ndp::emit_advertisement(bytes, solicitation, own.mac, own.vlan),
+        Reply::Echo { request, .. } => icmp::emit_reply(bytes, request, own, TTL),
     };
     match link.send(frame, len) {
         Ok(()) => core.counters.answers_sent += 1,
@@ -47,21 +49,23 @@ pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, 
 
 /// Requests for neighbours.
 pub(super) fn ask<L: Link>(link: &mut L, core: &mut Core, ip: IpAddr) {
+    let interface = core.routes.interface_of(ip);
     if core.neighbors_elsewhere {
         if core.questions.len() < QUESTIONS_MAX {
-            core.questions.push(ip);
+            core.questions.push((interface, ip));
         }
         return;
     }
     let Some(source) = core.routes.source(ip) else { return };
-    let Some(mut frame) = link.take() else {
+    let Some(mut frame) = link.take_on(interface) else {
         core.counters.respond_without_frame += 1;
         return;
     };
+    let own = &core.interfaces[usize::from(interface)];
     let bytes = link.bytes_mut(&mut frame);
     let len = match (source, ip) {
-        (IpAddr::V4(source), IpAddr::V4(ip)) => arp::emit_request(bytes, core.mac, core.vlan, source, ip),
-        (IpAddr::V6(source), IpAddr::V6(ip)) => ndp::emit_solicitation(bytes, core.mac, core.vlan, source, ip),
+        (IpAddr::V4(source), IpAddr::V4(ip)) => arp::emit_request(bytes, own.mac, own.vlan, source, ip),
+        (IpAddr::V6(source), IpAddr::V6(ip)) => ndp::emit_solicitation(bytes, own.mac, own.vlan, source, ip),
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return link.give_back(frame),
     };
     core.counters.neighbor_packets += 1;
@@ -83,8 +87,9 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
         core.wait_for_neighbor(number, now);
         return true;
     };
+    let interface = core.interface_towards::<L>(connection.neighbor);
     while core.connections[number].tcb.owes() {
-        let Some(frame) = link.take() else {
+        let Some(frame) = link.take_on(interface) else {
             core.counters.respond_without_frame += 1;
             return false;
         };
@@ -93,7 +98,7 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
         let cx = Context { now, settings: &core.settings, options, receive_room: false };
         let board = connection.gaps().map(|attached| &mut core.gaps[attached].sent);
         match &output::next(&mut connection.tcb, board, &cx) {
-            Some(plan) => send_plan(link, core, frame, number, dst_mac, plan),
+            Some(plan) => send_plan(link, core, frame, (number, interface, dst_mac), plan),
             None => link.give_back(frame),
         }
     }
@@ -109,7 +114,13 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
 
 /// Builds one planned segment and queues it.
 #[inline(always)]
-fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u32, dst_mac: MacAddress, plan: &Plan) {
+fn send_plan<L: Link>(
+    link: &mut L,
+    core: &mut Core,
+    mut frame: Frame,
+    (number, interface, dst_mac): (u32, u8, MacAddress),
+    plan: &Plan,
+) {
     count(core, number, plan);
     let sack = gaps::take_blocks(core, number, plan);
     let connection = &core.connections[number];
@@ -130,7 +141,8 @@ fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u
     } else {
         &core.sending.slices(&connection.to_send, plan.text_offset, u32::from(plan.text_len))
     };
-    let path = path((core.mac, core.vlan), tuple, dst_mac, IpMarks::of(core.options.get(connection.options)));
+    let own = &core.interfaces[usize::from(interface)];
+    let path = path(own, tuple, dst_mac, IpMarks::of(core.options.get(connection.options)));
     let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &segment, text);
     transmit(link, core, frame, len);
 }
@@ -166,7 +178,7 @@ fn count(core: &mut Core, number: u32, plan: &Plan) {
 
 /// A segment without a TCB, to whoever sent the frame that it is built in.
 #[inline(never)]
-fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer, marks: IpMarks) -> usize {
+fn emit_answer(own: &Expect, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer, marks: IpMarks) -> usize {
     let dst_mac = ethernet::source(bytes);
     let options = Options { timestamps: answer.timestamps, ..Options::default() };
     let segment = SegmentOut {
@@ -180,12 +192,12 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path((core.mac, core.vlan), tuple, dst_mac, marks), &segment, &NO_TEXT)
+    wire::tcp::emit(bytes, &path(own, tuple, dst_mac, marks), &segment, &NO_TEXT)
 }
 
 /// A SYN-ACK that leaves no state, to whoever sent the SYN in whose frame it is built.
 #[inline(never)]
-fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynAck, marks: IpMarks) -> usize {
+fn emit_syn_ack(own: &Expect, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynAck, marks: IpMarks) -> usize {
     let dst_mac = ethernet::source(bytes);
     let options = Options {
         mss: syn_ack.mss,
@@ -204,13 +216,13 @@ fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynA
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path((core.mac, core.vlan), tuple, dst_mac, marks), &segment, &NO_TEXT)
+    wire::tcp::emit(bytes, &path(own, tuple, dst_mac, marks), &segment, &NO_TEXT)
 }
 
 #[inline]
-fn path(own: (MacAddress, Option<u16>), tuple: &FourTuple, dst_mac: MacAddress, marks: IpMarks) -> Path {
-    let ((src_mac, vlan), IpMarks { ttl, dscp }) = (own, marks);
-    Path { src_mac, dst_mac, vlan, addresses: tuple.addresses, ttl, dscp_ecn: dscp << 2 }
+fn path(own: &Expect, tuple: &FourTuple, dst_mac: MacAddress, marks: IpMarks) -> Path {
+    let (Expect { mac, vlan, .. }, IpMarks { ttl, dscp }) = (*own, marks);
+    Path { src_mac: mac, dst_mac, vlan, addresses: tuple.addresses, ttl, dscp_ecn: dscp << 2 }
 }
 
 /// The text of a segment without any.
