@@ -76,6 +76,7 @@ pub(crate) const ROWS: &[Row] = &[
     done("T33", "hostile requests on the control socket", "src/cli/control/serve.rs",
         &["t33_garbage_is_answered_with_one_line_that_says_what_is_wrong",
             "t33_long_slow_and_silent_clients_are_bounded_and_others_are_served",
+            "t33_line_that_is_cut_off_is_refused_however_right_it_looks",
             "t33_an_answer_that_nobody_reads_is_given_up_and_a_large_one_arrives_whole"]),
     done("T34", "malformed command lines", "src/cli/arguments.rs",
         &["t34_any_command_line_is_a_command_or_one_error_with_its_place", "wrong_values_are_refused"]),
