@@ -97,6 +97,11 @@ impl Proxy {
         }
     }
 
+    /// Client connections that have not ended.
+    pub(super) fn pairs_live(&self) -> usize {
+        self.pairs.live()
+    }
+
     fn accepted(&mut self, calls: &mut Calls<'_>, client: Handle, id: ListenerId) {
         let listener = self.listeners.iter().position(|frontend| frontend.id == Some(id));
         // Both are there: listeners keep their number after a drain, a connection that is told of its record.

@@ -8,13 +8,15 @@ use crate::api::{Application, CloseReason, ConnectOptions, Event};
 use crate::ids::{Handle, ListenerId};
 use crate::limits::Limits;
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
+use crate::owner::Spread;
 use crate::shard::{Calls, LocalAddress, Shard, ShardConfig};
-use crate::stack::Service;
+use crate::stack::{self, Idle, Seat, Service};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
@@ -360,4 +362,47 @@ fn what_is_left_at_the_end_of_a_drain_is_killed() {
     world.run_ms(5);
     assert_eq!(world.seen_end(client), Some(CloseReason::Reset));
     assert_eq!(world.ended(), [letters("KD", Some(0), 0, 0)]);
+}
+
+#[test]
+fn thousands_that_are_left_at_the_end_of_a_drain_are_each_reset_and_logged() {
+    const PAIRS: usize = 5000;
+    let text = format!(
+        "access_log = \"-\"\n[stack]\ninterface = \"any\"\naddress = \"10.0.0.1/24\"\n\
+         [[listeners]]\nname = \"web\"\naddress = \"10.0.0.1:80\"\n{ONE}\n"
+    );
+    let config = Config::parse(&text).unwrap();
+    let limits = Limits { tcbs_max: 16 * 1024, time_wait_max: 16 * 1024, chunks_max: 64, ..Limits::default() };
+    let of = |address| {
+        let addresses = vec![LocalAddress { address, prefix_len: 24 }];
+        ShardConfig { limits, addresses, ..ShardConfig::default() }
+    };
+    // The RSTs of all are more than a turn can send.
+    let memory = MemoryConfig { queue_frames: 12 * 1024, ..MemoryConfig::default() };
+    let (a, b) = pair(memory, MACS);
+    let (notes, shared) = (Notes::new(), Arc::new(Shared::new(&config)));
+    let shards_notes = notes.clone();
+    let make = move |shard| Proxy::new(&config, &shared, &shards_notes, shard, 1);
+    let seats = vec![Seat { link: a, core: None }];
+    let stack = stack::run(seats, &Spread::Symmetric, &of(PROXY), Idle::Sleep, make).unwrap();
+    let mut peer = Shard::new(b, Peer::default(), of(PEER), stack.now()).unwrap();
+    peer.calls(stack.now()).listen(PEER, 8001).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut opened = 0;
+    while peer.application().accepted.len() < PAIRS {
+        assert!(Instant::now() < deadline, "{} pairs", peer.application().accepted.len());
+        // A few hundred at a time, so that no queue overflows.
+        while opened < PAIRS && opened < peer.application().accepted.len() + 300 {
+            peer.calls(stack.now()).connect(SocketAddr::new(PROXY, 80), &ConnectOptions::default()).unwrap();
+            opened += 1;
+        }
+        peer.turn(stack.now());
+    }
+    (0..100).for_each(|_| _ = peer.turn(stack.now()));
+    stack.drain(Duration::ZERO);
+    let (_, last) = stack.join().unwrap();
+    assert_eq!((last[0].connections_live, last[0].counters.rst_sent), (0, 2 * PAIRS as u64));
+    let ended = ended(&notes);
+    assert!(ended.iter().all(|(how, ..)| how.starts_with('K')), "{:?}", ended.iter().find(|(how, ..)| how != "KD"));
+    assert_eq!(ended.len(), PAIRS);
 }
