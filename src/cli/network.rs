@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 #[derive(Args, Debug)]
 pub(super) struct Network {
-    /// The VLAN that the stack is on: frames are tagged with it, and others are dropped.
+    /// The VLAN that the stack is on: frames are tagged with it, and others are left to the kernel.
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
     vlan: Option<u16>,
     /// The kernel keeps the addresses; the stack has the ports that it serves, or opens from, and no other.

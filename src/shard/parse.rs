@@ -9,6 +9,7 @@ use crate::wire::{self, Expect, Parsed, TcpPacket, ndp};
 use ::core::net::IpAddr;
 
 /// Parses the frame in place `place` of the burst.
+#[inline(always)]
 pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core, expect: &Expect, place: u16) {
     let Some(frame) = &burst.frames[usize::from(place)] else { return };
     let bytes = link.bytes(frame);

@@ -134,6 +134,7 @@ impl<S: Service> Stack<S> {
             }
             links.push(link);
         }
+        steering.set_vlan(config.shard.vlan)?;
         claim(&mut steering, config, &addresses)?;
         claim_transparent(config, &mut steering)?;
         if config.shared.is_none()

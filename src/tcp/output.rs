@@ -47,7 +47,7 @@ impl Plan {
 
 /// The next segment that is owed and may be sent, or `None` when nothing may be sent now; then nothing is owed either.
 /// `board` is there if the connection has a scoreboard.
-#[inline]
+#[inline(always)]
 pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     let mut board = board.and_then(|board| recovery::in_use(tcb, board));
     let plan = match tcb.state {
@@ -57,7 +57,13 @@ pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> 
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
             let after_loss = tcb.owed.duplicate_acks > 0 || tcb.owed.has(Owed::RESEND_FIRST | Owed::PROBE);
             let first = if after_loss { before_text(tcb, board.as_deref_mut(), cx) } else { None };
-            first.or_else(|| text_or_fin(tcb, board, cx)).or_else(|| pure_ack(tcb, cx))
+            match first {
+                None => match text_or_fin(tcb, board, cx) {
+                    None => pure_ack(tcb, cx),
+                    text => text,
+                },
+                lost => lost,
+            }
         }
     };
     if plan.is_none() {
@@ -241,7 +247,7 @@ fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option
 }
 
 /// The next octets of the send buffer that windows and algorithms allow, with the FIN behind the last.
-#[inline]
+#[inline(always)]
 fn text_or_fin(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     if !tcb.owed.has(Owed::DATA) {
         return None;

@@ -30,12 +30,14 @@ enum WaitsFor {
 }
 
 /// The wait begins anew, from now on. The handshake's has been set when the connection was opened.
+#[inline]
 pub(super) fn restart(tcb: &mut Tcb, cx: &Context<'_>) {
     if may_run(tcb, cx) {
         begin(tcb, waits_for(tcb), cx);
     }
 }
 
+#[inline(never)]
 fn begin(tcb: &mut Tcb, waits_for: WaitsFor, cx: &Context<'_>) {
     let keepalive_idle = cx.options.keepalive.map(|keepalive| ticks(keepalive.idle));
     let wait_ticks = match waits_for {
@@ -51,7 +53,7 @@ fn begin(tcb: &mut Tcb, waits_for: WaitsFor, cx: &Context<'_>) {
 
 /// A segment with an acceptable acknowledgment has arrived; before it SND.UNA and SND.WND were these. The peer is there
 /// (MUST-26), but what was sent has made progress only if it was acknowledged or may go on.
-#[inline]
+#[inline(always)]
 pub(super) fn heard(tcb: &mut Tcb, snd_una_before: Seq, snd_wnd_before: u32, cx: &Context<'_>) {
     if !may_run(tcb, cx) {
         return;
