@@ -460,6 +460,11 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.core.connections.len() as usize
     }
 
+    /// Passive opens of which the handshake has not completed.
+    pub fn half_open_live(&self) -> usize {
+        self.core.half_open as usize
+    }
+
     /// Chunks that hold no byte and are promised to none; `limits.chunks_max` when nothing is unread or unacknowledged.
     pub fn chunks_free(&self) -> u32 {
         self.core.sending.free() + self.receiving.free()
