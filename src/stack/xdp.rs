@@ -279,7 +279,7 @@ fn watch<S>(
         Err(NoRss::Unreadable { .. } | NoRss::Malformed) => None,
         answer => Some(followed(&interface, answer, shards)),
     };
-    let watch = Watch::start(running.divider.clone(), current, WATCH, read);
+    let watch = Watch::start(running.divider.clone(), WATCH, read);
     watch.map(Some).map_err(|source| StackError::Thread { shard: shards, source })
 }
 
