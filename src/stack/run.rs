@@ -289,7 +289,13 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
     /// Sleeps after [`Step::Idle`].
     pub(crate) fn sleep(&mut self, timeout: Duration) {
         let link = self.shard.link();
-        self.shared.shards[self.number].0.sleep(|| self.is_called(), |alarm| link.wait(alarm, timeout));
+        self.shared.shards[self.number].0.sleep(
+            || self.is_called(),
+            |alarm| {
+                // Whether a frame is there shows in the next turn.
+                let _ = link.wait(alarm, timeout);
+            },
+        );
         self.now = self.shared.now();
     }
 
@@ -298,9 +304,9 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
     #[cfg(feature = "tokio")]
     pub(crate) fn fall_asleep(&self) -> bool {
         self.shared.shards[self.number].0.begin();
-        // Some drivers fill their rings only when somebody polls.
-        self.shard.link().wait(self.alarm_descriptor(), Duration::ZERO);
-        !self.is_called()
+        // Some drivers fill their rings only when somebody polls. What is there already has been told to who waits for edges.
+        let is_there = self.shard.link().wait(self.alarm_descriptor(), Duration::ZERO);
+        !is_there && !self.is_called()
     }
 
     /// The thread is awake again.
