@@ -99,7 +99,7 @@ impl<L: WaitLink> WaitLink for Faults<L> {
 }
 
 impl<L: WaitLink> WaitLink for Several<L> {
-    fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration) {
+    fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration) -> bool {
         let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         // The kernel passes over an entry whose descriptor is negative.
         let mut asked = [entry(-1); INTERFACES_MAX + 1];
@@ -108,14 +108,15 @@ impl<L: WaitLink> WaitLink for Several<L> {
             let Some(descriptor) = self.descriptor(interface) else {
                 // Not one that can be waited for: each is given its part of the time.
                 let part = timeout / u32::from(self.interfaces());
-                return self.links().iter().for_each(|link| link.wait(alarm, part));
+                return self.links().iter().fold(false, |readable, link| link.wait(alarm, part) | readable);
             };
             place.fd = descriptor.as_raw_fd();
         }
         // Rounded up: a deadline that is less than 1 ms away must not become a spin.
         let millis = timeout.as_micros().div_ceil(1000).min(60_000) as libc::c_int;
-        // SAFETY: as many entries as the array has, which outlives the call. Whether a frame is there shows in the next turn.
+        // SAFETY: as many entries as the array has, which outlives the call.
         unsafe { libc::poll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, millis) };
+        asked[1..].iter().any(|place| place.revents != 0)
     }
 
     fn descriptor(&self, interface: u8) -> Option<BorrowedFd<'_>> {
