@@ -132,12 +132,20 @@ pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
     }
 }
 
-/// The RST of an ABORT, at SND.NXT (RFC 9293 3.10.5). What probes have put beyond a closed window was not taken: the peer looks
-/// for a RST at RCV.NXT and drops any other (3.4 table 6), so that it would never hear of the end.
+/// The RST of an ABORT, at SND.NXT (RFC 9293 3.10.5). With a closed window the peer drops any that is not at RCV.NXT, in silence
+/// (3.10.7.4, first check), and would never hear of the end; and who knows whether it took the octet of a probe, or a FIN alone,
+/// which needs no room? So there are two then, the first for a peer that took nothing. A window that has been opened
+/// meanwhile takes the second, or answers it (RFC 5961 3.2).
 fn reset(tcb: &mut Tcb) -> Option<Plan> {
-    let closed_window = tcb.snd_wnd == 0 && tcb.snd_wnd_max > 0 && !tcb.fin_is_sent();
-    tcb.owed.take(Owed::RESET).then(|| Plan {
-        seq: if closed_window { tcb.snd_una } else { tcb.snd_nxt },
+    if !tcb.owed.has(Owed::RESET) {
+        return None;
+    }
+    let closed_window = tcb.snd_wnd == 0 && tcb.snd_wnd_max > 0;
+    let seq = if closed_window { tcb.snd_una } else { tcb.snd_nxt };
+    tcb.owed.set(Owed::RESET, seq != tcb.snd_nxt);
+    tcb.snd_una = tcb.snd_nxt;
+    Some(Plan {
+        seq,
         ack: tcb.rcv_nxt,
         flags: Flags::RST | Flags::ACK,
         up: 0,

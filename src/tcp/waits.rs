@@ -12,7 +12,7 @@
 use super::connection_options::ticks;
 use super::state::State;
 use super::tcb::{Fact, Owed, Tcb};
-use super::{Context, Note, Outcome, output, timeouts};
+use super::{Context, Note, Outcome, output, recovery, timeouts};
 use crate::limits::{CLOSE_WAIT_MS, FIN_WAIT_2_MS};
 use crate::seq::Seq;
 use crate::tick::Deadline;
@@ -137,13 +137,15 @@ fn keepalive(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     tcb.waits_until = Deadline::at(cx.now.tick().plus(ticks(keepalive.interval)));
 }
 
-/// How often the time-out has doubled since the last progress: for how long nothing that is queued has moved. 0 before the
-/// handshake is over.
-pub fn time_outs_in_a_row(tcb: &Tcb) -> u8 {
+/// For how long at least nothing that is queued has moved, as the doublings of the time-out tell, ms. 0 before the handshake is over.
+pub fn stalled_ms(tcb: &Tcb) -> u32 {
     match tcb.state {
         State::Closed | State::SynSent | State::SynReceived => 0,
-        State::Established | State::FinWait1 | State::FinWait2 => tcb.rto.backoff,
-        State::CloseWait | State::Closing | State::LastAck => tcb.rto.backoff,
+        State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
+            // Those that have passed were half of the next one, a quarter, and so on.
+            let next_ms = recovery::time_out_ms(tcb);
+            next_ms - next_ms.checked_shr(tcb.rto.backoff.into()).unwrap_or(0)
+        }
     }
 }
 
