@@ -168,7 +168,7 @@ fn flags(args: &BulkArgs) -> Result<Flags, Failure> {
 fn one_round(args: &BulkArgs, flags: &Flags, direction: Direction, live: &mut Live) -> Result<Round, Failure> {
     let (from, to, ends) = direction.ends();
     let (a, b) = (args.netns_a.clone(), args.netns_b.clone());
-    let wire = Wire { script: args.wire.clone(), client: a, server: b, keep: args.keep, nics: Vec::new() };
+    let wire = Wire { script: args.wire.clone(), client: a, server: b, keep: args.keep, queues: 1, nics: Vec::new() };
     let up = wire.up(ends, TIME_WAIT_MAX)?;
     let role = |interface: &str, cpu: usize| -> Vec<String> {
         let ms = |seconds: f64| format!("{:.0}", seconds * 1000.0);

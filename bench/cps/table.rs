@@ -2,6 +2,7 @@
 
 use super::report::{Report, StackReport};
 use super::result::{Phases, Run, Sweep, SweepRow};
+use crate::ends::WRONG_SHARD;
 use crate::risk::rate::Rate;
 use crate::role::Mode;
 use clap::ValueEnum;
@@ -72,6 +73,7 @@ fn stacks(out: &mut String, report: &Report) {
     let shown = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_string(), |ratio| format!("{ratio:.2}"));
     let (kernel, limit) = (shown(report.ratios.synfin_to_kernel), shown(report.ratios.synfin_to_limit));
     let _ = writeln!(out, "synfin/kernel {kernel}   synfin/limit {limit}");
+    shards(out, report);
     for step in &report.rate_search {
         let clean = if step.clean { "clean" } else { "" };
         let _ = writeln!(
@@ -106,6 +108,24 @@ fn stacks(out: &mut String, report: &Report) {
         && Mode::from_str(&flags.mode, false).is_ok_and(|mode| !mode.is_obtained(obtained))
     {
         let _ = writeln!(out, "WARNING: mode {} was asked for, {obtained} was obtained", flags.mode);
+    }
+}
+
+/// How frames found their shards, where there were several.
+fn shards(out: &mut String, report: &Report) {
+    let flags = &report.flags;
+    let Some(synfin) = report.stacks.synfin.as_ref().filter(|_| flags.queues > 1) else { return };
+    let of = |end: &str, name: &str| synfin.counters.get(&format!("{end}.{name}")).copied().unwrap_or(0);
+    for end in ["client", "server"] {
+        let (wrong, received) = (of(end, WRONG_SHARD), of(end, "frames_received"));
+        let _ = writeln!(out, "{end}: {} shards, wrong_shard {wrong} of {received} frames received", flags.queues);
+    }
+    if flags.shared_cpus {
+        let _ = writeln!(
+            out,
+            "WARNING: the {} shards of each end share one CPU, and sleep when idle: no figure of {} cores",
+            flags.queues, flags.queues
+        );
     }
 }
 

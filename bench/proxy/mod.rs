@@ -146,7 +146,7 @@ fn flags(args: &ProxyArgs) -> Result<Flags, Failure> {
 /// One proxy on a wire of its own.
 fn one_round(args: &ProxyArgs, flags: &Flags, kind: ProxyKind, live: &mut Live) -> Result<Round, Failure> {
     let (a, b) = (args.netns_a.clone(), args.netns_b.clone());
-    let wire = Wire { script: args.wire.clone(), client: a, server: b, keep: args.keep, nics: Vec::new() };
+    let wire = Wire { script: args.wire.clone(), client: a, server: b, keep: args.keep, queues: 1, nics: Vec::new() };
     let up = wire.up(if kind == ProxyKind::Synfin { Ends::Xdp } else { Ends::XdpKernel }, TIME_WAIT_MAX)?;
     let backends: Vec<SocketAddrV4> = load::backends(BACKEND, BACKENDS).collect();
     let proxy = Proxy::start(kind, &wire.server, flags.cpus.1, args.mode, flags.conns, &backends, live)?;
