@@ -1,6 +1,6 @@
 //! What a connection does: the behaviours that the project exists for.
 
-use crate::{Row, done, part};
+use crate::{Row, done};
 
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
@@ -68,7 +68,8 @@ pub(crate) const ROWS: &[Row] = &[
     done("B35", "simultaneous close", "src/tcp/synchronized.rs::fifth_check_ack",
         &["b35_simultaneous_close_passes_through_closing_on_both_sides"]),
     done("B36", "RST ends at once, and is never answered by RST", "src/tcp/closed.rs::arrives",
-        &["b36_valid_reset_ends_every_synchronized_state", "b36_closed_rst_arrives_is_never_answered", "b36_abort_resets_the_peer_and_both_are_told"]),
+        &["b36_valid_reset_ends_every_synchronized_state", "b36_closed_rst_arrives_is_never_answered", "b36_abort_resets_the_peer_and_both_are_told",
+            "b36_must_66_reset_behind_a_closed_window_is_believed_whatever_the_peer_has_taken"]),
     done("B37", "FIN-WAIT-2 ends by a timer once the application has gone; CLOSE-WAIT that lasts is counted and stays the application's", "src/tcp/waits.rs",
         &["b37_fin_wait_2_ends_by_a_timer_once_the_application_has_gone",
             "b37_close_wait_that_lasts_is_counted_once_and_stays_the_applications", "b37_fin_wait_2_ends_although_the_peer_keeps_sending_acks"]),
@@ -92,13 +93,13 @@ pub(crate) const ROWS: &[Row] = &[
         &["b45_active_reuse_waits_for_the_delay_and_needs_timestamps", "b45_the_new_iss_lies_beyond_everything_the_old_incarnation_sent"]),
     done("B46", "bounded store with a policy when full", "src/flow/time_wait.rs",
         &["b46_time_wait_limit_refuses_opens_and_never_evicts", "b46_full_store_evicts_or_skips_by_policy_and_counts"]),
-    part("B47", "the gain and the risk of reuse, measured (`docs/time-wait.md`)", "bench/risk/sweep.rs",
+    done("B47", "the gain and the risk of reuse, measured: in virtual time, and on a wire by each run of `bench/cps.sh` with its positive control (`docs/time-wait.md`)", "bench/cps/sweep.rs",
         &["b47_the_positive_control_takes_old_octets", "b47_the_default_policy_takes_none_where_rst_is_ignored",
             "b47_timestamps_or_two_msl_guard_against_text_in_the_window",
             "b47_without_timestamps_random_isns_are_guarded_against_the_last_incarnation_only",
             "b47_without_time_wait_a_connection_that_outran_the_isn_clock_takes_old_octets",
-            "b47_ports_run_out_and_a_switch_of_the_policy_brings_them_back_as_predicted"],
-        "the risk and the collapse are simulated; on a wire the gain is not measured"),
+            "b47_ports_run_out_and_a_switch_of_the_policy_brings_them_back_as_predicted",
+            "every_policy_that_reuses_has_time_to_and_strict_none"]),
     done("B48", "`quiet_time` after a start: nothing is opened, SYNs meet silence; default 0", "src/shard/open.rs",
         &["b48_in_the_quiet_time_nothing_opens_and_syns_meet_silence", "b48_without_a_quiet_time_the_first_syn_is_answered"]),
 ];
