@@ -202,6 +202,15 @@ impl Closer {
     }
 }
 
+/// The CPUs of two ends, `names` for people: one each.
+pub(crate) fn two_cpus(cpus: &[usize], names: [&str; 2]) -> Result<(usize, usize), Failure> {
+    match *cpus {
+        [a, b] if a != b => Ok((a, b)),
+        [a, b] => Err(Failure::usage(format!("--cpus {a},{b}: {} and {} need a CPU each", names[0], names[1]))),
+        _ => Err(Failure::usage("--cpus: give two, as in 0,1")),
+    }
+}
+
 /// How the XDP program is attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -97,10 +97,7 @@ fn judge(report: &Report) -> Result<(), Failure> {
     if report.sweep.as_ref().is_some_and(|sweep| !sweep.valid) {
         return Err(Failure::failed("INVALID: the positive control took no old octet, so that none would be seen"));
     }
-    match report.errors_total() {
-        0 => Ok(()),
-        errors => Err(Failure::failed(format!("{errors} errors: the figures above are not to be relied on"))),
-    }
+    Failure::unless_clean(report.errors_total())
 }
 
 fn measure(args: &CpsArgs, plan: &Plan, live: &mut Live) -> Result<Report, Failure> {

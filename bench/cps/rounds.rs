@@ -14,7 +14,7 @@ use crate::policy::{Phases, PortRange, Tw};
 use crate::role::{Closer, ErrorKind, FaultArgs, Mode};
 use clap::ValueEnum;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use synfin::limits;
@@ -309,7 +309,7 @@ impl Bench<'_> {
             ("--idle-us", spec.idle_us.to_string()),
             ("--answers-per-second", spec.answers_per_second.to_string()),
         ];
-        let mut options: Vec<String> = pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect();
+        let mut options = options(pairs);
         if let Some(phases) = &spec.phases {
             options.extend(["--phases".to_string(), phases.to_string()]);
         }
@@ -367,6 +367,12 @@ pub(crate) enum Ends {
 pub(crate) struct Up<'a>(&'a Wire);
 
 impl Wire {
+    /// A veth pair of one queue between two namespaces, the client's and the server's.
+    pub(crate) fn veth(script: &Path, [client, server]: [&str; 2], keep: bool) -> Wire {
+        let (client, server) = (client.to_string(), server.to_string());
+        Wire { script: script.to_path_buf(), client, server, keep, queues: 1, nics: Vec::new() }
+    }
+
     /// Makes the wire anew; a kernel end keeps at most `time_wait_max` TIME-WAIT entries.
     pub(crate) fn up(&self, ends: Ends, time_wait_max: u64) -> Result<Up<'_>, Failure> {
         self.run(&["down", &self.client, &self.server])?;
@@ -419,7 +425,13 @@ impl Drop for Up<'_> {
     }
 }
 
-fn ms(seconds: f64) -> String {
+/// Options and their values as a role takes them.
+pub(crate) fn options<const N: usize>(pairs: [(&str, String); N]) -> Vec<String> {
+    pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect()
+}
+
+/// A time as a role takes it.
+pub(crate) fn ms(seconds: f64) -> String {
     format!("{:.0}", seconds * 1000.0)
 }
 

@@ -106,10 +106,12 @@ fn stack_config(args: &RoleArgs, addresses: Vec<Ipv4Addr>) -> Result<StackConfig
 }
 
 fn tell_ready<S: Service>(args: &RoleArgs, stack: &Stack<S>) {
-    let report = stack.report();
-    let copy = if report.umem.zero_copy { "zero-copy" } else { "copy" };
+    let mode = stack.report().interfaces.first().map(|interface| {
+        let copy = if interface.umem.zero_copy { "zero-copy" } else { "copy" };
+        format!("{} {copy}", interface.mode)
+    });
     tell(&Line::Ready(Ready {
-        mode: Some(format!("{} {copy}", report.mode)),
+        mode,
         mac: proc::mac(&args.interface),
         time_wait_bytes: Some(time_wait_bytes(&of_one_shard(args))),
     }));
