@@ -66,6 +66,12 @@ impl Meter {
         self.samples.clear();
     }
 
+    /// The window opens at `now` if it would have been open, and is as long as it was to be.
+    pub(crate) fn postpone(&mut self, now: Instant) {
+        let late = now.saturating_duration_since(self.opens_at);
+        (self.opens_at, self.closes_at) = (self.opens_at + late, self.closes_at + late);
+    }
+
     /// When the run began.
     pub(crate) fn started(&self) -> Instant {
         self.started
@@ -302,6 +308,17 @@ mod tests {
         assert_eq!(result.errors, [("reset".to_string(), 2)].into());
         let p50 = result.connect_latency_us.expect("two samples").p50;
         assert!((99.0..101.0).contains(&p50), "{p50}");
+    }
+
+    #[test]
+    fn a_window_that_is_postponed_keeps_its_length() {
+        let mut meter = Meter::start(Duration::from_secs(1), Duration::from_secs(2)).expect("histogram");
+        let (started, window) = (meter.started, meter.window());
+        meter.postpone(started + Duration::from_millis(500));
+        assert_eq!(meter.window(), window, "it is not open yet");
+        meter.postpone(started + Duration::from_secs(4));
+        assert_eq!(meter.window(), (started + Duration::from_secs(4), started + Duration::from_secs(6)));
+        assert_eq!(meter.result().seconds, 2.0);
     }
 
     #[test]

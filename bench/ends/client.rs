@@ -364,6 +364,11 @@ impl Application for Client {
     fn on_turn(&mut self, calls: &mut Calls<'_>) {
         let now = Instant::now();
         self.meter.tick(now);
+        // The first use of a 4-tuple meets no policy: on a slow machine the window waits for it.
+        let is_new = self.tuples.is_some() && (self.opened as usize) < self.slots.len();
+        if is_new && self.meter.elapsed(now) < FIRST_USES_MAX {
+            self.meter.postpone(now);
+        }
         if self.meter.is_open(now) || self.pace.is_late(&self.meter) {
             self.open_due(calls, now);
         } else {
@@ -404,5 +409,7 @@ fn kind_of(error: ConnectError) -> ErrorKind {
 const PATIENCE: Duration = Duration::from_millis(1);
 /// How long connections of fixed 4-tuples may take to finish after the window.
 const TUPLES_DRAIN: Duration = Duration::from_millis(300);
+/// How long the window waits for the last 4-tuple to be opened at all.
+const FIRST_USES_MAX: Duration = Duration::from_secs(4);
 /// How long a refused 4-tuple rests.
 const TUPLE_PATIENCE: Duration = Duration::from_millis(20);
