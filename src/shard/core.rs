@@ -190,7 +190,7 @@ impl Core {
             destinations: Destinations::new(
                 DestinationLimits {
                     destinations_max: limits.destinations_max,
-                    queued_ports_max: limits.time_wait_max,
+                    queued_ports_max: limits.queued_ports_max(),
                     two_msl_ms,
                 },
                 config.secrets.ports,
@@ -243,6 +243,7 @@ impl Core {
     }
 
     /// Joins what an event did to a TCB with the tables: events to tell, segments to send, deadlines, the end.
+    #[inline(always)]
     pub(super) fn settle(&mut self, number: u32, outcome: &Outcome, now: Now) {
         if let Some(note) = outcome.note {
             self.count(note);
@@ -352,7 +353,7 @@ impl Core {
     }
 
     /// Puts the connection on the list of what is owed and on the wheel, if it has reason to be there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn schedule(&mut self, number: u32) {
         let connection = &self.connections[number];
         if connection.tcb.owes() {
@@ -449,7 +450,7 @@ impl Core {
     }
 
     /// Whether the index entry `value` is the record of `tuple`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_record_of(&self, value: Value, tuple: &FourTuple) -> bool {
         match value.kind() {
             Kind::Tcb => self.connections[value.number()].tcb.tuple == *tuple,
@@ -498,6 +499,7 @@ impl Core {
         may
     }
 
+    #[inline(never)]
     pub(super) fn count(&mut self, note: Note) {
         let counter = match note {
             Note::RstAccepted => &mut self.counters.rst_accepted,

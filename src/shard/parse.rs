@@ -9,6 +9,7 @@ use crate::wire::{self, Parsed, TcpPacket, ndp};
 use ::core::net::IpAddr;
 
 /// Parses the frame in place `place` of the burst.
+#[inline(always)]
 pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core, place: u16) {
     let Some(frame) = &burst.frames[usize::from(place)] else { return };
     let bytes = link.bytes(frame);
@@ -43,6 +44,7 @@ fn is_for_us(parsed: &Parsed, interface: u8, core: &Core) -> bool {
     }
 }
 
+#[inline(never)]
 fn control(burst: &mut Burst, frame: u16, interface: u8, message: Message) {
     burst.controls.push(Control { frame, interface, message });
 }

@@ -73,6 +73,7 @@ pub(super) fn ask<L: Link>(link: &mut L, core: &mut Core, ip: IpAddr) {
 }
 
 /// Everything that the first connection on the list owes. Returns whether to go on: not without a TX frame.
+#[inline(always)]
 pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mut Chunks, now: Now) -> bool {
     let Some(number) = core.owing.front() else { return false };
     settle_consumed(core, receiving, number);

@@ -6,7 +6,7 @@ use super::StackError;
 use crate::link::xdp::hold_port;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
@@ -160,24 +160,27 @@ fn used_ports() -> Vec<u16> {
     tables.iter().flat_map(|table| table.lines().skip(1).filter_map(port)).collect()
 }
 
-/// The reserved ports, one bit each.
+/// The reserved ports, one flag each.
+#[derive(PartialEq, Eq, Debug)]
 struct Ports(Vec<bool>);
 
 impl Ports {
+    /// The kernel answers the first read alone, with as much as that has room for, be it half a number: one read takes all.
     fn read() -> io::Result<Ports> {
-        fs::read_to_string(RESERVED).map(|text| Ports::parse(&text))
+        let mut text = vec![0; LIST_BYTES];
+        let len = File::open(RESERVED)?.read(&mut text)?;
+        let ports = text.get(..len).filter(|text| text.len() < LIST_BYTES).and_then(Ports::parse);
+        ports.ok_or_else(|| io::Error::other("the list cannot be read whole"))
     }
 
-    /// A list such as "80,1000-1999".
-    fn parse(text: &str) -> Ports {
+    /// A list such as "80,1000-1999"; `None` if it is none.
+    fn parse(text: &[u8]) -> Option<Ports> {
         let mut ports = Ports(vec![false; 1 << 16]);
-        for part in text.trim().split(',') {
+        for part in str::from_utf8(text).ok()?.trim().split_terminator(',') {
             let (low, high) = part.split_once('-').unwrap_or((part, part));
-            if let (Ok(low), Ok(high)) = (low.parse(), high.parse()) {
-                ports.set(&(low..=high), true);
-            }
+            ports.set(&(low.parse().ok()?..=high.parse().ok()?), true);
         }
-        ports
+        Some(ports)
     }
 
     fn has(&self, port: u16) -> bool {
@@ -202,12 +205,18 @@ impl Ports {
     }
 
     fn write(&self) -> io::Result<()> {
-        fs::write(RESERVED, format!("{}\n", self.text()))
+        fs::write(RESERVED, format!("{}\n", self.text()))?;
+        // Whoever changes it without the lock may have done so at the same moment.
+        let is_there = Ports::read()? == *self;
+        is_there.then_some(()).ok_or_else(|| io::Error::other("another program changes the list at the same time"))
     }
 }
 
 /// Ports that the kernel does not choose for its own connections, in the network namespace of whoever opens it.
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+/// More bytes than the longest list has: every second port, up to five digits and a comma each.
+const LIST_BYTES: usize = 256 << 10;
 
 /// Where processes note what they have reserved.
 const RECORDS: &str = "/run/synfin";
@@ -221,14 +230,22 @@ mod tests {
 
     #[test]
     fn ranges_are_added_and_taken_out_of_what_others_have_reserved() {
-        let mut ports = Ports::parse("80,1000-1999\n");
+        let parse = |text: &str| Ports::parse(text.as_bytes());
+        let mut ports = parse("80,1000-1999\n").expect("a list");
         ports.set(&(2000..=2999), true);
         assert_eq!(ports.text(), "80,1000-2999");
         ports.set(&(1500..=2999), false);
         assert_eq!(ports.text(), "80,1000-1499");
         ports.set(&(0..=u16::MAX), true);
         assert_eq!(ports.text(), "0-65535");
-        assert_eq!(Ports::parse("\n").text(), "");
+        assert_eq!(parse("\n").map(|ports| ports.text()).as_deref(), Some(""));
+        assert_eq!(parse("80,1000-"), None, "a list cut in two is none");
+    }
+
+    #[test]
+    fn longest_list_fits_what_is_read_at_once() {
+        let every_second = Ports((0..=u16::MAX).map(|port| port % 2 == 1).collect());
+        assert!(every_second.text().len() + 1 < LIST_BYTES);
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl Recovery {
 
 /// An acceptable ACK has come that acknowledges more, or is a duplicate, or brings SACK blocks. Returns whether fast recovery
 /// begins.
-#[inline]
+#[inline(always)]
 pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, heard: Heard, cx: &Context<'_>) -> bool {
     let board = sack.and_then(|sack| begun(tcb, sack, cx));
     let begins = match board {
@@ -209,6 +209,7 @@ pub(super) fn begin(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) {
     }
 }
 
+#[inline(always)]
 fn by_duplicates(tcb: &mut Tcb, acked: u32, duplicate: bool, cx: &Context<'_>) -> bool {
     let conditions = tcb.conditions(cx);
     let open = tcb.recovery.is_open();
@@ -370,7 +371,7 @@ pub(super) fn arm_time_out(tcb: &mut Tcb, cx: &Context<'_>) {
 /// Something was sent: a deadline runs from now on (RFC 6298 5.1), and that of a probe begins again with each segment, but
 /// never past the time-out (RFC 8985 7.2): of what was sent first and is being timed, or of the last progress. The first segment of
 /// a burst is alone only for a moment: the next one takes the allowance for a delayed ACK back.
-#[inline]
+#[inline(always)]
 pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &Context<'_>) {
     let Some(due) = tcb.retransmit_at.tick() else { return arm(tcb, board.map(|board| (board, None)), cx) };
     let Some(after) = probe_after(tcb, board) else { return };
@@ -401,7 +402,7 @@ fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
 }
 
 /// The retransmission time-out now. In fast recovery nothing is acknowledged with delay (RFC 5681 4.2).
-fn time_out_ms(tcb: &Tcb) -> u32 {
+pub(super) fn time_out_ms(tcb: &Tcb) -> u32 {
     match tcb.recovery.phase {
         Phase::Open => tcb.rto.current_ms(),
         Phase::Fast | Phase::Relapse => tcb.rto.in_fast_recovery_ms(),

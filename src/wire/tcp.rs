@@ -268,7 +268,7 @@ pub(super) fn parse(frame: &[u8], network: Network, verify_checksum: bool) -> Re
 }
 
 /// The sum of a segment. The usual options alone are added without a loop.
-#[inline]
+#[inline(always)]
 fn checksum_of(header: &[u8; HEADER_BYTES], rest: &[u8], pseudo: Sum) -> Sum {
     let sum = pseudo.array(header);
     match rest.as_array::<TIMESTAMPS_AND_NOPS>() {
