@@ -119,7 +119,7 @@ pub const RTO_INITIAL_MS: u32 = 1000;
 /// the longest delayed ACKs that are common; smaller times out on them, larger waits longer after each loss that nothing shows.
 pub const RTO_MIN_MS: u32 = 200;
 
-/// Smallest retransmission time-out in loss recovery on a path whose four round trips are not longer, ms. ACKs are not delayed
+/// Smallest retransmission time-out in loss recovery and after a tail loss probe, on a path whose four round trips are not longer, ms. ACKs are not delayed
 /// there (RFC 5681 4.2). Origin: five granules of the wheel; smaller times out on a peer's scheduler, larger waits for each ACK that
 /// was the last to come and is lost.
 pub const RTO_MIN_RECOVERING_MS: u32 = 40;

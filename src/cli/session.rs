@@ -33,6 +33,8 @@ pub(super) struct Session<S> {
 struct Signals {
     end: Arc<AtomicBool>,
     print: Arc<AtomicBool>,
+    /// The stack has ended: a signal now ends the process, which only writes.
+    over: Arc<AtomicBool>,
 }
 
 impl<S: Service> Session<S> {
@@ -102,15 +104,17 @@ impl<S: Service> Session<S> {
     }
 
     /// Drains for at most `within`, prints the state and ends; returns the applications. Meanwhile the control socket and the signals
-    /// are served; who asks to end once more ends it at once.
+    /// are served; who asks to end once more ends it at once. A signal while the state is being printed, to a reader that may have
+    /// stalled, ends the process.
     pub(super) fn end(mut self, within: Duration) -> Result<Vec<S>, Failure> {
         self.signals.end.store(false, Ordering::Relaxed);
         self.stack.running().drain(within);
         if !self.wait(None, || {}) {
             self.stack.running().drain(Duration::ZERO);
         }
-        let Session { stack, capture, json, .. } = self;
+        let Session { stack, signals, capture, json, .. } = self;
         let ended = stack.join();
+        signals.over.store(true, Ordering::Relaxed);
         let captured = capture.map(CaptureWriter::finish);
         let (services, report) = ended?;
         print_report(&report, json);
@@ -152,12 +156,17 @@ impl<S: Service> Subject for Controlled<'_, S> {
 
 impl Signals {
     fn register() -> Result<Signals, Failure> {
-        let signals = Signals { end: Arc::default(), print: Arc::default() };
+        let signals = Signals { end: Arc::default(), print: Arc::default(), over: Arc::default() };
+        let failed = |signal: i32, error: std::io::Error| {
+            let message = format!("signal {signal}: cannot be handled: {error}; check the sandbox's seccomp rules");
+            Failure::new(Exit::Environment, message)
+        };
+        for signal in [SIGTERM, SIGINT] {
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&signals.over))
+                .map_err(|error| failed(signal, error))?;
+        }
         for (signal, flag) in [(SIGTERM, &signals.end), (SIGINT, &signals.end), (SIGUSR1, &signals.print)] {
-            signal_hook::flag::register(signal, Arc::clone(flag)).map_err(|error| {
-                let message = format!("signal {signal}: cannot be handled: {error}; check the sandbox's seccomp rules");
-                Failure::new(Exit::Environment, message)
-            })?;
+            signal_hook::flag::register(signal, Arc::clone(flag)).map_err(|error| failed(signal, error))?;
         }
         Ok(signals)
     }

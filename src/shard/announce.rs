@@ -134,7 +134,7 @@ pub(super) fn announce_due<L: Link>(link: &mut L, core: &mut Core, now: Now) {
             }
         };
         core.counters.addresses_announced += 1;
-        respond::transmit(link, core, frame, len);
+        respond::transmit(link, &mut core.counters, frame, len);
     }
 }
 

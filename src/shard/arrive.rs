@@ -24,6 +24,7 @@ use crate::wire::tcp::Flags;
 use crate::wire::{Parsed, ndp};
 
 /// One segment, by the case that find has made of it; `bytes` are its frame.
+#[inline(always)]
 pub(super) fn arrive(
     core: &mut Core,
     receiving: &mut Chunks,
@@ -208,7 +209,7 @@ fn listening(
         Listened::Refused(answer) => match core.open_by_cookie(listener, arrival, now) {
             // With its text and FIN, as if its SYN had been kept.
             Returned::Opens(number) => {
-                arrive(core, receiving, burst, arrival, bytes, Found::Tcb(number), now);
+                arrive_again(core, receiving, burst, arrival, bytes, number, now);
                 None
             }
             Returned::NoRoom => None,
@@ -223,6 +224,20 @@ fn listening(
             None
         }
     }
+}
+
+/// The segment that has made its connection meets it.
+#[inline(never)]
+fn arrive_again(
+    core: &mut Core,
+    receiving: &mut Chunks,
+    burst: &mut Burst,
+    arrival: &Arrival,
+    bytes: &[u8],
+    number: u32,
+    now: Now,
+) {
+    arrive(core, receiving, burst, arrival, bytes, Found::Tcb(number), now);
 }
 
 /// A packet that is not TCP: neighbours, echo and errors.

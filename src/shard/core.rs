@@ -434,7 +434,7 @@ impl Core {
         self.wheel.stop(&mut self.connections, number);
         let connection = &mut self.connections[number];
         self.sending.clear(&mut connection.to_send);
-        if connection.tcb.opened() == Opened::Actively && connection.origin != NONE {
+        if connection.is_from_destination() {
             let destination = core::mem::replace(&mut connection.origin, NONE);
             self.destinations.give_back(destination, connection.tcb.tuple.local_port, now.tick());
         }

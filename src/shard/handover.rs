@@ -82,8 +82,6 @@ pub(super) struct Handover {
     owners: Arc<Owners>,
     /// The functions that held before, the newest first, while a connection of theirs may be left.
     former: Vec<Arc<Owners>>,
-    /// Changes of owners so far.
-    changes: u32,
     /// Batches that are being filled, by the shard that they are for.
     open: Box<[Option<Batch>]>,
     /// Shards that were sent something in the last turn.
@@ -104,7 +102,6 @@ impl Handover {
             shard,
             owners,
             former: Vec::with_capacity(FORMER_MAX),
-            changes: 0,
             open: (0..shards).map(|_| None).collect(),
             sent_to: Vec::with_capacity(shards),
             reading: None,
@@ -115,10 +112,6 @@ impl Handover {
 
     pub(super) fn owners(&self) -> &Arc<Owners> {
         &self.owners
-    }
-
-    pub(super) fn changes(&self) -> u32 {
-        self.changes
     }
 
     pub(super) fn former_len(&self) -> usize {
@@ -139,7 +132,6 @@ impl Handover {
     pub(super) fn change_owners(&mut self, owners: &Arc<Owners>, two_msl_ms: u32, now: Now) {
         self.former.truncate(FORMER_MAX - 1);
         self.former.insert(0, core::mem::replace(&mut self.owners, Arc::clone(owners)));
-        self.changes += 1;
         self.sweep = Sweep::begin(two_msl_ms, now);
         self.set_strangers(true);
     }
@@ -206,14 +198,13 @@ impl Handover {
         if self.former.is_empty() {
             return;
         }
-        let Handover { sweep, owners, shard, changes, mesh, .. } = &mut *self;
+        let Handover { sweep, owners, shard, mesh, .. } = &mut *self;
         if sweep.step(core, now, |tuple| owners.owner(tuple) != *shard) {
-            mesh.strangers.marked(*shard, *changes);
+            mesh.strangers.marked(*shard, owners.changes());
             let left = self.sweep.seen_until_us > now.us();
             self.set_strangers(left);
-            if !left && !self.mesh.inboxes.iter().any(|inbox| inbox.strangers.load(Ordering::Relaxed)) {
+            if self.mesh.strangers.forget(|| self.mesh.may_have_strangers()) {
                 self.former.clear();
-                self.mesh.strangers.forget();
                 core.former = None;
             }
         }
@@ -228,7 +219,7 @@ impl Handover {
     }
 
     fn set_strangers(&self, left: bool) {
-        self.inbox().into_iter().for_each(|inbox| inbox.strangers.store(left, Ordering::Relaxed));
+        self.inbox().into_iter().for_each(|inbox| inbox.strangers.store(left, Ordering::SeqCst));
     }
 
     /// Puts the next frame into a frame of the link. One that the link has none for waits.
@@ -351,6 +342,13 @@ struct Mesh {
     strangers: Arc<Strangers>,
 }
 
+impl Mesh {
+    /// Whether any shard may have connections that a former function left there.
+    fn may_have_strangers(&self) -> bool {
+        self.inboxes.iter().any(|inbox| inbox.strangers.load(Ordering::SeqCst))
+    }
+}
+
 /// What waits for one shard, and what it lets the others know.
 #[derive(Debug)]
 struct Inbox {
@@ -450,6 +448,9 @@ impl Sweep {
 
     /// Looks at some more; true when all have been looked at.
     fn step(&mut self, core: &Core, now: Now, is_stranger: impl Fn(&FourTuple) -> bool) -> bool {
+        if self.at == 0 && core.strangers.is_forgetting() {
+            return false;
+        }
         let end = core.connections.max().min(self.at.saturating_add(SWEEP_STEP));
         let mut live = 0;
         while self.at < end && live < SWEEP_LIVE {

@@ -366,11 +366,15 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.burst.first_drops.drain(..)
     }
 
-    /// From now on `owners`, of as many shards and the same local ports, divides connections between the shards of the
-    /// stack. Those that are here and now another's live on: its shard asks here about their segments.
+    /// From now on `owners`, which [`Owners::changed`] has made of the former, divides connections between the shards of the
+    /// stack. Those that are here and now another's live on: its shard asks here about their segments. A change of which the
+    /// shard knows already is none.
     pub fn change_owners(&mut self, owners: &Arc<Owners>, now: Now) {
         let former = self.handover.owners();
-        self.core.former = Some((Arc::clone(former), self.handover.changes() + 1));
+        if owners.changes() <= former.changes() {
+            return;
+        }
+        self.core.former = Some((Arc::clone(former), owners.changes()));
         self.core.destinations.change_owners(owners);
         self.handover.change_owners(owners, self.core.settings.msl_ms.saturating_mul(2), now);
     }
@@ -458,6 +462,11 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// TCBs in use: half-open, open, and ended but not yet told. TIME-WAIT is not counted.
     pub fn connections_live(&self) -> usize {
         self.core.connections.len() as usize
+    }
+
+    /// Passive opens of which the handshake has not completed.
+    pub fn half_open_live(&self) -> usize {
+        self.core.half_open as usize
     }
 
     /// Chunks that hold no byte and are promised to none; `limits.chunks_max` when nothing is unread or unacknowledged.

@@ -254,6 +254,7 @@ impl Core {
             match holder.map(|value| (value.kind(), value.number())) {
                 None if full => PortStatus::Busy,
                 None => PortStatus::Free,
+                Some((Kind::Tcb, number)) if connections[number].is_from_destination() => PortStatus::InUse,
                 Some((Kind::Tcb, _)) => PortStatus::Busy,
                 Some((Kind::TimeWaitV4, number)) => waits(&time_wait_v4[number].numbers, &cx),
                 Some((Kind::TimeWaitV6, number)) => waits(&time_wait_v6[number].numbers, &cx),

@@ -173,12 +173,14 @@ mod tests {
     use super::super::alarm::Alarm;
     use super::super::commands::Commands;
     use super::*;
+    use crate::owner::{Owners, Spread};
     use crate::wire::ethernet::MacAddress;
 
     #[test]
     fn shard_whose_queue_is_full_learns_later_and_the_others_at_once() {
         let queues = [0, 1].map(|_| Arc::new(Commands::new(Arc::new(Alarm::new().unwrap()))));
-        let shards = Divider::new(&queues, (1000, 2000));
+        let shards =
+            Divider::new(&queues, &Spread::Symmetric, &Arc::new(Owners::new(&Spread::Symmetric, 2, (1000, 2000))));
         while queues[0].push(Command::Announce) {}
         let mut owed = Owed::default();
         owed.add(Command::Announce);

@@ -336,7 +336,7 @@ where
         threads: Vec::new(),
         published: Vec::new(),
         policies: Mutex::new(Policies { msl_ms: config.msl_ms, ..Policies::of(&config.settings) }),
-        divider: Divider::new(&commands, config.ports),
+        divider: Divider::new(&commands, spread, &owners),
         commands,
     };
     let places = Place::all(&owners, &config.limits);
@@ -441,7 +441,7 @@ impl<S> Running<S> {
     }
 
     /// From now on `spread` divides connections between the shards; those that exist stay where they are. On
-    /// [`StackError::Busy`] the shards before the one named know of it already.
+    /// [`StackError::Busy`] others than the shard named may know of it already; the next call tells it first of all.
     pub fn divide(&self, spread: &Spread) -> Result<(), StackError> {
         self.divider.change(spread)
     }
