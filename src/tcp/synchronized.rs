@@ -311,7 +311,7 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> bool {
     let timed = tcb.timed.acknowledged(seg.ack);
     if timed.is_some() {
-        tcb.timed = Timed::NONE;
+        tcb.timed = Timed::over(cx.now.tick());
     }
     let timed_ms = timed.map(|sent_at| cx.now.tick().since(sent_at));
     if !tcb.agreed.timestamps() {

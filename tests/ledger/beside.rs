@@ -16,10 +16,11 @@ pub(crate) const RFCS: &[Row] = &[
     done("RFC 2883", "duplicates are told by SACK", "src/tcp/sack.rs", &["d_sack_is_told_from_news"]),
     declined("RFC 3168", "ECN", "see SHLD-8"),
     declined("RFC 4821", "probing for the path MTU without ICMP", "not in this version: without ICMP, and with a path narrower than the MTU, set `mtu`"),
+    declined("RFC 4015", "the window that a spurious time-out has cut is given back", "RACK waits where there is reordering and the time-out becomes longer after the first that was spurious (RFC 3522), so that there is little to give back; what the window was has no place in the record"),
     done("RFC 4987", "SYN flooding: SYN cookies", "src/tcp/cookie.rs", &["t01_during_a_syn_flood_half_open_is_bounded_and_every_client_connects"]),
     done("RFC 5681", "slow start, congestion avoidance, fast retransmit", "src/tcp/congestion/reno.rs",
         &["slow_start_doubles_and_avoidance_adds_one_segment_per_window", "b20_three_duplicate_acks_resend_the_first_segment_at_once",
-            "time_out_begins_again_from_one_segment"]),
+            "time_out_begins_again_from_one_segment", "after_a_silence_of_a_time_out_transmission_starts_as_at_first"]),
     declined("RFC 5682", "F-RTO", "not in this version: a spurious time-out sends one flight again"),
     done("RFC 5927", "ICMP against TCP", "src/tcp/icmp.rs",
         &["t27_errors_about_what_is_not_in_flight_change_nothing", "t27_hard_error_ends_no_synchronized_connection"]),
@@ -44,6 +45,7 @@ pub(crate) const RFCS: &[Row] = &[
     done("RFC 8201", "path MTU over IPv6", "src/tcp/icmp.rs::believable_mtu", &["t27_path_mtu_never_falls_below_552_or_1280_and_never_rises"]),
     done("RFC 8985", "RACK-TLP", "src/tcp/rack.rs",
         &["rack_one_segment_beyond_makes_a_hole_lost_after_the_reordering_window", "tlp_the_last_segment_is_probed_before_the_time_out"]),
+    declined("RFC 9937", "proportional rate reduction", "built and measured: no transfer was faster, short paths were slower by a sixth (`docs/performance.md`): a window of a few segments spends its round trip on the one segment that it lets go at once"),
     done("RFC 9438", "CUBIC", "src/tcp/congestion/cubic.rs", &["window_follows_the_equations"]),
 ];
 
