@@ -227,7 +227,7 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     tcb.owed.add_if(Owed::DATA, closes);
     tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
-    tcb.rto.progressed();
+    tcb.rto.opened(syn_was_lost);
     tcb.owed.remove(Owed::SYN);
     tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
     tcb.recovery = Recovery::start(tcb.snd_una);
@@ -397,7 +397,7 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
             ack: tcb.rcv_nxt,
             flags: Flags::RST | Flags::ACK,
             wnd: 0,
-            timestamps: None,
+            timestamps: options::current_timestamps(tcb, cx),
         });
         finish(tcb, out, End::Closed(CloseReason::Aborted));
         return Break(());
