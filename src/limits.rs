@@ -70,6 +70,9 @@ impl Default for Limits {
 /// Largest burst, frames. Origin: above 64 the rates of AF_XDP on veth do not rise. Larger costs L1: a parsed segment takes about 150 B.
 pub const BURST_MAX: u32 = 256;
 
+/// Interfaces of one stack. Origin: what the upper bits of a frame's token can tell apart. Smaller bounds nothing, larger leaves fewer slots to each.
+pub const INTERFACES_MAX: usize = 8;
+
 /// Payload of one chunk, bytes. Origin: one full-sized Ethernet segment and a cache-line multiple; smaller splits every segment, larger wastes memory on small sends.
 pub const CHUNK_BYTES: usize = 2048;
 
