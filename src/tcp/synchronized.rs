@@ -242,7 +242,7 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     tcb.owed.add_if(Owed::DATA, closes);
     tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
-    tcb.rto.progressed();
+    tcb.rto.opened(syn_was_lost);
     tcb.owed.remove(Owed::SYN);
     tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
     tcb.recovery = Recovery::start(tcb.snd_una);
@@ -327,7 +327,7 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> bool {
     let timed = tcb.timed.acknowledged(seg.ack);
     if timed.is_some() {
-        tcb.timed = Timed::NONE;
+        tcb.timed = Timed::over(cx.now.tick());
     }
     let timed_ms = timed.map(|sent_at| cx.now.tick().since(sent_at));
     if !tcb.agreed.timestamps() {
@@ -413,7 +413,7 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
             ack: tcb.rcv_nxt,
             flags: Flags::RST | Flags::ACK,
             wnd: 0,
-            timestamps: None,
+            timestamps: options::current_timestamps(tcb, cx),
         });
         finish(tcb, out, End::Closed(CloseReason::Aborted));
         return Break(());
