@@ -83,6 +83,8 @@ pub struct Owners {
     /// The entries of each shard.
     entries: Box<[Box<[u16]>]>,
     ports: (u16, u16),
+    /// How many changes have led to it.
+    changes: u32,
     classes_v4: Classes,
     classes_v6: Classes,
 }
@@ -104,7 +106,12 @@ impl Owners {
         let mask = table.len() - 1;
         let classes = |is_v4| Classes::new(ports, table.len(), |port| toeplitz.local_port(is_v4, port) as usize & mask);
         let (classes_v4, classes_v6) = (classes(true), classes(false));
-        Owners { toeplitz, table: table.into(), entries, ports, classes_v4, classes_v6 }
+        Owners { toeplitz, table: table.into(), entries, ports, changes: 0, classes_v4, classes_v6 }
+    }
+
+    /// What comes after this function when packets come to queues by `spread`: as many shards, the same ports.
+    pub fn changed(&self, spread: &Spread) -> Owners {
+        Owners { changes: self.changes + 1, ..Owners::new(spread, self.shards(), self.ports) }
     }
 
     /// The function of a shard that is alone.
@@ -123,6 +130,11 @@ impl Owners {
     /// How many shards there are.
     pub fn shards(&self) -> u16 {
         self.entries.len() as u16
+    }
+
+    /// How many changes have led to it, which numbers the functions of a stack.
+    pub fn changes(&self) -> u32 {
+        self.changes
     }
 
     /// First and last local port.

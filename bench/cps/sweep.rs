@@ -249,6 +249,7 @@ mod tests {
     use super::super::args::tests::parse;
     use super::*;
 
+    /// Shows B47: what the gain of each row on a wire is a figure of.
     #[test]
     fn every_policy_that_reuses_has_time_to_and_strict_none() {
         let args = parse(&[]).expect("good");

@@ -63,7 +63,9 @@ impl<S: Service> Session<S> {
         let mut stack = Stack::start(&config, make)?;
         let readers = stack.take_capture_readers();
         let capture = match &common.capture {
-            Some(path) => Some(CaptureFile::create(path)?.write(&common.interface, readers, stack.running().now())?),
+            Some(path) => {
+                Some(CaptureFile::create(path)?.write(&common.interfaces.names(), readers, stack.running().now())?)
+            }
             None => None,
         };
         Ok(Session { stack, signals, control, capture, json: common.json })
@@ -74,9 +76,9 @@ impl<S: Service> Session<S> {
         self.stack.running().now()
     }
 
-    /// How the XDP program is attached.
+    /// How the XDP program is attached to each interface.
     pub(super) fn mode(&self) -> String {
-        self.stack.mode().to_string()
+        self.stack.modes().map(|mode| mode.to_string()).collect::<Vec<_>>().join(",")
     }
 
     /// Waits until a signal or the control socket asks to end, every shard has ended by itself, or `within` has passed; prints the state when
@@ -184,15 +186,18 @@ fn print_report(report: &StackReport, json: bool) {
 pub(super) fn shards(common: &Common) -> Result<u32, Failure> {
     match common.queues {
         Some(queues) => Ok(queues),
-        None => Ok(Interface::query(&common.interface).map_err(StackError::from)?.queues.max(1)),
+        None => {
+            let first = common.interfaces.names().first().copied().unwrap_or_default();
+            Ok(Interface::query(first).map_err(StackError::from)?.queues.max(1))
+        }
     }
 }
 
 fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Result<StackConfig, Failure> {
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
+    let mut placed = common.interfaces.placed().map_err(|problem| Failure::new(Exit::Usage, problem))?;
+    let first = placed.remove(0);
     let mut shard = ShardConfig {
-        addresses: common.addresses(),
-        gateways: common.gateway.clone(),
         msl_ms: common.msl * 1000,
         quiet_time_ms: common.quiet_time * 1000,
         secrets: random_secrets()?,
@@ -206,7 +211,8 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
             ..Settings::default()
         },
         ..ShardConfig::default()
-    };
+    }
+    .with_attachments(vec![first.attachment]);
     if common.share_cores && common.idle != Idle::Sleep {
         let message =
             format!("--idle {}: shards that share cores sleep; leave it or --share-cores out", common.idle.name());
@@ -214,12 +220,6 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
     }
     if common.time_wait == Policy::None {
         eprintln!("{}", print::NO_TIME_WAIT);
-    }
-    for gateway in &common.gateway {
-        if common.gateway.iter().filter(|other| other.is_ipv4() == gateway.is_ipv4()).count() > 1 {
-            let message = format!("--gateway {gateway}: at most one gateway per IP version");
-            return Err(Failure::new(Exit::Usage, message));
-        }
     }
     // The whole process keeps to the memory of one shard's defaults.
     let shards = shards(common)?;
@@ -237,7 +237,8 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
         share_cores: common.share_cores,
         idle: common.idle,
         capture: common.capture.as_ref().map(|_| CaptureConfig::default()),
-        ..StackConfig::new(&common.interface)
+        beside: placed.into_iter().map(|placed| (placed.name, placed.attachment)).collect(),
+        ..StackConfig::new(&first.name)
     };
     common.network.apply(&mut config, ports);
     Ok(config)

@@ -42,7 +42,9 @@ pub enum PortStatus {
         /// Whether the reuse policy lets a new connection have it now (B45).
         reusable: bool,
     },
-    /// A connection has the 4-tuple, or someone listens on the port.
+    /// A connection has the 4-tuple and gives the port back to its destination.
+    InUse,
+    /// Somebody has the 4-tuple who gives nothing back.
     Busy,
 }
 
@@ -123,8 +125,8 @@ impl Destinations {
 
     /// Draws a local port for a connection, and says which destination it is to be given back to.
     ///
-    /// `status` is asked about at most 24 ports. The draw fails with a next try in 0 ms if a lap has more ports than it asked
-    /// about; that try goes on where this one was.
+    /// `status` is asked about each port of a lap once, and about 8 others; about more than 16,384 only by further draws: then this
+    /// one fails with a next try in 0 ms, which goes on where this one was.
     pub fn draw(
         &mut self,
         key: &DestinationKey,
@@ -133,9 +135,11 @@ impl Destinations {
     ) -> Result<(u32, u16), DrawError> {
         let number = self.destination(key, now)?;
         let mut soonest = Soonest::default();
+        // What the lap adds to the queue has been asked about.
+        let queued = self.slab[number].queue.len();
         let drawn = self
             .draw_fresh(number, &mut soonest, &mut status)
-            .or_else(|| self.draw_queued(number, &mut soonest, &mut status))
+            .or_else(|| self.draw_queued(number, queued, &mut soonest, &mut status))
             .or_else(|| {
                 self.begin_lap_if_many_were_forgotten(number);
                 self.draw_fresh(number, &mut soonest, &mut status)
@@ -152,7 +156,8 @@ impl Destinations {
     ) -> Result<(u32, u16), DrawError> {
         let number = self.destination(key, now)?;
         let mut soonest = Soonest::default();
-        let drawn = self.draw_queued(number, &mut soonest, &mut status);
+        let queued = self.slab[number].queue.len();
+        let drawn = self.draw_queued(number, queued, &mut soonest, &mut status);
         self.hand_out(number, drawn, soonest)
     }
 
@@ -283,6 +288,8 @@ impl Destinations {
             let port = self.owners.next_port(self.shard, &mut self.slab[number].lap)?;
             match status(port) {
                 PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => return Some(port),
+                // It joins the queue when it is given back.
+                PortStatus::InUse => {}
                 PortStatus::Busy => self.enqueue(number, port),
                 PortStatus::TimeWait { free_in_ms, .. } => {
                     soonest.note(free_in_ms);
@@ -297,15 +304,18 @@ impl Destinations {
     }
 
     /// Takes the port that was given back first, or the first available one close behind it. If there is none, the one that
-    /// is available soonest comes to the front: what was before it was restarted (B41) or is taken, and goes to the end.
+    /// is available soonest comes to the front: what was before it was restarted (B41) or is taken, and goes to the end. Of those
+    /// that a connection will give back a lap has found one more; they go. Only the first `queued` ports are asked about.
     fn draw_queued(
         &mut self,
         number: u32,
+        queued: u32,
         soonest: &mut Soonest,
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
         let (mut found, mut first, mut first_free_in_ms) = (false, 0, u32::MAX);
-        for (position, port) in (0..QUEUED_ASKED_MAX).zip(self.queues.iter(&self.slab[number].queue)) {
+        let mut in_use = 0_u32;
+        for (position, port) in (0..QUEUED_ASKED_MAX.min(queued)).zip(self.queues.iter(&self.slab[number].queue)) {
             match status(port) {
                 PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => {
                     (found, first) = (true, position);
@@ -317,12 +327,18 @@ impl Destinations {
                         (first, first_free_in_ms) = (position, free_in_ms);
                     }
                 }
-                PortStatus::Busy if first_free_in_ms == u32::MAX => first = position + 1,
-                PortStatus::Busy => {}
+                status @ (PortStatus::InUse | PortStatus::Busy) => {
+                    in_use |= u32::from(status == PortStatus::InUse) << position;
+                    if first_free_in_ms == u32::MAX {
+                        first = position + 1;
+                    }
+                }
             }
         }
-        for _ in 0..first {
-            if let Some(port) = self.dequeue(number) {
+        for position in 0..first {
+            if let Some(port) = self.dequeue(number)
+                && in_use >> position & 1 == 0
+            {
                 self.enqueue(number, port);
             }
         }
@@ -417,8 +433,9 @@ impl Soonest {
     }
 }
 
-/// Ports of the lap that a draw finds taken before it gives up. More make a draw slower where many ports are chosen by hand.
-const FRESH_ASKED_MAX: u32 = 8;
+/// Ports of the lap that a draw finds taken before it gives up. Each is asked about once in a lap: fewer only make the draws after a
+/// change of owners fail, whose lap begins among the ports in use; more make a single draw slower.
+const FRESH_ASKED_MAX: u32 = 16_384;
 
 /// Queued ports that a draw asks about before it gives up. Fewer wait for ports whose TIME-WAIT was restarted in a row.
 const QUEUED_ASKED_MAX: u32 = 8;
@@ -427,6 +444,7 @@ const QUEUED_ASKED_MAX: u32 = 8;
 const QUEUED_PER_FORGOTTEN: u32 = 8;
 
 const _: () = assert!(size_of::<Destination>() <= 96);
+const _: () = assert!(QUEUED_ASKED_MAX <= u32::BITS);
 
 #[cfg(test)]
 mod tests;

@@ -158,9 +158,10 @@ impl ShardConfig {
 
     /// What one of several shards costs, its part of what they share included.
     pub fn bill_among(&self, owners: &Owners) -> Bill {
+        let addresses = || self.addresses.iter().chain(self.beside.iter().flat_map(|attachment| &attachment.addresses));
         let families = Families {
-            v4: self.addresses.iter().any(|own| own.address.is_ipv4()),
-            v6: self.addresses.iter().any(|own| own.address.is_ipv6()),
+            v4: addresses().any(|own| own.address.is_ipv4()),
+            v6: addresses().any(|own| own.address.is_ipv6()),
         };
         let mut bill = self.limits.bill(families, self.msl_ms.saturating_mul(2));
         let ports = u64::from(owners.ports().1 - owners.ports().0) + 1;

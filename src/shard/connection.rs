@@ -10,7 +10,7 @@ use crate::flow::time_wait::TimeWaitRecord;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::neighbor::NeighborId;
 use crate::tcp::state::CloseReason;
-use crate::tcp::tcb::Tcb;
+use crate::tcp::tcb::{Opened, Tcb};
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::tick::Tick;
 use crate::timer::wheel::{Timed, WheelLink};
@@ -126,6 +126,12 @@ impl Connection {
     #[inline]
     pub(super) fn is_given_up(&self) -> bool {
         self.tcb.reason == Some(CloseReason::Aborted) || self.facts.has(Fact::GIVEN_UP)
+    }
+
+    /// Its port was drawn for a destination, to which it goes back.
+    #[inline]
+    pub(super) fn is_from_destination(&self) -> bool {
+        self.tcb.opened() == Opened::Actively && self.origin != NONE
     }
 
     /// The application's name for the connection in slot `number`.

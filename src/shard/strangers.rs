@@ -7,14 +7,16 @@
 
 use crate::flow::index::Hash;
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The filter, and how far each shard has come. Every shard hashes with the same key.
 #[derive(Debug)]
 pub(super) struct Strangers {
     marks: Box<[AtomicU64]>,
-    /// By shard, the number of the change up to which it has marked what it has.
+    /// By shard, the number of the change ([`Owners::changes`](crate::owner::Owners::changes)) up to which it has marked what it has.
     marked_to: Box<[AtomicU32]>,
+    /// A shard is taking all marks away.
+    forgetting: AtomicBool,
 }
 
 impl Strangers {
@@ -24,6 +26,7 @@ impl Strangers {
         Strangers {
             marks: (0..words).map(|_| AtomicU64::new(0)).collect(),
             marked_to: (0..shards).map(|_| AtomicU32::new(0)).collect(),
+            forgetting: AtomicBool::new(false),
         }
     }
 
@@ -59,9 +62,25 @@ impl Strangers {
         (all || marked).then_some(marked)
     }
 
-    /// Nothing is left anywhere.
-    pub(super) fn forget(&self) {
-        self.marks.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    /// Takes all marks away unless one `is_needed`, which is asked when nobody begins to mark any more; false if it is.
+    ///
+    /// A shard that obeys a change first says that it may need marks and then asks [`Strangers::is_forgetting`]: one of the two sees
+    /// the other, in the one order of sequentially consistent operations.
+    pub(super) fn forget(&self, is_needed: impl Fn() -> bool) -> bool {
+        if is_needed() || self.forgetting.swap(true, Ordering::SeqCst) {
+            return false;
+        }
+        let is_needed = is_needed();
+        if !is_needed {
+            self.marks.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        }
+        self.forgetting.store(false, Ordering::SeqCst);
+        !is_needed
+    }
+
+    /// Whether marks that are made now may be taken away: marking has to wait.
+    pub(super) fn is_forgetting(&self) -> bool {
+        self.forgetting.load(Ordering::SeqCst)
     }
 }
 
@@ -75,3 +94,29 @@ fn places(hash: Hash) -> [(usize, u64); 2] {
 
 /// Marks of the filter. Origin: with 10,000 connections left elsewhere, one port in 10,000 is skipped for nothing; 128 kB.
 const MARKS: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::index::Index;
+    use crate::four_tuple::FourTuple;
+    use core::cell::Cell;
+
+    /// The shard that obeys a change just when another finds that nothing is left.
+    #[test]
+    fn marks_of_a_newer_change_outlive_forgetting() {
+        let strangers = Strangers::new(2);
+        let hash = Index::new(1, (1, 2)).hash(&FourTuple::default());
+        strangers.mark(hash);
+        let asked = Cell::new(0);
+        let forgot = strangers.forget(|| {
+            asked.set(asked.get() + 1);
+            assert_eq!(strangers.is_forgetting(), asked.get() == 2, "a shard that obeys a change now waits");
+            asked.get() == 2
+        });
+        assert!(!forgot && !strangers.is_forgetting());
+        assert_eq!(strangers.may_have(hash, 0), Some(true));
+        assert!(strangers.forget(|| false) && !strangers.is_forgetting());
+        assert_eq!(strangers.may_have(hash, 0), Some(false));
+    }
+}

@@ -10,6 +10,7 @@ use super::burst::handed_max;
 use super::tell::Teller;
 use super::{Shard, announce, arrive, expire, find, parse, pressure, respond};
 use crate::api::Application;
+use crate::counters::Counters;
 use crate::link::Link;
 use crate::tick::Now;
 
@@ -23,7 +24,7 @@ pub struct TurnReport {
 impl<L: Link, A: Application> Shard<L, A> {
     /// One turn at time `now`. Times must not go back.
     pub fn turn(&mut self, now: Now) -> TurnReport {
-        let sent_before = self.core.counters.segments_sent;
+        let Counters { segments_sent, frames_received, .. } = self.core.counters;
         self.link.advance(now);
         self.receive();
         self.parse();
@@ -33,7 +34,7 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.tell(now);
         self.respond(now);
         self.transmit();
-        self.report(sent_before)
+        self.report(segments_sent, frames_received)
     }
 
     /// Stage 1: what other shards handed over, and one burst from the link; headers are asked for before the first is read.
@@ -52,7 +53,7 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Stage 2: each frame to a segment, a control packet or a counted drop.
     fn parse(&mut self) {
         for place in 0..self.burst.frames.len() {
-            parse::parse_frame(&self.link, &mut self.burst, &mut self.core, &self.expect, place as u16);
+            parse::parse_frame(&self.link, &mut self.burst, &mut self.core, place as u16);
         }
     }
 
@@ -121,7 +122,7 @@ impl<L: Link, A: Application> Shard<L, A> {
         let (link, core, burst) = (&mut self.link, &mut self.core, &mut self.burst);
         for at in 0..burst.answers.len() {
             let reply = burst.answers[at];
-            respond::answer(link, core, burst, &self.expect, &reply);
+            respond::answer(link, core, burst, &reply);
         }
         for frame in burst.frames.drain(..).flatten() {
             link.give_back(frame);
@@ -140,12 +141,13 @@ impl<L: Link, A: Application> Shard<L, A> {
         debug_assert!(self.link.levels().conserved(), "a frame is lost: {:?}", self.link.levels());
     }
 
-    fn report(&mut self, sent_before: u64) -> TurnReport {
+    fn report(&mut self, sent_before: u64, received_before: u64) -> TurnReport {
         let burst = &mut self.burst;
         let counters = &mut self.core.counters;
         counters.frames_sent = self.link.counters().tx_frames;
-        let busy = !burst.arrivals.is_empty()
-            || !burst.controls.is_empty()
+        // Behind frames that were dropped there may be more.
+        let busy = counters.frames_received != received_before
+            || !burst.handed.is_empty()
             || counters.segments_sent != sent_before
             || !self.core.telling.is_empty();
         burst.arrivals.clear();

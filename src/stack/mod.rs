@@ -38,7 +38,7 @@ pub use published::ShardSnapshot;
 pub use shared::SharedPorts;
 pub use wait::WaitLink;
 #[cfg(feature = "xdp")]
-pub use xdp::{Stack, StackConfig, StackReport, Umem};
+pub use xdp::{InterfaceReport, Stack, StackConfig, StackReport, Umem};
 
 use crate::api::{Application, ListenError};
 use crate::owner::{Owners, Spread};
@@ -192,6 +192,12 @@ pub enum StackError {
         /// What mends it.
         advice: &'static str,
     },
+    /// An interface was given more than once.
+    #[error("interface {interface}: it is given twice; give each once, with all of its addresses")]
+    InterfaceTwice {
+        /// The interface.
+        interface: String,
+    },
     /// Frames of some queues would reach no shard.
     #[error(
         "interface {interface}: it has {queues} receive queues and the stack {shards} shards; give --queues {queues}, or \
@@ -317,8 +323,8 @@ where
 {
     let owners = Arc::new(Owners::new(spread, seats.len() as u16, config.ports));
     crate::memory::check(&config.bill_among(&owners), seats.len())?;
-    let shared =
-        Arc::new(Shared::new(Instant::now(), seats.len(), config.neighbors_elsewhere).map_err(StackError::Alarm)?);
+    let asking = if config.neighbors_elsewhere { 1 + config.beside.len() } else { 0 };
+    let shared = Arc::new(Shared::new(Instant::now(), seats.len(), asking).map_err(StackError::Alarm)?);
     let drive = Arc::new(drive);
     let (ready, readies) = mpsc::channel();
     let count = seats.len();
@@ -328,7 +334,7 @@ where
         threads: Vec::new(),
         published: Vec::new(),
         policies: Mutex::new(Policies { msl_ms: config.msl_ms, ..Policies::of(&config.settings) }),
-        divider: Divider::new(&commands, config.ports),
+        divider: Divider::new(&commands, spread, &owners),
         commands,
     };
     let places = Place::all(&owners, &config.limits);
@@ -433,7 +439,7 @@ impl<S> Running<S> {
     }
 
     /// From now on `spread` divides connections between the shards; those that exist stay where they are. On
-    /// [`StackError::Busy`] the shards before the one named know of it already.
+    /// [`StackError::Busy`] others than the shard named may know of it already; the next call tells it first of all.
     pub fn divide(&self, spread: &Spread) -> Result<(), StackError> {
         self.divider.change(spread)
     }

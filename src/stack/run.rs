@@ -30,18 +30,19 @@ pub(super) struct Shared {
     /// When a drain ends at the latest, us; `u64::MAX` while there is none.
     pub(super) drain_until_us: AtomicU64,
     failure: Mutex<Option<StackError>>,
-    /// Where questions about neighbours go in shared-address mode.
-    pub(super) questions: Option<Arc<Questions>>,
+    /// Where questions about neighbours go in shared-address mode, by number of the interface.
+    pub(super) questions: Vec<Arc<Questions>>,
     /// What wakes each shard, and whether it has nothing to do any more.
     shards: Vec<(Arc<Alarm>, AtomicBool)>,
 }
 
 impl Shared {
-    pub(super) fn new(origin: Instant, shards: usize, asks: bool) -> io::Result<Shared> {
+    /// What `shards` share; of `asking` interfaces the neighbours are asked for elsewhere.
+    pub(super) fn new(origin: Instant, shards: usize, asking: usize) -> io::Result<Shared> {
         let drain_until_us = AtomicU64::new(u64::MAX);
         let shard = |_| Ok((Arc::new(Alarm::new()?), AtomicBool::new(false)));
         let shards = (0..shards).map(shard).collect::<io::Result<_>>()?;
-        let questions = asks.then(Questions::new).transpose()?.map(Arc::new);
+        let questions = (0..asking).map(|_| Questions::new().map(Arc::new)).collect::<io::Result<_>>()?;
         let (stop, failure) = (AtomicBool::new(false), Mutex::new(None));
         Ok(Shared { origin, stop, drain_until_us, failure, questions, shards })
     }
@@ -242,8 +243,10 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         for shard in self.shard.handed_to() {
             self.shared.shards[usize::from(*shard)].0.ring();
         }
-        if let Some(questions) = &self.shared.questions {
-            self.shard.take_questions().for_each(|ip| questions.push(ip));
+        for (interface, ip) in self.shard.take_questions() {
+            if let Some(questions) = self.shared.questions.get(usize::from(interface)) {
+                questions.push(ip);
+            }
         }
         // The next turn's time ends this one's length: one reading of the clock serves both.
         let next = self.shared.now();
@@ -286,7 +289,13 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
     /// Sleeps after [`Step::Idle`].
     pub(crate) fn sleep(&mut self, timeout: Duration) {
         let link = self.shard.link();
-        self.shared.shards[self.number].0.sleep(|| self.is_called(), |alarm| link.wait(alarm, timeout));
+        self.shared.shards[self.number].0.sleep(
+            || self.is_called(),
+            |alarm| {
+                // Whether a frame is there shows in the next turn.
+                let _ = link.wait(alarm, timeout);
+            },
+        );
         self.now = self.shared.now();
     }
 
@@ -295,9 +304,9 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
     #[cfg(feature = "tokio")]
     pub(crate) fn fall_asleep(&self) -> bool {
         self.shared.shards[self.number].0.begin();
-        // Some drivers fill their rings only when somebody polls.
-        self.shard.link().wait(self.alarm_descriptor(), Duration::ZERO);
-        !self.is_called()
+        // Some drivers fill their rings only when somebody polls. What is there already has been told to who waits for edges.
+        let is_there = self.shard.link().wait(self.alarm_descriptor(), Duration::ZERO);
+        !is_there && !self.is_called()
     }
 
     /// The thread is awake again.
@@ -313,10 +322,11 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         self.shared.shards[self.number].0.descriptor()
     }
 
-    /// What becomes readable when a frame has come.
+    /// What becomes readable when a frame has come, one of each interface; `None` where there is no such thing.
     #[cfg(feature = "tokio")]
-    pub(crate) fn link_descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.shard.link().descriptor()
+    pub(crate) fn link_descriptors(&self) -> Option<Vec<BorrowedFd<'_>>> {
+        let link = self.shard.link();
+        (0..link.interfaces()).map(|interface| link.descriptor(interface)).collect()
     }
 
     /// The shard's number.
@@ -341,12 +351,12 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                     Err(error) => tracing::warn!(shard = self.number, %error, "policies not changed"),
                 },
                 Command::ChangeOwners(owners) => self.shard.change_owners(&owners, now),
-                Command::Learn { ip, mac } => self.shard.learn_neighbor(ip, mac, now),
+                Command::Learn { interface, ip, mac } => self.shard.learn_neighbor(interface, ip, mac, now),
                 // One shard does it for all.
                 Command::Announce if self.number == 0 => self.shard.announce(now),
                 Command::Announce => {}
-                Command::ChangeLink { mac, mtu } => {
-                    if !self.shard.change_link(mac, mtu) {
+                Command::ChangeLink { interface, mac, mtu } => {
+                    if !self.shard.change_link(interface, mac, mtu) {
                         tracing::warn!(shard = self.number, mtu, "no MTU for TCP: the one from before stays");
                     }
                 }

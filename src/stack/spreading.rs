@@ -3,27 +3,49 @@
 use super::StackError;
 use super::commands::{Command, Commands};
 use crate::owner::{Owners, Spread};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Lets all shards of a stack divide connections anew.
+/// Lets all shards of a stack divide connections anew. Each hears of every change, in the same order.
 #[derive(Clone, Debug)]
 pub(super) struct Divider {
     commands: Vec<Arc<Commands>>,
-    ports: (u16, u16),
+    latest: Arc<Mutex<Division>>,
+}
+
+/// The division that holds last.
+#[derive(Debug)]
+struct Division {
+    spread: Spread,
+    owners: Arc<Owners>,
+    /// A shard may not know of it.
+    owed: bool,
 }
 
 impl Divider {
-    pub(super) fn new(commands: &[Arc<Commands>], ports: (u16, u16)) -> Divider {
-        Divider { commands: commands.to_vec(), ports }
+    /// For shards that begin with `owners`, made by `spread`.
+    pub(super) fn new(commands: &[Arc<Commands>], spread: &Spread, owners: &Arc<Owners>) -> Divider {
+        let latest = Division { spread: spread.clone(), owners: Arc::clone(owners), owed: false };
+        Divider { commands: commands.to_vec(), latest: Arc::new(Mutex::new(latest)) }
     }
 
-    /// From now on `spread` divides connections. On [`StackError::Busy`] the shard named does not know of it, and others may not.
+    /// From now on `spread` divides connections, if it does not already. On [`StackError::Busy`] the shard named does not know of the
+    /// latest change, and others may not: the next call tells them all, and no newer one before.
     pub(super) fn change(&self, spread: &Spread) -> Result<(), StackError> {
-        let owners = Arc::new(Owners::new(spread, self.commands.len() as u16, self.ports));
-        self.tell_all(&Command::ChangeOwners(owners))
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if latest.owed {
+                self.tell_all(&Command::ChangeOwners(Arc::clone(&latest.owners)))?;
+                latest.owed = false;
+            }
+            if latest.spread == *spread {
+                return Ok(());
+            }
+            tracing::warn!(now = spread.name(), "the NIC spreads connections otherwise: shards divide them anew");
+            *latest = Division { spread: spread.clone(), owners: Arc::new(latest.owners.changed(spread)), owed: true };
+        }
     }
 
     /// Queues `command` for every shard whose queue has a place; the error names the first that has none.
@@ -46,10 +68,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Asks `read` every `interval`, beginning with what `current` says. An answer that says nothing changes nothing.
+    /// Asks `read` every `interval`. An answer that says nothing changes nothing.
     pub(super) fn start(
         divider: Divider,
-        mut current: Spread,
         interval: Duration,
         read: impl Fn() -> Option<Spread> + Send + 'static,
     ) -> std::io::Result<Watch> {
@@ -58,13 +79,9 @@ impl Watch {
         let thread = std::thread::Builder::new().name("synfin-watch".to_owned()).spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 std::thread::park_timeout(interval);
-                let Some(spread) = read() else { continue };
-                if spread != current && divider.change(&spread).is_ok() {
-                    tracing::warn!(
-                        now = spread.name(),
-                        "the NIC spreads connections otherwise: shards divide them anew"
-                    );
-                    current = spread;
+                let told = read().map_or(Ok(()), |spread| divider.change(&spread));
+                if let Err(busy) = told {
+                    tracing::debug!(%busy, "tells the shards again");
                 }
             }
         })?;
@@ -90,20 +107,52 @@ mod tests {
     use crate::owner::Rss;
     use std::time::Instant;
 
+    /// A table that begins with the queue `first` of two.
+    fn rss(first: u16) -> Spread {
+        Spread::Rss(Rss::new(&[7; 40], vec![first, 1 - first]).unwrap())
+    }
+
+    fn two_shards() -> ([Arc<Commands>; 2], Divider) {
+        let commands = [0, 1].map(|_| Arc::new(Commands::new(Arc::new(Alarm::new().unwrap()))));
+        let owners = Arc::new(Owners::new(&rss(0), 2, (1000, 2000)));
+        let divider = Divider::new(&commands, &rss(0), &owners);
+        (commands, divider)
+    }
+
+    /// The numbers of the changes that a shard is told.
+    fn told(commands: &Commands) -> Vec<u32> {
+        let number = |command| match command {
+            Command::ChangeOwners(owners) => Some(owners.changes()),
+            _ => None,
+        };
+        commands.take().filter_map(number).collect()
+    }
+
+    #[test]
+    fn shard_whose_queue_is_full_hears_of_each_change_before_the_next_and_of_one_taken_back() {
+        let (commands, divider) = two_shards();
+        while commands[1].push(Command::Announce) {}
+        assert!(matches!(divider.change(&rss(1)), Err(StackError::Busy { shard: 1 })));
+        assert!(matches!(divider.change(&rss(0)), Err(StackError::Busy { shard: 1 })));
+        assert_eq!((told(&commands[0]), told(&commands[1])), (vec![1, 1], vec![]), "the same one, under one number");
+        divider.change(&rss(0)).unwrap();
+        assert_eq!((told(&commands[0]), told(&commands[1])), (vec![1, 2], vec![1, 2]));
+        divider.change(&rss(0)).unwrap();
+        assert!(commands.iter().all(|commands| commands.is_empty()), "nothing has changed");
+    }
+
     #[test]
     fn change_of_the_nic_reaches_every_shard_once() {
-        let commands = [0, 1].map(|_| Arc::new(Commands::new(Arc::new(Alarm::new().unwrap()))));
-        let divider = Divider::new(&commands, (1000, 2000));
+        let (commands, divider) = two_shards();
         let changed = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&changed);
-        let rss = |first| Spread::Rss(Rss::new(&[7; 40], vec![first, 1 - first]).unwrap());
         // Every other answer says nothing.
         let asked = AtomicBool::new(false);
         let read = move || {
             let answers = asked.fetch_xor(true, Ordering::Relaxed);
             answers.then(|| rss(u16::from(seen.load(Ordering::Relaxed))))
         };
-        let watch = Watch::start(divider, rss(0), Duration::from_millis(1), read).unwrap();
+        let watch = Watch::start(divider, Duration::from_millis(1), read).unwrap();
         std::thread::sleep(Duration::from_millis(20));
         assert!(commands.iter().all(|commands| commands.take().next().is_none()), "nothing has changed");
         changed.store(true, Ordering::Relaxed);

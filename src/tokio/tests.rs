@@ -1,5 +1,7 @@
 //! Streams between two stacks over the memory link.
 
+mod edge;
+
 use super::pump::OnTokio;
 use super::{Net, Sockets, TcpStream};
 use crate::limits::Limits;
@@ -36,17 +38,6 @@ impl Two {
         C: Future<Output = ()> + 'static,
     {
         let (a, b) = pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
-        let config = |address| {
-            let limits = Limits {
-                tcbs_max: 512,
-                time_wait_max: 2048,
-                half_open_max: 512,
-                chunks_max: 2048,
-                ..Limits::default()
-            };
-            let addresses = vec![LocalAddress { address, prefix_len: 24 }];
-            ShardConfig { limits, addresses, ..ShardConfig::default() }
-        };
         let seat = |link| vec![Seat { link, core: None }];
         let serve = OnTokio(move |_shard: usize, net: Net| serve(net));
         let connect = OnTokio(move |_shard: usize, net: Net| connect(net));
@@ -61,6 +52,13 @@ impl Two {
         self.server.drain(Duration::from_secs(5));
         self.server.join().unwrap();
     }
+}
+
+fn config(address: IpAddr) -> ShardConfig {
+    let limits =
+        Limits { tcbs_max: 512, time_wait_max: 2048, half_open_max: 512, chunks_max: 2048, ..Limits::default() };
+    let addresses = vec![LocalAddress { address, prefix_len: 24 }];
+    ShardConfig { limits, addresses, ..ShardConfig::default() }
 }
 
 /// Where a future of another thread leaves what it has seen.

@@ -1,6 +1,6 @@
 //! What a connection does: the behaviours that the project exists for.
 
-use crate::{Row, done, part};
+use crate::{Row, done};
 
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
@@ -93,13 +93,13 @@ pub(crate) const ROWS: &[Row] = &[
         &["b45_active_reuse_waits_for_the_delay_and_needs_timestamps", "b45_the_new_iss_lies_beyond_everything_the_old_incarnation_sent"]),
     done("B46", "bounded store with a policy when full", "src/flow/time_wait.rs",
         &["b46_time_wait_limit_refuses_opens_and_never_evicts", "b46_full_store_evicts_or_skips_by_policy_and_counts"]),
-    part("B47", "the gain and the risk of reuse, measured (`docs/time-wait.md`)", "bench/risk/sweep.rs",
+    done("B47", "the gain and the risk of reuse, measured: in virtual time, and on a wire by each run of `bench/cps.sh` with its positive control (`docs/time-wait.md`)", "bench/cps/sweep.rs",
         &["b47_the_positive_control_takes_old_octets", "b47_the_default_policy_takes_none_where_rst_is_ignored",
             "b47_timestamps_or_two_msl_guard_against_text_in_the_window",
             "b47_without_timestamps_random_isns_are_guarded_against_the_last_incarnation_only",
             "b47_without_time_wait_a_connection_that_outran_the_isn_clock_takes_old_octets",
-            "b47_ports_run_out_and_a_switch_of_the_policy_brings_them_back_as_predicted"],
-        "the risk and the collapse are simulated; on a wire the gain is not measured"),
+            "b47_ports_run_out_and_a_switch_of_the_policy_brings_them_back_as_predicted",
+            "every_policy_that_reuses_has_time_to_and_strict_none"]),
     done("B48", "`quiet_time` after a start: nothing is opened, SYNs meet silence; default 0", "src/shard/open.rs",
         &["b48_in_the_quiet_time_nothing_opens_and_syns_meet_silence", "b48_without_a_quiet_time_the_first_syn_is_answered"]),
 ];

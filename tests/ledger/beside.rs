@@ -1,6 +1,6 @@
 //! The RFCs beside RFC 9293, and the problems of RFC 2525.
 
-use crate::{Row, declined, done, part};
+use crate::{Row, declined, done};
 
 #[rustfmt::skip]
 pub(crate) const RFCS: &[Row] = &[
@@ -73,9 +73,9 @@ pub(crate) const PROBLEMS: &[Row] = &[
         &["b24_must_25_must_28_defaults_are_off_and_two_hours"]),
     done("RFC 2525 2.12", "window probes deadlock", "src/tcp/output.rs::probe",
         &["b22_one_octet_is_probed_again_and_again", "b22_text_lost_into_a_closed_window_is_sent_again"]),
-    part("RFC 2525 2.13", "ACKs that stretch over more than two segments", "src/tcp/synchronized.rs::seventh_process_text",
-        &["shld_19_every_second_full_segment_is_acknowledged_at_once_and_one_is_delayed"],
-        "segments of one burst are acknowledged together, as MUST-58 and MUST-59 ask"),
+    done("RFC 2525 2.13", "ACKs that stretch over more than two segments: none waits for a third segment to come; what has come together is acknowledged together, as MUST-58 and MUST-59 demand of every receiver and as segment coalescing does, and the sender's window grows by octets, at most two segments per ACK (RFC 3465)", "src/tcp/synchronized.rs::seventh_process_text",
+        &["shld_19_every_second_full_segment_is_acknowledged_at_once_and_one_is_delayed",
+            "must_58_must_59_segments_of_one_burst_are_acknowledged_together", "t26_growth_counts_bytes_not_acks"]),
     done("RFC 2525 2.14", "one time-out sends several segments", "src/tcp/timeouts.rs::retransmission",
         &["b20_lost_segment_is_sent_again_after_the_time_out_from_the_first_octet", "data_times_out_after_the_retransmission_limit"]),
     done("RFC 2525 2.15", "FIN is sent late", "src/tcp/output.rs::segment", &["rfc_2525_2_15_fin_rides_on_the_last_text"]),

@@ -103,7 +103,7 @@ fn limits(config: &Config, shards: u32) -> impl FnOnce(&mut Limits) {
 }
 
 fn announce(config: &Config, mode: &str) {
-    let (interface, json) = (&config.stack.interface, config.stack.json);
+    let (interface, json) = (config.stack.interfaces.names().join(","), config.stack.json);
     let names: Vec<String> =
         config.listeners.iter().map(|listener| format!("{}={}", listener.name, listener.address)).collect();
     if json {

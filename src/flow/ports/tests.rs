@@ -51,7 +51,10 @@ impl Fixture {
     fn status(&self, destination: u32, port: u16) -> PortStatus {
         let end = (destination, port);
         self.asked.set(self.asked.get() + 1);
-        if self.open.contains_key(&end) || self.by_hand.contains(&end) {
+        if self.open.contains_key(&end) {
+            return PortStatus::InUse;
+        }
+        if self.by_hand.contains(&end) {
             return PortStatus::Busy;
         }
         match self.time_wait.get(&end) {
@@ -258,6 +261,37 @@ fn port_of_another_shard_after_a_change_is_not_queued() {
     assert!(
         matches!(f.open(0), Err(DrawError::PortsExhausted { owned, in_use, .. }) if owned == ours && in_use == ours)
     );
+}
+
+/// The ports in use lie next to each other in the new lap, for they were drawn in the order of the former.
+#[test]
+fn draws_after_a_change_of_owners_come_past_all_ports_in_use_and_queue_none() {
+    let mut f = Fixture::new(limits(1, 100_000), (20_000, 59_999), 5);
+    let in_use: Vec<u16> = (0..10_000).map(|_| f.open(0).unwrap()).collect();
+    f.destinations.change_owners(&f.owners);
+    let mut asked = 0;
+    let mut more = Vec::new();
+    for _ in 0..100 {
+        more.push(f.open(0).unwrap());
+        asked += f.asked.get();
+    }
+    assert!(asked <= 10_000 + 100, "each port of the lap is asked about once, not {asked} of them");
+    assert_eq!(f.destinations.ports_of(0), (10_100, 0), "none of them is in TIME-WAIT");
+    in_use.iter().chain(&more).for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    assert_eq!(f.destinations.ports_of(0), (0, 10_100));
+}
+
+/// A port that came back before the new lap came to it was queued; drawn in the lap and in use, it leaves the queue.
+#[test]
+fn port_in_use_that_was_queued_before_leaves_the_queue() {
+    let mut f = Fixture::new(limits(1, 1000), (2000, 2009), 5);
+    let ports: Vec<u16> = (0..10).map(|_| f.open(0).unwrap()).collect();
+    f.destinations.change_owners(&f.owners);
+    ports.iter().for_each(|&port| f.close(0, port, 0));
+    assert_eq!(f.destinations.ports_of(0), (0, 10));
+    (0..10).for_each(|_| assert!(f.open(0).is_ok()));
+    (0..2).for_each(|_| assert!(f.open(0).is_err()));
+    assert_eq!(f.destinations.ports_of(0), (10, 0));
 }
 
 /// T10: where a destination starts says nothing about where another does.

@@ -237,7 +237,7 @@ fn connections_live_through_changes_of_the_table_and_the_former_functions_are_fo
         assert!(!among.is_done());
         [0, 1].into_iter().for_each(|end| among.nics.respread(end, nic(change)));
         // The shards learn of it later than the NIC, and not at the same moment.
-        let owners = Arc::new(Owners::new(&spreads[change], 4, setup.ports));
+        let owners = Arc::new(among.clients[0].owners().0.changed(&spreads[change]));
         for shard in 0..4 {
             (0..3).for_each(|_| among.turn());
             among.clients[shard].change_owners(&owners, among.now);
@@ -321,40 +321,84 @@ fn send(link: &mut MemoryLink, bytes: &[u8]) {
 /// Every connection of both shards has a name of its own, although the shards have just swapped their ports.
 #[test]
 fn draw_after_a_change_never_meets_a_connection_left_elsewhere() {
-    let setup = Setup { ports: (40_000, 40_063), ..each(0) };
-    let spread = |first: u16| Spread::Rss(Rss::new(&[0x35; 40], vec![first, 1 - first]).expect("a key and a table"));
-    let mut among = Among::new(&setup, 2, &spread(0), [Spreader::Same, Spreader::Same]);
-    let (now, remote) = (among.now, "10.0.0.2:80".parse().expect("an end"));
-    let open = |among: &mut Among, tries: usize| {
-        let mut opened = 0;
-        for client in &mut among.clients {
-            let connects = (0..tries).map(|_| client.calls(now).connect(remote, &ConnectOptions::default()));
-            opened += connects.filter(Result::is_ok).count();
-        }
-        opened
-    };
-    assert_eq!(open(&mut among, 10), 20);
-    let owners = Arc::new(Owners::new(&spread(1), 2, setup.ports));
+    let mut among = two_that_swap_ports();
+    assert_eq!(open(&mut among, 0..2, 10), 20);
+    let owners = swapped(&among, 1);
+    let now = among.now;
     among.clients.iter_mut().for_each(|client| client.change_owners(&owners, now));
-    assert_eq!(open(&mut among, 100), 0, "until all have looked what they have, every port may be taken");
+    assert_eq!(open(&mut among, 0..2, 100), 0, "until all have looked what they have, every port may be taken");
     for client in &mut among.clients {
         client.turn(now);
     }
-    assert_eq!(open(&mut among, 100), 44, "every other port is free");
-    let tuples = |client: &Shard<MemoryLink, Client>| {
-        client.core.connections.iter().map(|(_, connection)| connection.tcb.tuple.local_port).collect::<Vec<_>>()
-    };
-    let mut ports: Vec<u16> = among.clients.iter().flat_map(tuples).collect();
-    ports.sort_unstable();
-    ports.dedup();
+    assert_eq!(open(&mut among, 0..2, 100), 44, "every other port is free");
+    let ports = ports_in_use(&among);
     assert_eq!(ports.len(), 64, "no port twice");
     let given = ConnectOptions { local_port: Some(ports[0]), ..ConnectOptions::default() };
+    let remote = "10.0.0.2:80".parse().expect("an end");
     let refused = among.clients.iter_mut().map(|client| client.calls(now).connect(remote, &given));
     let refused: Vec<_> = refused.collect();
     assert!(
         refused.iter().all(|error| matches!(error, Err(ConnectError::PortInUse(_) | ConnectError::OtherShard { .. }))),
         "{refused:?}"
     );
+}
+
+/// One shard hears of a change twice, as when the other's queue was full the first time.
+#[test]
+fn change_that_is_told_twice_counts_once() {
+    let mut among = two_that_swap_ports();
+    let now = among.now;
+    let owners = swapped(&among, 1);
+    for shard in [0, 0, 1] {
+        among.clients[shard].change_owners(&owners, now);
+    }
+    assert!(among.clients.iter().all(|client| client.owners().1 == 1), "one function went before");
+    for client in &mut among.clients {
+        client.turn(now);
+    }
+    assert_eq!(open(&mut among, 0..2, 10), 20, "both know that both have looked");
+    let owners = swapped(&among, 0);
+    among.clients[1].change_owners(&owners, now);
+    among.clients[1].turn(now);
+    assert_eq!(open(&mut among, 1..2, 100), 0, "shard 0 has not looked yet");
+    among.clients[0].change_owners(&owners, now);
+    among.clients[0].turn(now);
+    assert_eq!(open(&mut among, 0..2, 100), 44);
+    assert_eq!(ports_in_use(&among).len(), 64, "no port twice");
+}
+
+/// Two shards of 64 ports to one destination, between which a table of two entries divides them.
+fn two_that_swap_ports() -> Among {
+    let setup = Setup { ports: (40_000, 40_063), ..each(0) };
+    Among::new(&setup, 2, &table_of_two(0), [Spreader::Same, Spreader::Same])
+}
+
+fn table_of_two(first: u16) -> Spread {
+    Spread::Rss(Rss::new(&[0x35; 40], vec![first, 1 - first]).expect("a key and a table"))
+}
+
+/// The next division of the clients, by the table that begins with `first`.
+fn swapped(among: &Among, first: u16) -> Arc<Owners> {
+    let latest = among.clients.iter().map(|client| client.owners().0).max_by_key(|owners| owners.changes());
+    Arc::new(latest.expect("shards").changed(&table_of_two(first)))
+}
+
+/// How many of `tries` opens on each of these clients succeed.
+fn open(among: &mut Among, clients: std::ops::Range<usize>, tries: usize) -> usize {
+    let (now, remote) = (among.now, "10.0.0.2:80".parse().expect("an end"));
+    let opened = |client: &mut Shard<MemoryLink, Client>| {
+        (0..tries).filter(|_| client.calls(now).connect(remote, &ConnectOptions::default()).is_ok()).count()
+    };
+    among.clients[clients].iter_mut().map(opened).sum()
+}
+
+/// The local ports of all clients' connections, each once.
+fn ports_in_use(among: &Among) -> Vec<u16> {
+    let of = |client: &Shard<MemoryLink, Client>| {
+        client.core.connections.iter().map(|(_, connection)| connection.tcb.tuple.local_port).collect::<Vec<_>>()
+    };
+    let ports: std::collections::BTreeSet<u16> = among.clients.iter().flat_map(of).collect();
+    ports.into_iter().collect()
 }
 
 #[test]
