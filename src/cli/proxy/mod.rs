@@ -41,7 +41,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let shards = session::shards(&config.stack)? as usize;
-    let notes: Vec<Notes> = (0..shards).map(|_| Notes::new()).collect();
+    let pairs = config.access_log.as_ref().map_or(0, |_| config.connections_max.div_ceil(shards as u32));
+    let notes: Vec<Notes> = (0..shards).map(|_| Notes::new(pairs)).collect();
     let log = Log::open(&config, notes.clone())?;
     let config = Arc::new(config);
     let shared = Arc::new(Shared::new(&config));
