@@ -42,6 +42,7 @@ Place
   --nic A,B                two interfaces of this machine in place of a veth pair, each moved to a namespace and given back
   --yes                    take interfaces that have the default route or addresses, too
   --mode auto|skb|drv|zc   how the XDP program is attached [auto]
+  --sleep                  synfin's ends sleep when there is nothing to do, for a steady rate beside other programs [they spin]
   --cpus LIST              CPUs of the client and of the server [0,1]
 Result
   --quick                  under 30 s: rounds of 1.5 s, the table alone
@@ -79,7 +80,7 @@ check_options() {
         option=$1
         shift
         case "$option" in
-        --quick | --inject-old | --yes | --keep | -h | --help) continue ;;
+        --quick | --inject-old | --yes | --keep | --sleep | -h | --help) continue ;;
         --sim | --dry-run)
             unprivileged=yes
             continue

@@ -88,9 +88,15 @@ pub(crate) struct RoleArgs {
     /// RST in TIME-WAIT ends it
     #[arg(long)]
     pub rst_ends_time_wait: bool,
+    /// Answers of a synfin shard to what belongs to no connection or is not acceptable, per second
+    #[arg(long, value_name = "N", default_value_t = limits::ANSWERS_PER_SECOND)]
+    pub answers_per_second: u32,
     /// TIME-WAIT entries that a synfin end makes before it says that it is ready
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub resident: u32,
+    /// A synfin end sleeps so long after a turn that found nothing to do, us; 0 spins
+    #[arg(long, value_name = "US", default_value_t = 0)]
+    pub idle_us: u64,
     /// What is done to frames on synfin's side
     #[command(flatten)]
     pub faults: FaultArgs,

@@ -8,8 +8,9 @@
  * IPv4 options are walked. Up to EXTENSIONS_MAX IPv6 extension headers are walked; with more, the frame goes to the
  * stack if its address is owned, else to the kernel. Fragments go to the stack if their address is owned; of those to
  * shared addresses only a first fragment to a claimed port does, so that the kernel cannot reassemble the segment and
- * answer RST for a port it does not have. The stack takes no fragments: it drops and counts them. One 802.1Q tag is
- * looked through. A frame that is ours goes to the XSK of its receive queue; where none is, the kernel keeps it.
+ * answer RST for a port it does not have. The stack takes no fragments: it drops and counts them. A frame of another VLAN
+ * than the stack's (map vlan) is the kernel's, whatever it is to; a tag with ID 0 only bears a priority (802.1Q), as no
+ * tag does. A frame that is ours goes to the XSK of its receive queue; where none is, the kernel keeps it.
  *
  * Only packet bytes are read, so no kernel type information is needed to load this.
  */
@@ -63,6 +64,13 @@ struct {
 	MAP_TYPE(key, struct port_key);
 	MAP_TYPE(value, __u8);
 } ports SEC(".maps");
+
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	MAP_NUMBER(max_entries, 1);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u32);
+} vlan SEC(".maps");
 
 struct vlan_tag {
 	__be16 control;
@@ -366,6 +374,15 @@ static ALWAYS_INLINE enum verdict judge_ipv6(const struct ipv6hdr *ip, const voi
 	return walk.next == IPPROTO_ICMPV6 ? judge_icmpv6(walk.at, end, ip, own) : pass_protocol;
 }
 
+/* Whether the stack is on the VLAN with that ID. */
+static ALWAYS_INLINE int is_our_vlan(__u32 id)
+{
+	__u32 key = VLAN_KEY;
+	__u32 *ours = map_lookup(&vlan, &key);
+
+	return ours && *ours == id;
+}
+
 static ALWAYS_INLINE enum verdict judge(const void *data, const void *end)
 {
 	const struct ethhdr *ethernet = data;
@@ -374,13 +391,19 @@ static ALWAYS_INLINE enum verdict judge(const void *data, const void *end)
 	if (payload > end)
 		return pass_truncated;
 	__be16 type = ethernet->h_proto;
+	__u32 id = 0;
 	if (type == NET16(ETH_P_8021Q)) {
 		const struct vlan_tag *tag = payload;
 		payload = tag + 1;
 		if (payload > end)
 			return pass_truncated;
 		type = tag->type;
+		id = NET16(tag->control) & VLAN_ID_BITS;
 	}
+	if (type == NET16(ETH_P_8021Q) || type == NET16(ETH_P_8021AD))
+		return pass_ether_type;
+	if (!is_our_vlan(id))
+		return pass_vlan;
 	switch (type) {
 	case NET16(ETH_P_IP):
 		return judge_ipv4(payload, end);

@@ -22,6 +22,7 @@
 	V(pass_no_socket, "Ours, but no XSK is in the slot of its receive queue.") \
 	V(pass_truncated, "Ends before what would decide it.") \
 	V(pass_ether_type, "Neither IPv4, IPv6 nor ARP, or behind more than one VLAN tag.") \
+	V(pass_vlan, "Of another VLAN than the stack's, or untagged where the stack has one.") \
 	V(pass_malformed, "An IP header whose version or length contradicts itself, or ARP that is not Ethernet and IPv4.") \
 	V(pass_unclaimed, "TCP to an address and port that nobody claimed.") \
 	V(pass_arp, "ARP for an address that is not owned.") \
@@ -58,6 +59,10 @@ struct port_key {
 	__u8 address[16];
 	__be16 port;
 };
+
+/* The only entry of the map `vlan`: the VLAN ID that the stack is on, 0 for untagged frames. */
+#define VLAN_KEY 0
+#define VLAN_ID_BITS 0x0fff
 
 #define QUEUES_MAX 256
 #define OWN_PREFIXES_MAX 4096

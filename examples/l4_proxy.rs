@@ -100,6 +100,7 @@ fn serve(interface: &str, own: LocalAddress, port: u16, backends: Vec<SocketAddr
     let config = StackConfig { shard, ..StackConfig::new(interface) };
     let make = move |shard| Proxy { port, backends: backends.clone(), next: shard, listener: None };
     let stack = Stack::start(&config, make)?;
-    println!("proxying port {port} of {} on {interface}, mode {}", own.address, stack.mode());
+    let mode = stack.modes().map(|mode| mode.to_string()).collect::<String>();
+    println!("proxying port {port} of {} on {interface}, mode {mode}", own.address);
     stack.join().map(|_| ())
 }

@@ -27,7 +27,8 @@ pub struct Limits {
     /// TCBs of one shard of which `info` knows age, least round trip and bytes, 32 B each: those of the lowest numbers, which are
     /// taken first. None by default, for it costs every segment of theirs.
     pub histories_max: u32,
-    /// Destinations (remote address, remote port, local address) that own a port, of one shard.
+    /// Destinations (remote address, remote port, local address) that own a port, of one shard. With 0 it opens nothing, and
+    /// TIME-WAIT takes 2.1 B less a place.
     pub destinations_max: u32,
     /// Neighbours of one shard.
     pub neighbors_max: u32,
@@ -68,6 +69,9 @@ impl Default for Limits {
 
 /// Largest burst, frames. Origin: above 64 the rates of AF_XDP on veth do not rise. Larger costs L1: a parsed segment takes about 150 B.
 pub const BURST_MAX: u32 = 256;
+
+/// Interfaces of one stack. Origin: what the upper bits of a frame's token can tell apart. Smaller bounds nothing, larger leaves fewer slots to each.
+pub const INTERFACES_MAX: usize = 8;
 
 /// Payload of one chunk, bytes. Origin: one full-sized Ethernet segment and a cache-line multiple; smaller splits every segment, larger wastes memory on small sends.
 pub const CHUNK_BYTES: usize = 2048;
@@ -115,7 +119,7 @@ pub const RTO_INITIAL_MS: u32 = 1000;
 /// the longest delayed ACKs that are common; smaller times out on them, larger waits longer after each loss that nothing shows.
 pub const RTO_MIN_MS: u32 = 200;
 
-/// Smallest retransmission time-out in loss recovery on a path whose four round trips are not longer, ms. ACKs are not delayed
+/// Smallest retransmission time-out in loss recovery and after a tail loss probe, on a path whose four round trips are not longer, ms. ACKs are not delayed
 /// there (RFC 5681 4.2). Origin: five granules of the wheel; smaller times out on a peer's scheduler, larger waits for each ACK that
 /// was the last to come and is lost.
 pub const RTO_MIN_RECOVERING_MS: u32 = 40;

@@ -161,29 +161,42 @@ fn range() {
     assert_eq!(counts(&state, "opens_passive").iter().sum::<u64>(), 1000, "{state}");
 }
 
-/// Every frame of both ends bears the tag; who has none, or another, is not heard.
+/// Every frame of both ends bears the tag; who has none, or another, is not heard, and its frames are the kernel's.
 fn vlan() {
     let pair = VethPair::new(1);
-    let server = Server::start(&pair.left, "10.77.0.8/24", &["--vlan", "42"]);
+    let server = Server::start(&pair.left, "10.77.0.8/24,fd77::8/64", &["--vlan", "42"]);
     let capture = std::env::temp_dir().join(format!("synfin-vlan-{}.pcapng", std::process::id()));
-    let connect = |more: &[&str]| {
+    let connect = |family: &Family, more: &[&str]| {
         let mut timed = pair.right.command("timeout");
-        let client = synfin(timed.args(["60", SYNFIN]), "connect", "10.77.0.8:7", "10.77.0.9/24");
+        let client = synfin(timed.args(["60", SYNFIN]), "connect", family.server, family.client);
         said(&client.args(["--send", "tagged"]).args(more).output().expect("synfin runs"))
     };
-    let tagged = connect(&["--vlan", "42", "--capture", capture.to_str().expect("a name")]);
-    let frames = fs::read(&capture).expect("the capture is there");
-    fs::remove_file(&capture).expect("the capture can go");
-    assert!(tagged.contains("\"received\":\"tagged\""), "{tagged}");
-    // ARP and a lifecycle of 6 segments at least, each with 802.1Q and VLAN 42.
-    let tags = frames.windows(4).filter(|bytes| *bytes == [0x81, 0, 0, 42]).count();
-    assert!(tags >= 8, "{tags} tags");
-    for other in [&["--vlan", "43"][..], &[]] {
-        assert!(connect(other).contains("\"ended\":\"unreachable\""), "{other:?}");
+    for family in &FAMILIES {
+        let tagged = connect(family, &["--vlan", "42", "--capture", capture.to_str().expect("a name")]);
+        let frames = fs::read(&capture).expect("the capture is there");
+        fs::remove_file(&capture).expect("the capture can go");
+        assert!(tagged.contains("\"received\":\"tagged\""), "{tagged}");
+        // A question for the neighbour and a lifecycle of 6 segments at least, each with 802.1Q and VLAN 42.
+        let tags = frames.windows(4).filter(|bytes| *bytes == [0x81, 0, 0, 42]).count();
+        assert!(tags >= 8, "{tags} tags");
+        for other in [&["--vlan", "43", "--neighbor-timeout", "1"][..], &["--neighbor-timeout", "1"]] {
+            assert!(connect(family, other).contains("\"ended\":\"unreachable\""), "{family:?} {other:?}");
+        }
     }
     let state = server.end();
-    assert!(counts(&state, "vlan").iter().sum::<u64>() > 0, "{state}");
+    assert!(counts(&state, "pass_vlan").iter().sum::<u64>() > 0, "{state}");
+    assert_eq!(counts(&state, "vlan"), [0], "none of them came to the stack: {state}");
 }
+
+/// Where `synfin serve` is asked from, by IP version.
+#[derive(Debug)]
+struct Family {
+    server: &'static str,
+    client: &'static str,
+}
+
+const FAMILIES: [Family; 2] =
+    [Family { server: "10.77.0.8:7", client: "10.77.0.9/24" }, Family { server: "[fd77::8]:7", client: "fd77::9/64" }];
 
 /// One connection of the kernel's, which echoes a line after each change of the server's end.
 fn flap() {

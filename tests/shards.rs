@@ -40,7 +40,7 @@ fn synfin_at_both_ends() {
 fn kernel_clients() {
     let pair = VethPair::new(2);
     let server = Server::start(&pair.left, "10.77.0.8/24", &[]);
-    let output = finish(pair.right.command("timeout").args(["60", "python3", "-c", CLIENTS]));
+    let output = finish(pair.right.command("timeout").args(["60", "python3", "-c", CLIENTS, "10.77.0.8"]));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1000 connections, 0 errors\n");
     let state = server.end();
     let (opened, crossed) = (counts(&state, "opens_passive"), counts(&state, "wrong_shard"));
@@ -51,16 +51,18 @@ fn kernel_clients() {
 
 /// The same with a program at the clients' end that does what RSS does: nothing crosses but what is no TCP.
 fn spread_clients() {
-    let pair = VethPair::new(2);
-    let server = Server::start(&pair.left, "10.77.0.8/24", &[]);
-    let spread = pair.right.enter(|| EgressSpread::attach(INTERFACE, 2).expect("the program is attached"));
-    let output = finish(pair.right.command("timeout").args(["60", "python3", "-c", CLIENTS]));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "1000 connections, 0 errors\n");
-    drop(spread);
-    let state = server.end();
-    let opened = counts(&state, "opens_passive");
-    assert!(opened.iter().sum::<u64>() == 1000 && opened.iter().all(|count| *count > 300), "{state}");
-    assert_eq!(counts(&state, "wrong_shard"), [0, 0], "{state}");
+    for (address, server) in [("10.77.0.8/24", "10.77.0.8"), ("fd77::8/64", "fd77::8")] {
+        let pair = VethPair::new(2);
+        let running = Server::start(&pair.left, address, &[]);
+        let spread = pair.right.enter(|| EgressSpread::attach(INTERFACE, 2).expect("the program is attached"));
+        let output = finish(pair.right.command("timeout").args(["60", "python3", "-c", CLIENTS, server]));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "1000 connections, 0 errors\n");
+        drop(spread);
+        let state = running.end();
+        let opened = counts(&state, "opens_passive");
+        assert!(opened.iter().sum::<u64>() == 1000 && opened.iter().all(|count| *count > 300), "{state}");
+        assert_eq!(counts(&state, "wrong_shard"), [0, 0], "{state}");
+    }
 }
 
 fn kernel_server() {
@@ -97,12 +99,12 @@ fn connect(netns: &Netns, remote: &str, count: &str, more: &[&str]) -> String {
 }
 
 const CLIENTS: &str = r#"
-import socket, threading
+import socket, sys, threading
 errors = []
 def work():
     for _ in range(250):
         try:
-            with socket.create_connection(("10.77.0.8", 7), 30) as s:
+            with socket.create_connection((sys.argv[1], 7), 30) as s:
                 s.sendall(b"hello")
                 s.shutdown(socket.SHUT_WR)
                 got = b""

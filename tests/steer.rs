@@ -22,17 +22,17 @@ fn main() -> ExitCode {
                 fixtures().iter().for_each(|fixture| prefixes_pass_or_are_decided(steering, fixture));
             })
         }),
-        privileged_trial("one_vlan_tag_changes_nothing_two_pass", || {
+        privileged_trial("frame_of_the_stacks_vlan_alone_is_judged_by_what_it_is_to", || {
+            with_steering(true, frames_of_every_vlan);
+        }),
+        privileged_trial("second_vlan_tag_passes", || {
             with_steering(true, |steering| {
-                for fixture in fixtures().iter().filter(|fixture| fixture.verdict != "pass_ether_type") {
-                    let tagged = vlan(&fixture.frame);
-                    assert_eq!(
-                        judge(steering, &tagged),
-                        (action(fixture.verdict), fixture.verdict),
-                        "{}",
-                        fixture.name
-                    );
-                    assert_eq!(judge(steering, &vlan(&tagged)), (Action::Pass, "pass_ether_type"), "{}", fixture.name);
+                for (outer, inner) in [(0, 0), (42, 42), (0, 42)] {
+                    steering.set_vlan(Some(inner)).unwrap();
+                    for fixture in fixtures() {
+                        let frame = vlan(&vlan(&fixture.frame, inner), outer);
+                        assert_eq!(judge(steering, &frame), (Action::Pass, "pass_ether_type"), "{}", fixture.name);
+                    }
                 }
             })
         }),
@@ -56,6 +56,26 @@ fn main() -> ExitCode {
         privileged_trial("random_bytes_are_judged", || with_steering(true, random_bytes_are_judged)),
     ];
     common::run(trials).exit_code()
+}
+
+/// Each fixture untagged, with a priority alone, and on two VLANs, before a stack without a VLAN and one on VLAN 42.
+fn frames_of_every_vlan(steering: &mut Steering) {
+    for ours in [None, Some(42), None] {
+        steering.set_vlan(ours).unwrap();
+        for Fixture { name, frame, verdict, .. } in &fixtures() {
+            for (tagged, of) in [
+                (frame.clone(), None),
+                (vlan(frame, 0), None),
+                (vlan(frame, 42), Some(42)),
+                (vlan(frame, 43), Some(43)),
+                // The priority of a frame is not its VLAN.
+                (vlan(frame, 7 << 13 | 42), Some(42)),
+            ] {
+                let expected = if of == ours || *name == "802.1ad" { verdict } else { "pass_vlan" };
+                assert_eq!(judge(steering, &tagged), (action(expected), expected), "{name}, {of:?} before {ours:?}");
+            }
+        }
+    }
 }
 
 fn prefixes_pass_or_are_decided(steering: &mut Steering, fixture: &Fixture) {

@@ -5,6 +5,7 @@ mod statistics;
 
 use crate::cps::report::{Report, StackReport};
 use crate::failure::Failure;
+use crate::lines::Latency;
 use crate::{output, report};
 use clap::Args;
 use statistics::{Change, Ratio};
@@ -63,6 +64,9 @@ fn quantities(report: &Report) -> Vec<(String, Vec<f64>)> {
     let mut found = Vec::new();
     let mut stack = |name: &str, stack: &StackReport| {
         found.push((format!("{name}, connections/s"), stack.connections_per_second_rounds.clone()));
+        let each = |of: fn(&Latency) -> f64| stack.connect_latency_us_rounds.iter().map(of).collect();
+        found.push((format!("{name}, connect p50 us"), each(|latency| latency.p50)));
+        found.push((format!("{name}, connect p99 us"), each(|latency| latency.p99)));
     };
     for (name, report) in [("synfin", &report.stacks.synfin), ("kernel", &report.stacks.kernel)] {
         if let Some(report) = report {
@@ -121,6 +125,21 @@ mod tests {
         assert!(!text.contains("NOTE"), "{text}");
         assert_eq!(text.matches("no significant change").count(), 2, "{text}");
         assert!(text.contains("synfin, connections/s"), "{text}");
+    }
+
+    #[test]
+    fn connect_latencies_of_rounds_are_compared_too() {
+        let with = |p99: [f64; 3]| {
+            let mut report = sample::full();
+            let synfin = report.stacks.synfin.as_mut().expect("synfin was run");
+            synfin.connect_latency_us_rounds =
+                p99.map(|p99| Latency { p50: 500.0, p99, ..Latency::default() }).to_vec();
+            report
+        };
+        let text = text(&with([800.0, 810.0, 790.0]), &with([1600.0, 1620.0, 1580.0]));
+        let says = |name: &str, change: &str| text.lines().any(|line| line.starts_with(name) && line.ends_with(change));
+        assert!(says("synfin, connect p99 us", "higher"), "{text}");
+        assert!(says("synfin, connect p50 us", "no significant change"), "{text}");
     }
 
     #[test]

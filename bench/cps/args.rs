@@ -65,6 +65,9 @@ pub(crate) struct CpsArgs {
     /// CPUs of the client and of the server
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0,1")]
     pub cpus: Vec<usize>,
+    /// Synfin's ends sleep when they have nothing to do, instead of spinning: for a steady rate on a machine that others use too
+    #[arg(long)]
+    pub sleep: bool,
     /// How the XDP program is attached
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     pub mode: Mode,

@@ -293,6 +293,7 @@ fn flags(args: &CpsArgs, plan: &Plan) -> Flags {
             RateChoice::Find => "find".to_string(),
             RateChoice::At(rate) => rate.to_string(),
         },
+        sleep: args.sleep,
         faults: args.faults,
         nic: args.nic.clone(),
         stack: args.stack.iter().map(|stack| stack.name().to_string()).collect(),

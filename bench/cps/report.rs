@@ -121,6 +121,9 @@ pub(crate) struct Flags {
     /// `max`, `find`, or connections per second of an open loop.
     #[serde(default)]
     pub rate: String,
+    /// Whether synfin's ends slept when there was nothing to do; otherwise they spun.
+    #[serde(default)]
+    pub sleep: bool,
     /// Faults of synfin's side in the table's rounds.
     #[serde(default)]
     pub faults: FaultArgs,
@@ -154,6 +157,9 @@ pub(crate) struct StackReport {
     pub connections_per_second_rounds: Vec<f64>,
     /// Connect latency, medians of each percentile.
     pub connect_latency_us: Latency,
+    /// The same, round by round.
+    #[serde(default)]
+    pub connect_latency_us_rounds: Vec<Latency>,
     /// Connections completed, all rounds from start to end.
     pub connections_total: u64,
     /// Errors of both ends, all rounds.
@@ -274,6 +280,7 @@ impl StackReport {
                 p999: percentile(|latency| latency.p999),
                 max: latencies.iter().map(|latency| latency.max).fold(0.0, f64::max),
             },
+            connect_latency_us_rounds: latencies,
             connections_total: rounds.iter().map(|round| round.client.connections_total).sum(),
             errors: rounds.iter().map(Round::errors_total).sum(),
             errors_by_kind: added(ends().map(|(end, result)| (end, &result.errors))),

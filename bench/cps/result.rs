@@ -212,6 +212,13 @@ pub(crate) struct SweepRow {
     pub seconds: f64,
     /// Connections completed per second.
     pub cps: f64,
+    /// Connections per second that the policy allows these 4-tuples on average, 4-tuples / time that one is held; `null` where they
+    /// come back at once.
+    #[serde(default)]
+    pub ceiling: Option<f64>,
+    /// What `cps` is a figure of: `policy` where the ends had time left and 4-tuples were wanting, `machine` where they had not.
+    #[serde(default)]
+    pub limited_by: String,
     /// Connect latency; failures are in it as the largest value.
     pub connect_latency_us: Latency,
     /// Connections opened.

@@ -17,6 +17,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
+use synfin::limits;
 
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -92,6 +93,10 @@ pub(crate) struct Spec {
     pub no_timestamps: bool,
     /// RST in TIME-WAIT ends it.
     pub rst_ends_time_wait: bool,
+    /// Answers of a synfin shard to what is not acceptable, per second.
+    pub answers_per_second: u32,
+    /// How long an end of synfin sleeps when there is nothing to do, us; 0 spins.
+    pub idle_us: u64,
     /// Further options of the client's role.
     pub of_client: Vec<String>,
 }
@@ -117,6 +122,8 @@ impl Spec {
             faults: args.faults,
             no_timestamps: false,
             rst_ends_time_wait: false,
+            answers_per_second: limits::ANSWERS_PER_SECOND,
+            idle_us: if args.sleep { IDLE_US } else { 0 },
             of_client: Vec::new(),
         }
     }
@@ -288,6 +295,8 @@ impl Bench<'_> {
             ("--msl-ms", spec.msl_ms.to_string()),
             ("--rate", spec.rate.to_string()),
             ("--seed", self.plan.seed.to_string()),
+            ("--idle-us", spec.idle_us.to_string()),
+            ("--answers-per-second", spec.answers_per_second.to_string()),
         ];
         let mut options: Vec<String> = pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect();
         if let Some(phases) = &spec.phases {
@@ -395,5 +404,7 @@ pub(crate) const SERVER_INTERFACE: &str = "server0";
 pub(crate) const RIG: &str = "rig-client";
 /// TIME-WAIT entries that a slow machine puts into an empty store in a second.
 const FILLED_PER_S: u32 = 300_000;
+/// How long an end of synfin sleeps with `--sleep`, us; the system's timers add some 50.
+const IDLE_US: u64 = 50;
 /// Frames per ring operation that the echo is tried with.
 const BATCHES: [u32; 3] = [16, 64, 256];

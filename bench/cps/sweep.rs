@@ -6,6 +6,7 @@ use super::live::Live;
 use super::plan::{PEER_OF_KERNEL, TWO_MSL_S, Tuples};
 use super::result::{Faults, Sweep, SweepRow};
 use super::rounds::{Bench, Ends, RIG, Round, Spec, Stack};
+use super::series;
 use crate::ends::{AIMED, INCARNATIONS_AIMED, IsnChoice, REACHED};
 use crate::failure::Failure;
 use crate::payload::Payload;
@@ -41,7 +42,8 @@ pub(crate) fn measure(bench: &Bench<'_>, args: &CpsArgs, live: &mut Live) -> Res
 
 /// How long a sweep takes, s: the windows and the time to set up.
 pub(crate) fn seconds(args: &CpsArgs) -> f64 {
-    (cells(args).len() + 1) as f64 * (window_s(args) + WARMUP_S + 0.3)
+    let row = |cell: &Cell| WARMUP_S + cell.window_s(args) + SET_UP_S;
+    cells(args).iter().chain([&CONTROL]).map(row).sum()
 }
 
 /// What one row is played with.
@@ -64,6 +66,34 @@ impl Cell {
     /// Of the control fewer: each must come again and again, on a slow machine too.
     fn ports(&self) -> PortRange {
         if self.isns == IsnChoice::Aimed { CONTROL_PORTS } else { PORTS }
+    }
+
+    /// How long a 4-tuple is held after its close where both ends are told the same, s; `None` where that depends on what the wire
+    /// does. A SYN may reopen at once what an OPEN may after the delay only.
+    fn held_s(&self, args: &CpsArgs) -> Option<f64> {
+        let two_msl_s = args.msl.map_or(TWO_MSL_S, |msl| 2.0 * msl);
+        let delay_s = if self.closer == Closer::Client { f64::from(args.tw_delay) / 1000.0 } else { 0.0 };
+        match (self.tw, self.timestamps) {
+            _ if self.server == Stack::Kernel => (self.isns == IsnChoice::Clocked).then_some(0.0),
+            _ if self.rst_ends_time_wait => None,
+            (Tw::None, _) => Some(0.0),
+            (Tw::Timestamp | Tw::TimestampOrSequence, true) => Some(delay_s.min(two_msl_s)),
+            (Tw::TimestampOrSequence, false) if self.closer == Closer::Server => {
+                (self.isns == IsnChoice::Clocked).then_some(0.0)
+            }
+            (Tw::Strict | Tw::RstClose | Tw::Timestamp | Tw::TimestampOrSequence, _) => Some(two_msl_s),
+        }
+    }
+
+    /// Window of the row, s. Where 4-tuples are held it has two whole times of that, so that the rate in it is the average; where
+    /// that would be long, nothing comes back and a glance suffices.
+    fn window_s(&self, args: &CpsArgs) -> f64 {
+        let usual = if args.inject_old { args.duration.unwrap_or(FULL_WINDOW_S) } else { WINDOW_S };
+        match self.held_s(args) {
+            Some(held_s) if 2.0 * held_s <= LONGEST_WINDOW_S => usual.max(2.0 * held_s),
+            Some(_) => args.duration.filter(|_| args.inject_old).unwrap_or(GLANCE_S),
+            None => usual,
+        }
     }
 
     /// Linux decides by itself what a SYN may reuse.
@@ -108,7 +138,7 @@ fn run(bench: &Bench<'_>, args: &CpsArgs, cell: &Cell, live: &mut Live) -> Resul
     let spec = Spec {
         closer: cell.closer,
         conns: IN_FLIGHT.min(ports.count() / 2),
-        duration_s: window_s(args),
+        duration_s: cell.window_s(args),
         warmup_s: WARMUP_S,
         tuples,
         source: PEER_OF_KERNEL,
@@ -116,6 +146,8 @@ fn run(bench: &Bench<'_>, args: &CpsArgs, cell: &Cell, live: &mut Live) -> Resul
         payload: cell.payload.unwrap_or(plain.payload),
         no_timestamps: !cell.timestamps,
         rst_ends_time_wait: cell.rst_ends_time_wait,
+        // Each incarnation meets old segments, and each of those asks for an answer: their limit is not what is measured.
+        answers_per_second: ANSWERS_PER_SECOND,
         of_client: vec!["--isns".to_string(), cell.isns.name().to_string()],
         ..plain
     };
@@ -124,7 +156,13 @@ fn run(bench: &Bench<'_>, args: &CpsArgs, cell: &Cell, live: &mut Live) -> Resul
         Stack::Synfin | Stack::Echo => (Ends::Xdp, "synfin-server"),
     };
     let round = bench.between(ends, RIG, server, &spec, live)?;
-    Ok(row(cell, &spec, &round))
+    let held_s = cell.held_s(args);
+    let ceiling = held_s.filter(|held_s| *held_s > 0.0).map(|held_s| f64::from(ports.count()) / held_s);
+    let busy = series::run(1, &round, spec.tuples.count()).busy;
+    // Where 4-tuples come back at once, only the machine can be in the way.
+    let by_policy = held_s != Some(0.0) && busy.client.max(busy.server) < BUSY;
+    let limited_by = if by_policy { "policy" } else { "machine" }.to_string();
+    Ok(SweepRow { ceiling, limited_by, ..row(cell, &spec, &round) })
 }
 
 fn row(cell: &Cell, spec: &Spec, round: &Round) -> SweepRow {
@@ -141,6 +179,8 @@ fn row(cell: &Cell, spec: &Spec, round: &Round) -> SweepRow {
         payload: (spec.payload.request, spec.payload.response),
         seconds: round.client.seconds,
         cps: round.connections_per_second(),
+        ceiling: None,
+        limited_by: String::new(),
         connect_latency_us: round.client.connect_latency_us.unwrap_or_default(),
         incarnations: round.counted(&["opens_active"]),
         errors: round.errors_total(),
@@ -156,11 +196,6 @@ fn row(cell: &Cell, spec: &Spec, round: &Round) -> SweepRow {
         incarnations_with_old_bytes: with_old,
         upper_bound: (incarnations_aimed > 0).then(|| Rate::of(with_old, incarnations_aimed).high),
     }
-}
-
-/// Window of a row, s.
-fn window_s(args: &CpsArgs) -> f64 {
-    if args.inject_old { args.duration.unwrap_or(1.5) } else { 0.8 }
 }
 
 /// The plain row.
@@ -194,5 +229,47 @@ const CONTROL_PORTS: PortRange = PortRange { first: 40_000, last: 40_127 };
 const IN_FLIGHT: u32 = 256;
 /// Connections per second that TIME-WAIT has room for.
 const RATE_MAX: u64 = 200_000;
-/// Time before the window, s.
-const WARMUP_S: f64 = 0.2;
+/// Time before the window, s: each 4-tuple is opened for the first time in it, which no policy hinders.
+const WARMUP_S: f64 = 0.3;
+/// Window of a row where 4-tuples come back at once, s; in the whole sweep; and where none comes back.
+const WINDOW_S: f64 = 0.5;
+const FULL_WINDOW_S: f64 = 1.5;
+const GLANCE_S: f64 = 0.3;
+/// Longest window that is made for 4-tuples to come back, s.
+const LONGEST_WINDOW_S: f64 = 5.0;
+/// What a row takes beside its window and the time before it, s.
+const SET_UP_S: f64 = 0.3;
+/// An end that found work in this part of its time had none left for more.
+const BUSY: f64 = 0.5;
+/// Answers to unacceptable segments per second: more than a shard can be asked for.
+const ANSWERS_PER_SECOND: u32 = 10_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::tests::parse;
+    use super::*;
+
+    /// Shows B47: what the gain of each row on a wire is a figure of.
+    #[test]
+    fn every_policy_that_reuses_has_time_to_and_strict_none() {
+        let args = parse(&[]).expect("good");
+        for cell in cells(&args) {
+            let (held_s, window_s) = (cell.held_s(&args).expect("known in the default run"), cell.window_s(&args));
+            match cell.tw {
+                Tw::Strict if cell.server == Stack::Synfin => assert!(held_s > 10.0 * window_s, "{cell:?}"),
+                _ => assert!(window_s >= 2.0 * held_s, "{cell:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_longer_delay_makes_a_longer_row_until_nothing_comes_back_in_it() {
+        let row = |options: &[&str]| {
+            let args = parse(options).expect("good");
+            Cell { tw: Tw::Timestamp, closer: Closer::Client, ..PLAIN }.window_s(&args)
+        };
+        assert_eq!((row(&[]), row(&["--tw-delay", "2000"]), row(&["--tw-delay", "20000"])), (2.0, 4.0, GLANCE_S));
+        assert_eq!(row(&["--inject-old", "--duration", "10"]), 10.0);
+        assert_eq!(row(&["--msl", "0.2"]), 2.0 * 0.4, "what is older than 2MSL is free");
+    }
+}

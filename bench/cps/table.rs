@@ -177,12 +177,14 @@ fn sweep_text(out: &mut String, sweep: &Sweep) {
     );
     let _ = writeln!(
         out,
-        "{:<7} {:<22}{:<7} {:<34}{:>9}{:>8}{:>9}{:>8}{:>7}{:>7}{:>7}{:>8}{:>9}{:>10} {:>9}",
+        "{:<7} {:<22}{:<7} {:<34}{:>9} {:<8}{:>9}{:>8}{:>9}{:>8}{:>7}{:>7}{:>7}{:>8}{:>9}{:>10} {:>9}",
         "server",
         "policy",
         "closer",
         "",
         "conn/s",
+        "of",
+        "ceiling",
         "p50 us",
         "p99 us",
         "SYN rtx",
@@ -196,6 +198,9 @@ fn sweep_text(out: &mut String, sweep: &Sweep) {
     );
     for row in &sweep.rows {
         sweep_row(out, row);
+    }
+    if sweep.rows.iter().any(|row| row.limited_by == POLICY) {
+        out.push_str(OF_WHAT);
     }
     if let Some(control) = &sweep.control {
         let _ = writeln!(out, "positive control, which must show old bytes:");
@@ -215,14 +220,19 @@ fn sweep_row(out: &mut String, row: &SweepRow) {
     if row.rst_ends_time_wait {
         kind.push_str(", RST");
     }
-    let share = Rate::of(row.incarnations_with_old_bytes, row.incarnations_aimed);
+    let share = match Rate::of(row.incarnations_with_old_bytes, row.incarnations_aimed) {
+        Rate { trials: 0, .. } if row.ceiling.is_some() => "none aimed: none came back before 2MSL".to_string(),
+        rate => rate.to_string(),
+    };
     let _ = writeln!(
         out,
-        "{:<7} {:<22}{:<7} {kind:<34}{:>9.0}{:>8}{:>9}{:>8}{:>7}{:>7}{:>7}{:>8}{:>9}{:>10} {share}",
+        "{:<7} {:<22}{:<7} {kind:<34}{:>9.0} {:<8}{:>9}{:>8}{:>9}{:>8}{:>7}{:>7}{:>7}{:>8}{:>9}{:>10} {share}",
         row.server,
         row.policy,
         row.closer,
         row.cps,
+        row.limited_by,
+        row.ceiling.map_or("-".to_string(), |ceiling| format!("{ceiling:.0}")),
         latency(row.connect_latency_us.p50),
         latency(row.connect_latency_us.p99),
         row.syn_retransmits,
@@ -290,6 +300,10 @@ fn latency(us: f64) -> String {
 
 /// Largest part of the time that an end may wait for its CPU without a word: ksoftirqd and timers take about 1 %.
 const WAITED_MAX: f64 = 0.05;
+/// What a sweep's rate is a figure of, where its ends had time left.
+const POLICY: &str = "policy";
+const OF_WHAT: &str = "of: a figure of the policy, where 4-tuples were wanting, to be multiplied with their number; or of the machine and of the wire \
+                       that aims.\nceiling: what the policy allows these 4-tuples on average; of strict none comes back in a row's window\n";
 /// Half of the period of samples, s.
 const HALF_A_MOMENT_S: f64 = 0.05;
 

@@ -348,7 +348,9 @@ impl Application for Client {
         } else {
             self.ended = self.in_flight == 0;
         }
-        self.ended |= self.meter.is_drained(now);
+        // What still waits for a 4-tuple that is in TIME-WAIT at the peer would wait for 2MSL.
+        let patience_is_over = self.tuples.is_some() && now >= self.meter.window().1 + TUPLES_DRAIN;
+        self.ended |= patience_is_over || self.meter.is_drained(now);
     }
 }
 
@@ -361,5 +363,7 @@ fn kind_of(error: ConnectError) -> ErrorKind {
 
 /// How long the closed loop waits when nothing could be opened: as long as a few round trips.
 const PATIENCE: Duration = Duration::from_millis(1);
+/// How long connections of fixed 4-tuples may take to finish after the window.
+const TUPLES_DRAIN: Duration = Duration::from_millis(300);
 /// How long a refused 4-tuple rests.
 const TUPLE_PATIENCE: Duration = Duration::from_millis(20);

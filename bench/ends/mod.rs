@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 use synfin::api::{Application, CloseReason};
-use synfin::limits::{CHUNK_BYTES, Limits};
+use synfin::limits::{self, CHUNK_BYTES, Limits};
 use synfin::link::Link;
 use synfin::link::faults::Faults;
 use synfin::link::xdp::{Claim, Prefix, Steering, XdpConfig, XdpError, XdpLink};
@@ -38,6 +38,7 @@ pub(crate) struct End<A, L = XdpLink> {
     pub(crate) shard: Shard<L, A>,
     clock: Clock,
     attached: Attached,
+    idle: Duration,
 }
 
 /// The program on the interface, and what the interface had counted before.
@@ -98,7 +99,7 @@ impl<A: Application, L: OverXdp> End<A, L> {
         let (link, attached) = Attached::open(args, claim)?;
         let mut shard = make_shard(args, around(link), application, addresses)?;
         fill_time_wait(&mut shard, args)?;
-        Ok(End { shard, clock: Clock::start(), attached })
+        Ok(End { shard, clock: Clock::start(), attached, idle: Duration::from_micros(args.idle_us) })
     }
 
     /// Says that this end is ready, and in which mode.
@@ -144,6 +145,9 @@ impl<A: Metered, L: OverXdp> End<A, L> {
             let busy = self.shard.turn(now).busy;
             self.clock.count(instant, busy);
             observe(&mut self.shard, &self.clock, phases, instant, now)?;
+            if !busy && !self.idle.is_zero() {
+                std::thread::sleep(self.idle);
+            }
         }
         Ok(())
     }
@@ -314,6 +318,8 @@ fn config(args: &RoleArgs, addresses: Vec<Ipv4Addr>, seed: u64) -> ShardConfig {
             time_wait_policy: args.tw.policy(),
             time_wait_delay_ms: args.tw_delay_ms,
             rst_ends_time_wait: args.rst_ends_time_wait,
+            answers_per_second: args.answers_per_second,
+            answers_burst: args.answers_per_second / (limits::ANSWERS_PER_SECOND / limits::ANSWERS_BURST),
             ..Settings::default()
         },
         secrets: Secrets::from_seed(seed),

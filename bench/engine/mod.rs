@@ -5,6 +5,7 @@
 
 mod checks;
 mod compared;
+mod entries;
 mod report;
 mod world;
 
@@ -49,6 +50,9 @@ pub(crate) struct EngineArgs {
     /// Instead: N idle established connections at each end, and the bytes that each takes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000_000))]
     idle: Option<u32>,
+    /// Instead: fills TIME-WAIT with N entries, and the bytes that each takes, its place in the index included
+    #[arg(long, value_name = "N", conflicts_with_all = ["idle", "soak", "lifecycles"], value_parser = clap::value_parser!(u32).range(1..=500_000_000))]
+    entries: Option<u32>,
 }
 
 /// Runs what was asked for.
@@ -61,6 +65,9 @@ pub(crate) fn run(args: &EngineArgs) -> Result<(), Failure> {
     }
     if let Some(connections) = args.idle {
         return checks::idle(connections, config(1000, 0, args));
+    }
+    if let Some(entries) = args.entries {
+        return entries::entries(entries, args.ipv6);
     }
     let report = measure(args)?;
     match args.json.as_deref() {

@@ -345,7 +345,7 @@ fn chunks_max(config: &WorldConfig) -> u32 {
 }
 
 /// Address number `at` from `first` on; with `ipv6`, the one of fd00::/8 that ends in it.
-fn address(first: Ipv4Addr, at: u32, ipv6: bool) -> IpAddr {
+pub(super) fn address(first: Ipv4Addr, at: u32, ipv6: bool) -> IpAddr {
     let bits = first.to_bits() + at;
     match ipv6 {
         true => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, (bits >> 16) as u16, bits as u16).into(),

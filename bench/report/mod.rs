@@ -12,7 +12,7 @@ mod risk_section;
 pub(crate) mod sample;
 mod scale;
 #[cfg(test)]
-mod schema;
+pub(crate) mod schema;
 mod svg;
 mod table;
 mod timeline;
@@ -21,6 +21,7 @@ use crate::compare::condition::Condition;
 use crate::cps::report::Report;
 use crate::failure::Failure;
 use crate::output;
+use crate::risk::simulated;
 use clap::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ use std::path::{Path, PathBuf};
 /// Options of `synfin-bench report`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ReportArgs {
-    /// A result that `cps --json` has written
+    /// A result that `cps --json` or `risk --json` has written
     #[arg(value_name = "RESULT.json")]
     result: PathBuf,
     /// Write the page to FILE
@@ -71,9 +72,11 @@ pub(crate) fn read(path: &Path) -> Result<(Report, String), Failure> {
     let name = path.display();
     let raw = fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("{name}: {error}; name a file that cps --json has written")))?;
-    let report = serde_json::from_str(&raw)
-        .map_err(|error| Failure::usage(format!("{name}: {error}; this is no result of cps --json")))?;
-    Ok((report, raw))
+    let report = serde_json::from_str(&raw).or_else(|error| {
+        let from_risk = simulated::from_risk(&raw);
+        from_risk.ok_or_else(|| Failure::usage(format!("{name}: {error}; this is no result of cps --json")))
+    });
+    Ok((report?, raw))
 }
 
 impl Outputs {

@@ -26,6 +26,8 @@ pub(super) fn of_run(report: &Report) -> String {
         "ISNs",
         "RST in TIME-WAIT",
         "connections/s",
+        "a figure of the",
+        "the policy's ceiling",
         "p50",
         "p99",
         "p99.9",
@@ -120,6 +122,8 @@ fn cells(policy: &str, row: &SweepRow) -> Vec<String> {
     cells.push(row.isns.clone());
     cells.push(if row.rst_ends_time_wait { "ends it" } else { "ignored" }.into());
     cells.push(grouped(row.cps));
+    cells.push(if row.limited_by.is_empty() { "-".into() } else { row.limited_by.clone() });
+    cells.push(row.ceiling.map_or_else(|| "-".into(), grouped));
     cells.extend([latency.p50, latency.p99, latency.p999, latency.max].map(super::number::latency_us));
     let counts = [row.syn_retransmits, row.stalls_1s, row.rsts, row.challenge_acks, row.paws_rejects, row.errors];
     cells.extend(counts.map(|count| grouped(count as f64)));

@@ -4,7 +4,7 @@ use super::text::Text;
 use super::workload::{End, Workload};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -31,7 +31,8 @@ pub(super) struct Wrong {
 }
 
 /// What an end has seen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Seen {
     /// Opens that the stack refused, for want of the port.
     pub refused_connects: u64,

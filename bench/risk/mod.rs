@@ -26,11 +26,12 @@ pub(crate) mod workload;
 mod world;
 
 use crate::failure::Failure;
+use crate::output;
 use clap::Args;
 use report::Report;
 use serde::Serialize;
 use std::fmt::Display;
-use std::io::Write;
+use std::path::{Path, PathBuf};
 use sweep::Plan;
 use synfin::tcp::time_wait::Policy;
 use workload::PolicyName;
@@ -52,11 +53,12 @@ pub(crate) struct RiskArgs {
     seed: u64,
     /// Write the result to FILE as JSON; `-` writes it to standard output instead of the table
     #[arg(long, value_name = "FILE")]
-    json: Option<String>,
+    json: Option<PathBuf>,
 }
 
 /// Plays the positive control and the sweep, and reports.
 pub(crate) fn run(args: &RiskArgs) -> Result<(), Failure> {
+    check(args.json.as_deref())?;
     let report = measure(args)?;
     publish(&report, args.json.as_deref())?;
     judge(&report)
@@ -87,27 +89,21 @@ fn judge(report: &Report) -> Result<(), Failure> {
     }
 }
 
-/// Prints a report, or writes it where `--json` says.
-fn publish<R: Serialize + Display>(report: &R, json: Option<&str>) -> Result<(), Failure> {
-    let write = |path: &str, to: &mut dyn Write| {
-        serde_json::to_writer_pretty(&mut *to, report)
-            .map_err(std::io::Error::from)
-            .and_then(|()| writeln!(to))
-            .map_err(|error| Failure::failed(format!("--json {path}: {error}; the result was not written")))
-    };
-    match json {
-        Some("-") => write("-", &mut std::io::stdout()),
-        Some(path) => {
-            print!("{report}");
-            let mut file = std::fs::File::create(path)
-                .map_err(|error| Failure::usage(format!("--json {path}: {error}; name a file that can be written")))?;
-            write(path, &mut file)
-        }
-        None => {
-            print!("{report}");
-            Ok(())
-        }
+/// Prints a report, or writes it where `--json` says: whole or not at all.
+fn publish<R: Serialize + Display>(report: &R, json: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = json else { return output::print(&report.to_string()) };
+    let text =
+        serde_json::to_string_pretty(report).map_err(|error| Failure::failed(format!("--json: {error}")))? + "\n";
+    if path == Path::new("-") {
+        return output::print(&text);
     }
+    output::print(&report.to_string())?;
+    output::write("--json", path, text.as_bytes())
+}
+
+/// Whether the file for the result can be written, told before a run that takes minutes.
+fn check(json: Option<&Path>) -> Result<(), Failure> {
+    json.filter(|path| *path != Path::new("-")).map_or(Ok(()), |path| output::check("--json", path))
 }
 
 /// Incarnations of each policy.
@@ -117,6 +113,44 @@ const QUICK_INCARNATIONS: u64 = 150_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::schema;
+
+    #[test]
+    fn schema_in_the_repository_is_that_of_risk_and_its_result_has_it() {
+        schema::is_kept::<Report>("risk.json");
+        let result = serde_json::to_value(small()).expect("serializes");
+        let faults = |result| schema::faults(include_str!("../schema/risk.json"), result);
+        assert_eq!(faults(&result), Vec::<String>::new());
+        let mut without = result.clone();
+        without["rows"][0].as_object_mut().expect("a row").remove("tally");
+        assert_eq!(faults(&without).len(), 1);
+    }
+
+    #[test]
+    fn a_result_can_be_read_again_and_shown_as_the_simulation_that_it_is() {
+        let report = small();
+        let raw = serde_json::to_string(&report).expect("serializes");
+        let shown = simulated::from_risk(&raw).expect("it is one");
+        let sweep = shown.sweep.as_ref().expect("the rows");
+        assert!(!shown.measurement && sweep.valid);
+        assert_eq!(sweep.rows.len(), report.rows.len());
+        let old = |control: &crate::cps::result::SweepRow| control.old_bytes_accepted;
+        assert_eq!(sweep.control.as_ref().map(old), report.aimed.last().map(|row| row.tally.old_bytes));
+        assert!(crate::report::page::page(&shown, &raw).contains("positive control"));
+        assert!(simulated::from_risk("{}").is_none());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_is_refused_before_anything_is_played() {
+        assert_eq!(check(Some(Path::new("/no/such/file"))).expect_err("cannot be").exit, 2);
+        assert_eq!(check(Some(Path::new("-"))), Ok(()));
+    }
+
+    fn small() -> Report {
+        let aimed = sweep::play_aimed(3).expect("plays");
+        let plan = Plan { policies: vec![Policy::Strict, Policy::None], incarnations: 360, seed: 3 };
+        Report::new(&aimed, &sweep::play(&plan).expect("plays"), true, 3, 360)
+    }
 
     #[test]
     fn a_run_whose_control_shows_nothing_is_invalid() {

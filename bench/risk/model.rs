@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use synfin::tcp::time_wait::Policy;
 
 /// What opens meet.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct Supply {
     /// 4-tuples: ports x source addresses x destinations.
@@ -18,6 +19,7 @@ pub(crate) struct Supply {
 }
 
 /// What follows from it for one policy.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct Prediction {
     pub policy: &'static str,

@@ -13,6 +13,7 @@ use synfin::tick::Now;
 use synfin::wire::ethernet::MacAddress;
 
 /// One second of a run.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(super) struct Second {
     /// Counted from 1.

@@ -3,12 +3,13 @@
 use super::chart;
 use super::model::{Prediction, Supply};
 use super::phases::{Second, play};
-use super::publish;
+use super::{check, publish};
 use crate::failure::Failure;
 use crate::policy::Phases;
 use clap::Args;
 use serde::Serialize;
 use std::fmt;
+use std::path::PathBuf;
 use synfin::limits;
 use synfin::tcp::time_wait::Policy;
 
@@ -32,21 +33,26 @@ pub(crate) struct PredictArgs {
     phases: Option<Phases>,
     /// Write the result to FILE as JSON; `-` writes it to standard output instead of the table
     #[arg(long, value_name = "FILE")]
-    json: Option<String>,
+    json: Option<PathBuf>,
 }
 
 /// What is predicted, and what a simulation came to.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, PartialEq, Debug, Serialize)]
 struct Report {
+    /// Version of this layout.
     schema_version: u32,
+    /// What opens meet.
     supply: Supply,
+    /// What follows from it, a policy each.
     predictions: Vec<Prediction>,
-    /// Empty without `--phases`.
+    /// The simulated collapse and recovery, second by second; empty without `--phases`.
     seconds: Vec<Second>,
 }
 
 /// Predicts, simulates where asked, and reports.
 pub(crate) fn run(args: &PredictArgs) -> Result<(), Failure> {
+    check(args.json.as_deref())?;
     let simulated = args.phases.is_some();
     let tuples = u64::from(args.ports) * u64::from(args.pairs);
     if simulated && args.pairs != 1 {
@@ -107,3 +113,23 @@ impl fmt::Display for Report {
 
 /// When the ports of a simulation run out unless a rate is given, s.
 const EXHAUSTED_AFTER_S: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::schema;
+
+    #[test]
+    fn schema_in_the_repository_is_that_of_predict_and_its_result_has_it() {
+        schema::is_kept::<Report>("predict.json");
+        let supply = Supply { tuples: 500, two_msl_s: 2.0, delay_s: 1.0, rate: 100.0 };
+        let seconds = play(&supply, &"strict:1s,none:1s".parse().expect("phases")).expect("plays");
+        let predictions = Policy::ALL.map(|policy| supply.predict(policy)).to_vec();
+        let report = Report { schema_version: 1, supply, predictions, seconds };
+        let mut result = serde_json::to_value(&report).expect("serializes");
+        let faults = |result: &serde_json::Value| schema::faults(include_str!("../schema/predict.json"), result);
+        assert_eq!(faults(&result), Vec::<String>::new());
+        result["supply"]["rate"] = "fast".into();
+        assert_eq!(faults(&result).len(), 1);
+    }
+}

@@ -1,10 +1,11 @@
 //! How often something happened, with what that says about its probability.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// `hits` of `trials`, with an interval that holds the probability with 95 %.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Rate {
     pub hits: u64,
     pub trials: u64,

@@ -3,19 +3,22 @@
 use super::moment::Moment;
 use super::rate::Rate;
 use super::sweep::Played;
-use super::workload::End;
+use super::workload::{self, Cell, End};
 use super::world::Tally;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use synfin::tcp::time_wait::Policy;
 
-/// Everything that a sweep found.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+/// Everything that a sweep found, as it goes to `--json`.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(super) struct Report {
+    /// Version of this layout.
     pub schema_version: u32,
     /// Fewer incarnations than it takes to say much.
     pub quick: bool,
+    /// What everything random was drawn from: the same seed replays exactly.
     pub seed: u64,
     /// What was asked for, of each policy.
     pub incarnations: u64,
@@ -30,18 +33,26 @@ pub(super) struct Report {
 }
 
 /// One cell, or several together.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub(super) struct Row {
-    pub policy: &'static str,
+    /// The policy of both ends.
+    pub policy: String,
+    /// The kind of connections; `all` for all of them together.
     pub workload: String,
+    /// Who closed first; `null` for all together.
     pub closer: Option<End>,
+    /// Whether timestamps were used; `null` for all together.
     pub timestamps: Option<bool>,
+    /// Whether a RST ends TIME-WAIT (RFC 9293) instead of being ignored (RFC 1337).
     pub rst_ends_time_wait: bool,
     /// Incarnations that took an octet of an earlier one, of those at which old text was aimed.
     pub took_old_bytes: Rate,
+    /// Old segments sent again.
     pub old_segments_aimed: u64,
-    pub aimed_at: BTreeMap<&'static str, u64>,
-    /// Active opens that the stack refused for want of the port, and SYNs that a RST refused.
+    /// The same by the moment of the connection that they were aimed at.
+    pub aimed_at: BTreeMap<String, u64>,
+    /// Everything that was counted.
     pub tally: Tally,
 }
 
@@ -79,6 +90,17 @@ impl Report {
 }
 
 impl Row {
+    /// The cell that this row is of, by its name; `None` for several together, and for what this version does not play.
+    pub(super) fn played(&self) -> Option<Played> {
+        let policy = Policy::from_name(&self.policy)?;
+        let (timestamps, rst_ends_time_wait) = (self.timestamps?, self.rst_ends_time_wait);
+        let aimed = workload::aimed(policy, timestamps).workload;
+        let known = workload::all().into_iter().chain([aimed]);
+        let workload =
+            known.into_iter().find(|known| (known.name, known.timestamps) == (&self.workload, timestamps))?;
+        Some(Played { cell: Cell { policy, workload, rst_ends_time_wait }, tally: self.tally })
+    }
+
     fn of(played: &Played) -> Row {
         let Played { cell, tally } = played;
         let ends = Some((cell.workload.closer, cell.workload.timestamps));
@@ -87,14 +109,17 @@ impl Row {
 
     fn new(policy: Policy, workload: &str, ends: Option<(End, bool)>, rst_ends_time_wait: bool, tally: Tally) -> Row {
         Row {
-            policy: policy.name(),
+            policy: policy.name().to_owned(),
             workload: workload.to_owned(),
             closer: ends.map(|(closer, _)| closer),
             timestamps: ends.map(|(_, timestamps)| timestamps),
             rst_ends_time_wait,
             took_old_bytes: Rate::of(tally.incarnations_with_old_bytes, tally.passed.incarnations_aimed),
             old_segments_aimed: tally.passed.aimed.iter().sum(),
-            aimed_at: Moment::ALL.iter().map(|moment| (moment.name(), tally.passed.aimed[*moment as usize])).collect(),
+            aimed_at: Moment::ALL
+                .iter()
+                .map(|moment| (moment.name().to_owned(), tally.passed.aimed[*moment as usize]))
+                .collect(),
             tally,
         }
     }
@@ -135,8 +160,12 @@ impl Report {
     }
 
     fn workloads(&self, f: &mut fmt::Formatter<'_>, rst_ends: bool) -> fmt::Result {
-        let policies: Vec<&str> =
-            self.policies.iter().filter(|row| row.rst_ends_time_wait == rst_ends).map(|row| row.policy).collect();
+        let policies: Vec<&str> = self
+            .policies
+            .iter()
+            .filter(|row| row.rst_ends_time_wait == rst_ends)
+            .map(|row| row.policy.as_str())
+            .collect();
         write!(f, "{:<39} {:<3}", "workload", "TS")?;
         for policy in &policies {
             write!(f, " {policy:<28}")?;

@@ -6,7 +6,7 @@ use super::moment::{Moment, Progress};
 use super::workload::{End, Isns, Workload};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use synfin::four_tuple::Addresses;
 use synfin::link::{Frame, Link};
 use synfin::seq::Seq;
@@ -16,7 +16,8 @@ use synfin::wire::tcp::{Flags, Options, Segment, SegmentOut};
 use synfin::wire::{Expect, Parsed, Path, parse, tcp};
 
 /// What the wire has done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Passed {
     /// Old segments sent, by the moment that they were aimed at.
     pub aimed: [u64; Moment::ALL.len()],

@@ -1,12 +1,13 @@
 //! What is played: who closes, what the options are, how sequence numbers move and what the wire does.
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use synfin::link::faults::FaultConfig;
 use synfin::tcp::time_wait::Policy;
 
 /// One of the two ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum End {
     /// Opens connections.

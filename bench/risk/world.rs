@@ -4,7 +4,7 @@ use super::ends::{Client, Incarnations, Seen, Server};
 use super::text;
 use super::wire::{Passed, Ports, Wire, path};
 use super::workload::{Cell, End};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use synfin::counters::Counters;
 use synfin::four_tuple::Addresses;
@@ -17,7 +17,8 @@ use synfin::tick::{Now, Tick};
 use synfin::wire::ethernet::MacAddress;
 
 /// What a cell came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Tally {
     /// Incarnations: active opens that completed.
     pub incarnations: u64,

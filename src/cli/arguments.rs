@@ -1,17 +1,17 @@
 //! The command line.
 
 use super::control::Request;
-use super::network::{AddressRange, Network, parse_addresses};
+use super::interfaces::Interfaces;
+use super::network::Network;
 use crate::api::{ConnectionOptions, Keepalive};
 use crate::limits::{DEADLINE_MAX_MS, TIME_WAIT_DELAY_MS, TTL};
 use crate::link::xdp::Mode;
-use crate::shard::LocalAddress;
 use crate::stack::Idle;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::{Full, Policy};
 use clap::{Args, Parser, Subcommand};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -109,15 +109,8 @@ pub(super) struct Proxy {
 
 #[derive(Args, Debug)]
 pub(super) struct Common {
-    /// The network interface.
-    #[arg(long, value_name = "IF")]
-    pub(super) interface: String,
-    /// The stack's own addresses, or ranges of them, which this host's kernel must not have.
-    #[arg(long, required = true, value_name = "IP[-IP]/LEN", value_delimiter = ',', value_parser = parse_addresses)]
-    address: Vec<AddressRange>,
-    /// Next hops for other networks, at most one per IP version.
-    #[arg(long, value_name = "IP", value_delimiter = ',')]
-    pub(super) gateway: Vec<IpAddr>,
+    #[command(flatten)]
+    pub(super) interfaces: Interfaces,
     /// Cores of the shards, as in 0,2 or 0-3.
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     pub(super) cpus: Option<Cpus>,
@@ -167,18 +160,6 @@ pub(super) struct Common {
     /// Print JSON, one object per line.
     #[arg(long)]
     pub(super) json: bool,
-}
-
-impl Common {
-    /// The same as words for people: a range is one.
-    pub(super) fn address_words(&self) -> Vec<String> {
-        self.address.iter().map(AddressRange::to_string).collect()
-    }
-
-    /// The stack's own addresses, one by one.
-    pub(super) fn addresses(&self) -> Vec<LocalAddress> {
-        self.address.iter().flat_map(|range| &range.0).copied().collect()
-    }
 }
 
 /// Options of every connection.
@@ -333,7 +314,8 @@ const EXIT_CODES: &str =
 
 const SERVE_EXAMPLE: &str = "Example:
   synfin serve echo:7 discard:9 http:80 --interface veth0 --address 10.0.0.2/24,fd00::2/64
-  synfin serve echo:7 --interface veth0 --address 10.0.0.2/24 --keepalive 60,10,3 --user-timeout 30";
+  synfin serve echo:7 --interface veth0 --address 10.0.0.2/24 --keepalive 60,10,3 --user-timeout 30
+  synfin serve echo:7 --interface eth0=10.0.0.2/24,fd00::2/64 --interface eth1=10.1.0.2/24";
 
 const DOCTOR_EXAMPLE: &str = "Example:
   synfin doctor --interface veth0 --json";

@@ -5,7 +5,7 @@ use super::session::{self, Session, say};
 use super::{Exit, Failure};
 use crate::api::{Application, CloseReason, ConnectError, ConnectOptions, ConnectionOptions, Event, ListenError};
 use crate::ids::Handle;
-use crate::shard::{Calls, LocalAddress};
+use crate::shard::Calls;
 use crate::stack::{Service, SharedPorts};
 use crate::tcp::cookie::SynCookies;
 use serde_json::json;
@@ -123,7 +123,7 @@ impl Client {
             parallel: connect.parallel.div_ceil(shards),
             opened: 0,
             options: connect.common.options.get(),
-            sources: sources(&connect.common.addresses(), connect.remote.ip()),
+            sources: sources(connect),
             live: 0,
             refused: false,
             exchanges: Vec::new(),
@@ -224,10 +224,9 @@ impl Application for Client {
     }
 }
 
-/// The own addresses from which `remote` is reached; none where the stack has a single one and chooses by itself.
-fn sources(own: &[LocalAddress], remote: IpAddr) -> Vec<IpAddr> {
-    let same = own.iter().map(|own| own.address).filter(|own| own.is_ipv4() == remote.is_ipv4());
-    let sources: Vec<IpAddr> = same.collect();
+/// The own addresses from which the remote is reached; none where there is a single one, which the stack chooses by itself.
+fn sources(connect: &Connect) -> Vec<IpAddr> {
+    let sources = connect.common.interfaces.sources(connect.remote.ip());
     if sources.len() > 1 { sources } else { Vec::new() }
 }
 

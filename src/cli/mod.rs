@@ -7,6 +7,7 @@ mod arguments;
 mod connect;
 mod control;
 mod doctor;
+mod interfaces;
 mod network;
 mod proxy;
 mod serve;

@@ -8,9 +8,6 @@ use std::net::IpAddr;
 
 #[derive(Args, Debug)]
 pub(super) struct Network {
-    /// The VLAN that the stack is on: frames are tagged with it, and others are dropped.
-    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
-    vlan: Option<u16>,
     /// The kernel keeps the addresses; the stack has the ports that it serves, or opens from, and no other.
     #[arg(long)]
     shared: bool,
@@ -47,7 +44,6 @@ impl Network {
         config.link.frame_bytes = self.frame_size;
         config.link.huge_pages = self.huge_pages;
         config.link.zero_copy = self.zero_copy;
-        config.shard.vlan = self.vlan;
         config.shard.neighbor_timeout_s = self.neighbor_timeout;
         config.shard.reply_to_sender = self.reply_to_sender;
     }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
-    let addresses: Vec<IpAddr> = serve.common.addresses().iter().map(|own| own.address).collect();
+    let addresses: Vec<IpAddr> = serve.common.interfaces.addresses().iter().map(|own| own.address).collect();
     let (services, all) = (serve.services.clone(), addresses.clone());
     let options = serve.common.options.get();
     let listen = serve.services.iter().map(|service| service.port).collect();
@@ -20,8 +20,8 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     let names: Vec<String> =
         serve.services.iter().map(|service| format!("{}:{}", service.kind.name(), service.port)).collect();
     // As given: a range is one word.
-    let addresses = serve.common.address_words();
-    let (interface, mode) = (&serve.common.interface, session.mode());
+    let addresses = serve.common.interfaces.address_words();
+    let (interface, mode) = (serve.common.interfaces.names().join(","), session.mode());
     if serve.common.json {
         say(&json!({"serving": names, "interface": interface, "addresses": addresses, "mode": mode}).to_string());
     } else {

@@ -33,6 +33,8 @@ pub(super) struct Session<S> {
 struct Signals {
     end: Arc<AtomicBool>,
     print: Arc<AtomicBool>,
+    /// The stack has ended: a signal now ends the process, which only writes.
+    over: Arc<AtomicBool>,
 }
 
 impl<S: Service> Session<S> {
@@ -61,7 +63,9 @@ impl<S: Service> Session<S> {
         let mut stack = Stack::start(&config, make)?;
         let readers = stack.take_capture_readers();
         let capture = match &common.capture {
-            Some(path) => Some(CaptureFile::create(path)?.write(&common.interface, readers, stack.running().now())?),
+            Some(path) => {
+                Some(CaptureFile::create(path)?.write(&common.interfaces.names(), readers, stack.running().now())?)
+            }
             None => None,
         };
         Ok(Session { stack, signals, control, capture, json: common.json })
@@ -72,9 +76,9 @@ impl<S: Service> Session<S> {
         self.stack.running().now()
     }
 
-    /// How the XDP program is attached.
+    /// How the XDP program is attached to each interface.
     pub(super) fn mode(&self) -> String {
-        self.stack.mode().to_string()
+        self.stack.modes().map(|mode| mode.to_string()).collect::<Vec<_>>().join(",")
     }
 
     /// Waits until a signal or the control socket asks to end, every shard has ended by itself, or `within` has passed; prints the state when
@@ -100,15 +104,17 @@ impl<S: Service> Session<S> {
     }
 
     /// Drains for at most `within`, prints the state and ends; returns the applications. Meanwhile the control socket and the signals
-    /// are served; who asks to end once more ends it at once.
+    /// are served; who asks to end once more ends it at once. A signal while the state is being printed, to a reader that may have
+    /// stalled, ends the process.
     pub(super) fn end(mut self, within: Duration) -> Result<Vec<S>, Failure> {
         self.signals.end.store(false, Ordering::Relaxed);
         self.stack.running().drain(within);
         if !self.wait(None, || {}) {
             self.stack.running().drain(Duration::ZERO);
         }
-        let Session { stack, capture, json, .. } = self;
+        let Session { stack, signals, capture, json, .. } = self;
         let ended = stack.join();
+        signals.over.store(true, Ordering::Relaxed);
         let captured = capture.map(CaptureWriter::finish);
         let (services, report) = ended?;
         print_report(&report, json);
@@ -150,12 +156,17 @@ impl<S: Service> Subject for Controlled<'_, S> {
 
 impl Signals {
     fn register() -> Result<Signals, Failure> {
-        let signals = Signals { end: Arc::default(), print: Arc::default() };
+        let signals = Signals { end: Arc::default(), print: Arc::default(), over: Arc::default() };
+        let failed = |signal: i32, error: std::io::Error| {
+            let message = format!("signal {signal}: cannot be handled: {error}; check the sandbox's seccomp rules");
+            Failure::new(Exit::Environment, message)
+        };
+        for signal in [SIGTERM, SIGINT] {
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&signals.over))
+                .map_err(|error| failed(signal, error))?;
+        }
         for (signal, flag) in [(SIGTERM, &signals.end), (SIGINT, &signals.end), (SIGUSR1, &signals.print)] {
-            signal_hook::flag::register(signal, Arc::clone(flag)).map_err(|error| {
-                let message = format!("signal {signal}: cannot be handled: {error}; check the sandbox's seccomp rules");
-                Failure::new(Exit::Environment, message)
-            })?;
+            signal_hook::flag::register(signal, Arc::clone(flag)).map_err(|error| failed(signal, error))?;
         }
         Ok(signals)
     }
@@ -175,15 +186,18 @@ fn print_report(report: &StackReport, json: bool) {
 pub(super) fn shards(common: &Common) -> Result<u32, Failure> {
     match common.queues {
         Some(queues) => Ok(queues),
-        None => Ok(Interface::query(&common.interface).map_err(StackError::from)?.queues.max(1)),
+        None => {
+            let first = common.interfaces.names().first().copied().unwrap_or_default();
+            Ok(Interface::query(first).map_err(StackError::from)?.queues.max(1))
+        }
     }
 }
 
 fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Result<StackConfig, Failure> {
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
+    let mut placed = common.interfaces.placed().map_err(|problem| Failure::new(Exit::Usage, problem))?;
+    let first = placed.remove(0);
     let mut shard = ShardConfig {
-        addresses: common.addresses(),
-        gateways: common.gateway.clone(),
         msl_ms: common.msl * 1000,
         quiet_time_ms: common.quiet_time * 1000,
         secrets: random_secrets()?,
@@ -197,7 +211,8 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
             ..Settings::default()
         },
         ..ShardConfig::default()
-    };
+    }
+    .with_attachments(vec![first.attachment]);
     if common.share_cores && common.idle != Idle::Sleep {
         let message =
             format!("--idle {}: shards that share cores sleep; leave it or --share-cores out", common.idle.name());
@@ -205,12 +220,6 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
     }
     if common.time_wait == Policy::None {
         eprintln!("{}", print::NO_TIME_WAIT);
-    }
-    for gateway in &common.gateway {
-        if common.gateway.iter().filter(|other| other.is_ipv4() == gateway.is_ipv4()).count() > 1 {
-            let message = format!("--gateway {gateway}: at most one gateway per IP version");
-            return Err(Failure::new(Exit::Usage, message));
-        }
     }
     // The whole process keeps to the memory of one shard's defaults.
     let shards = shards(common)?;
@@ -228,7 +237,8 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
         share_cores: common.share_cores,
         idle: common.idle,
         capture: common.capture.as_ref().map(|_| CaptureConfig::default()),
-        ..StackConfig::new(&common.interface)
+        beside: placed.into_iter().map(|placed| (placed.name, placed.attachment)).collect(),
+        ..StackConfig::new(&first.name)
     };
     common.network.apply(&mut config, ports);
     Ok(config)

@@ -73,7 +73,7 @@ impl Index {
     }
 
     /// The value of `hash` for which `is_it` holds, which compares the 4-tuple in the record.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, hash: Hash, is_it: impl Fn(Value) -> bool) -> Option<Value> {
         let mut at = self.home(hash);
         for _ in 0..self.probes(at) {

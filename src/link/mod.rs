@@ -15,6 +15,7 @@ pub mod faults;
 pub mod memory;
 pub mod nics;
 mod pool;
+pub mod several;
 #[cfg(feature = "xdp")]
 pub mod xdp;
 
@@ -122,6 +123,41 @@ counters! {
 ///
 /// No call blocks, allocates or reads a clock. `send`, `give_back` only queue; [`Link::flush`] moves.
 pub trait Link {
+    /// Whether there may be more than one interface behind the link. Where there is not, asking which costs nothing.
+    const SEVERAL: bool = false;
+
+    /// Interfaces behind the link, at most [`crate::limits::INTERFACES_MAX`]; the calls that name none mean the first.
+    #[inline]
+    fn interfaces(&self) -> u8 {
+        1
+    }
+
+    /// The interface that the frame was received on, or was taken for; it can be sent on no other.
+    #[inline]
+    fn interface_of(&self, frame: &Frame) -> u8 {
+        let _ = frame;
+        0
+    }
+
+    /// As [`Link::take`], for interface number `interface`.
+    #[inline]
+    fn take_on(&mut self, interface: u8) -> Option<Frame> {
+        let _ = interface;
+        self.take()
+    }
+
+    /// The Ethernet address of interface number `interface`.
+    fn mac_on(&self, interface: u8) -> MacAddress {
+        let _ = interface;
+        self.mac()
+    }
+
+    /// The largest IP packet that may be sent on interface number `interface`, bytes.
+    fn mtu_on(&self, interface: u8) -> usize {
+        let _ = interface;
+        self.mtu()
+    }
+
     /// Tells the time of the turn that begins. Only links that hold frames or stamp them look at it.
     #[inline]
     fn advance(&mut self, now: Now) {

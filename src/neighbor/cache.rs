@@ -156,11 +156,12 @@ impl Neighbors {
         Ok(NeighborId(number))
     }
 
-    /// Finds or makes the entry that stands for `mac`, whatever its IP address, and counts one user of it. It is never asked for.
-    pub fn resolve_mac(&mut self, mac: MacAddress, now: Tick) -> Result<NeighborId, Full> {
+    /// Finds or makes the entry that stands for `mac` on interface number `interface`, whatever its IP address, and counts one user of
+    /// it. It is never asked for.
+    pub fn resolve_mac(&mut self, interface: u8, mac: MacAddress, now: Tick) -> Result<NeighborId, Full> {
         let [a, b, c, d, e, f] = mac.0;
         // Multicast: no neighbour has that address, nor can any be heard to have it.
-        let ip = Ipv6Addr::from([0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f]);
+        let ip = Ipv6Addr::from([0xff, 0, 0, 0, 0, 0, 0, 0, 0, interface, a, b, c, d, e, f]);
         let id = self.resolve(ip.into(), now)?;
         if self.entries[id.0 as usize].state != State::Fixed {
             self.disarm(id.0);

@@ -54,12 +54,21 @@ impl CaptureFile {
         Ok(CaptureFile { path: path.to_owned(), file })
     }
 
-    /// Starts to write what `readers` bring; each shard is an interface of the file, called `interface` and its queue.
+    /// Starts to write what `readers` bring; each queue of each of the `interfaces` is an interface of the file, those of the
+    /// first interface first.
     /// `now` is the shards' time at this moment.
-    pub fn write(self, interface: &str, readers: Vec<CaptureReader>, now: Now) -> Result<CaptureWriter, CaptureError> {
+    pub fn write(
+        self,
+        interfaces: &[&str],
+        readers: Vec<CaptureReader>,
+        now: Now,
+    ) -> Result<CaptureWriter, CaptureError> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let origin = since_epoch.saturating_sub(Duration::from_micros(now.us()));
-        let names = (0..readers.len()).map(|queue| format!("{interface} queue {queue}")).collect();
+        let queues = readers.len() / interfaces.len().max(1);
+        let name =
+            |interface: &&str| (0..queues).map(move |queue| format!("{interface} queue {queue}")).collect::<Vec<_>>();
+        let names = interfaces.iter().flat_map(name).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let path = self.path.clone();
@@ -203,7 +212,7 @@ mod tests {
             a.send(frame, 30).unwrap();
         }
         let file = CaptureFile::create(&path).unwrap();
-        let totals = file.write("veth0", vec![reader], Now::from_ms(5)).unwrap().finish().unwrap();
+        let totals = file.write(&["veth0"], vec![reader], Now::from_ms(5)).unwrap().finish().unwrap();
         assert_eq!(totals, CaptureTotals { written: 1, dropped: 1 });
         let mut read = PcapNgReader::new(File::open(&path).unwrap()).unwrap();
         let (mut packets, mut drops) = (0, 0);

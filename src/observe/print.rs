@@ -1,7 +1,7 @@
 //! A stack's state as text for people and as JSON for programs: one list of numbers, two forms.
 
 use crate::shard::Policies;
-use crate::stack::{ShardSnapshot, StackReport, Umem};
+use crate::stack::{InterfaceReport, ShardSnapshot, StackReport, Umem};
 use crate::tcp::time_wait::Policy;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -9,18 +9,19 @@ use std::fmt::Write;
 /// The report as indented text; counts of 0 are left out.
 pub fn text(report: &StackReport) -> String {
     let mut out = String::new();
-    let interface = &report.interface;
-    line(
-        &mut out,
-        format_args!(
-            "interface {} ({}), mtu {}, receive queues {}, mode {}, spread {}",
-            interface.name, interface.mac, interface.mtu, interface.queues, report.mode, report.spread
-        ),
-    );
-    line(&mut out, format_args!("{}", umem(&report.umem)));
-    section(&mut out, "link events", report.link_events.iter());
-    if let Some(verdicts) = &report.verdicts {
-        section(&mut out, "xdp verdicts", verdicts.iter());
+    for InterfaceReport { interface, mode, umem, link_events, verdicts } in &report.interfaces {
+        line(
+            &mut out,
+            format_args!(
+                "interface {} ({}), mtu {}, receive queues {}, mode {mode}, spread {}",
+                interface.name, interface.mac, interface.mtu, interface.queues, report.spread
+            ),
+        );
+        line(&mut out, format_args!("{}", memory(umem)));
+        section(&mut out, "link events", link_events.iter());
+        if let Some(verdicts) = verdicts {
+            section(&mut out, "xdp verdicts", verdicts.iter());
+        }
     }
     for (number, shard) in report.shards.iter().enumerate() {
         line(&mut out, format_args!("shard {number}"));
@@ -41,28 +42,44 @@ pub fn text(report: &StackReport) -> String {
     out
 }
 
-/// The report as JSON, with `schema_version` 1.
+/// The report as JSON, with `schema_version` 1: the first interface's part stands on top, that of each other one in `beside`.
 pub fn json(report: &StackReport) -> Value {
-    let interface = &report.interface;
-    json!({
-        "schema_version": 1,
-        "interface": {
-            "name": interface.name,
-            "mac": interface.mac.to_string(),
-            "mtu": interface.mtu,
-            "queues": interface.queues,
-        },
-        "mode": report.mode.to_string(),
-        "spread": report.spread,
-        "link_events": object(report.link_events.iter()),
-        "umem": {
-            "frame_bytes": report.umem.frame_bytes,
-            "zero_copy": report.umem.zero_copy,
-            "huge_pages": report.umem.huge_pages,
-        },
-        "xdp_verdicts": report.verdicts.map(|verdicts| object(verdicts.iter())),
-        "shards": report.shards.iter().map(shard_json).collect::<Vec<_>>(),
-    })
+    let mut interfaces = report.interfaces.iter().map(interface_json);
+    let mut all = interfaces.next().unwrap_or_default();
+    all.extend([
+        ("schema_version".to_owned(), json!(1)),
+        ("beside".to_owned(), interfaces.map(Value::Object).collect()),
+        ("spread".to_owned(), json!(report.spread)),
+        ("shards".to_owned(), report.shards.iter().map(shard_json).collect()),
+    ]);
+    Value::Object(all)
+}
+
+fn interface_json(report: &InterfaceReport) -> Map<String, Value> {
+    let InterfaceReport { interface, mode, link_events, umem, verdicts } = report;
+    let named = [
+        (
+            "interface",
+            json!({
+                "name": interface.name,
+                "mac": interface.mac.to_string(),
+                "mtu": interface.mtu,
+                "queues": interface.queues,
+            }),
+        ),
+        ("mode", json!(mode.to_string())),
+        ("link_events", object(link_events.iter())),
+        (
+            "umem",
+            json!({
+                "frame_bytes": umem.frame_bytes,
+                "zero_copy": umem.zero_copy,
+                "huge_pages": umem.huge_pages,
+            }),
+        ),
+        ("xdp_verdicts", json!(verdicts.map(|verdicts| object(verdicts.iter())))),
+    ];
+    named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn shard_json(shard: &ShardSnapshot) -> Value {
@@ -96,7 +113,7 @@ pub fn policies(policies: &Policies) -> Value {
 }
 
 /// The frames' memory in words.
-fn umem(umem: &Umem) -> String {
+fn memory(umem: &Umem) -> String {
     let copy = if umem.zero_copy { "zero-copy" } else { "copied once" };
     let pages = if umem.huge_pages { "huge" } else { "ordinary" };
     format!("frames of {} bytes, {copy}, on {pages} pages", umem.frame_bytes)

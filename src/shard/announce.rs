@@ -72,24 +72,29 @@ impl Claims {
         if self.next < self.all.len() || self.defend.is_some() { Some(now) } else { self.again_at }
     }
 
-    /// Takes the next address to tell of.
-    fn take(&mut self, now: Tick) -> Option<IpAddr> {
+    /// The next address to tell of.
+    fn first(&mut self, now: Tick) -> Option<IpAddr> {
         if self.again_at.take_if(|at| at.is_at_or_before(now)).is_some() {
             self.next = 0;
         }
-        self.defend.take().or_else(|| {
-            let address = *self.all.get(self.next)?;
+        self.defend.or_else(|| self.all.get(self.next).copied())
+    }
+
+    /// [`Claims::first`] was told.
+    fn told(&mut self) {
+        if self.defend.take().is_none() {
             self.next += 1;
-            Some(address)
-        })
+        }
     }
 }
 
 impl Core {
-    /// Somebody says that it has `claim`. An own address of this end is a conflict: counted, kept for the report, and defended once in
+    /// Somebody on interface number `interface` says that it has `claim`. An own address of this end is a conflict: counted, kept for the report, and defended once in
     /// 10 s (RFC 5227 2.4 b). Returns whether it was one.
-    pub(super) fn is_conflict(&mut self, claim: Option<Conflict>, now: Now) -> bool {
-        let Some(conflict) = claim.filter(|claim| claim.mac != self.mac && self.routes.is_own(claim.address)) else {
+    pub(super) fn is_conflict(&mut self, claim: Option<Conflict>, interface: u8, now: Now) -> bool {
+        let mac = self.interfaces[usize::from(interface)].mac;
+        let is_own = |address| self.routes.is_own(address) && self.is_on(address, interface);
+        let Some(conflict) = claim.filter(|claim| claim.mac != mac && is_own(claim.address)) else {
             return false;
         };
         self.counters.address_conflicts += 1;
@@ -109,12 +114,15 @@ pub(super) fn announce_due<L: Link>(link: &mut L, core: &mut Core, now: Now) {
         if core.claims.next_deadline(now.tick()).is_none_or(|at| !at.is_at_or_before(now.tick())) {
             return;
         }
+        let Some(address) = core.claims.first(now.tick()) else { return };
+        let interface = core.routes.interface_of(address);
         // Without a frame it is tried again next turn.
-        let Some(mut frame) = link.take() else { return };
-        let Some(address) = core.claims.take(now.tick()) else { return link.give_back(frame) };
+        let Some(mut frame) = link.take_on(interface) else { return };
+        core.claims.told();
+        let own = &core.interfaces[usize::from(interface)];
         let bytes = link.bytes_mut(&mut frame);
         let len = match address {
-            IpAddr::V4(address) => arp::emit_request(bytes, core.mac, core.vlan, address, address),
+            IpAddr::V4(address) => arp::emit_request(bytes, own.mac, own.vlan, address, address),
             IpAddr::V6(target) => {
                 let nobody = ndp::Solicitation {
                     src_mac: MacAddress::default(),
@@ -122,11 +130,11 @@ pub(super) fn announce_due<L: Link>(link: &mut L, core: &mut Core, now: Now) {
                     target,
                     source_link: None,
                 };
-                ndp::emit_advertisement(bytes, &nobody, core.mac, core.vlan)
+                ndp::emit_advertisement(bytes, &nobody, own.mac, own.vlan)
             }
         };
         core.counters.addresses_announced += 1;
-        respond::transmit(link, core, frame, len);
+        respond::transmit(link, &mut core.counters, frame, len);
     }
 }
 

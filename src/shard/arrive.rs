@@ -24,6 +24,7 @@ use crate::wire::tcp::Flags;
 use crate::wire::{Parsed, ndp};
 
 /// One segment, by the case that find has made of it; `bytes` are its frame.
+#[inline(always)]
 pub(super) fn arrive(
     core: &mut Core,
     receiving: &mut Chunks,
@@ -141,7 +142,7 @@ fn connection(
     gaps::note_twice(core, number, &arrival.segment, &outcome);
     gaps::detach_if_idle(core, receiving, number);
     if outcome.established || outcome.acked_bytes > 0 {
-        core.heard_from(number, arrival.src_mac, now);
+        core.heard_from(number, arrival.interface, arrival.src_mac, now);
     }
     core.settle(number, &outcome, now);
     outcome.answer
@@ -208,7 +209,7 @@ fn listening(
         Listened::Refused(answer) => match core.open_by_cookie(listener, arrival, now) {
             // With its text and FIN, as if its SYN had been kept.
             Returned::Opens(number) => {
-                arrive(core, receiving, burst, arrival, bytes, Found::Tcb(number), now);
+                arrive_again(core, receiving, burst, arrival, bytes, number, now);
                 None
             }
             Returned::NoRoom => None,
@@ -225,19 +226,33 @@ fn listening(
     }
 }
 
+/// The segment that has made its connection meets it.
+#[inline(never)]
+fn arrive_again(
+    core: &mut Core,
+    receiving: &mut Chunks,
+    burst: &mut Burst,
+    arrival: &Arrival,
+    bytes: &[u8],
+    number: u32,
+    now: Now,
+) {
+    arrive(core, receiving, burst, arrival, bytes, Found::Tcb(number), now);
+}
+
 /// A packet that is not TCP: neighbours, echo and errors.
 pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now: Now) {
-    let frame = control.frame;
+    let Control { frame, interface, .. } = *control;
     match control.message {
         Message::Arp(packet) => {
             core.counters.neighbor_packets += 1;
             let is_probe = packet.sender_ip.is_unspecified();
-            if !is_probe && core.is_conflict(claimed_by(&Parsed::Arp(packet)), now) {
+            if !is_probe && core.is_conflict(claimed_by(&Parsed::Arp(packet)), interface, now) {
                 return;
             }
             let asks = packet.operation == Operation::Request;
             let heard = if asks { Heard::Request } else { Heard::Answer };
-            core.learn(packet.sender_ip.into(), packet.sender_mac, heard, now);
+            core.learn(interface, packet.sender_ip.into(), packet.sender_mac, heard, now);
             if asks && core.routes.is_own(packet.target_ip.into()) {
                 burst.answers.push(Reply::Arp { frame, request: packet });
             }
@@ -247,16 +262,16 @@ pub(super) fn control(core: &mut Core, burst: &mut Burst, control: &Control, now
             match packet {
                 ndp::Packet::Solicitation(solicitation) => {
                     if let Some(mac) = solicitation.source_link {
-                        core.learn(solicitation.src.into(), mac, Heard::Request, now);
+                        core.learn(interface, solicitation.src.into(), mac, Heard::Request, now);
                     }
                     burst.answers.push(Reply::Advertisement { frame, solicitation });
                 }
                 ndp::Packet::Advertisement(advertisement) => {
-                    if core.is_conflict(claimed_by(&Parsed::Ndp(packet)), now) {
+                    if core.is_conflict(claimed_by(&Parsed::Ndp(packet)), interface, now) {
                         return;
                     }
                     if let Some(mac) = advertisement.target_link {
-                        core.learn(advertisement.target.into(), mac, Heard::Answer, now);
+                        core.learn(interface, advertisement.target.into(), mac, Heard::Answer, now);
                     }
                 }
             }

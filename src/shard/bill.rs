@@ -6,6 +6,7 @@ use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
 use super::gaps::Gaps;
 use super::history::Histories;
+use super::pressure::Pressure;
 use super::splice::Splices;
 use super::strangers::Strangers;
 use super::timers::Timers;
@@ -87,7 +88,7 @@ impl Limits {
                 TimeWaitStore::<TimeWaitV6>::bill(time_wait_v6_max, two_msl_ms),
             ),
             line("index entries", "time_wait_max", entries, Index::bill(entries)),
-            line("ports given back", "time_wait_max", self.time_wait_max, PortPool::bill(self.time_wait_max)),
+            line("ports given back", "time_wait_max", self.queued_ports_max(), PortPool::bill(self.queued_ports_max())),
             line("chunks", "chunks_max", self.chunks_max, Chunks::bill(self.chunks_max)),
             line(
                 "losses and gaps",
@@ -124,6 +125,7 @@ impl Limits {
                 Listeners::bill(self.listeners_max) + AcceptQueue::bill(self.listeners_max),
             ),
             line("waiting to send", "", STARVED_MAX as u32, (STARVED_MAX * size_of::<Handle>()) as u64),
+            line("paces", "", Pressure::items(), Pressure::bill()),
             line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS)),
             line("burst", "burst", self.burst, Burst::bill(self)),
         ];
@@ -134,6 +136,11 @@ impl Limits {
     pub(super) fn index_entries(&self, families: Families) -> u32 {
         let (time_wait_v4_max, time_wait_v6_max) = self.time_wait_maxima(families);
         self.tcbs_max.saturating_add(time_wait_v4_max).saturating_add(time_wait_v6_max)
+    }
+
+    /// Ports that can wait in TIME-WAIT to be drawn again: none where the shard opens nothing.
+    pub(super) fn queued_ports_max(&self) -> u32 {
+        self.time_wait_max.min(self.destinations_max.saturating_mul(1 << 16))
     }
 
     /// TIME-WAIT records over IPv4 and over IPv6: a family without an address needs none.
@@ -151,9 +158,10 @@ impl ShardConfig {
 
     /// What one of several shards costs, its part of what they share included.
     pub fn bill_among(&self, owners: &Owners) -> Bill {
+        let addresses = || self.addresses.iter().chain(self.beside.iter().flat_map(|attachment| &attachment.addresses));
         let families = Families {
-            v4: self.addresses.iter().any(|own| own.address.is_ipv4()),
-            v6: self.addresses.iter().any(|own| own.address.is_ipv6()),
+            v4: addresses().any(|own| own.address.is_ipv4()),
+            v6: addresses().any(|own| own.address.is_ipv6()),
         };
         let mut bill = self.limits.bill(families, self.msl_ms.saturating_mul(2));
         let ports = u64::from(owners.ports().1 - owners.ports().0) + 1;

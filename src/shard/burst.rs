@@ -64,6 +64,8 @@ pub(super) struct Arrival {
     pub frame: u16,
     /// Who put the frame on this wire.
     pub src_mac: MacAddress,
+    /// The interface that it came on.
+    pub interface: u8,
     /// The keyed hash of the 4-tuple.
     pub hash: Hash,
     /// Find's hint: the first entry whose tag fits, and the bucket's change count when it was read.
@@ -77,6 +79,8 @@ pub(super) struct Arrival {
 pub(super) struct Control {
     /// Its frame's place in the burst.
     pub frame: u16,
+    /// The interface that it came on.
+    pub interface: u8,
     /// What it says.
     pub message: Message,
 }

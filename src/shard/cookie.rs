@@ -61,7 +61,7 @@ impl Core {
             self.counters.syn_dropped_full += 1;
             return Returned::NoRoom;
         }
-        let Some(neighbor) = self.neighbor_towards(ack.tuple.remote(), Some(ack.src_mac), now) else {
+        let Some(neighbor) = self.neighbor_towards(&ack.tuple, Some((ack.interface, ack.src_mac)), now) else {
             self.counters.syn_dropped_no_neighbor += 1;
             return Returned::NoRoom;
         };

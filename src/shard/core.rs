@@ -27,7 +27,7 @@ use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
-use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
+use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, INTERFACES_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
 use crate::owner::Owners;
 use crate::tcp::cookie::Cookies;
@@ -38,7 +38,7 @@ use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::tcp::{End, Note, Outcome, Settings};
 use crate::tick::{Now, Tick};
 use crate::timer::wheel::{Timed, Wheel};
-use crate::wire::ethernet::MacAddress;
+use crate::wire::Expect;
 use ::core::net::IpAddr;
 use ::core::ops::Range;
 use alloc::collections::VecDeque;
@@ -52,8 +52,12 @@ use rand::{RngExt, SeedableRng};
 pub(super) struct Core {
     pub settings: Settings,
     pub limits: Limits,
-    pub mac: MacAddress,
-    pub vlan: Option<u16>,
+    /// What this end is on each interface and what its frames must be like, by its number; the first where there is only one.
+    pub interfaces: [Expect; INTERFACES_MAX],
+    /// How many there are.
+    pub interface_count: u8,
+    /// The largest IP packet that may be sent on each now, bytes.
+    pub mtus: [u16; INTERFACES_MAX],
     pub routes: Routes,
     /// When the quiet time after the start is over.
     quiet_until: Now,
@@ -76,10 +80,12 @@ pub(super) struct Core {
     /// This shard's number.
     pub shard: u16,
     pub neighbors: Neighbors,
+    /// The interface of each neighbour.
+    pub neighbor_interfaces: Vec<u8>,
     /// See [`ShardConfig::neighbors_elsewhere`].
     pub neighbors_elsewhere: bool,
-    /// Neighbours that somebody else is to ask for.
-    pub questions: Vec<IpAddr>,
+    /// Neighbours that somebody else is to ask for, each with its interface.
+    pub questions: Vec<(u8, IpAddr)>,
     /// See [`ShardConfig::reply_to_sender`].
     pub reply_to_sender: bool,
     /// What neighbours are told of own addresses.
@@ -126,12 +132,13 @@ impl Core {
     pub(super) fn new(
         config: &ShardConfig,
         settings: Settings,
-        mac: MacAddress,
+        interfaces: &[Expect],
         place: &Place,
         now: Now,
     ) -> Result<Core, ConfigError> {
         let limits = config.limits;
-        let routes = Routes::new(&config.addresses, &config.gateways)?.with_transparent(&config.transparent)?;
+        let attachments = config.attachments();
+        let routes = Routes::new(&attachments)?.with_transparent(&config.transparent)?;
         let (low, high) = config.ports;
         if low == 0 || low > high {
             return Err(ConfigError::BadPorts(low, high));
@@ -167,8 +174,9 @@ impl Core {
         Ok(Core {
             settings,
             limits,
-            mac,
-            vlan: config.vlan,
+            interfaces: ::core::array::from_fn(|number| *interfaces.get(number).unwrap_or(&interfaces[0])),
+            interface_count: interfaces.len() as u8,
+            mtus: ::core::array::from_fn(|number| interfaces.get(number).map_or(0, |own| own.mtu as u16)),
             routes,
             quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
@@ -182,7 +190,7 @@ impl Core {
             destinations: Destinations::new(
                 DestinationLimits {
                     destinations_max: limits.destinations_max,
-                    queued_ports_max: limits.time_wait_max,
+                    queued_ports_max: limits.queued_ports_max(),
                     two_msl_ms,
                 },
                 config.secrets.ports,
@@ -194,10 +202,11 @@ impl Core {
             shard: place.shard(),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors)
                 .asking(config.neighbor_timeout_s.max(1)),
+            neighbor_interfaces: vec![0; limits.neighbors_max as usize],
             neighbors_elsewhere: config.neighbors_elsewhere,
             questions: Vec::with_capacity(QUESTIONS_MAX),
             reply_to_sender: config.reply_to_sender,
-            claims: Claims::new(config.addresses.iter().map(|own| own.address).collect()),
+            claims: Claims::new(attachments.iter().flat_map(|at| &at.addresses).map(|own| own.address).collect()),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
@@ -234,6 +243,7 @@ impl Core {
     }
 
     /// Joins what an event did to a TCB with the tables: events to tell, segments to send, deadlines, the end.
+    #[inline(always)]
     pub(super) fn settle(&mut self, number: u32, outcome: &Outcome, now: Now) {
         if let Some(note) = outcome.note {
             self.count(note);
@@ -343,7 +353,7 @@ impl Core {
     }
 
     /// Puts the connection on the list of what is owed and on the wheel, if it has reason to be there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn schedule(&mut self, number: u32) {
         let connection = &self.connections[number];
         if connection.tcb.owes() {
@@ -440,7 +450,7 @@ impl Core {
     }
 
     /// Whether the index entry `value` is the record of `tuple`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_record_of(&self, value: Value, tuple: &FourTuple) -> bool {
         match value.kind() {
             Kind::Tcb => self.connections[value.number()].tcb.tuple == *tuple,
@@ -489,6 +499,7 @@ impl Core {
         may
     }
 
+    #[inline(never)]
     pub(super) fn count(&mut self, note: Note) {
         let counter = match note {
             Note::RstAccepted => &mut self.counters.rst_accepted,

@@ -23,6 +23,7 @@ pub(super) enum Found {
 }
 
 /// Hints for all arrivals of a burst.
+#[inline(always)]
 pub(super) fn hint_all(core: &Core, arrivals: &mut [Arrival]) {
     for arrival in &mut *arrivals {
         arrival.hash = core.index.hash(&arrival.tuple);
@@ -50,6 +51,7 @@ pub(super) fn prefetch_quoted(core: &Core, controls: &[Control]) {
 }
 
 /// Whose the segment is now.
+#[inline(always)]
 pub(super) fn find(core: &mut Core, arrival: &Arrival) -> Found {
     let Arrival { tuple, hash, hint, change_count, .. } = arrival;
     let holds = core.index.change_count(*hash) == *change_count;

@@ -14,6 +14,7 @@ use crate::tcp::output::Plan;
 use crate::tcp::reassembly::Reassembly;
 use crate::tcp::sack::{self, Scoreboard};
 use crate::tcp::state::State;
+use crate::tcp::tcb::Tcb;
 use crate::tcp::{Context, Note, Outcome, synchronized, timeouts};
 use crate::tick::{Now, Tick};
 use crate::wire::tcp::{SackBlocks, Segment};
@@ -31,6 +32,14 @@ pub(super) struct Gaps {
     kept_at: Tick,
     /// What became of what was sent.
     pub sent: Scoreboard,
+}
+
+impl Gaps {
+    /// The SACK blocks of a segment about to be sent, if it can have any.
+    #[inline(never)]
+    pub(super) fn take_blocks(&mut self, tcb: &Tcb, plan: &Plan) -> Option<SackBlocks> {
+        (!plan.flags.rst()).then(|| self.received.take_blocks(plan.sack_room(tcb)))
+    }
 }
 
 impl Record for Gaps {
@@ -138,12 +147,13 @@ pub(super) fn take(core: &mut Core, receiving: &mut Chunks, number: u32, count: 
 /// What comes twice is told to the peer with the next ACK (RFC 2883), if a record is free.
 #[inline]
 pub(super) fn note_twice(core: &mut Core, number: u32, seg: &Segment, outcome: &Outcome) {
-    let tcb = &core.connections[number].tcb;
     let end = match outcome.text {
+        Some((0, _)) => return,
         Some((skip, _)) => seg.seq + u32::from(skip),
         None if outcome.note == Some(Note::OutOfWindow) => seg.seq + u32::from(seg.payload_len),
         None => return,
     };
+    let tcb = &core.connections[number].tcb;
     if !tcb.agreed.sack() || seg.seq.ge(end) || end.gt(tcb.rcv_nxt) || outcome.end.is_some() || !is_open(tcb.state) {
         return;
     }
@@ -178,14 +188,6 @@ pub(super) fn for_time_out(core: &mut Core, number: u32, now: Now) -> Option<u32
     let cx = Context { now, settings: &core.settings, options, receive_room: false };
     let wants = timeouts::wants_scoreboard(&connection.tcb, &cx);
     if wants { for_sending(core, number) } else { connection.gaps() }
-}
-
-/// The SACK blocks of a segment about to be sent, if there can be any.
-#[inline]
-pub(super) fn take_blocks(core: &mut Core, number: u32, plan: &Plan) -> Option<SackBlocks> {
-    let connection = &core.connections[number];
-    let attached = connection.gaps().filter(|_| !plan.flags.rst())?;
-    Some(core.gaps[attached].received.take_blocks(plan.sack_room(&connection.tcb)))
 }
 
 /// Gives back what the connection has kept, whatever it is.

@@ -71,7 +71,7 @@ impl Place {
 
 /// Bytes of the frames that wait for one shard.
 pub(super) fn bill(limits: &Limits) -> u64 {
-    u64::from(limits.handover_batches_max) * (BATCH_BYTES + BATCH_FRAMES * size_of::<(u32, u8)>()) as u64
+    u64::from(limits.handover_batches_max) * (BATCH_BYTES + BATCH_FRAMES * size_of::<Entry>()) as u64
 }
 
 /// One shard's end of the queues.
@@ -160,7 +160,8 @@ impl Handover {
             Found::Tcb(_) | Found::TimeWait(_) => false,
             // RFC 9293's cases without a TCB: a SYN for a listener, a RST for nobody.
             Found::Listener(_) | Found::Nobody => {
-                !self.is_alone() && self.pass_on(core, &arrival.tuple, burst.asked(arrival.frame), bytes)
+                !self.is_alone()
+                    && self.pass_on(core, &arrival.tuple, (arrival.interface, burst.asked(arrival.frame)), bytes)
             }
         }
     }
@@ -169,7 +170,8 @@ impl Handover {
     /// here. What answers a question about a neighbour goes to every shard that asks, for each has a cache of its own.
     #[inline]
     pub(super) fn takes_control(&mut self, core: &mut Core, burst: &Burst, control: &Control, bytes: &[u8]) -> bool {
-        !self.is_alone() && self.takes_control_among(core, burst.asked(control.frame), &control.message, bytes)
+        let from = (control.interface, burst.asked(control.frame));
+        !self.is_alone() && self.takes_control_among(core, from, &control.message, bytes)
     }
 
     /// Stage 8: batches to their shards.
@@ -227,8 +229,8 @@ impl Handover {
             self.reading = inbox.full.pop().map(|batch| (batch, 0));
         }
         let Some((batch, done)) = &mut self.reading else { return false };
-        let Some(mut frame) = link.take() else { return false };
-        let (bytes, asked) = batch.frame(*done);
+        let (bytes, Entry { interface, asked, .. }) = batch.frame(*done);
+        let Some(mut frame) = link.take_on(interface) else { return false };
         link.copy_in(&mut frame, bytes);
         burst.frames.push(Some(frame));
         burst.handed.push(asked);
@@ -241,24 +243,30 @@ impl Handover {
         true
     }
 
-    fn pass_on(&mut self, core: &mut Core, tuple: &FourTuple, asked: u8, bytes: &[u8]) -> bool {
+    fn pass_on(&mut self, core: &mut Core, tuple: &FourTuple, (interface, asked): (u8, u8), bytes: &[u8]) -> bool {
         match self.next(tuple, asked) {
             Next::Here => return false,
             Next::To(shard, asked) => {
                 core.counters.wrong_shard += 1;
-                core.counters.handover_full += u64::from(!self.put(shard, bytes, asked));
+                core.counters.handover_full += u64::from(!self.put(shard, bytes, (interface, asked)));
             }
             Next::Nowhere => core.counters.handover_lost += 1,
         }
         true
     }
 
-    fn takes_control_among(&mut self, core: &mut Core, asked: u8, message: &Message, bytes: &[u8]) -> bool {
+    fn takes_control_among(
+        &mut self,
+        core: &mut Core,
+        (interface, asked): (u8, u8),
+        message: &Message,
+        bytes: &[u8],
+    ) -> bool {
         let is_answer = match message {
             Message::Error(error) => {
                 let tuple = icmp::tuple_of(&error.quoted);
                 let here = core.index.find(core.index.hash(&tuple), |value| core.is_record_of(value, &tuple)).is_some();
-                return !here && self.pass_on(core, &tuple, asked, bytes);
+                return !here && self.pass_on(core, &tuple, (interface, asked), bytes);
             }
             Message::Arp(packet) => packet.operation == Operation::Reply,
             Message::Ndp(packet) => matches!(packet, ndp::Packet::Advertisement(_)),
@@ -269,7 +277,7 @@ impl Handover {
                 let asks = self.mesh.inboxes[usize::from(shard)].asks.load(Ordering::Relaxed);
                 if asks && shard != self.shard {
                     core.counters.neighbor_answers_shared += 1;
-                    core.counters.handover_full += u64::from(!self.put(shard, bytes, ALL_ASKED));
+                    core.counters.handover_full += u64::from(!self.put(shard, bytes, (interface, ALL_ASKED)));
                 }
             }
         }
@@ -295,7 +303,7 @@ impl Handover {
     }
 
     /// Copies a frame into the batch for `shard`; false if there is none.
-    fn put(&mut self, shard: u16, bytes: &[u8], asked: u8) -> bool {
+    fn put(&mut self, shard: u16, bytes: &[u8], (interface, asked): (u8, u8)) -> bool {
         let place = usize::from(shard);
         let (Some(open), Some(inbox)) = (self.open.get_mut(place), self.mesh.inboxes.get(place)) else { return false };
         if let Some(batch) = open.take_if(|batch| !batch.has_room(bytes.len())) {
@@ -305,7 +313,7 @@ impl Handover {
         if open.is_none() {
             *open = inbox.empty.pop();
         }
-        open.as_mut().is_some_and(|batch| batch.push(bytes, asked))
+        open.as_mut().is_some_and(|batch| batch.push(bytes, interface, asked))
     }
 }
 
@@ -377,11 +385,19 @@ impl Inbox {
     }
 }
 
-/// Frames that travel together: their bytes end to end, and for each where it ends and how many functions were asked.
+/// Where a frame of a batch ends, the interface that it came on, and how many functions were asked about it.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    end: u32,
+    interface: u8,
+    asked: u8,
+}
+
+/// Frames that travel together: their bytes end to end, and what is to be known of each.
 #[derive(Debug)]
 struct Batch {
     bytes: Box<[u8]>,
-    frames: Vec<(u32, u8)>,
+    frames: Vec<Entry>,
 }
 
 impl Batch {
@@ -390,25 +406,25 @@ impl Batch {
     }
 
     fn used(&self) -> usize {
-        self.frames.last().map_or(0, |(end, _)| *end as usize)
+        self.frames.last().map_or(0, |from| from.end as usize)
     }
 
     fn has_room(&self, len: usize) -> bool {
         self.frames.len() < BATCH_FRAMES && self.used() + len <= BATCH_BYTES
     }
 
-    fn push(&mut self, bytes: &[u8], asked: u8) -> bool {
+    fn push(&mut self, bytes: &[u8], interface: u8, asked: u8) -> bool {
         let start = self.used();
         let Some(room) = self.bytes.get_mut(start..start + bytes.len()) else { return false };
         room.copy_from_slice(bytes);
-        self.frames.push(((start + bytes.len()) as u32, asked));
+        self.frames.push(Entry { end: (start + bytes.len()) as u32, interface, asked });
         true
     }
 
-    fn frame(&self, number: usize) -> (&[u8], u8) {
-        let start = number.checked_sub(1).map_or(0, |before| self.frames[before].0 as usize);
-        let (end, asked) = self.frames[number];
-        (&self.bytes[start..end as usize], asked)
+    fn frame(&self, number: usize) -> (&[u8], Entry) {
+        let start = number.checked_sub(1).map_or(0, |before| self.frames[before].end as usize);
+        let from = self.frames[number];
+        (&self.bytes[start..from.end as usize], from)
     }
 }
 

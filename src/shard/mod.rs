@@ -43,7 +43,7 @@ pub use bill::Bill;
 pub use calls::Calls;
 pub use handover::Place;
 pub use policies::Policies;
-pub use route::LocalAddress;
+pub use route::{Attachment, LocalAddress};
 pub use sim::Sim;
 
 use crate::api::Application;
@@ -72,6 +72,7 @@ use burst::Burst;
 use connection::Connection;
 use core::Core;
 use handover::Handover;
+use route::Routes;
 
 /// MTUs that TCP can use: from the smallest of IPv4 hosts (RFC 791) to the largest of Ethernet.
 const MTUS: ::core::ops::RangeInclusive<usize> = 576..=9216;
@@ -89,6 +90,9 @@ pub struct ShardConfig {
     pub transparent: Vec<LocalAddress>,
     /// Next hops for everything beyond the addresses' networks, at most one per family.
     pub gateways: Vec<IpAddr>,
+    /// What the stack has on other interfaces than the first, whose link is [`crate::link::several::Several`] then. `addresses`, `gateways`
+    /// and `vlan` are those of the first.
+    pub beside: Vec<Attachment>,
     /// MSL, ms.
     pub msl_ms: u32,
     /// How long after its start the shard opens nothing and is silent to SYNs, ms (RFC 9293 3.4.3, B48).
@@ -120,6 +124,7 @@ impl Default for ShardConfig {
             addresses: Vec::new(),
             transparent: Vec::new(),
             gateways: Vec::new(),
+            beside: Vec::new(),
             msl_ms: limits::MSL_MS,
             quiet_time_ms: 0,
             ports: limits::PORTS,
@@ -131,6 +136,27 @@ impl Default for ShardConfig {
             verify_checksums: true,
             settings: Settings::default(),
         }
+    }
+}
+
+impl ShardConfig {
+    /// What the stack has on each interface, by its number.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        let first = Attachment { addresses: self.addresses.clone(), gateways: self.gateways.clone(), vlan: self.vlan };
+        [first].into_iter().chain(self.beside.iter().cloned()).collect()
+    }
+
+    /// The same with `attachments`, by number of the interface, in place of what it has.
+    #[must_use]
+    pub fn with_attachments(self, attachments: Vec<Attachment>) -> ShardConfig {
+        let mut attachments = attachments.into_iter();
+        let Attachment { addresses, gateways, vlan } = attachments.next().unwrap_or_default();
+        ShardConfig { addresses, gateways, vlan, beside: attachments.collect(), ..self }
+    }
+
+    /// Whether addresses and gateways fit together; a shard is not made of others.
+    pub fn check_routes(&self) -> Result<(), ConfigError> {
+        Routes::new(&self.attachments())?.with_transparent(&self.transparent).map(|_| ())
     }
 }
 
@@ -172,8 +198,22 @@ impl Secrets {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ConfigError {
     /// No address was given.
-    #[error("the stack has no address: give at least one")]
+    #[error("the stack has no address: give at least one, and one for each of several interfaces")]
     NoAddress,
+    /// An address, or its network, that two interfaces have: no route would say which is meant.
+    #[error("{0}/{1} of one interface and {2}/{3} of another overlap: each interface needs networks of its own")]
+    Overlap(IpAddr, u8, IpAddr, u8),
+    /// A gateway beyond the networks of its interface, where there are several.
+    #[error("gateway {0} is on no network of its interface: it must be, where there are several interfaces")]
+    GatewayElsewhere(IpAddr),
+    /// More interfaces than a stack can have, or not as many links as the configuration has interfaces.
+    #[error("{links} links for {configured} interfaces: there must be one for each, at most {max}", max = limits::INTERFACES_MAX)]
+    Interfaces {
+        /// Links.
+        links: usize,
+        /// Interfaces of the configuration.
+        configured: usize,
+    },
     /// An address that no host can have, or a prefix longer than its address.
     #[error("{0}/{1} is no host address with a prefix length")]
     BadAddress(IpAddr, u8),
@@ -242,7 +282,6 @@ pub struct Shard<L, A> {
     receiving: Chunks,
     burst: Burst,
     handover: Handover,
-    expect: wire::Expect,
 }
 
 /// Connections by state, under RFC names.
@@ -293,21 +332,23 @@ impl<L: Link, A: Application> Shard<L, A> {
         place: Place,
         now: Now,
     ) -> Result<Shard<L, A>, ConfigError> {
-        let mtu = link.mtu();
+        let interfaces = interfaces(&link, &config)?;
+        if let Some(own) = interfaces.iter().find(|own| !MTUS.contains(&own.mtu)) {
+            return Err(ConfigError::BadMtu(own.mtu));
+        }
         let settings = Settings {
-            mtu: u16::try_from(mtu).ok().filter(|_| MTUS.contains(&mtu)).ok_or(ConfigError::BadMtu(mtu))?,
+            // One for all interfaces: whatever way a segment takes, it passes.
+            mtu: interfaces.iter().map(|own| own.mtu as u16).min().unwrap_or(0),
             msl_ms: config.msl_ms,
             msl_since: Now::default(),
             isn_secret: config.secrets.isn,
             ..config.settings
         };
-        let expect =
-            wire::Expect { mac: link.mac(), mtu, vlan: config.vlan, verify_checksums: config.verify_checksums };
-        let core = Core::new(&config, settings, link.mac(), &place, now)?;
+        let core = Core::new(&config, settings, &interfaces, &place, now)?;
         let receiving = Chunks::new(config.limits.chunks_max / 2);
         let burst = Burst::new(&config.limits);
         let handover = Handover::new(place);
-        Ok(Shard { link, application, core, receiving, burst, handover, expect })
+        Ok(Shard { link, application, core, receiving, burst, handover })
     }
 
     /// What was counted.
@@ -358,14 +399,15 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.core.regions().chain([self.receiving.region()])
     }
 
-    /// The neighbours that the last turn wanted to ask for, where somebody else does (`neighbors_elsewhere`).
-    pub fn take_questions(&mut self) -> impl Iterator<Item = IpAddr> {
+    /// The neighbours that the last turn wanted to ask for, each with the number of its interface, where somebody else does
+    /// (`neighbors_elsewhere`).
+    pub fn take_questions(&mut self) -> impl Iterator<Item = (u8, IpAddr)> {
         self.core.questions.drain(..)
     }
 
-    /// The answer to a question: `ip` is at `mac`. Whoever waited for it goes on in the next turn.
-    pub fn learn_neighbor(&mut self, ip: IpAddr, mac: MacAddress, now: Now) {
-        self.core.learn(ip, mac, Heard::Answer, now);
+    /// The answer to a question: on interface number `interface`, `ip` is at `mac`. Whoever waited for it goes on in the next turn.
+    pub fn learn_neighbor(&mut self, interface: u8, ip: IpAddr, mac: MacAddress, now: Now) {
+        self.core.learn(interface, ip, mac, Heard::Answer, now);
     }
 
     /// The link.
@@ -422,6 +464,11 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.core.connections.len() as usize
     }
 
+    /// Passive opens of which the handshake has not completed.
+    pub fn half_open_live(&self) -> usize {
+        self.core.half_open as usize
+    }
+
     /// Chunks that hold no byte and are promised to none; `limits.chunks_max` when nothing is unread or unacknowledged.
     pub fn chunks_free(&self) -> u32 {
         self.core.sending.free() + self.receiving.free()
@@ -473,4 +520,20 @@ impl<L: Link, A: Application> Shard<L, A> {
     pub fn calls(&mut self, now: Now) -> Calls<'_> {
         Calls::new(&mut self.core, &self.receiving, now)
     }
+}
+
+/// What frames of each interface must be like, by its number.
+fn interfaces<L: Link>(link: &L, config: &ShardConfig) -> Result<Vec<wire::Expect>, ConfigError> {
+    let (links, configured) = (usize::from(link.interfaces()), 1 + config.beside.len());
+    if links != configured || links > limits::INTERFACES_MAX {
+        return Err(ConfigError::Interfaces { links, configured });
+    }
+    let vlans = [config.vlan].into_iter().chain(config.beside.iter().map(|attachment| attachment.vlan));
+    let expect = |(interface, vlan)| wire::Expect {
+        mac: link.mac_on(interface),
+        mtu: link.mtu_on(interface),
+        vlan,
+        verify_checksums: config.verify_checksums,
+    };
+    Ok((0..).zip(vlans).map(expect).collect())
 }

@@ -35,7 +35,7 @@ impl Core {
             self.counters.syn_dropped_full += 1;
             return;
         }
-        let Some(neighbor) = self.neighbor_towards(tuple.remote(), Some(syn.src_mac), now) else {
+        let Some(neighbor) = self.neighbor_towards(&tuple, Some((syn.interface, syn.src_mac)), now) else {
             self.counters.syn_dropped_no_neighbor += 1;
             return;
         };
@@ -131,7 +131,7 @@ impl Core {
             let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32);
             tcb.waits_until = tcb.waits_until.earlier(Deadline::at(now.tick().plus(ticks)));
         }
-        let neighbor = self.neighbor_of(tuple.remote(), now)?;
+        let neighbor = self.neighbor_of(&tuple, now)?;
         let set = match self.options.acquire(&options.connection) {
             Ok(set) => set,
             Err(error) => {
@@ -181,31 +181,36 @@ impl Core {
         admitted
     }
 
-    /// The next hop towards `remote`. One that is not known yet is where `heard_from` says, as an ARP request would: every
+    /// The next hop of a connection. One that is not known yet is where `heard_from` says, as an ARP request would: every
     /// shard so learns the neighbours of its own queue, whichever queue their answers arrive on.
     pub(super) fn neighbor_towards(
         &mut self,
-        remote: IpAddr,
-        heard_from: Option<MacAddress>,
+        tuple: &FourTuple,
+        heard_from: Option<(u8, MacAddress)>,
         now: Now,
     ) -> Option<NeighborId> {
-        if let (true, Some(mac)) = (self.reply_to_sender, heard_from) {
-            return self.neighbors.resolve_mac(mac, now.tick()).ok();
+        if let (true, Some((interface, mac))) = (self.reply_to_sender, heard_from) {
+            let neighbor = self.neighbors.resolve_mac(interface, mac, now.tick()).ok()?;
+            self.neighbor_interfaces[neighbor.0 as usize] = interface;
+            return Some(neighbor);
         }
-        let hop = self.routes.next_hop(remote)?;
+        let hop = self.routes.next_hop(Some(tuple.local()), tuple.remote())?;
         let neighbor = self.neighbors.resolve(hop, now.tick()).ok()?;
-        if let Some(mac) = heard_from.filter(|_| self.neighbors.mac(neighbor).is_none()) {
-            self.learn(hop, mac, Heard::Request, now);
+        if self.interface_count > 1 {
+            self.neighbor_interfaces[neighbor.0 as usize] = self.routes.interface_of(hop);
+        }
+        if let Some((interface, mac)) = heard_from.filter(|_| self.neighbors.mac(neighbor).is_none()) {
+            self.learn(interface, hop, mac, Heard::Request, now);
         }
         Some(neighbor)
     }
 
     /// The next hop of an active open.
-    fn neighbor_of(&mut self, remote: IpAddr, now: Now) -> Result<NeighborId, ConnectError> {
-        if self.routes.next_hop(remote).is_none() {
-            return Err(ConnectError::NoRoute(remote));
+    fn neighbor_of(&mut self, tuple: &FourTuple, now: Now) -> Result<NeighborId, ConnectError> {
+        if self.routes.next_hop(Some(tuple.local()), tuple.remote()).is_none() {
+            return Err(ConnectError::NoRoute(tuple.remote()));
         }
-        self.neighbor_towards(remote, None, now).ok_or(ConnectError::NeighborsFull(self.limits.neighbors_max))
+        self.neighbor_towards(tuple, None, now).ok_or(ConnectError::NeighborsFull(self.limits.neighbors_max))
     }
 
     /// The local address of an active open: the one asked for, or the one on the way (MUST-43, MUST-44).

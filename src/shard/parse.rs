@@ -5,54 +5,69 @@ use super::core::Core;
 use crate::counters::DropReason;
 use crate::link::Link;
 use crate::wire::ethernet::{self, MacAddress};
-use crate::wire::{self, Expect, Parsed, TcpPacket, ndp};
+use crate::wire::{self, Parsed, TcpPacket, ndp, usual};
 use ::core::net::IpAddr;
 
 /// Parses the frame in place `place` of the burst.
-pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core, expect: &Expect, place: u16) {
+#[inline(always)]
+pub(super) fn parse_frame<L: Link>(link: &L, burst: &mut Burst, core: &mut Core, place: u16) {
     let Some(frame) = &burst.frames[usize::from(place)] else { return };
     let bytes = link.bytes(frame);
-    match wire::parse(bytes, expect) {
-        Ok(parsed) if !is_for_us(&parsed, core) => drop_frame(burst, DropReason::NotOurAddress, bytes),
-        Ok(Parsed::Tcp(packet)) => {
-            core.counters.segments_received += 1;
-            burst.arrivals.push(arrival(&packet, ethernet::source(bytes), place));
+    let interface = link.interface_of(frame);
+    match usual::parse(bytes, &core.interfaces[usize::from(interface)]) {
+        Some(packet) if core.routes.is_local(packet.tuple.local()) => {
+            segment(burst, core, &packet, bytes, place, interface);
         }
-        Ok(Parsed::Arp(packet)) => burst.controls.push(Control { frame: place, message: Message::Arp(packet) }),
-        Ok(Parsed::Ndp(packet)) => burst.controls.push(Control { frame: place, message: Message::Ndp(packet) }),
-        Ok(Parsed::Echo(packet)) => burst.controls.push(Control { frame: place, message: Message::Echo(packet) }),
-        Ok(Parsed::IcmpError(error)) => burst.controls.push(Control { frame: place, message: Message::Error(error) }),
+        Some(_) | None => parse_any(burst, core, bytes, place, interface),
+    }
+}
+
+/// Not inlined, so that the usual frame keeps the registers to itself.
+#[inline(never)]
+fn parse_any(burst: &mut Burst, core: &mut Core, bytes: &[u8], place: u16, interface: u8) {
+    match wire::parse(bytes, &core.interfaces[usize::from(interface)]) {
+        Ok(parsed) if !is_for_us(&parsed, interface, core) => drop_frame(burst, DropReason::NotOurAddress, bytes),
+        Ok(Parsed::Tcp(packet)) => segment(burst, core, &packet, bytes, place, interface),
+        Ok(Parsed::Arp(packet)) => control(burst, place, interface, Message::Arp(packet)),
+        Ok(Parsed::Ndp(packet)) => control(burst, place, interface, Message::Ndp(packet)),
+        Ok(Parsed::Echo(packet)) => control(burst, place, interface, Message::Echo(packet)),
+        Ok(Parsed::IcmpError(error)) => control(burst, place, interface, Message::Error(error)),
         Err(reason) => drop_frame(burst, reason, bytes),
     }
 }
 
 /// Only what is addressed to the stack goes on.
-#[inline(always)]
-fn is_for_us(parsed: &Parsed, core: &Core) -> bool {
+fn is_for_us(parsed: &Parsed, interface: u8, core: &Core) -> bool {
+    // Who asks on a network for an address of another one is not told: the way there is by a router.
+    let is_own_there = |address| core.routes.is_own(address) && core.is_on(address, interface);
     match parsed {
         Parsed::Tcp(packet) => core.routes.is_local(packet.tuple.local()),
         Parsed::Echo(echo) => core.routes.is_own(echo.dst),
         // A sender with an own address is a conflict.
-        Parsed::Arp(packet) => {
-            core.routes.is_own(IpAddr::V4(packet.target_ip)) || core.routes.is_own(IpAddr::V4(packet.sender_ip))
-        }
-        Parsed::Ndp(ndp::Packet::Solicitation(solicitation)) => core.routes.is_own(IpAddr::V6(solicitation.target)),
+        Parsed::Arp(packet) => is_own_there(IpAddr::V4(packet.target_ip)) || is_own_there(IpAddr::V4(packet.sender_ip)),
+        Parsed::Ndp(ndp::Packet::Solicitation(solicitation)) => is_own_there(IpAddr::V6(solicitation.target)),
         Parsed::IcmpError(error) => core.routes.is_local(error.quoted.src),
         Parsed::Ndp(ndp::Packet::Advertisement(_)) => true,
     }
 }
 
-#[inline]
-fn arrival(packet: &TcpPacket, src_mac: MacAddress, place: u16) -> Arrival {
-    Arrival {
+fn control(burst: &mut Burst, frame: u16, interface: u8, message: Message) {
+    burst.controls.push(Control { frame, interface, message });
+}
+
+#[inline(always)]
+fn segment(burst: &mut Burst, core: &mut Core, packet: &TcpPacket, bytes: &[u8], place: u16, interface: u8) {
+    core.counters.segments_received += 1;
+    burst.arrivals.push(Arrival {
         tuple: packet.tuple,
         segment: packet.segment,
         frame: place,
-        src_mac,
+        src_mac: ethernet::source(bytes),
+        interface,
         hash: Default::default(),
         hint: None,
         change_count: 0,
-    }
+    });
 }
 
 #[cold]

@@ -1,13 +1,15 @@
-//! What gives way when memory runs short (T03, T12): peers that hold it and let nothing move.
+//! What gives way when memory runs short (T03, T12): peers that hold it and let little or nothing move.
 //!
 //! Nothing is done, and nothing kept, while a quarter of each pool is free. After that a few connections are looked at, once per tick:
 //!
-//! - While send chunks are short, the connection that has made no progress for longest is ended with a RST, at most one per
-//!   tick. How often its time-out has doubled says how long that is, for a closed window as for a silent peer. A peer that opens its
-//!   window now and then, or acknowledges an octet, makes progress by this measure: only a user timeout or the application bounds it.
+//! - While send chunks are short, of the connections whose octets will stay for longest the first is ended with a RST, at most one per
+//!   tick ([`paces`]).
 //! - While records of what is missing, or chunks for text out of order, are short, text out of order to which nothing was added
 //!   for a while is forgotten, as RFC 2018 8 allows: its sender has it still.
 
+mod paces;
+
+use self::paces::Paces;
 use super::core::Core;
 use super::gaps;
 use crate::flow::chunks::Chunks;
@@ -15,38 +17,43 @@ use crate::tcp::waits;
 use crate::tick::{Now, Tick};
 
 /// Where the search goes on, and what it has found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pressure {
     /// The connection that is looked at next.
     next: u32,
     /// When connections were looked at last.
     looked_at: Tick,
-    /// Time-outs in a row that end a connection on this lap: as many as the worst of the last lap had.
-    bar: u8,
-    /// The most on this lap.
-    most: u8,
-}
-
-impl Default for Pressure {
-    fn default() -> Pressure {
-        Pressure { next: 0, looked_at: Tick::default(), bar: u8::MAX, most: 0 }
-    }
+    /// How long octets must be going to stay to end their connection on this lap, s: as long as the worst of the last lap.
+    bar_s: Option<u32>,
+    /// The most on this lap, s.
+    most_s: u32,
+    paces: Paces,
 }
 
 impl Pressure {
+    /// What it takes, bytes.
+    pub(super) const fn bill() -> u64 {
+        Paces::bill()
+    }
+
+    /// Connections of which it knows the pace at most.
+    pub(super) const fn items() -> u32 {
+        Paces::MAX as u32
+    }
+
     /// The next of `max` connections.
     fn step(&mut self, max: u32) -> u32 {
         if self.next >= max {
-            *self = Pressure { next: 0, bar: self.most.max(STALLED_TIME_OUTS), most: 0, ..*self };
+            (self.next, self.bar_s, self.most_s) = (0, Some(self.most_s.max(paces::PATIENCE_S)), 0);
         }
         self.next += 1;
         self.next - 1
     }
 
-    /// Whether a connection with so many time-outs in a row is among those that have stalled for longest.
-    fn is_worst(&mut self, time_outs: u8) -> bool {
-        self.most = self.most.max(time_outs);
-        time_outs >= self.bar
+    /// Whether octets that will stay so long are among those that will stay for longest.
+    fn is_worst(&mut self, stays_s: u32) -> bool {
+        self.most_s = self.most_s.max(stays_s);
+        self.bar_s.is_some_and(|bar_s| stays_s >= bar_s)
     }
 }
 
@@ -65,6 +72,9 @@ pub(super) fn relieve(core: &mut Core, receiving: &mut Chunks, now: Now) {
 #[inline(never)]
 fn look(core: &mut Core, receiving: &mut Chunks, sending: bool, missing: bool, now: Now) {
     let max = core.connections.max();
+    if sending {
+        core.pressure.paces.short_at(now.tick());
+    }
     for _ in 0..max.min(LOOKED_AT) {
         let number = core.pressure.step(max);
         if !core.connections.is_live(number) {
@@ -79,20 +89,25 @@ fn look(core: &mut Core, receiving: &mut Chunks, sending: bool, missing: bool, n
     }
 }
 
-/// Ends the connection if it holds send chunks and has stalled for longest. Returns whether it did.
+/// Ends the connection if it holds send chunks and will do so for longest. Returns whether it did.
 fn end_if_worst(core: &mut Core, number: u32, now: Now) -> bool {
-    let connection = &mut core.connections[number];
-    if connection.to_send.is_empty() || !core.pressure.is_worst(waits::time_outs_in_a_row(&connection.tcb)) {
+    let Core { connections, pressure, .. } = core;
+    let connection = &connections[number];
+    let handle = connection.handle(number);
+    if connection.to_send.is_empty() {
+        pressure.paces.forget(handle);
         return false;
     }
-    let outcome = waits::give_up(&mut connection.tcb);
+    let is_live = |other: crate::ids::Handle| connections.get(other.number, other.generation).is_some();
+    let by_pace = pressure.paces.stays_s(handle, &connection.tcb, is_live, now.tick());
+    let stays_s = by_pace.max(paces::stays_stalled_s(&connection.tcb));
+    if !pressure.is_worst(stays_s) {
+        return false;
+    }
+    let outcome = waits::give_up(&mut connections[number].tcb);
     core.settle(number, &outcome, now);
     true
 }
 
 /// Connections looked at per tick. Origin: about a burst; each may cost a cache miss.
 const LOOKED_AT: u32 = 64;
-
-/// Time-outs in a row with which a connection counts as stalled. Origin: 25 s from a time-out of 200 ms on, 5 s from the smallest of
-/// a short path; fewer end what a failed link has stopped for a moment, each more doubles the time for which memory is short.
-const STALLED_TIME_OUTS: u8 = 7;

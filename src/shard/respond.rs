@@ -4,7 +4,9 @@ use super::burst::{Burst, IpMarks, Reply};
 use super::connection::Fact;
 use super::core::{Core, QUESTIONS_MAX};
 use super::gaps;
+use super::history::Histories;
 use super::tell::settle_consumed;
+use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
 use crate::four_tuple::FourTuple;
 use crate::limits::TTL;
@@ -19,7 +21,7 @@ use crate::wire::{self, Expect, Path, arp, ethernet, icmp, ndp};
 use ::core::net::IpAddr;
 
 /// One stateless answer, in the frame that it answers. Without room to send it is dropped and counted.
-pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, expect: &Expect, reply: &Reply) {
+pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, reply: &Reply) {
     let place = match reply {
         Reply::Segment { frame, .. }
         | Reply::SynAck { frame, .. }
@@ -28,13 +30,15 @@ pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, 
         | Reply::Echo { frame, .. } => usize::from(*frame),
     };
     let Some(mut frame) = burst.frames[place].take() else { return };
+    // It goes back the way that it came.
+    let own = &core.interfaces[usize::from(link.interface_of(&frame))];
     let bytes = link.bytes_mut(&mut frame);
     let len = match reply {
-        Reply::Segment { tuple, answer, marks, .. } => emit_answer(core, bytes, tuple, answer, *marks),
-        Reply::SynAck { tuple, syn_ack, marks, .. } => emit_syn_ack(core, bytes, tuple, syn_ack, *marks),
-        Reply::Arp { request, .. } => arp::emit_reply(bytes, request, core.mac, core.vlan),
-        Reply::Advertisement { solicitation, .. } => ndp::emit_advertisement(bytes, solicitation, core.mac, core.vlan),
-        Reply::Echo { request, .. } => icmp::emit_reply(bytes, request, expect, TTL),
+        Reply::Segment { tuple, answer, marks, .. } => emit_answer(own, bytes, tuple, answer, *marks),
+        Reply::SynAck { tuple, syn_ack, marks, .. } => emit_syn_ack(own, bytes, tuple, syn_ack, *marks),
+        Reply::Arp { request, .. } => arp::emit_reply(bytes, request, own.mac, own.vlan),
+        Reply::Advertisement { solicitation, .. } => ndp::emit_advertisement(bytes, solicitation, own.mac, own.vlan),
+        Reply::Echo { request, .. } => icmp::emit_reply(bytes, request, own, TTL),
     };
     match link.send(frame, len) {
         Ok(()) => core.counters.answers_sent += 1,
@@ -47,28 +51,31 @@ pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, 
 
 /// Requests for neighbours.
 pub(super) fn ask<L: Link>(link: &mut L, core: &mut Core, ip: IpAddr) {
+    let interface = core.routes.interface_of(ip);
     if core.neighbors_elsewhere {
         if core.questions.len() < QUESTIONS_MAX {
-            core.questions.push(ip);
+            core.questions.push((interface, ip));
         }
         return;
     }
     let Some(source) = core.routes.source(ip) else { return };
-    let Some(mut frame) = link.take() else {
+    let Some(mut frame) = link.take_on(interface) else {
         core.counters.respond_without_frame += 1;
         return;
     };
+    let own = &core.interfaces[usize::from(interface)];
     let bytes = link.bytes_mut(&mut frame);
     let len = match (source, ip) {
-        (IpAddr::V4(source), IpAddr::V4(ip)) => arp::emit_request(bytes, core.mac, core.vlan, source, ip),
-        (IpAddr::V6(source), IpAddr::V6(ip)) => ndp::emit_solicitation(bytes, core.mac, core.vlan, source, ip),
+        (IpAddr::V4(source), IpAddr::V4(ip)) => arp::emit_request(bytes, own.mac, own.vlan, source, ip),
+        (IpAddr::V6(source), IpAddr::V6(ip)) => ndp::emit_solicitation(bytes, own.mac, own.vlan, source, ip),
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return link.give_back(frame),
     };
     core.counters.neighbor_packets += 1;
-    transmit(link, core, frame, len);
+    transmit(link, &mut core.counters, frame, len);
 }
 
 /// Everything that the first connection on the list owes. Returns whether to go on: not without a TX frame.
+#[inline(always)]
 pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mut Chunks, now: Now) -> bool {
     let Some(number) = core.owing.front() else { return false };
     settle_consumed(core, receiving, number);
@@ -83,19 +90,9 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
         core.wait_for_neighbor(number, now);
         return true;
     };
-    while core.connections[number].tcb.owes() {
-        let Some(frame) = link.take() else {
-            core.counters.respond_without_frame += 1;
-            return false;
-        };
-        let connection = &mut core.connections[number];
-        let options = core.options.get(connection.options);
-        let cx = Context { now, settings: &core.settings, options, receive_room: false };
-        let board = connection.gaps().map(|attached| &mut core.gaps[attached].sent);
-        match &output::next(&mut connection.tcb, board, &cx) {
-            Some(plan) => send_plan(link, core, frame, number, dst_mac, plan),
-            None => link.give_back(frame),
-        }
+    let interface = core.interface_towards::<L>(connection.neighbor);
+    if !send_owed(link, core, number, interface, dst_mac, now) {
+        return false;
     }
     core.owing.pop_front(&mut core.connections);
     gaps::detach_if_idle(core, receiving, number);
@@ -107,66 +104,96 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
     true
 }
 
-/// Builds one planned segment and queues it.
+/// Everything that a connection owes, segment by segment. Returns `false` if TX frames have run out.
 #[inline(always)]
-fn send_plan<L: Link>(link: &mut L, core: &mut Core, mut frame: Frame, number: u32, dst_mac: MacAddress, plan: &Plan) {
-    count(core, number, plan);
-    let sack = gaps::take_blocks(core, number, plan);
-    let connection = &core.connections[number];
-    let tuple = &connection.tcb.tuple;
-    let segment = SegmentOut {
-        src_port: tuple.local_port,
-        dst_port: tuple.remote_port,
-        seq: plan.seq,
-        ack: plan.ack,
-        wnd: plan.wnd,
-        up: plan.up,
-        flags: plan.flags,
-        options: &plan.options,
-        sack: sack.as_ref().map_or(&[], SackBlocks::as_slice),
-    };
-    let text = if plan.text_len == 0 {
-        &NO_TEXT
-    } else {
-        &core.sending.slices(&connection.to_send, plan.text_offset, u32::from(plan.text_len))
-    };
-    let path = path((core.mac, core.vlan), tuple, dst_mac, IpMarks::of(core.options.get(connection.options)));
-    let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &segment, text);
-    transmit(link, core, frame, len);
+fn send_owed<L: Link>(
+    link: &mut L,
+    core: &mut Core,
+    number: u32,
+    interface: u8,
+    dst_mac: MacAddress,
+    now: Now,
+) -> bool {
+    // Looked up once: a segment changes its connection, what was sent and what is counted, but no table.
+    let Core { connections, gaps, sending, settings, options, counters, histories, interfaces, .. } = core;
+    let own = &interfaces[usize::from(interface)];
+    let connection = &mut connections[number];
+    let options = options.get(connection.options);
+    let cx = Context { now, settings, options, receive_room: false };
+    let mut gaps = connection.gaps().map(|attached| &mut gaps[attached]);
+    while connection.tcb.owes() {
+        let Some(mut frame) = link.take_on(interface) else {
+            counters.respond_without_frame += 1;
+            return false;
+        };
+        let board = gaps.as_mut().map(|gaps| &mut gaps.sent);
+        let Some(plan) = output::next(&mut connection.tcb, board, &cx) else {
+            link.give_back(frame);
+            continue;
+        };
+        count(counters, histories, number, &plan);
+        let sack = gaps.as_mut().and_then(|gaps| gaps.take_blocks(&connection.tcb, &plan));
+        let text = match plan.text_len {
+            0 => NO_TEXT,
+            len => sending.slices(&connection.to_send, plan.text_offset, len.into()),
+        };
+        let tuple = &connection.tcb.tuple;
+        let segment = SegmentOut {
+            src_port: tuple.local_port,
+            dst_port: tuple.remote_port,
+            seq: plan.seq,
+            ack: plan.ack,
+            wnd: plan.wnd,
+            up: plan.up,
+            flags: plan.flags,
+            options: &plan.options,
+            sack: sack.as_ref().map_or(&[], SackBlocks::as_slice),
+        };
+        let path = path(own, tuple, dst_mac, IpMarks::of(options));
+        let len = wire::tcp::emit(link.bytes_mut(&mut frame), &path, &segment, &text);
+        transmit(link, counters, frame, len);
+    }
+    true
 }
 
 /// Frames from `take` always have room in the transmit queue.
 #[inline]
-pub(super) fn transmit<L: Link>(link: &mut L, core: &mut Core, frame: Frame, len: usize) {
+pub(super) fn transmit<L: Link>(link: &mut L, counters: &mut Counters, frame: Frame, len: usize) {
     match link.send(frame, len) {
         Ok(()) => {}
         Err(frame) => {
-            core.counters.respond_without_frame += 1;
+            counters.respond_without_frame += 1;
             link.give_back(frame);
         }
     }
 }
 
-fn count(core: &mut Core, number: u32, plan: &Plan) {
-    core.counters.segments_sent += 1;
-    if plan.flags.rst() {
-        core.counters.rst_sent += 1;
+#[inline]
+fn count(counters: &mut Counters, histories: &mut Histories, number: u32, plan: &Plan) {
+    counters.segments_sent += 1;
+    if plan.again || plan.flags.rst() {
+        count_unusual(counters, histories, number, plan);
     }
+}
+
+#[inline(never)]
+fn count_unusual(counters: &mut Counters, histories: &mut Histories, number: u32, plan: &Plan) {
+    counters.rst_sent += u64::from(plan.flags.rst());
     if plan.again {
-        core.histories.sent_again(number);
+        histories.sent_again(number);
         if plan.flags.syn() {
-            core.counters.retransmitted_syn += 1;
+            counters.retransmitted_syn += 1;
         } else if plan.text_len > 0 {
-            core.counters.retransmitted_data += 1;
+            counters.retransmitted_data += 1;
         } else if plan.flags.fin() {
-            core.counters.retransmitted_fin += 1;
+            counters.retransmitted_fin += 1;
         }
     }
 }
 
 /// A segment without a TCB, to whoever sent the frame that it is built in.
 #[inline(never)]
-fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer, marks: IpMarks) -> usize {
+fn emit_answer(own: &Expect, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer, marks: IpMarks) -> usize {
     let dst_mac = ethernet::source(bytes);
     let options = Options { timestamps: answer.timestamps, ..Options::default() };
     let segment = SegmentOut {
@@ -180,12 +207,12 @@ fn emit_answer(core: &Core, bytes: &mut [u8], tuple: &FourTuple, answer: &Answer
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path((core.mac, core.vlan), tuple, dst_mac, marks), &segment, &NO_TEXT)
+    wire::tcp::emit(bytes, &path(own, tuple, dst_mac, marks), &segment, &NO_TEXT)
 }
 
 /// A SYN-ACK that leaves no state, to whoever sent the SYN in whose frame it is built.
 #[inline(never)]
-fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynAck, marks: IpMarks) -> usize {
+fn emit_syn_ack(own: &Expect, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynAck, marks: IpMarks) -> usize {
     let dst_mac = ethernet::source(bytes);
     let options = Options {
         mss: syn_ack.mss,
@@ -204,13 +231,13 @@ fn emit_syn_ack(core: &Core, bytes: &mut [u8], tuple: &FourTuple, syn_ack: &SynA
         options: &options,
         sack: &[],
     };
-    wire::tcp::emit(bytes, &path((core.mac, core.vlan), tuple, dst_mac, marks), &segment, &NO_TEXT)
+    wire::tcp::emit(bytes, &path(own, tuple, dst_mac, marks), &segment, &NO_TEXT)
 }
 
 #[inline]
-fn path(own: (MacAddress, Option<u16>), tuple: &FourTuple, dst_mac: MacAddress, marks: IpMarks) -> Path {
-    let ((src_mac, vlan), IpMarks { ttl, dscp }) = (own, marks);
-    Path { src_mac, dst_mac, vlan, addresses: tuple.addresses, ttl, dscp_ecn: dscp << 2 }
+fn path(own: &Expect, tuple: &FourTuple, dst_mac: MacAddress, marks: IpMarks) -> Path {
+    let (Expect { mac, vlan, .. }, IpMarks { ttl, dscp }) = (*own, marks);
+    Path { src_mac: mac, dst_mac, vlan, addresses: tuple.addresses, ttl, dscp_ecn: dscp << 2 }
 }
 
 /// The text of a segment without any.

@@ -15,6 +15,17 @@ pub struct LocalAddress {
     pub prefix_len: u8,
 }
 
+/// What the stack has on one interface.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Attachment {
+    /// The stack's addresses there, at least one. No other interface has their networks, nor a part of them.
+    pub addresses: Vec<LocalAddress>,
+    /// Next hops there for everything beyond all interfaces' networks, at most one per family.
+    pub gateways: Vec<IpAddr>,
+    /// The VLAN that the stack is on there.
+    pub vlan: Option<u16>,
+}
+
 impl LocalAddress {
     /// Whether the network holds `other`.
     pub fn holds(&self, other: IpAddr) -> bool {
@@ -34,30 +45,30 @@ pub(super) struct Routes {
     /// Own addresses in rising order; those that follow one another are one range, so a block of them is one comparison.
     own_v4: Vec<RangeInclusive<u32>>,
     own_v6: Vec<RangeInclusive<u128>>,
-    /// One per network, in the order given: the source of an active open that names none (MUST-44).
-    networks: Vec<LocalAddress>,
-    gateways: Vec<IpAddr>,
+    /// One per network, in the order given, with its interface: the source of an active open that names none (MUST-44).
+    networks: Vec<(LocalAddress, u8)>,
+    /// With their interfaces.
+    gateways: Vec<(IpAddr, u8)>,
     /// Networks of others, whose addresses connections may have at this end.
     transparent: Vec<LocalAddress>,
 }
 
 impl Routes {
-    pub(super) fn new(addresses: &[LocalAddress], gateways: &[IpAddr]) -> Result<Routes, ConfigError> {
-        if addresses.is_empty() {
-            return Err(ConfigError::NoAddress);
-        }
-        for own in addresses {
-            if !own.is_usable() {
-                return Err(ConfigError::BadAddress(own.address, own.prefix_len));
+    /// The routes of a stack that has `attachments`, by number of the interface.
+    pub(super) fn new(attachments: &[Attachment]) -> Result<Routes, ConfigError> {
+        let mut networks: Vec<(LocalAddress, u8)> = Vec::new();
+        let mut gateways = Vec::new();
+        for (attachment, interface) in attachments.iter().zip(0..) {
+            add_networks(&mut networks, &attachment.addresses, interface)?;
+            for gateway in &attachment.gateways {
+                if attachments.len() > 1 && !attachment.addresses.iter().any(|own| contains(own, *gateway)) {
+                    return Err(ConfigError::GatewayElsewhere(*gateway));
+                }
+                gateways.push((*gateway, interface));
             }
         }
-        let mut networks: Vec<LocalAddress> = Vec::new();
-        for own in addresses {
-            if !networks.iter().any(|network| network.prefix_len == own.prefix_len && contains(network, own.address)) {
-                networks.push(*own);
-            }
-        }
-        let mut own: Vec<IpAddr> = addresses.iter().map(|own| own.address).collect();
+        let all = attachments.iter().flat_map(|attachment| &attachment.addresses);
+        let mut own: Vec<IpAddr> = all.map(|own| own.address).collect();
         own.sort();
         let (mut own_v4, mut own_v6) = (Vec::new(), Vec::new());
         for address in own {
@@ -66,7 +77,7 @@ impl Routes {
                 IpAddr::V6(v6) => add(&mut own_v6, v6.to_bits(), v6.to_bits().saturating_sub(1)),
             }
         }
-        Ok(Routes { own_v4, own_v6, networks, gateways: gateways.to_vec(), transparent: Vec::new() })
+        Ok(Routes { own_v4, own_v6, networks, gateways, transparent: Vec::new() })
     }
 
     /// The same, with networks of others, each of a family of which the stack has an address.
@@ -107,7 +118,7 @@ impl Routes {
 
     /// Whether the address is the broadcast address of a network that the stack is on (MUST-46, MUST-57).
     pub(super) fn is_broadcast(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|network| is_broadcast_of(network, address))
+        self.networks.iter().any(|(network, _)| is_broadcast_of(network, address))
     }
 
     /// The families that the stack has addresses of.
@@ -115,22 +126,65 @@ impl Routes {
         Families { v4: !self.own_v4.is_empty(), v6: !self.own_v6.is_empty() }
     }
 
-    /// The neighbour to send to on the way to `remote`.
+    /// The interface on whose network the address is: that of an own address, or of a neighbour. The first where it is on none.
+    pub(super) fn interface_of(&self, address: IpAddr) -> u8 {
+        self.networks.iter().find(|(network, _)| contains(network, address)).map_or(0, |(_, interface)| *interface)
+    }
+
+    /// The neighbour to send to on the way to `remote`, of which interface [`Routes::interface_of`] tells: itself on an own network,
+    /// else a gateway, first that of the interface of `local`.
     #[inline]
-    pub(super) fn next_hop(&self, remote: IpAddr) -> Option<IpAddr> {
-        if self.networks.iter().any(|network| contains(network, remote)) {
+    pub(super) fn next_hop(&self, local: Option<IpAddr>, remote: IpAddr) -> Option<IpAddr> {
+        if self.networks.iter().any(|(network, _)| contains(network, remote)) {
             return Some(remote);
         }
-        self.gateways.iter().copied().find(|gateway| gateway.is_ipv4() == remote.is_ipv4())
+        let near = local.filter(|_| self.gateways.len() > 1).map(|local| self.interface_of(local));
+        let of_family = || self.gateways.iter().filter(|(gateway, _)| gateway.is_ipv4() == remote.is_ipv4());
+        let found = of_family().find(|(_, interface)| Some(*interface) == near).or_else(|| of_family().next());
+        found.map(|(gateway, _)| *gateway)
     }
 
     /// The own address on the way to `remote`.
     pub(super) fn source(&self, remote: IpAddr) -> Option<IpAddr> {
-        let hop = self.next_hop(remote)?;
-        let on_link = self.networks.iter().find(|network| contains(network, hop));
-        let any = self.networks.iter().find(|network| network.address.is_ipv4() == remote.is_ipv4());
-        on_link.or(any).map(|network| network.address)
+        let hop = self.next_hop(None, remote)?;
+        let on_link = self.networks.iter().find(|(network, _)| contains(network, hop));
+        let any = self.networks.iter().find(|(network, _)| network.address.is_ipv4() == remote.is_ipv4());
+        on_link.or(any).map(|(network, _)| network.address)
     }
+}
+
+/// Adds the networks of interface number `interface`, none of which may have a part of another one's.
+fn add_networks(
+    networks: &mut Vec<(LocalAddress, u8)>,
+    addresses: &[LocalAddress],
+    interface: u8,
+) -> Result<(), ConfigError> {
+    if addresses.is_empty() {
+        return Err(ConfigError::NoAddress);
+    }
+    for own in addresses {
+        if !own.is_usable() {
+            return Err(ConfigError::BadAddress(own.address, own.prefix_len));
+        }
+        let shared = networks
+            .iter()
+            .find(|(network, other)| *other != interface && overlap(network, own))
+            .map(|(network, _)| network);
+        if let Some(network) = shared {
+            return Err(ConfigError::Overlap(network.address, network.prefix_len, own.address, own.prefix_len));
+        }
+        let same = |network: &LocalAddress| network.prefix_len == own.prefix_len && contains(network, own.address);
+        if !networks.iter().any(|(network, _)| same(network)) {
+            networks.push((*own, interface));
+        }
+    }
+    Ok(())
+}
+
+/// Whether one network holds the other.
+fn overlap(a: &LocalAddress, b: &LocalAddress) -> bool {
+    let (wide, narrow) = if a.prefix_len <= b.prefix_len { (a, b) } else { (b, a) };
+    contains(wide, narrow.address)
 }
 
 /// Whether a host may have the address on a wire.
@@ -205,11 +259,17 @@ mod tests {
         LocalAddress { address: text.parse().expect("an address"), prefix_len }
     }
 
+    /// The routes of a stack on one interface.
+    fn alone(addresses: &[LocalAddress], gateways: &[IpAddr]) -> Result<Routes, ConfigError> {
+        Routes::new(&[Attachment { addresses: addresses.to_vec(), gateways: gateways.to_vec(), vlan: None }])
+    }
+
     #[test]
     fn next_hop_is_the_neighbour_itself_or_the_gateway_of_its_family() {
         let gateways = ["10.0.0.254".parse().expect("an address")];
-        let routes = Routes::new(&[own("10.0.0.2", 24), own("fd00::2", 64)], &gateways).expect("routes");
-        let hop = |text: &str| routes.next_hop(text.parse().expect("an address")).map(|hop| alloc::format!("{hop}"));
+        let routes = alone(&[own("10.0.0.2", 24), own("fd00::2", 64)], &gateways).expect("routes");
+        let hop =
+            |text: &str| routes.next_hop(None, text.parse().expect("an address")).map(|hop| alloc::format!("{hop}"));
         assert_eq!(hop("10.0.0.9").as_deref(), Some("10.0.0.9"));
         assert_eq!(hop("192.0.2.1").as_deref(), Some("10.0.0.254"));
         assert_eq!(hop("fd00::9").as_deref(), Some("fd00::9"));
@@ -220,7 +280,7 @@ mod tests {
     #[test]
     fn own_addresses_are_those_given_and_no_others() {
         let given = ["10.0.0.9", "10.0.0.1", "10.0.0.3", "10.0.0.2", "10.0.0.2", "fd00::1", "fd00::2", "fd00::4"];
-        let routes = Routes::new(&given.map(|text| own(text, 8)), &[]).expect("routes");
+        let routes = alone(&given.map(|text| own(text, 8)), &[]).expect("routes");
         assert_eq!((routes.own_v4.len(), routes.own_v6.len(), routes.families()), (2, 2, Families::BOTH));
         for last in 0..=15 {
             let is_own = |text: alloc::string::String| routes.is_own(text.parse().expect("an address"));
@@ -234,25 +294,25 @@ mod tests {
         for (text, prefix_len) in
             [("224.0.0.1", 4), ("127.0.0.1", 8), ("0.0.0.0", 0), ("10.0.0.1", 33), ("ff02::1", 64)]
         {
-            assert!(Routes::new(&[own(text, prefix_len)], &[]).is_err(), "{text}/{prefix_len}");
+            assert!(alone(&[own(text, prefix_len)], &[]).is_err(), "{text}/{prefix_len}");
         }
-        assert_eq!(Routes::new(&[], &[]).err(), Some(ConfigError::NoAddress));
+        assert_eq!(alone(&[], &[]).err(), Some(ConfigError::NoAddress));
     }
 
     #[test]
     fn must_57_the_broadcast_address_of_an_own_network_is_known() {
-        let routes = Routes::new(&[own("10.0.0.2", 24), own("10.1.0.2", 31), own("fd00::2", 64)], &[]).expect("routes");
+        let routes = alone(&[own("10.0.0.2", 24), own("10.1.0.2", 31), own("fd00::2", 64)], &[]).expect("routes");
         let is_broadcast = |text: &str| routes.is_broadcast(text.parse().expect("an address"));
         assert!(is_broadcast("10.0.0.255"));
         for text in ["10.0.0.254", "10.0.1.255", "10.1.0.3", "192.0.2.255", "fd00::ffff:ffff:ffff:ffff"] {
             assert!(!is_broadcast(text), "{text}");
         }
-        assert!(Routes::new(&[own("10.0.0.255", 24)], &[]).is_err(), "no host has it");
+        assert!(alone(&[own("10.0.0.255", 24)], &[]).is_err(), "no host has it");
     }
 
     #[test]
     fn addresses_of_others_are_local_where_the_stack_stands_in_for_them() {
-        let routes = Routes::new(&[own("10.0.0.2", 24)], &[]).expect("routes");
+        let routes = alone(&[own("10.0.0.2", 24)], &[]).expect("routes");
         let routes = routes.with_transparent(&[own("192.0.2.0", 24), own("10.0.0.0", 8)]).expect("networks");
         let is_local = |text: &str| routes.is_local(text.parse().expect("an address"));
         for (text, local) in [("10.0.0.2", true), ("192.0.2.9", true), ("10.9.9.9", true), ("192.0.3.9", false)] {
@@ -261,16 +321,57 @@ mod tests {
         assert!(!is_local("10.0.0.255"), "the broadcast address of an own network is nobody's");
         assert!(!routes.is_own("192.0.2.9".parse().expect("an address")));
         for (text, prefix_len) in [("192.0.2.0", 33), ("fd00::", 64)] {
-            let routes = Routes::new(&[own("10.0.0.2", 24)], &[]).expect("routes");
+            let routes = alone(&[own("10.0.0.2", 24)], &[]).expect("routes");
             assert!(routes.with_transparent(&[own(text, prefix_len)]).is_err(), "{text}/{prefix_len}");
         }
     }
 
     #[test]
     fn prefix_lengths_0_and_full_do_not_overflow() {
-        let any = Routes::new(&[own("10.0.0.2", 0)], &[]).expect("routes");
-        assert!(any.next_hop("192.0.2.1".parse().expect("an address")).is_some());
-        let host = Routes::new(&[own("10.0.0.2", 32)], &[]).expect("routes");
-        assert_eq!(host.next_hop("10.0.0.3".parse().expect("an address")), None);
+        let any = alone(&[own("10.0.0.2", 0)], &[]).expect("routes");
+        assert!(any.next_hop(None, "192.0.2.1".parse().expect("an address")).is_some());
+        let host = alone(&[own("10.0.0.2", 32)], &[]).expect("routes");
+        assert_eq!(host.next_hop(None, "10.0.0.3".parse().expect("an address")), None);
+    }
+
+    fn attachment(addresses: &[(&str, u8)], gateways: &[&str]) -> Attachment {
+        let addresses = addresses.iter().map(|(text, prefix_len)| own(text, *prefix_len)).collect();
+        let gateways = gateways.iter().map(|text| text.parse().expect("an address")).collect();
+        Attachment { addresses, gateways, vlan: None }
+    }
+
+    #[test]
+    fn interface_is_that_of_the_own_network_else_of_a_gateway_first_that_of_the_local_address() {
+        let routes = Routes::new(&[
+            attachment(&[("10.0.0.2", 24), ("fd00::2", 64)], &["10.0.0.254"]),
+            attachment(&[("10.1.0.2", 24)], &["10.1.0.254"]),
+        ])
+        .expect("routes");
+        let address = |text: &str| text.parse().expect("an address");
+        let hop = |local: Option<&str>, remote: &str| {
+            let hop = routes.next_hop(local.map(address), address(remote))?;
+            Some((alloc::format!("{hop}"), routes.interface_of(hop)))
+        };
+        for local in [None, Some("10.0.0.2"), Some("10.1.0.2")] {
+            assert_eq!(hop(local, "10.1.0.9"), Some(("10.1.0.9".into(), 1)), "its own network comes first");
+        }
+        assert_eq!(hop(None, "192.0.2.1"), Some(("10.0.0.254".into(), 0)));
+        assert_eq!(hop(Some("10.1.0.2"), "192.0.2.1"), Some(("10.1.0.254".into(), 1)));
+        assert_eq!(routes.source(address("10.1.0.9")), Some(address("10.1.0.2")));
+        assert_eq!(hop(None, "2001:db8::1"), None);
+    }
+
+    #[test]
+    fn interfaces_whose_networks_overlap_are_refused_and_gateways_beyond_theirs() {
+        let first = attachment(&[("10.0.0.2", 24)], &[]);
+        for (text, prefix_len) in [("10.0.0.2", 24), ("10.0.0.3", 32), ("10.9.9.9", 8)] {
+            let routes = Routes::new(&[first.clone(), attachment(&[(text, prefix_len)], &[])]);
+            let expected = ConfigError::Overlap(own("10.0.0.2", 24).address, 24, own(text, 0).address, prefix_len);
+            assert_eq!(routes.err(), Some(expected));
+        }
+        let second = attachment(&[("10.1.0.2", 24)], &["10.0.0.254"]);
+        let elsewhere = ConfigError::GatewayElsewhere(second.gateways[0]);
+        assert_eq!(Routes::new(&[first.clone(), second]).err(), Some(elsewhere));
+        assert_eq!(Routes::new(&[first, attachment(&[], &[])]).err(), Some(ConfigError::NoAddress));
     }
 }

@@ -134,10 +134,13 @@ impl<A: Application> Teller<'_, A> {
     }
 
     /// Accepted or Connected, if it has not been told. Returns whether the application knows of the connection.
+    #[inline]
     fn opened(&mut self, number: u32) -> bool {
-        if !self.core.connections[number].tell.has(Tell::OPENED) {
-            return true;
-        }
+        !self.core.connections[number].tell.has(Tell::OPENED) || self.open(number)
+    }
+
+    #[inline(never)]
+    fn open(&mut self, number: u32) -> bool {
         if !self.core.leave_accept_queue(number, self.now) {
             return false;
         }

@@ -53,7 +53,7 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Stage 2: each frame to a segment, a control packet or a counted drop.
     fn parse(&mut self) {
         for place in 0..self.burst.frames.len() {
-            parse::parse_frame(&self.link, &mut self.burst, &mut self.core, &self.expect, place as u16);
+            parse::parse_frame(&self.link, &mut self.burst, &mut self.core, place as u16);
         }
     }
 
@@ -122,7 +122,7 @@ impl<L: Link, A: Application> Shard<L, A> {
         let (link, core, burst) = (&mut self.link, &mut self.core, &mut self.burst);
         for at in 0..burst.answers.len() {
             let reply = burst.answers[at];
-            respond::answer(link, core, burst, &self.expect, &reply);
+            respond::answer(link, core, burst, &reply);
         }
         for frame in burst.frames.drain(..).flatten() {
             link.give_back(frame);

@@ -5,6 +5,7 @@ use super::connection::{Fact, Owing, Tell};
 use super::core::Core;
 use crate::flow::list::List;
 use crate::ids::Handle;
+use crate::link::Link;
 use crate::neighbor::{Heard, NeighborId};
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::Owed;
@@ -25,17 +26,35 @@ impl Core {
         self.counters.neighbor_waits += 1;
     }
 
-    /// What was heard of a neighbour; connections that waited for it go on.
-    pub(super) fn learn(&mut self, ip: IpAddr, mac: MacAddress, heard: Heard, now: Now) {
+    /// Whether the address is on a network of interface number `interface`.
+    pub(super) fn is_on(&self, address: IpAddr, interface: u8) -> bool {
+        self.interface_count == 1 || self.routes.interface_of(address) == interface
+    }
+
+    /// The interface that leads to a neighbour.
+    #[inline]
+    pub(super) fn interface_towards<L: Link>(&self, neighbor: NeighborId) -> u8 {
+        if L::SEVERAL { self.neighbor_interfaces[neighbor.0 as usize] } else { 0 }
+    }
+
+    /// What was heard of a neighbour on interface number `interface`; connections that waited for it go on. What is heard where it
+    /// cannot be is nothing.
+    pub(super) fn learn(&mut self, interface: u8, ip: IpAddr, mac: MacAddress, heard: Heard, now: Now) {
+        if !self.is_on(ip, interface) {
+            return;
+        }
         if let Some(NeighborId(id)) = self.neighbors.learn(ip, mac, heard, now.tick()) {
             self.wake_waiting(id);
         }
     }
 
-    /// The connection has made progress by what came from `mac`: its neighbour is there, whichever queue answers to requests
-    /// arrive on.
-    pub(super) fn heard_from(&mut self, number: u32, mac: MacAddress, now: Now) {
+    /// The connection has made progress by what came from `mac` on interface number `interface`: its neighbour is there, whichever
+    /// queue answers to requests arrive on.
+    pub(super) fn heard_from(&mut self, number: u32, interface: u8, mac: MacAddress, now: Now) {
         let neighbor = self.connections[number].neighbor;
+        if self.interface_count > 1 && self.neighbor_interfaces[neighbor.0 as usize] != interface {
+            return;
+        }
         if self.neighbors.progressed(neighbor, mac, now.tick()) {
             self.wake_waiting(neighbor.0);
         }

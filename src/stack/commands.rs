@@ -15,8 +15,10 @@ pub(super) enum Command {
     SetPolicies(Policies),
     /// Another division of connections between the shards.
     ChangeOwners(Arc<Owners>),
-    /// Another Ethernet address and MTU of the interface.
+    /// Another Ethernet address and MTU of an interface.
     ChangeLink {
+        /// Its number.
+        interface: u8,
         /// The address.
         mac: MacAddress,
         /// The MTU, bytes.
@@ -24,6 +26,8 @@ pub(super) enum Command {
     },
     /// Where a neighbour is.
     Learn {
+        /// The number of the interface that leads to it.
+        interface: u8,
         /// Its address.
         ip: IpAddr,
         /// Its Ethernet address.

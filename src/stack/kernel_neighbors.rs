@@ -17,7 +17,9 @@ pub(super) struct Asker {
 }
 
 impl Asker {
+    /// Asks for the neighbours of interface number `interface`.
     pub(super) fn start(
+        interface: u8,
         kernel: KernelNeighbors,
         questions: Arc<Questions>,
         shards: Divider,
@@ -31,7 +33,7 @@ impl Asker {
                 learned.extend(questions.take().filter_map(|ip| kernel.ask(ip).map(|mac| (ip, mac))));
                 for (ip, mac) in learned {
                     // A shard that is busy asks again.
-                    let _ = shards.tell_all(&Command::Learn { ip, mac });
+                    let _ = shards.tell_all(&Command::Learn { interface, ip, mac });
                 }
             }
         };

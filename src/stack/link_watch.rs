@@ -36,9 +36,14 @@ pub(super) struct LinkWatch {
 }
 
 impl LinkWatch {
-    /// Follows `interface` in the calling thread's network namespace, from what it is now on. When it is removed, the stack of `shared`
+    /// Follows `interface`, which has that `number` among the stack's, in the calling thread's network namespace, from what it is now on. When it is removed, the stack of `shared`
     /// is stopped: its sockets are bound to nothing then, and stay so even if an interface of that name is made again.
-    pub(super) fn start(interface: Interface, shards: Divider, shared: Arc<Shared>) -> Result<LinkWatch, XdpError> {
+    pub(super) fn start(
+        number: u8,
+        interface: Interface,
+        shards: Divider,
+        shared: Arc<Shared>,
+    ) -> Result<LinkWatch, XdpError> {
         let socket = LinkSocket::open(&interface)?;
         let stop = Arc::new(AtomicBool::new(false));
         let events = Arc::new(Mutex::new(LinkEvents::default()));
@@ -63,7 +68,8 @@ impl LinkWatch {
                     seen.extend(Interface::query(&known.name).ok().filter(|now| now.index == known.index));
                 }
                 for now in seen {
-                    let commands = note(&mut known, now, &mut counted.lock().unwrap_or_else(|lock| lock.into_inner()));
+                    let commands =
+                        note(number, &mut known, now, &mut counted.lock().unwrap_or_else(|lock| lock.into_inner()));
                     commands.into_iter().for_each(|command| owed.add(command));
                 }
                 if owed.tell(&shards).is_err() {
@@ -120,14 +126,14 @@ impl Owed {
 }
 
 /// Takes `known` to `now`, counts and logs what has changed; what the shards have to know of it.
-fn note(known: &mut Interface, now: Interface, events: &mut LinkEvents) -> Vec<Command> {
+fn note(number: u8, known: &mut Interface, now: Interface, events: &mut LinkEvents) -> Vec<Command> {
     let mut commands = Vec::new();
     let name = known.name.clone();
     if (now.mac, now.mtu) != (known.mac, known.mtu) {
         events.mac_changed += u64::from(now.mac != known.mac);
         events.mtu_changed += u64::from(now.mtu != known.mtu);
         tracing::warn!(interface = name, mac = %now.mac, mtu = now.mtu, "MAC address or MTU changed: shards follow");
-        commands.push(Command::ChangeLink { mac: now.mac, mtu: now.mtu });
+        commands.push(Command::ChangeLink { interface: number, mac: now.mac, mtu: now.mtu });
     }
     // What announces itself does not say how many queues there are.
     if !now.driver.is_empty() && now.queues != known.queues {
@@ -179,7 +185,7 @@ mod tests {
         let mut owed = Owed::default();
         owed.add(Command::Announce);
         for mtu in [1400, 1300] {
-            owed.add(Command::ChangeLink { mac: MacAddress([2, 0, 0, 0, 0, 9]), mtu });
+            owed.add(Command::ChangeLink { interface: 0, mac: MacAddress([2, 0, 0, 0, 0, 9]), mtu });
         }
         assert!(matches!(owed.tell(&shards), Err(StackError::Busy { shard: 0 })));
         let heard = |shard: usize| queues[shard].take().last();
@@ -201,7 +207,7 @@ mod tests {
         let mac = MacAddress([2, 0, 0, 0, 0, 9]);
         let mut known = interface();
         let mut events = LinkEvents::default();
-        let mut told = |now: Interface| note(&mut known, now, &mut events).len();
+        let mut told = |now: Interface| note(0, &mut known, now, &mut events).len();
         assert_eq!(told(announced()), 0);
         assert_eq!(told(Interface { running: false, ..announced() }), 0);
         assert_eq!(told(Interface { running: false, ..announced() }), 0);

@@ -38,7 +38,7 @@ pub use published::ShardSnapshot;
 pub use shared::SharedPorts;
 pub use wait::WaitLink;
 #[cfg(feature = "xdp")]
-pub use xdp::{Stack, StackConfig, StackReport, Umem};
+pub use xdp::{InterfaceReport, Stack, StackConfig, StackReport, Umem};
 
 use crate::api::{Application, ListenError};
 use crate::owner::{Owners, Spread};
@@ -192,6 +192,12 @@ pub enum StackError {
         /// What mends it.
         advice: &'static str,
     },
+    /// An interface was given more than once.
+    #[error("interface {interface}: it is given twice; give each once, with all of its addresses")]
+    InterfaceTwice {
+        /// The interface.
+        interface: String,
+    },
     /// Frames of some queues would reach no shard.
     #[error(
         "interface {interface}: it has {queues} receive queues and the stack {shards} shards; give --queues {queues}, or \
@@ -317,8 +323,8 @@ where
 {
     let owners = Arc::new(Owners::new(spread, seats.len() as u16, config.ports));
     crate::memory::check(&config.bill_among(&owners), seats.len())?;
-    let shared =
-        Arc::new(Shared::new(Instant::now(), seats.len(), config.neighbors_elsewhere).map_err(StackError::Alarm)?);
+    let asking = if config.neighbors_elsewhere { 1 + config.beside.len() } else { 0 };
+    let shared = Arc::new(Shared::new(Instant::now(), seats.len(), asking).map_err(StackError::Alarm)?);
     let drive = Arc::new(drive);
     let (ready, readies) = mpsc::channel();
     let count = seats.len();

@@ -1,30 +1,30 @@
 //! The question at the start whether another host has one of the addresses (RFC 5227 2.1, RFC 4862 5.4).
 
 use crate::link::Link;
-use crate::shard::{Conflict, ShardConfig, claimed_by, emit_probe};
+use crate::shard::{Attachment, Conflict, claimed_by, emit_probe};
 use crate::wire::{self, Expect};
 use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Asks for every address of `config` on the first of `links` and listens on all of them; the first host that has one, or is about to
-/// take it. Takes 0.4 s without one. Whatever else arrives meanwhile is dropped: nobody serves yet.
-pub(super) fn conflict<L: Link>(links: &mut [L], config: &ShardConfig) -> Option<Conflict> {
-    let addresses: Vec<IpAddr> = config.addresses.iter().map(|own| own.address).collect();
+/// Asks for every address of `attachment` on the first of `links`, all of its interface, and listens on all of them; the first host that has
+/// one, or is about to take it. Takes 0.4 s without one. Whatever else arrives meanwhile is dropped: nobody serves yet.
+pub(super) fn conflict<L: Link>(links: &mut [L], attachment: &Attachment) -> Option<Conflict> {
+    let addresses: Vec<IpAddr> = attachment.addresses.iter().map(|own| own.address).collect();
     for _ in 0..PROBES {
         let deadline = Instant::now() + INTERVAL;
         let mut unasked = addresses.iter();
         let mut next = unasked.next();
         while Instant::now() < deadline {
             while let Some(address) = next {
-                if !ask(links, config, *address) {
+                if !ask(links, attachment.vlan, *address) {
                     break;
                 }
                 next = unasked.next();
             }
             for link in &mut *links {
                 link.flush();
-                if let Some(conflict) = listen(link, config, &addresses) {
+                if let Some(conflict) = listen(link, attachment.vlan, &addresses) {
                     return Some(conflict);
                 }
             }
@@ -35,11 +35,11 @@ pub(super) fn conflict<L: Link>(links: &mut [L], config: &ShardConfig) -> Option
 }
 
 /// Sends one question; false without a frame for it.
-fn ask<L: Link>(links: &mut [L], config: &ShardConfig, address: IpAddr) -> bool {
+fn ask<L: Link>(links: &mut [L], vlan: Option<u16>, address: IpAddr) -> bool {
     let Some(link) = links.first_mut() else { return false };
     let Some(mut frame) = link.take() else { return false };
     let mac = link.mac();
-    let len = emit_probe(link.bytes_mut(&mut frame), mac, config.vlan, address);
+    let len = emit_probe(link.bytes_mut(&mut frame), mac, vlan, address);
     match link.send(frame, len) {
         Ok(()) => true,
         Err(frame) => {
@@ -50,8 +50,8 @@ fn ask<L: Link>(links: &mut [L], config: &ShardConfig, address: IpAddr) -> bool 
 }
 
 /// Takes what has arrived; a host that has one of `addresses`.
-fn listen<L: Link>(link: &mut L, config: &ShardConfig, addresses: &[IpAddr]) -> Option<Conflict> {
-    let expect = Expect { mac: link.mac(), mtu: link.mtu(), vlan: config.vlan, verify_checksums: false };
+fn listen<L: Link>(link: &mut L, vlan: Option<u16>, addresses: &[IpAddr]) -> Option<Conflict> {
+    let expect = Expect { mac: link.mac(), mtu: link.mtu(), vlan, verify_checksums: false };
     let mut burst = Vec::with_capacity(BURST);
     link.receive(&mut burst, BURST);
     let mut found = None;
@@ -78,7 +78,7 @@ const BURST: usize = 64;
 mod tests {
     use super::*;
     use crate::link::memory::{MemoryConfig, pair};
-    use crate::shard::{LocalAddress, Shard};
+    use crate::shard::{LocalAddress, Shard, ShardConfig};
     use crate::tick::Now;
     use crate::wire::ethernet::MacAddress;
 
@@ -105,7 +105,7 @@ mod tests {
         let (mine, theirs) = pair(MemoryConfig::default(), MACS);
         let mut host = Shard::new(theirs, Nothing, config(taken), Now::default()).unwrap();
         thread::scope(|scope| {
-            let asks = scope.spawn(|| conflict(&mut [mine], &config(wanted)));
+            let asks = scope.spawn(|| conflict(&mut [mine], &config(wanted).attachments()[0]));
             let began = Instant::now();
             while !asks.is_finished() {
                 host.turn(Now::from_us(began.elapsed().as_micros() as u64));

@@ -30,18 +30,19 @@ pub(super) struct Shared {
     /// When a drain ends at the latest, us; `u64::MAX` while there is none.
     pub(super) drain_until_us: AtomicU64,
     failure: Mutex<Option<StackError>>,
-    /// Where questions about neighbours go in shared-address mode.
-    pub(super) questions: Option<Arc<Questions>>,
+    /// Where questions about neighbours go in shared-address mode, by number of the interface.
+    pub(super) questions: Vec<Arc<Questions>>,
     /// What wakes each shard, and whether it has nothing to do any more.
     shards: Vec<(Arc<Alarm>, AtomicBool)>,
 }
 
 impl Shared {
-    pub(super) fn new(origin: Instant, shards: usize, asks: bool) -> io::Result<Shared> {
+    /// What `shards` share; of `asking` interfaces the neighbours are asked for elsewhere.
+    pub(super) fn new(origin: Instant, shards: usize, asking: usize) -> io::Result<Shared> {
         let drain_until_us = AtomicU64::new(u64::MAX);
         let shard = |_| Ok((Arc::new(Alarm::new()?), AtomicBool::new(false)));
         let shards = (0..shards).map(shard).collect::<io::Result<_>>()?;
-        let questions = asks.then(Questions::new).transpose()?.map(Arc::new);
+        let questions = (0..asking).map(|_| Questions::new().map(Arc::new)).collect::<io::Result<_>>()?;
         let (stop, failure) = (AtomicBool::new(false), Mutex::new(None));
         Ok(Shared { origin, stop, drain_until_us, failure, questions, shards })
     }
@@ -188,6 +189,8 @@ pub(crate) struct ShardLoop<L, S> {
     warned_oversized: bool,
     busy_us: u64,
     draining: bool,
+    /// The drain has taken too long: by when those that it has aborted are to have heard of it, us.
+    aborted_until_us: Option<u64>,
     /// The time of the next turn: the end of the one before.
     now: Now,
 }
@@ -224,6 +227,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             warned_oversized: false,
             busy_us: now.us(),
             draining: false,
+            aborted_until_us: None,
             now,
         })
     }
@@ -239,8 +243,10 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         for shard in self.shard.handed_to() {
             self.shared.shards[usize::from(*shard)].0.ring();
         }
-        if let Some(questions) = &self.shared.questions {
-            self.shard.take_questions().for_each(|ip| questions.push(ip));
+        for (interface, ip) in self.shard.take_questions() {
+            if let Some(questions) = self.shared.questions.get(usize::from(interface)) {
+                questions.push(ip);
+            }
         }
         // The next turn's time ends this one's length: one reading of the clock serves both.
         let next = self.shared.now();
@@ -316,10 +322,11 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         self.shared.shards[self.number].0.descriptor()
     }
 
-    /// What becomes readable when a frame has come.
+    /// What becomes readable when a frame has come, one of each interface; `None` where there is no such thing.
     #[cfg(feature = "tokio")]
-    pub(crate) fn link_descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.shard.link().descriptor()
+    pub(crate) fn link_descriptors(&self) -> Option<Vec<BorrowedFd<'_>>> {
+        let link = self.shard.link();
+        (0..link.interfaces()).map(|interface| link.descriptor(interface)).collect()
     }
 
     /// The shard's number.
@@ -344,12 +351,12 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                     Err(error) => tracing::warn!(shard = self.number, %error, "policies not changed"),
                 },
                 Command::ChangeOwners(owners) => self.shard.change_owners(&owners, now),
-                Command::Learn { ip, mac } => self.shard.learn_neighbor(ip, mac, now),
+                Command::Learn { interface, ip, mac } => self.shard.learn_neighbor(interface, ip, mac, now),
                 // One shard does it for all.
                 Command::Announce if self.number == 0 => self.shard.announce(now),
                 Command::Announce => {}
-                Command::ChangeLink { mac, mtu } => {
-                    if !self.shard.change_link(mac, mtu) {
+                Command::ChangeLink { interface, mac, mtu } => {
+                    if !self.shard.change_link(interface, mac, mtu) {
                         tracing::warn!(shard = self.number, mtu, "no MTU for TCP: the one from before stays");
                     }
                 }
@@ -375,16 +382,31 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                 self.shard.with_calls(now, |timed, calls| timed.service.drain(calls));
             }
             if now.us() >= drain_until_us {
-                // Who is still there learns that it is over; the RSTs leave in one last turn.
-                self.shard.abort_all(now);
-                self.shard.turn(now);
-                return true;
+                return self.all_aborted(now);
             }
             let drained = self.shard.application().service.is_drained() && self.shard.connections_live() == 0;
             return self.shared.all_done(self.number, drained);
         }
         let done = self.shard.application().service.is_done() && self.shard.connections_live() == 0;
         self.shared.all_done(self.number, done)
+    }
+
+    /// Whoever is still there at the end of a drain learns that it is over. Returns whether everybody has: a turn sends as many RSTs and tells of
+    /// as many ends as it may. Those that still wait for a neighbour, or for room to send, are left when their time is over, and stay in
+    /// the count of live connections; those that are half open nobody has heard of.
+    fn all_aborted(&mut self, now: Now) -> bool {
+        let until_us = match self.aborted_until_us {
+            Some(until_us) => until_us,
+            None => {
+                self.shard.abort_all(now);
+                *self.aborted_until_us.insert(now.us() + LAST_WORDS_US)
+            }
+        };
+        let left = self.shard.connections_live() - self.shard.half_open_live();
+        if left > 0 && now.us() >= until_us {
+            tracing::warn!(shard = self.number, left, "connections were left without a RST at the end of the drain");
+        }
+        left == 0 || now.us() >= until_us
     }
 
     fn note_length(&mut self, length_us: u64, now: Now) {
@@ -491,6 +513,10 @@ impl<S: Service> Application for Timed<S> {
 
 /// A turn longer than this is counted and warned about, us. Origin: the design; an application that blocks shows here.
 const SLOW_US: u64 = 10_000;
+
+/// How long RSTs and ends may take once a drain has taken too long, us. Origin: 120,000 RSTs at 500,000 a second, twice; smaller leaves peers and
+/// logs without a word, larger holds up the end for a neighbour that does not answer.
+const LAST_WORDS_US: u64 = 500_000;
 
 /// Counts are published this often at most, us. Smaller costs turns, larger makes reports old.
 const PUBLISH_US: u64 = 10_000;

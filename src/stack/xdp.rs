@@ -1,4 +1,4 @@
-//! A stack over AF_XDP: one shard per receive queue of one interface.
+//! A stack over AF_XDP: one shard per receive queue of one interface, or per queue of each of several.
 
 use super::kernel_neighbors::Asker;
 use super::link_watch::{LinkEvents, LinkWatch};
@@ -8,10 +8,13 @@ use super::spreading::Watch;
 use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by};
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
-use crate::link::xdp::{AttachedMode, Claim, Interface, Mode, Prefix, Steering, Verdicts, XdpConfig, XdpLink};
+use crate::link::several::Several;
+use crate::link::xdp::{
+    AttachedMode, Claim, Interface, Mode, Prefix, Steering, Verdicts, XdpConfig, XdpError, XdpLink,
+};
 use crate::link::xdp::{KernelNeighbors, NoRss, kernel_addresses, rss};
 use crate::owner::{Rss, Spread};
-use crate::shard::{Conflict, ShardConfig};
+use crate::shard::{Attachment, ConfigError, Conflict, LocalAddress, ShardConfig};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,19 +23,21 @@ use std::time::Duration;
 /// What a stack is made from.
 #[derive(Clone, Debug)]
 pub struct StackConfig {
-    /// The interface's name.
+    /// The first interface's name. Its addresses, gateways and VLAN are those of `shard`.
     pub interface: String,
-    /// Shards, one per queue from 0 on; `None` for one per receive queue of the interface.
+    /// Other interfaces, each with what the stack has there.
+    pub beside: Vec<(String, Attachment)>,
+    /// Shards, one per queue from 0 on of every interface; `None` for one per receive queue of the first.
     pub queues: Option<usize>,
     /// The cores of the shards, in order; empty for the first that this process may use.
     pub cores: Vec<usize>,
-    /// How the XDP program is attached.
+    /// How the XDP programs are attached.
     pub mode: Mode,
     /// Sizes of the links.
     pub link: XdpConfig,
     /// Ports of addresses that the kernel keeps; `None` for addresses that are the stack's alone.
     pub shared: Option<SharedPorts>,
-    /// Every shard's configuration; the limits are those of one shard.
+    /// Every shard's configuration; the limits are those of one shard. `beside` is overwritten.
     pub shard: ShardConfig,
     /// What idle shards do; those that share cores sleep.
     pub idle: Idle,
@@ -47,6 +52,7 @@ impl StackConfig {
     pub fn new(interface: &str) -> StackConfig {
         StackConfig {
             interface: interface.to_owned(),
+            beside: Vec::new(),
             queues: None,
             cores: Vec::new(),
             mode: Mode::Auto,
@@ -58,19 +64,38 @@ impl StackConfig {
             capture: None,
         }
     }
+
+    /// The same on another interface too, where the stack has `attachment`: each shard drives a queue of each interface, so that
+    /// connections of one may be spliced to those of another.
+    #[must_use]
+    pub fn with_interface(mut self, interface: &str, attachment: Attachment) -> StackConfig {
+        self.beside.push((interface.to_owned(), attachment));
+        self
+    }
+
+    /// Name and attachment of every interface, by its number.
+    fn interfaces(&self) -> Result<Vec<(String, Attachment)>, StackError> {
+        let beside = self.beside.iter().map(|(_, attachment)| attachment.clone()).collect();
+        let attachments = ShardConfig { beside, ..self.shard.clone() }.attachments();
+        let names = [&self.interface].into_iter().chain(self.beside.iter().map(|(name, _)| name)).cloned();
+        let all: Vec<_> = names.zip(attachments).collect();
+        match all.iter().enumerate().find(|(number, (name, _))| all[..*number].iter().any(|(other, _)| other == name)) {
+            Some((_, (name, _))) => Err(StackError::InterfaceTwice { interface: name.clone() }),
+            None => Ok(all),
+        }
+    }
 }
 
-/// A stack that runs. Dropped, it ends at once and gives the interface's traffic back to the kernel.
+/// A stack that runs. Dropped, it ends at once and gives the interfaces' traffic back to the kernel.
 #[derive(Debug)]
 pub struct Stack<S> {
     _watch: Option<Watch>,
-    _asker: Option<Asker>,
-    link_watch: LinkWatch,
-    umem: Umem,
-    // The shards end before the program is detached: fields are dropped in order.
+    _askers: Vec<Asker>,
+    link_watches: Vec<LinkWatch>,
+    // The shards end before the programs are detached: fields are dropped in order.
     running: Running<S>,
     spread: &'static str,
-    steering: Steering,
+    bases: Vec<Base>,
     // Given back when the kernel has the traffic again.
     _taken: Option<Taken>,
     readers: Vec<CaptureReader>,
@@ -79,23 +104,30 @@ pub struct Stack<S> {
 /// What a stack has come to.
 #[derive(Clone, Debug)]
 pub struct StackReport {
+    /// Each interface, in the order given.
+    pub interfaces: Vec<InterfaceReport>,
+    /// How connections were divided between shards at the start: by the NIC's `rss`, or by a `symmetric` hash.
+    pub spread: &'static str,
+    /// Each shard.
+    pub shards: Vec<ShardSnapshot>,
+}
+
+/// What has become of one interface of a stack.
+#[derive(Clone, Debug)]
+pub struct InterfaceReport {
     /// The interface, as it was when the program had been attached.
     pub interface: Interface,
     /// How the program is attached, as the kernel says.
     pub mode: AttachedMode,
-    /// How connections were divided between shards at the start: by the NIC's `rss`, or by a `symmetric` hash.
-    pub spread: &'static str,
     /// What has happened to the interface since.
     pub link_events: LinkEvents,
     /// The memory of the shards' frames.
     pub umem: Umem,
     /// Frames by verdict of the XDP program; `None` when the kernel did not say.
     pub verdicts: Option<Verdicts>,
-    /// Each shard.
-    pub shards: Vec<ShardSnapshot>,
 }
 
-/// The memory of a shard's frames, as it was obtained.
+/// The memory of the shards' frames of an interface, as it was obtained.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Umem {
     /// Bytes per frame.
@@ -106,8 +138,15 @@ pub struct Umem {
     pub huge_pages: bool,
 }
 
+/// What a stack holds of an interface beside its links.
+#[derive(Debug)]
+struct Base {
+    steering: Steering,
+    umem: Umem,
+}
+
 impl<S: Service> Stack<S> {
-    /// Attaches the XDP program, binds a link per queue and starts the shards, in the calling thread's network
+    /// Attaches the XDP programs, binds a link per queue and starts the shards, in the calling thread's network
     /// namespace. `make` makes each shard's application on the shard's own thread. On error nothing is left behind.
     pub fn start(
         config: &StackConfig,
@@ -118,75 +157,43 @@ impl<S: Service> Stack<S> {
 
     /// As [`Stack::start`], driven by `drive`.
     pub(crate) fn start_by(config: &StackConfig, drive: impl Drive<S>) -> Result<Stack<S>, StackError> {
-        let interface = Interface::query(&config.interface)?;
-        let cores = shard_cores(config, &interface)?;
-        check_kernel_addresses(config)?;
-        let addresses: Vec<IpAddr> = config.shard.addresses.iter().map(|own| own.address).collect();
-        let shard = ShardConfig { neighbors_elsewhere: config.shared.is_some(), ..config.shard.clone() };
-        let taken = config.shared.as_ref().map(|ports| Taken::take(ports, &addresses, shard.ports)).transpose()?;
-        let mut steering = Steering::attach(&config.interface, config.mode)?;
-        let mut links = Vec::new();
-        for queue in 0..cores.len() as u32 {
-            let link = XdpLink::bind(&config.interface, queue, config.link)?;
-            steering.steer(&link)?;
-            if config.idle == Idle::BusyPoll && !config.share_cores {
-                link.prefer_busy_poll(BUSY_POLL_FRAMES)?;
-            }
-            links.push(link);
+        let named = config.interfaces()?;
+        let queried: Vec<Interface> =
+            named.iter().map(|(name, _)| Interface::query(name)).collect::<Result<_, XdpError>>()?;
+        let cores = shard_cores(config, &queried)?;
+        let shard = ShardConfig {
+            beside: config.beside.iter().map(|(_, attachment)| attachment.clone()).collect(),
+            neighbors_elsewhere: config.shared.is_some(),
+            ..config.shard.clone()
+        };
+        check_kernel_addresses(config, &named)?;
+        let own: Vec<IpAddr> =
+            named.iter().flat_map(|(_, attachment)| &attachment.addresses).map(|own| own.address).collect();
+        let taken = config.shared.as_ref().map(|ports| Taken::take(ports, &own, shard.ports)).transpose()?;
+        let (mut bases, mut links) = (Vec::new(), Vec::new());
+        for (name, attachment) in &named {
+            let (base, bound) = occupy(config, name, attachment, cores.len())?;
+            bases.push(base);
+            links.push(bound);
         }
-        claim(&mut steering, config, &addresses)?;
-        claim_transparent(config, &mut steering)?;
-        if config.shared.is_none()
-            && let Some(Conflict { address, mac }) = probe::conflict(&mut links, &config.shard)
-        {
-            let interface = config.interface.clone();
-            return Err(StackError::AddressConflict { address, mac, interface });
+        let names: Vec<String> = named.into_iter().map(|(name, _)| name).collect();
+        let (running, spread, readers) = run_links(config, &shard, (&names, links), &cores, drive)?;
+        let mut askers = Vec::new();
+        if running.shared.questions.is_empty() {
+            running.announce()?;
         }
-        let umem = Umem {
-            frame_bytes: config.link.frame_bytes,
-            zero_copy: links.iter().all(XdpLink::zero_copy),
-            huge_pages: links.iter().all(XdpLink::huge_pages),
-        };
-        let mut readers = Vec::new();
-        let spread = spread(&config.interface, cores.len());
-        let idle = if config.share_cores { Idle::Sleep } else { config.idle };
-        let running = match config.capture {
-            None => run_by(seats(links, &cores), &spread, &shard, idle, drive)?,
-            Some(capture) => {
-                let wrap = |link| {
-                    let (link, reader) = Capture::new(link, capture);
-                    readers.push(reader);
-                    link
-                };
-                let links = links.into_iter().map(wrap).collect();
-                run_by(seats(links, &cores), &spread, &shard, idle, drive)?
-            }
-        };
-        let asker = match &running.shared.questions {
-            None => {
-                running.announce()?;
-                None
-            }
-            Some(questions) => {
-                let kernel = KernelNeighbors::open(steering.interface())?;
-                Some(Asker::start(kernel, Arc::clone(questions), running.divider.clone())?)
-            }
-        };
+        for ((questions, base), number) in running.shared.questions.iter().zip(&bases).zip(0..) {
+            let kernel = KernelNeighbors::open(base.steering.interface())?;
+            askers.push(Asker::start(number, kernel, Arc::clone(questions), running.divider.clone())?);
+        }
         let name = spread.name();
-        let watch = watch(&config.interface, &running, spread, cores.len())?;
-        let shared = Arc::clone(&running.shared);
-        let link_watch = LinkWatch::start(steering.interface().clone(), running.divider.clone(), shared)?;
-        Ok(Stack {
-            _watch: watch,
-            _asker: asker,
-            link_watch,
-            umem,
-            running,
-            spread: name,
-            steering,
-            _taken: taken,
-            readers,
-        })
+        let watch = watch(names, &running, spread, cores.len())?;
+        let mut link_watches = Vec::new();
+        for (base, number) in bases.iter().zip(0..) {
+            let (interface, shared) = (base.steering.interface().clone(), Arc::clone(&running.shared));
+            link_watches.push(LinkWatch::start(number, interface, running.divider.clone(), shared)?);
+        }
+        Ok(Stack { _watch: watch, _askers: askers, link_watches, running, spread: name, bases, _taken: taken, readers })
     }
 
     /// The reading ends of the shards' captures, once; empty without a capture.
@@ -199,14 +206,14 @@ impl<S: Service> Stack<S> {
         &self.running
     }
 
-    /// How the program is attached, as the kernel says.
-    pub fn mode(&self) -> AttachedMode {
-        self.steering.mode()
+    /// How the program is attached to each interface, as the kernel says.
+    pub fn modes(&self) -> impl Iterator<Item = AttachedMode> {
+        self.bases.iter().map(|base| base.steering.mode())
     }
 
     /// What the stack has come to.
     pub fn report(&self) -> StackReport {
-        self.report_of(self.running.snapshots())
+        report(&self.bases, self.spread, &self.link_watches, self.running.snapshots())
     }
 
     /// Takes no new connections, waits until none lives or `within` has passed, and ends. Returns the applications.
@@ -217,31 +224,106 @@ impl<S: Service> Stack<S> {
 
     /// Waits until every shard has ended, by itself or by [`Running::drain`]; then the kernel has the traffic again.
     pub fn join(self) -> Result<(Vec<S>, StackReport), StackError> {
-        let Stack { running, steering, spread, link_watch, umem, _taken, .. } = self;
+        let Stack { running, bases, spread, link_watches, _taken, .. } = self;
         let (services, shards) = running.join()?;
-        Ok((services, report(&steering, spread, &link_watch, umem, shards)))
-    }
-
-    fn report_of(&self, shards: Vec<ShardSnapshot>) -> StackReport {
-        report(&self.steering, self.spread, &self.link_watch, self.umem, shards)
+        Ok((services, report(&bases, spread, &link_watches, shards)))
     }
 }
 
-fn report(
-    steering: &Steering,
-    spread: &'static str,
-    link: &LinkWatch,
-    umem: Umem,
-    shards: Vec<ShardSnapshot>,
-) -> StackReport {
-    let (verdicts, link_events) = (steering.verdicts().ok(), link.events());
-    let (interface, mode) = (steering.interface().clone(), steering.mode());
-    StackReport { interface, mode, spread, link_events, umem, verdicts, shards }
+fn report(bases: &[Base], spread: &'static str, watches: &[LinkWatch], shards: Vec<ShardSnapshot>) -> StackReport {
+    let one = |(base, watch): (&Base, &LinkWatch)| InterfaceReport {
+        interface: base.steering.interface().clone(),
+        mode: base.steering.mode(),
+        link_events: watch.events(),
+        umem: base.umem,
+        verdicts: base.steering.verdicts().ok(),
+    };
+    StackReport { interfaces: bases.iter().zip(watches).map(one).collect(), spread, shards }
 }
 
-/// How the interface's NIC spreads what it receives, as far as `shards` shards can follow that.
-fn spread(interface: &str, shards: usize) -> Spread {
-    followed(interface, rss(interface), shards)
+/// Attaches the program to an interface, binds its links and lets it steer to them what the stack has there.
+fn occupy(
+    config: &StackConfig,
+    name: &str,
+    attachment: &Attachment,
+    shards: usize,
+) -> Result<(Base, Vec<XdpLink>), StackError> {
+    let mut steering = Steering::attach(name, config.mode)?;
+    let mut links = Vec::new();
+    for queue in 0..shards as u32 {
+        let link = XdpLink::bind(name, queue, config.link)?;
+        steering.steer(&link)?;
+        if config.idle == Idle::BusyPoll && !config.share_cores {
+            link.prefer_busy_poll(BUSY_POLL_FRAMES)?;
+        }
+        links.push(link);
+    }
+    steering.set_vlan(attachment.vlan)?;
+    claim(&mut steering, config, attachment)?;
+    claim_transparent(config, &mut steering)?;
+    if config.shared.is_none()
+        && let Some(Conflict { address, mac }) = probe::conflict(&mut links, attachment)
+    {
+        return Err(StackError::AddressConflict { address, mac, interface: name.to_owned() });
+    }
+    let umem = Umem {
+        frame_bytes: config.link.frame_bytes,
+        zero_copy: links.iter().all(XdpLink::zero_copy),
+        huge_pages: links.iter().all(XdpLink::huge_pages),
+    };
+    Ok((Base { steering, umem }, links))
+}
+
+/// Starts the shards over `links`, by interface and queue.
+fn run_links<S: Service>(
+    config: &StackConfig,
+    shard: &ShardConfig,
+    (names, mut links): (&[String], Vec<Vec<XdpLink>>),
+    cores: &[usize],
+    drive: impl Drive<S>,
+) -> Result<(Running<S>, Spread, Vec<CaptureReader>), StackError> {
+    let spread = spread(names, cores.len());
+    let idle = if config.share_cores { Idle::Sleep } else { config.idle };
+    let mut readers = Vec::new();
+    let running = match (config.capture, links.pop()) {
+        (None, Some(only)) if links.is_empty() => run_by(seats(only, cores), &spread, shard, idle, drive)?,
+        (None, last) => run_by(seats(by_queue(links.into_iter().chain(last))?, cores), &spread, shard, idle, drive)?,
+        (Some(capture), last) => {
+            let mut wrap = |link| {
+                let (link, reader) = Capture::new(link, capture);
+                readers.push(reader);
+                link
+            };
+            let wrapped = links.into_iter().chain(last).map(|links| links.into_iter().map(&mut wrap).collect());
+            run_by(seats(by_queue(wrapped.collect::<Vec<_>>())?, cores), &spread, shard, idle, drive)?
+        }
+    };
+    Ok((running, spread, readers))
+}
+
+/// The links of each queue as one.
+fn by_queue<L: Link>(interfaces: impl IntoIterator<Item = Vec<L>>) -> Result<Vec<Several<L>>, StackError> {
+    let mut interfaces: Vec<_> = interfaces.into_iter().map(Vec::into_iter).collect();
+    let links = interfaces.len();
+    let mut queues = Vec::new();
+    loop {
+        let queue: Vec<L> = interfaces.iter_mut().filter_map(Iterator::next).collect();
+        if queue.is_empty() {
+            return Ok(queues);
+        }
+        queues.push(Several::new(queue).ok_or(ConfigError::Interfaces { links, configured: links })?);
+    }
+}
+
+/// How the NICs spread what they receive, as far as `shards` shards can follow that, and all do it alike.
+fn spread(interfaces: &[String], shards: usize) -> Spread {
+    common(interfaces.iter().map(|name| followed(name, rss(name), shards)))
+}
+
+/// What all of several NICs do. One function divides connections, whichever interface they come by.
+fn common(mut spreads: impl Iterator<Item = Spread>) -> Spread {
+    let first = spreads.next().unwrap_or(Spread::Symmetric);
+    if spreads.all(|spread| spread == first) { first } else { Spread::Symmetric }
 }
 
 fn followed(interface: &str, rss: Result<Rss, NoRss>, shards: usize) -> Spread {
@@ -263,9 +345,9 @@ fn followed(interface: &str, rss: Result<Rss, NoRss>, shards: usize) -> Spread {
     }
 }
 
-/// Follows what the NIC does later, where it can be followed at all.
+/// Follows what the NICs do later, where they can be followed at all.
 fn watch<S>(
-    interface: &str,
+    interfaces: Vec<String>,
     running: &Running<S>,
     current: Spread,
     shards: usize,
@@ -273,11 +355,14 @@ fn watch<S>(
     if shards == 1 || current == Spread::Symmetric {
         return Ok(None);
     }
-    let interface = interface.to_owned();
-    let read = move || match rss(&interface) {
-        // A driver that is being reset has nothing to say for a moment: no reason to divide anew.
-        Err(NoRss::Unreadable { .. } | NoRss::Malformed) => None,
-        answer => Some(followed(&interface, answer, shards)),
+    let read = move || {
+        let read = |name: &String| match rss(name) {
+            // A driver that is being reset has nothing to say for a moment: no reason to divide anew.
+            Err(NoRss::Unreadable { .. } | NoRss::Malformed) => None,
+            answer => Some(followed(name, answer, shards)),
+        };
+        let spreads: Option<Vec<Spread>> = interfaces.iter().map(read).collect();
+        spreads.map(|spreads| common(spreads.into_iter()))
     };
     let watch = Watch::start(running.divider.clone(), WATCH, read);
     watch.map(Some).map_err(|source| StackError::Thread { shard: shards, source })
@@ -288,10 +373,11 @@ fn seats<L: Link>(links: Vec<L>, cores: &[usize]) -> Vec<Seat<L>> {
 }
 
 /// A core per shard; their number is the number of shards.
-fn shard_cores(config: &StackConfig, interface: &Interface) -> Result<Vec<usize>, StackError> {
-    let queues = interface.queues as usize;
-    let shards = config.queues.unwrap_or(queues).max(1);
-    let near = host::interface_node(&interface.name).and_then(host::node_cores);
+fn shard_cores(config: &StackConfig, interfaces: &[Interface]) -> Result<Vec<usize>, StackError> {
+    let queues = |interface: &Interface| interface.queues as usize;
+    let shards = config.queues.or(interfaces.first().map(queues)).unwrap_or(1).max(1);
+    // What is near to the first is taken to be near to all.
+    let near = host::interface_node(&config.interface).and_then(host::node_cores);
     let mut cores = config.cores.clone();
     if cores.is_empty() {
         cores = cores::available_cores();
@@ -300,14 +386,15 @@ fn shard_cores(config: &StackConfig, interface: &Interface) -> Result<Vec<usize>
     for core in &cores {
         cores::check(*core)?;
     }
-    if queues > shards {
-        return Err(StackError::QueuesLeftOver { interface: interface.name.clone(), queues, shards });
+    if let Some(interface) = interfaces.iter().find(|interface| queues(interface) > shards) {
+        let (interface, queues) = (interface.name.clone(), queues(interface));
+        return Err(StackError::QueuesLeftOver { interface, queues, shards });
     }
     if config.share_cores {
         cores = cores.iter().copied().cycle().take(shards).collect();
     }
     for far in cores.iter().take(shards).filter(|core| near.as_ref().is_some_and(|near| !near.contains(core))) {
-        tracing::warn!(core = far, interface = interface.name, "{FAR}");
+        tracing::warn!(core = far, interface = config.interface, "{FAR}");
     }
     if config.share_cores {
         return Ok(cores);
@@ -326,8 +413,8 @@ fn shard_cores(config: &StackConfig, interface: &Interface) -> Result<Vec<usize>
 }
 
 /// What arrives for the addresses, or for single ports of them, is the stack's.
-fn claim(steering: &mut Steering, config: &StackConfig, addresses: &[IpAddr]) -> Result<(), StackError> {
-    for address in addresses {
+fn claim(steering: &mut Steering, config: &StackConfig, attachment: &Attachment) -> Result<(), StackError> {
+    for LocalAddress { address, .. } in &attachment.addresses {
         match &config.shared {
             None => steering.claim((*address).into(), Claim::Own)?,
             Some(SharedPorts { listen, opens }) => {
@@ -342,17 +429,16 @@ fn claim(steering: &mut Steering, config: &StackConfig, addresses: &[IpAddr]) ->
 }
 
 /// In own-address mode the kernel must not have the addresses: both would answer for them. In shared-address mode it must.
-fn check_kernel_addresses(config: &StackConfig) -> Result<(), StackError> {
+fn check_kernel_addresses(config: &StackConfig, named: &[(String, Attachment)]) -> Result<(), StackError> {
     let kernel = kernel_addresses()?;
-    for own in &config.shard.addresses {
-        if config.shared.is_some() {
-            if !kernel.contains(&own.address) {
-                let (address, prefix_len, interface) = (own.address, own.prefix_len, config.interface.clone());
-                return Err(StackError::AddressNotShared { address, prefix_len, interface });
+    for (name, attachment) in named {
+        for LocalAddress { address, prefix_len } in attachment.addresses.iter().copied() {
+            let interface = name.clone();
+            match (config.shared.is_some(), kernel.contains(&address)) {
+                (true, false) => return Err(StackError::AddressNotShared { address, prefix_len, interface }),
+                (false, true) => return Err(StackError::AddressInUse { address, prefix_len, interface }),
+                (true, true) | (false, false) => {}
             }
-        } else if kernel.contains(&own.address) {
-            let interface = config.interface.clone();
-            return Err(StackError::AddressInUse { address: own.address, prefix_len: own.prefix_len, interface });
         }
     }
     Ok(())

@@ -72,7 +72,7 @@ fn too_big(tcb: &mut Tcb, claimed: u32, seq: Seq, cx: &Context<'_>) -> Note {
     tcb.facts.remove(Fact::LARGE_ACKNOWLEDGED);
     // Not lost by congestion (RFC 1191 6.5): cwnd stays as it is.
     tcb.timed = Timed::NONE;
-    tcb.recovery.timed_out(tcb.snd_nxt);
+    tcb.recovery.timed_out(tcb.snd_nxt, false);
     tcb.snd_resume = tcb.snd_una;
     recovery::arm_time_out(tcb, cx);
     tcb.owed.add(Owed::DATA);

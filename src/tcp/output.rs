@@ -47,7 +47,7 @@ impl Plan {
 
 /// The next segment that is owed and may be sent, or `None` when nothing may be sent now; then nothing is owed either.
 /// `board` is there if the connection has a scoreboard.
-#[inline]
+#[inline(always)]
 pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     let mut board = board.and_then(|board| recovery::in_use(tcb, board));
     let plan = match tcb.state {
@@ -57,7 +57,13 @@ pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> 
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
             let after_loss = tcb.owed.duplicate_acks > 0 || tcb.owed.has(Owed::RESEND_FIRST | Owed::PROBE);
             let first = if after_loss { before_text(tcb, board.as_deref_mut(), cx) } else { None };
-            first.or_else(|| text_or_fin(tcb, board, cx)).or_else(|| pure_ack(tcb, cx))
+            match first {
+                None => match text_or_fin(tcb, board, cx) {
+                    None => pure_ack(tcb, cx),
+                    text => text,
+                },
+                lost => lost,
+            }
         }
     };
     if plan.is_none() {
@@ -112,12 +118,20 @@ pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
     }
 }
 
-/// The RST of an ABORT, at SND.NXT (RFC 9293 3.10.5). What probes have put beyond a closed window was not taken: the peer looks
-/// for a RST at RCV.NXT and drops any other (3.4 table 6), so that it would never hear of the end.
+/// The RST of an ABORT, at SND.NXT (RFC 9293 3.10.5). With a closed window the peer drops any that is not at RCV.NXT, in silence
+/// (3.10.7.4, first check), and would never hear of the end; and who knows whether it took the octet of a probe, or a FIN alone,
+/// which needs no room? So there are two then, the first for a peer that took nothing. A window that has been opened
+/// meanwhile takes the second, or answers it (RFC 5961 3.2).
 fn reset(tcb: &mut Tcb) -> Option<Plan> {
-    let closed_window = tcb.snd_wnd == 0 && tcb.snd_wnd_max > 0 && !tcb.fin_is_sent();
-    tcb.owed.take(Owed::RESET).then(|| Plan {
-        seq: if closed_window { tcb.snd_una } else { tcb.snd_nxt },
+    if !tcb.owed.has(Owed::RESET) {
+        return None;
+    }
+    let closed_window = tcb.snd_wnd == 0 && tcb.snd_wnd_max > 0;
+    let seq = if closed_window { tcb.snd_una } else { tcb.snd_nxt };
+    tcb.owed.set(Owed::RESET, seq != tcb.snd_nxt);
+    tcb.snd_una = tcb.snd_nxt;
+    Some(Plan {
+        seq,
         ack: tcb.rcv_nxt,
         flags: Flags::RST | Flags::ACK,
         up: 0,
@@ -233,7 +247,7 @@ fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option
 }
 
 /// The next octets of the send buffer that windows and algorithms allow, with the FIN behind the last.
-#[inline]
+#[inline(always)]
 fn text_or_fin(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     if !tcb.owed.has(Owed::DATA) {
         return None;

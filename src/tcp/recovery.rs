@@ -4,7 +4,7 @@
 
 use super::Context;
 use super::congestion::{Conditions, Congestion};
-use super::rack::{self, Found, Reordering};
+use super::rack::{self, Found, Probe, Reordering};
 use super::sack::{self, Scoreboard};
 use super::tcb::{Owed, Tcb};
 use crate::seq::Seq;
@@ -34,7 +34,7 @@ enum Phase {
     Fast,
     /// What a time-out has given up is sent again.
     Loss,
-    /// The same after a time-out in fast recovery: time-outs go on from the one that held there.
+    /// The same after a time-out in fast recovery or after a tail loss probe: time-outs go on from the one that held there.
     Relapse,
 }
 
@@ -88,9 +88,11 @@ impl Recovery {
         if self.duplicates > 0 && self.is_open() { u32::from(self.duplicates.min(2)) * mss } else { 0 }
     }
 
-    /// The retransmission timer expired: recovery ends, and none begins for what was sent before `snd_nxt`.
-    pub fn timed_out(&mut self, snd_nxt: Seq) {
+    /// The retransmission timer expired, `probed` if that came after a tail loss probe: recovery ends, and none begins for what was
+    /// sent before `snd_nxt`.
+    pub fn timed_out(&mut self, snd_nxt: Seq, probed: bool) {
         let phase = match self.phase {
+            Phase::Open if probed => Phase::Relapse,
             Phase::Open | Phase::Loss => Phase::Loss,
             Phase::Fast | Phase::Relapse => Phase::Relapse,
         };
@@ -160,7 +162,7 @@ impl Recovery {
 
 /// An acceptable ACK has come that acknowledges more, or is a duplicate, or brings SACK blocks. Returns whether fast recovery
 /// begins.
-#[inline]
+#[inline(always)]
 pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, heard: Heard, cx: &Context<'_>) -> bool {
     let board = sack.and_then(|sack| begun(tcb, sack, cx));
     let begins = match board {
@@ -209,6 +211,7 @@ pub(super) fn begin(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) {
     }
 }
 
+#[inline(always)]
 fn by_duplicates(tcb: &mut Tcb, acked: u32, duplicate: bool, cx: &Context<'_>) -> bool {
     let conditions = tcb.conditions(cx);
     let open = tcb.recovery.is_open();
@@ -249,6 +252,10 @@ fn by_scoreboard(
     // RFC 8985 6.2 step 4: wider once there is reordering, and again with each D-SACK.
     if reordered {
         tcb.recovery.reordering.widen();
+    }
+    if twice.is_some() && acked > 0 {
+        // What was sent again has been answered: the backoff is not for the path, and ACKs of what was sent first were lost.
+        tcb.rto.progressed();
     }
     let partial = count_acknowledged(tcb, board, acked, sacked > 0 || duplicate, cx);
     if repaired && tcb.recovery.is_open() {
@@ -355,10 +362,17 @@ fn arm(tcb: &mut Tcb, board: Option<(&Scoreboard, Option<u32>)>, cx: &Context<'_
     let (timer, after) = match (wait, probe_after(tcb, board)) {
         (Some(wait), _) => (Timer::Reordering, wait.min(time_out_ms(tcb))),
         (None, Some(after)) => (Timer::Probe, after),
+        // What the peer has, and what is out of order for it, it answers at once.
+        (None, None) if board.is_some_and(is_probed) => (Timer::Retransmission, tcb.rto.in_fast_recovery_ms()),
         (None, None) => (Timer::Retransmission, time_out_ms(tcb)),
     };
     tcb.recovery.timer = timer;
     tcb.retransmit_at = Deadline::at(cx.now.tick().plus(after));
+}
+
+/// A tail loss probe has repeated the last segment, and waits for its answer.
+pub(super) fn is_probed(board: &Scoreboard) -> bool {
+    matches!(board.rack.probe, Some(Probe::SentAgain(_)))
 }
 
 /// Sets the retransmission or persist time-out, whatever else may be due.
@@ -370,7 +384,7 @@ pub(super) fn arm_time_out(tcb: &mut Tcb, cx: &Context<'_>) {
 /// Something was sent: a deadline runs from now on (RFC 6298 5.1), and that of a probe begins again with each segment, but
 /// never past the time-out (RFC 8985 7.2): of what was sent first and is being timed, or of the last progress. The first segment of
 /// a burst is alone only for a moment: the next one takes the allowance for a delayed ACK back.
-#[inline]
+#[inline(always)]
 pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &Context<'_>) {
     let Some(due) = tcb.retransmit_at.tick() else { return arm(tcb, board.map(|board| (board, None)), cx) };
     let Some(after) = probe_after(tcb, board) else { return };
@@ -401,7 +415,7 @@ fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
 }
 
 /// The retransmission time-out now. In fast recovery nothing is acknowledged with delay (RFC 5681 4.2).
-fn time_out_ms(tcb: &Tcb) -> u32 {
+pub(super) fn time_out_ms(tcb: &Tcb) -> u32 {
     match tcb.recovery.phase {
         Phase::Open => tcb.rto.current_ms(),
         Phase::Fast | Phase::Relapse => tcb.rto.in_fast_recovery_ms(),
@@ -455,7 +469,7 @@ mod tests {
     fn no_recovery_starts_before_what_a_time_out_covered_is_acknowledged() {
         let (mut window, mut recovery) = (Congestion::start(MSS, false), Recovery::start(Seq(0)));
         let at = with_flight(1000);
-        recovery.timed_out(Seq(10_000));
+        recovery.timed_out(Seq(10_000), false);
         assert!(!(0..5).any(|_| recovery.duplicate(&mut window, Seq(0), Seq(10_000), &at)));
         assert!(!recovery.acknowledged(&mut window, 10_000, Seq(10_000), &at));
         assert!((0..3).any(|_| recovery.duplicate(&mut window, Seq(10_000), Seq(20_000), &at)));

@@ -17,12 +17,13 @@ use crate::wire::tcp::{Flags, Segment};
 use core::ops::ControlFlow::{self, Break, Continue};
 
 /// The eight checks; `sack` is there if the connection has a scoreboard or the segment blocks. `out` is the default before.
-#[inline]
+#[inline(always)]
 pub fn arrives(tcb: &mut Tcb, seg: &Segment, sack: Option<Sack<'_>>, cx: &Context<'_>, out: &mut Outcome) {
     let _ = eight_checks(tcb, seg, sack, cx, out);
     tcb.invariants();
 }
 
+#[inline(always)]
 fn eight_checks(
     tcb: &mut Tcb,
     seg: &Segment,
@@ -41,6 +42,7 @@ fn eight_checks(
 }
 
 /// PAWS (RFC 7323 5.3), then the four cases of acceptability (RFC 9293 3.4).
+#[inline(always)]
 fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     let now = cx.now.tick();
     if options::paws_refuses(tcb, seg, now) {
@@ -76,6 +78,7 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
 /// An ACK for a segment that is unacceptable by its numbers. Text and FIN are always answered: their sender waits for an
 /// acknowledgment that may have been lost, and an answer without text cannot bring the next. What is empty, or a SYN, has a
 /// limit, so that two stacks never duel (T25).
+#[inline(never)]
 fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
     let acknowledges_text = !seg.is_empty() && !seg.flags.syn();
     let may = acknowledges_text || tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx);
@@ -84,6 +87,7 @@ fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
 }
 
 /// RFC 5961's challenge ACK, as often as this connection may send one (T08).
+#[inline(never)]
 fn challenge(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     if tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx) {
         out.note = Some(Note::ChallengeAck);
@@ -158,6 +162,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
 }
 
 /// The ACK field, state by state.
+#[inline(always)]
 fn fifth_check_ack(
     tcb: &mut Tcb,
     seg: &Segment,
@@ -203,6 +208,7 @@ fn fifth_check_ack(
 }
 
 /// SYN-RECEIVED: the ACK of our SYN opens the connection, any other gets RST (B09).
+#[inline(never)]
 fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if !(tcb.snd_una.lt(seg.ack) && seg.ack.le(tcb.snd_nxt)) {
         out.note = Some(Note::BadAck);
@@ -231,6 +237,7 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
 }
 
 /// ESTABLISHED and after: RFC 5961 5.2's acceptable range (T07), SND.UNA, the window, loss signals.
+#[inline(always)]
 fn take_acknowledgment(
     tcb: &mut Tcb,
     seg: &Segment,
@@ -272,6 +279,7 @@ fn is_duplicate(tcb: &Tcb, seg: &Segment, blocks: &[(Seq, Seq)], window_before: 
 }
 
 /// Moves SND.UNA; returns by how many octets.
+#[inline(always)]
 fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> u32 {
     let measured = measure_round_trip(tcb, seg, cx);
     let acked = seg.ack - tcb.snd_una;
@@ -356,6 +364,7 @@ fn sixth_check_urg(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) {
 }
 
 /// The segment's text, trimmed to the window; only text that is next in order is taken.
+#[inline(always)]
 fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     match tcb.state {
         State::Established | State::FinWait1 | State::FinWait2 => {}
@@ -409,6 +418,7 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
 }
 
 /// A FIN counts once everything before it has been taken.
+#[inline(always)]
 fn eighth_check_fin(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if seg.flags.fin() && seg.end() == tcb.rcv_nxt + 1 {
         take_fin_in_state(tcb, cx, out);

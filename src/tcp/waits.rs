@@ -12,7 +12,7 @@
 use super::connection_options::ticks;
 use super::state::State;
 use super::tcb::{Fact, Owed, Tcb};
-use super::{Context, Note, Outcome, output, timeouts};
+use super::{Context, Note, Outcome, output, recovery, timeouts};
 use crate::limits::{CLOSE_WAIT_MS, FIN_WAIT_2_MS};
 use crate::seq::Seq;
 use crate::tick::Deadline;
@@ -30,12 +30,14 @@ enum WaitsFor {
 }
 
 /// The wait begins anew, from now on. The handshake's has been set when the connection was opened.
+#[inline]
 pub(super) fn restart(tcb: &mut Tcb, cx: &Context<'_>) {
     if may_run(tcb, cx) {
         begin(tcb, waits_for(tcb), cx);
     }
 }
 
+#[inline(never)]
 fn begin(tcb: &mut Tcb, waits_for: WaitsFor, cx: &Context<'_>) {
     let keepalive_idle = cx.options.keepalive.map(|keepalive| ticks(keepalive.idle));
     let wait_ticks = match waits_for {
@@ -51,7 +53,7 @@ fn begin(tcb: &mut Tcb, waits_for: WaitsFor, cx: &Context<'_>) {
 
 /// A segment with an acceptable acknowledgment has arrived; before it SND.UNA and SND.WND were these. The peer is there
 /// (MUST-26), but what was sent has made progress only if it was acknowledged or may go on.
-#[inline]
+#[inline(always)]
 pub(super) fn heard(tcb: &mut Tcb, snd_una_before: Seq, snd_wnd_before: u32, cx: &Context<'_>) {
     if !may_run(tcb, cx) {
         return;
@@ -135,13 +137,15 @@ fn keepalive(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     tcb.waits_until = Deadline::at(cx.now.tick().plus(ticks(keepalive.interval)));
 }
 
-/// How often the time-out has doubled since the last progress: for how long nothing that is queued has moved. 0 before the
-/// handshake is over.
-pub fn time_outs_in_a_row(tcb: &Tcb) -> u8 {
+/// For how long at least nothing that is queued has moved, as the doublings of the time-out tell, ms. 0 before the handshake is over.
+pub fn stalled_ms(tcb: &Tcb) -> u32 {
     match tcb.state {
         State::Closed | State::SynSent | State::SynReceived => 0,
-        State::Established | State::FinWait1 | State::FinWait2 => tcb.rto.backoff,
-        State::CloseWait | State::Closing | State::LastAck => tcb.rto.backoff,
+        State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
+            // Those that have passed were half of the next one, a quarter, and so on.
+            let next_ms = recovery::time_out_ms(tcb);
+            next_ms - next_ms.checked_shr(tcb.rto.backoff.into()).unwrap_or(0)
+        }
     }
 }
 

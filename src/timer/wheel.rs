@@ -90,7 +90,7 @@ impl Wheel {
     /// Makes sure that record `number` is looked at when `deadline` has come, or at most a granule later.
     ///
     /// A record that will be looked at earlier anyway keeps its place.
-    #[inline]
+    #[inline(always)]
     pub fn arm<S: IndexMut<u32>>(&mut self, records: &mut S, number: u32, deadline: Tick)
     where
         S::Output: Timed,

@@ -5,11 +5,12 @@ use super::sockets::Sockets;
 use crate::shard::Calls;
 use crate::stack::{Drive, ShardLoop, StackError, Step, WaitLink};
 use std::cell::RefCell;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -107,7 +108,7 @@ impl<L: WaitLink> Driven<L> {
         if self.on_shard(|shard| shard.fall_asleep()) == Some(true) {
             tokio::select! {
                 () = self.kicked.notified() => {}
-                () = ready(&sources.link) => {}
+                () = any_ready(&sources.links) => {}
                 () = ready(&sources.alarm) => {}
                 () = tokio::time::sleep(timeout) => {}
             }
@@ -122,16 +123,17 @@ impl<L: WaitLink> Driven<L> {
 
 /// What wakes a shard that sleeps: frames, and other shards.
 struct Sources {
-    link: AsyncFd<OwnedFd>,
+    /// One of each interface.
+    links: Vec<AsyncFd<OwnedFd>>,
     alarm: AsyncFd<OwnedFd>,
 }
 
 impl Sources {
     /// `None` where the link has nothing to sleep on, or the runtime cannot watch it.
     fn of<L: WaitLink>(shard: &ShardLoop<L, Sockets>) -> Option<Sources> {
-        let link = shard.link_descriptor()?;
-        match (watch(link), watch(shard.alarm_descriptor())) {
-            (Ok(link), Ok(alarm)) => Some(Sources { link, alarm }),
+        let links = shard.link_descriptors()?;
+        match (links.into_iter().map(watch).collect(), watch(shard.alarm_descriptor())) {
+            (Ok(links), Ok(alarm)) => Some(Sources { links, alarm }),
             (Err(error), _) | (_, Err(error)) => {
                 tracing::warn!(%error, "the runtime cannot watch the link: it is looked at every millisecond instead; raise ulimit -n");
                 None
@@ -154,6 +156,21 @@ async fn ready(source: &AsyncFd<OwnedFd>) {
         // The runtime shuts down: whoever waits is dropped with it.
         Err(_) => pending().await,
     }
+}
+
+/// Waits until one of `sources` is readable, for the next time from anew.
+async fn any_ready(sources: &[AsyncFd<OwnedFd>]) {
+    poll_fn(|cx| {
+        let mut readable = Poll::Pending;
+        for source in sources {
+            if let Poll::Ready(Ok(mut guard)) = source.poll_read_ready(cx) {
+                guard.clear_ready();
+                readable = Poll::Ready(());
+            }
+        }
+        readable
+    })
+    .await;
 }
 
 /// How long the thread sleeps at a time where nothing could wake it. Smaller costs turns, larger keeps tasks waiting.

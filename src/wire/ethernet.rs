@@ -32,7 +32,7 @@ impl MacAddress {
 
     /// The address in `bytes[at..]`; the caller has checked the length.
     #[inline]
-    fn at(bytes: &[u8], at: usize) -> MacAddress {
+    pub(super) fn at(bytes: &[u8], at: usize) -> MacAddress {
         let mut address = [0; 6];
         address.copy_from_slice(&bytes[at..at + 6]);
         MacAddress(address)

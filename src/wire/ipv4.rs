@@ -78,7 +78,7 @@ impl Emit {
     }
 }
 
-const DONT_FRAGMENT: u16 = 0x4000;
+pub(super) const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 /// In units of 8 bytes.
 pub(super) const FRAGMENT_OFFSET: u16 = 0x1fff;

@@ -12,6 +12,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
 pub mod tcp;
+pub mod usual;
 
 use crate::counters::DropReason;
 use crate::four_tuple::{Addresses, FourTuple};
@@ -85,26 +86,18 @@ impl Path {
 }
 
 /// Reads a frame, or says why it is dropped. Reads every byte at most a small constant number of times.
-#[inline(always)]
 pub fn parse(frame: &[u8], expect: &Expect) -> Result<Parsed, DropReason> {
     let link = ethernet::parse(frame, expect)?;
     if link.ether_type == ethernet::IPV4 {
         let (network, protocol) = network_v4(frame, &link)?;
         return match protocol {
             PROTOCOL_TCP => tcp::parse(frame, network, expect.verify_checksums).map(Parsed::Tcp),
-            // A copy: what has an address is kept in memory, for TCP too.
-            PROTOCOL_ICMP => icmp::parse_v4(frame, &{ network }),
+            PROTOCOL_ICMP => icmp::parse_v4(frame, &network),
             _ => Err(DropReason::Protocol),
         };
     }
-    parse_other(frame, &{ link }, expect)
-}
-
-/// Everything but IPv4. Not inlined, so that TCP over IPv4, which nearly every frame is, keeps the registers to itself.
-#[inline(never)]
-fn parse_other(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Parsed, DropReason> {
     match link.ether_type {
-        ethernet::IPV6 => parse_v6(frame, link, expect),
+        ethernet::IPV6 => parse_v6(frame, &link, expect),
         ethernet::ARP => arp::parse(&frame[link.len..]).map(Parsed::Arp),
         _ => Err(DropReason::EtherType),
     }
@@ -161,7 +154,6 @@ fn network_v4(frame: &[u8], link: &ethernet::Header) -> Result<(Network, u8), Dr
     Ok((network, header.protocol))
 }
 
-#[inline(never)]
 fn parse_v6(frame: &[u8], link: &ethernet::Header, expect: &Expect) -> Result<Parsed, DropReason> {
     let header = ipv6::parse(&frame[link.len..])?;
     let upper = (link.len + header.len, link.len + header.total_len);

@@ -268,8 +268,8 @@ pub(super) fn parse(frame: &[u8], network: Network, verify_checksum: bool) -> Re
 }
 
 /// The sum of a segment. The usual options alone are added without a loop.
-#[inline]
-fn checksum_of(header: &[u8; HEADER_BYTES], rest: &[u8], pseudo: Sum) -> Sum {
+#[inline(always)]
+pub(super) fn checksum_of(header: &[u8; HEADER_BYTES], rest: &[u8], pseudo: Sum) -> Sum {
     let sum = pseudo.array(header);
     match rest.as_array::<TIMESTAMPS_AND_NOPS>() {
         Some(options) => sum.array(options),
@@ -344,21 +344,24 @@ pub fn options_len(options: &Options, sack: &[(Seq, Seq)]) -> usize {
 /// Options that only a SYN may carry are skipped without it, SACK blocks with it.
 #[inline(always)]
 fn parse_options(list: &[u8], at: usize, syn: bool) -> Result<(Options, SackPlace), DropReason> {
-    // The shape that nearly every segment with timestamps has (RFC 7323 A).
-    if let Ok(&[NOP, NOP, TIMESTAMPS, TIMESTAMPS_BYTES, v0, v1, v2, v3, e0, e1, e2, e3]) =
-        <&[u8; TIMESTAMPS_AND_NOPS]>::try_from(list)
-    {
-        let (val, ecr) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([e0, e1, e2, e3]));
-        let options = Options { timestamps: Some(Timestamps { val, ecr }), ..Options::default() };
+    if let Some(timestamps) = list.as_array().and_then(timestamps_only) {
+        let options = Options { timestamps: Some(timestamps), ..Options::default() };
         return Ok((options, SackPlace::default()));
     }
     if list.is_empty() { Ok(Default::default()) } else { parse_option_list(list, at, syn) }
 }
 
+/// The timestamps in an option list of the shape that nearly every segment with timestamps has (RFC 7323 A).
+#[inline(always)]
+pub(super) fn timestamps_only(list: &[u8; TIMESTAMPS_AND_NOPS]) -> Option<Timestamps> {
+    let usual = be32(list, 0) == be([NOP, NOP, TIMESTAMPS, TIMESTAMPS_BYTES]);
+    usual.then(|| Timestamps { val: be32(list, 4), ecr: be32(list, 8) })
+}
+
 /// Any other shape. Not inlined: it takes the address of what it fills, which would keep every segment in memory.
 #[inline(never)]
 fn parse_option_list(list: &[u8], at: usize, syn: bool) -> Result<(Options, SackPlace), DropReason> {
-    if let (true, Some(options)) = (syn, usual_syn_options(list)) {
+    if let (true, Some(options)) = (syn, list.as_array().and_then(usual_syn_options)) {
         return Ok((options, SackPlace::default()));
     }
     let (mut options, mut sack) = <(Options, SackPlace)>::default();
@@ -385,8 +388,7 @@ fn parse_option_list(list: &[u8], at: usize, syn: bool) -> Result<(Options, Sack
 
 /// The option list of a SYN in the shape that Linux and this stack give it: MSS, SACK permitted, timestamps, window scale.
 #[inline]
-fn usual_syn_options(list: &[u8]) -> Option<Options> {
-    let list = <&[u8; 20]>::try_from(list).ok()?;
+pub(super) fn usual_syn_options(list: &[u8; USUAL_SYN_OPTIONS]) -> Option<Options> {
     let [mss, lead, val, ecr, scale] = [0, 4, 8, 12, 16].map(|at| be32(list, at));
     let usual = mss >> 16 == be([0, 0, MSS, 4])
         && lead == be([SACK_PERMITTED, 2, TIMESTAMPS, TIMESTAMPS_BYTES])
@@ -496,6 +498,9 @@ impl List<'_> {
     }
 }
 
+/// Bytes of the option list of the usual SYN.
+pub(super) const USUAL_SYN_OPTIONS: usize = 20;
+
 /// Four bytes as a word.
 const fn be(bytes: [u8; 4]) -> u32 {
     u32::from_be_bytes(bytes)
@@ -511,4 +516,4 @@ const TIMESTAMPS: u8 = 8;
 /// Length of the timestamps option.
 const TIMESTAMPS_BYTES: u8 = 10;
 /// The same with the two NOPs that fill it up.
-const TIMESTAMPS_AND_NOPS: usize = 12;
+pub(super) const TIMESTAMPS_AND_NOPS: usize = 12;

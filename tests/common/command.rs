@@ -12,9 +12,14 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(netns: &Netns, address: &str, more: &[&str]) -> Server {
-        let mut child = Guard(spawn(synfin(&mut netns.command(SYNFIN), "serve", "echo:7", address).args(more)));
+        Server::run(synfin(&mut netns.command(SYNFIN), "serve", "echo:7", address).args(more), "{\"addresses\"")
+    }
+
+    /// Another `synfin` that runs until it is ended; its first line begins with `says`.
+    pub(crate) fn run(command: &mut Command, says: &str) -> Server {
+        let mut child = Guard(spawn(command));
         let (line, output) = first_line(&mut child.0);
-        assert!(line.starts_with("{\"addresses\""), "{line}");
+        assert!(line.starts_with(says), "{line}");
         Server { child, output }
     }
 

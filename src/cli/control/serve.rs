@@ -100,6 +100,9 @@ impl Client {
                 Reading::More if self.since.elapsed() < CLIENT_TIME => return false,
                 Reading::More => self.answer(&error(format!("no whole line within {CLIENT_TIME:?}"))),
                 Reading::Whole => self.answer(&answer(&self.request, subject)),
+                Reading::Cut => {
+                    self.answer(&error("the request stops before the end of line: nothing was done".into()))
+                }
                 Reading::TooLong => {
                     self.discard();
                     self.answer(&error(format!("a request has at most {REQUEST_MAX} bytes")));
@@ -125,7 +128,7 @@ impl Client {
         loop {
             match self.stream.read(&mut bytes) {
                 Ok(0) if self.request.is_empty() => return Reading::Gone,
-                Ok(0) => return Reading::Whole,
+                Ok(0) => return Reading::Cut,
                 Ok(read) => self.request.extend_from_slice(&bytes[..read]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Reading::More,
@@ -154,6 +157,8 @@ impl Client {
 enum Reading {
     More,
     Whole,
+    /// Its sender has closed, or died, in the middle of it: half a number is a number, too.
+    Cut,
     TooLong,
     Gone,
 }

@@ -116,6 +116,24 @@ fn t33_garbage_is_answered_with_one_line_that_says_what_is_wrong() {
 }
 
 #[test]
+fn t33_line_that_is_cut_off_is_refused_however_right_it_looks() {
+    let (subject, path) = (Noted::default(), path("cut"));
+    let mut control = Control::bind(&path).unwrap();
+    for request in [&b"set --time-wait-delay 10"[..], b"drain"] {
+        let answer = served(&mut control, &subject, || {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.write_all(request).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        assert!(answer.contains("error") && answer.contains("end of line"), "{answer}");
+    }
+    assert_eq!((subject.policies(), subject.drained.get()), (Policies::default(), false));
+}
+
+#[test]
 fn t33_long_slow_and_silent_clients_are_bounded_and_others_are_served() {
     let (subject, path) = (Noted::default(), path("slow"));
     let mut control = Control::bind(&path).unwrap();

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Writes what shards note.
 pub(super) struct Log {
@@ -43,14 +43,20 @@ pub(super) struct Log {
 /// The thread that writes.
 pub(super) struct Writer {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<u64>,
+    thread: JoinHandle<()>,
+    shards: Vec<Notes>,
 }
 
 impl Writer {
-    /// Ends it once everything is written; returns how many lines were lost because it was too slow.
+    /// Ends it once everything is written, or when that takes too long: whoever reads the log may have stalled. Returns how many lines
+    /// were lost because it was too slow; what a pipe or a buffer has taken counts as written.
     pub(super) fn finish(self) -> u64 {
         self.stop.store(true, Ordering::Release);
-        self.thread.join().unwrap_or(0)
+        let deadline = Instant::now() + LAST_LINES;
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(POLL / 4);
+        }
+        self.shards.iter().map(|notes| notes.dropped() + notes.waiting()).sum()
     }
 }
 
@@ -89,21 +95,20 @@ impl Log {
     pub(super) fn write_from(mut self, now: Now) -> Result<Writer, Failure> {
         self.origin_us = Timestamp::now().as_microsecond() - now.us() as i64;
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (stopped, shards) = (Arc::clone(&stop), self.shards.clone());
         let write = move || {
             while !stopped.load(Ordering::Acquire) {
                 self.write();
                 std::thread::sleep(POLL);
             }
             self.write();
-            self.shards.iter().map(Notes::dropped).sum()
         };
         let thread = std::thread::Builder::new().name("synfin-log".into()).spawn(write).map_err(|error| {
             let message =
                 format!("cannot make a thread for the log: {error}; check the limit on processes (ulimit -u)");
             Failure::new(Exit::Environment, message)
         })?;
-        Ok(Writer { stop, thread })
+        Ok(Writer { stop, thread, shards })
     }
 
     /// Writes what waits.
@@ -197,6 +202,10 @@ fn line(out: &mut String, ended: &Ended, listener: &Listener, origin_us: i64) {
 /// How often notes are looked for. Smaller wakes an idle machine; larger needs longer queues.
 const POLL: Duration = Duration::from_millis(20);
 
+/// How long the last lines may take. Origin: all that wait are written in a tenth of a second; smaller loses lines on a slow disk,
+/// larger holds up the end where nobody reads.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
 #[cfg(test)]
 mod tests {
     use super::super::backends::Counts;
@@ -274,5 +283,23 @@ mod tests {
         let (before, after) = (before.unwrap(), after.unwrap());
         assert!(before.contains(" 1001 ") && before.contains(" 1002 ") && !before.contains(" 1003 "), "{before}");
         assert!(after.contains(" 1003 ") && after.lines().count() == 1, "{after}");
+    }
+
+    #[test]
+    fn reader_that_has_stalled_does_not_hold_up_the_end_and_its_lines_count_as_lost() {
+        let (reader, writer) = io::pipe().unwrap();
+        let notes = Notes::new();
+        let listeners = Config::parse(CONFIG).unwrap().listeners;
+        let to = Some(BufWriter::new(File::from(std::os::fd::OwnedFd::from(writer))));
+        let (reopen, line) = (Arc::default(), String::new());
+        let log =
+            Log { listeners, shards: vec![notes.clone()], to, path: None, reopen, origin_us: 0, line, failed: false };
+        (0..10_000).for_each(|_| notes.push(Note::Ended(ENDED)));
+        let writer = log.write_from(Now::default()).unwrap();
+        let (told, hear) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(writer.finish()));
+        let lost = hear.recv_timeout(Duration::from_secs(10)).expect("it ends");
+        assert!((5_000..10_000).contains(&lost), "a pipe holds 64 kB of them: {lost}");
+        drop(reader);
     }
 }

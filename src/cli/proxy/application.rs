@@ -16,6 +16,7 @@ use crate::tick::Now;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The application of one shard.
 #[derive(Debug)]
@@ -94,6 +95,11 @@ impl Proxy {
                 period_us: (idle_us.unwrap_or(0) / 4).clamp(10_000, 1_000_000),
             },
         }
+    }
+
+    /// Client connections that have not ended.
+    pub(super) fn pairs_live(&self) -> usize {
+        self.pairs.live()
     }
 
     fn accepted(&mut self, calls: &mut Calls<'_>, client: Handle, id: ListenerId) {
@@ -235,7 +241,7 @@ impl Proxy {
 
     fn splice_ended(&mut self, calls: &Calls<'_>, number: u32, client: Handle, backend: Handle, bytes: (u64, u64)) {
         let pair = self.pairs.get(number);
-        pair.bytes = bytes;
+        (pair.bytes, pair.active_us) = (bytes, calls.now().us());
         // What broke it is told with Closed. Without that at least one end still waits for its last acknowledgment, or
         // both have ended gracefully already.
         let is_over = |handle| calls.state(handle) == Ok(State::Closed);
@@ -244,8 +250,13 @@ impl Proxy {
         }
     }
 
-    /// When both connections are over, the pair is noted and freed.
+    /// A backend whose connection is over has it no longer; when both are over, the pair is noted and freed.
     fn end_if_over(&mut self, calls: &mut Calls<'_>, number: u32) {
+        let pair = self.pairs.get(number);
+        if pair.to_backend.is_none() && pair.is_counted {
+            pair.counts = Some(self.shared.counts(pair.listener, pair.backend));
+            self.leave_backend(number);
+        }
         let pair = *self.pairs.get(number);
         if pair.client.is_some() || pair.to_backend.is_some() {
             return;
@@ -253,7 +264,6 @@ impl Proxy {
         if self.logs {
             self.notes.push(Note::Ended(self.ended(&pair, calls.now())));
         }
-        self.leave_backend(number);
         self.shared.client_went(pair.listener);
         self.pairs.remove(number);
         if self.paused && self.pairs.live() < self.pairs_max {
@@ -271,7 +281,7 @@ impl Proxy {
             ended_us: now.us(),
             bytes_read: pair.bytes.1,
             termination: pair.termination(),
-            counts: self.shared.counts(pair.listener, pair.backend.filter(|_| pair.is_counted)),
+            counts: pair.counts.unwrap_or_else(|| self.shared.counts(pair.listener, None)),
             retries: pair.retries,
             redispatched: pair.redispatched,
         }
@@ -318,6 +328,9 @@ impl Proxy {
 
     fn end_if_idle(&mut self, calls: &mut Calls<'_>, number: u32) {
         let pair = self.pairs.get(number);
+        if pair.phase == Phase::Ending {
+            return self.end_if_lingering(calls, number);
+        }
         let (Phase::Sending(_) | Phase::Spliced, Some(client)) = (pair.phase, pair.client) else { return };
         let now_us = calls.now().us();
         let bytes = calls.spliced_bytes(client).unwrap_or(pair.bytes);
@@ -332,6 +345,25 @@ impl Proxy {
             pair.end_by(Some(if pair.client_was_last { Cause::BackendTimeout } else { Cause::ClientTimeout }));
             // A splice carries it to the other end.
             let _ = calls.abort(client);
+        }
+    }
+
+    /// Both sides have closed. What is left is that a peer acknowledges the last bytes, which may take as long as bytes may take
+    /// before; a FIN alone, which no reader holds up, is not waited for as long. Nothing that comes now is an error of the session.
+    fn end_if_lingering(&mut self, calls: &mut Calls<'_>, number: u32) {
+        let pair = self.pairs.get(number);
+        let ends = [pair.client, pair.to_backend].into_iter().flatten();
+        let queued = |handle: Handle| calls.info(handle).map_or(0, |info| info.queued);
+        let (queued, now_us) = (ends.clone().map(queued).sum(), calls.now().us());
+        if queued != pair.queued {
+            (pair.queued, pair.active_us) = (queued, now_us);
+            return;
+        }
+        let idle = self.listeners[usize::from(pair.listener)].listener.idle_timeout;
+        let timeout = if queued == 0 { idle.min(LINGER) } else { idle };
+        if u128::from(now_us - pair.active_us) >= timeout.as_micros() {
+            // Refused for one that has just ended.
+            ends.for_each(|end| _ = calls.abort(end));
         }
     }
 }
@@ -433,6 +465,10 @@ impl Role {
 
 /// How long the next try to the same backend waits, ms. Origin: HAProxy's; shorter spends all tries while a server restarts.
 const RETRY_MS: u64 = 1000;
+
+/// How long a FIN may wait for its acknowledgment. Origin: 7 retransmissions on a path of 100 ms; smaller resets peers that are
+/// away for a moment, larger lets peers that have vanished keep more pairs.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// Pairs that are looked at in one turn. Larger would hold up the shard; smaller finds idle ones later.
 const SWEPT_PER_TURN: u64 = 1024;

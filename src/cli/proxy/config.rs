@@ -88,7 +88,8 @@ impl Config {
 /// One paragraph: what would run.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "interface {} at {}", self.stack.interface, self.stack.address_words().join(", "))?;
+        let interfaces = &self.stack.interfaces;
+        writeln!(f, "interface {} at {}", interfaces.names().join(", "), interfaces.address_words().join(", "))?;
         for listener in &self.listeners {
             writeln!(
                 f,
@@ -128,8 +129,8 @@ fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Config> {
     let connections_max = root.get_or("connections_max", CONNECTIONS_MAX, problems, number(1..=16_000_000));
     let drain_timeout = root.get_or("drain_timeout", DRAIN_TIMEOUT, problems, text(parse_duration));
     let access_log = root.get("access_log", problems, text(parse_access_log)).map(|(log, _)| log);
-    let addresses = stack.as_ref().map(Common::addresses);
-    let own = stack.as_ref().zip(addresses.as_deref()).map(|(stack, own)| (own, &stack.gateway[..]));
+    let addresses = stack.as_ref().map(|stack| stack.interfaces.addresses());
+    let own = stack.as_ref().zip(addresses.as_deref()).map(|(stack, own)| (own, stack.interfaces.gateways()));
     let mut listeners: Vec<(Listener, usize)> = Vec::new();
     let sections = root.sections("listeners", &LISTENER_KEYS, problems);
     if sections.is_empty() {
@@ -196,9 +197,15 @@ fn read_stack(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Com
         .map(|options| options.common)
         .map_err(|error| problems.add(section.at, format_args!("stack: {}", first_paragraph(&error))))
         .ok()?;
-    for own in common.addresses().iter().filter(|own| !own.is_usable()) {
+    let unusable: Vec<_> = common.interfaces.addresses().into_iter().filter(|own| !own.is_usable()).collect();
+    for own in &unusable {
         problems
             .add(section.at, format_args!("stack.address: {}/{} is no address of a host", own.address, own.prefix_len));
+    }
+    if unusable.is_empty()
+        && let Err(problem) = common.interfaces.placed()
+    {
+        problems.add(section.at, format_args!("stack: {problem}"));
     }
     Some(common)
 }

@@ -58,7 +58,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if lost > 0 {
         eprintln!("access log: {lost} lines were lost: the log was slower than the connections");
     }
-    ended.map(|_| ())
+    let left: usize = ended?.iter().map(Proxy::pairs_live).sum();
+    if left > 0 {
+        eprintln!("{left} client connections were left without a word, and a line, at the end of the drain");
+    }
+    Ok(())
 }
 
 /// Reads the file; prints every problem with its line if there is any.
@@ -97,7 +101,7 @@ fn limits(config: &Config, shards: u32) -> impl FnOnce(&mut Limits) {
 }
 
 fn announce(config: &Config, mode: &str) {
-    let (interface, json) = (&config.stack.interface, config.stack.json);
+    let (interface, json) = (config.stack.interfaces.names().join(","), config.stack.json);
     let names: Vec<String> =
         config.listeners.iter().map(|listener| format!("{}={}", listener.name, listener.address)).collect();
     if json {

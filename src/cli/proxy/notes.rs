@@ -63,6 +63,11 @@ impl Notes {
         (0..NOTES_MAX).map_while(|_| self.0.notes.pop())
     }
 
+    /// How many wait.
+    pub(super) fn waiting(&self) -> u64 {
+        self.0.notes.len() as u64
+    }
+
     /// How many found the queue full.
     pub(super) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)

@@ -1,5 +1,6 @@
 //! What a proxy knows of each client connection and of the connection to a backend that goes with it.
 
+use super::backends::Counts;
 use super::termination::{Cause, Stage, Termination};
 use crate::api::CloseReason;
 use crate::four_tuple::FourTuple;
@@ -40,10 +41,14 @@ pub(super) struct Pair {
     pub(super) connected_us: Option<u64>,
     /// From the client to the backend, and back: counted when the splice ends; until then as last seen.
     pub(super) bytes: (u64, u64),
-    /// When `bytes` were last seen to change.
+    /// Bytes that wait for acknowledgment once the splice has ended, as last seen.
+    pub(super) queued: u32,
+    /// When `bytes`, or `queued`, were last seen to change.
     pub(super) active_us: u64,
     /// The client's bytes changed last.
     pub(super) client_was_last: bool,
+    /// The counts when the connection to the backend was over.
+    pub(super) counts: Option<Counts>,
 }
 
 /// How far a pair has come.
@@ -125,8 +130,10 @@ impl Pairs {
             accepted_us: now_us,
             connected_us: None,
             bytes: (0, 0),
+            queued: 0,
             active_us: now_us,
             client_was_last: false,
+            counts: None,
         };
         if let Some(number) = self.free.pop() {
             self.pairs[number as usize] = pair;

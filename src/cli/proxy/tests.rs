@@ -8,16 +8,20 @@ use crate::api::{Application, CloseReason, ConnectOptions, Event};
 use crate::ids::{Handle, ListenerId};
 use crate::limits::Limits;
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
+use crate::owner::Spread;
 use crate::shard::{Calls, LocalAddress, Shard, ShardConfig};
-use crate::stack::Service;
+use crate::stack::{self, Idle, Seat, Service};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+
+const MACS: [MacAddress; 2] = [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])];
 
 /// What has happened to one connection of the peer.
 #[derive(Debug, Default)]
@@ -64,6 +68,7 @@ struct World {
     proxy: Shard<MemoryLink, Proxy>,
     peer: Shard<MemoryLink, Peer>,
     notes: Notes,
+    shared: Arc<Shared>,
     now: Now,
 }
 
@@ -88,13 +93,14 @@ impl World {
             addresses: vec![LocalAddress { address, prefix_len: 24 }],
             ..ShardConfig::default()
         };
-        let (a, b) = pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
+        let (a, b) = pair(MemoryConfig::default(), MACS);
         let notes = Notes::new();
-        let application = Proxy::new(&config, &Arc::new(Shared::new(&config)), &notes, 0, 1);
+        let shared = Arc::new(Shared::new(&config));
+        let application = Proxy::new(&config, &shared, &notes, 0, 1);
         let mut proxy = Shard::new(a, application, of(PROXY), Now::default()).unwrap();
         proxy.with_calls(Now::default(), |proxy, calls| proxy.start(calls)).unwrap();
         let peer = Shard::new(b, Peer { answers: true, ..Peer::default() }, of(PEER), Now::default()).unwrap();
-        World { proxy, peer, notes, now: Now::default() }
+        World { proxy, peer, notes, shared, now: Now::default() }
     }
 
     fn listen(&mut self, port: u16) -> ListenerId {
@@ -113,6 +119,14 @@ impl World {
         }
     }
 
+    /// The peer has vanished.
+    fn run_proxy_ms(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now = self.now.plus_ms(1);
+            self.proxy.turn(self.now);
+        }
+    }
+
     fn seen(&self, handle: Handle) -> &Seen {
         &self.peer.application().seen[&handle]
     }
@@ -123,14 +137,14 @@ impl World {
 
     /// The connections that have ended, as letters, backend, retries and bytes to the client.
     fn ended(&self) -> Vec<(String, Option<u16>, u8, u64)> {
-        let brief = |ended: Ended| {
-            (ended.termination.letters().iter().collect(), ended.backend, ended.retries, ended.bytes_read)
-        };
-        self.notes
-            .take()
-            .filter_map(|note| if let Note::Ended(ended) = note { Some(brief(ended)) } else { None })
-            .collect()
+        ended(&self.notes)
     }
+}
+
+fn ended(notes: &Notes) -> Vec<(String, Option<u16>, u8, u64)> {
+    let brief =
+        |ended: Ended| (ended.termination.letters().iter().collect(), ended.backend, ended.retries, ended.bytes_read);
+    notes.take().filter_map(|note| if let Note::Ended(ended) = note { Some(brief(ended)) } else { None }).collect()
 }
 
 const ONE: &str = "backends = [{ address = \"10.0.0.2:8001\" }]";
@@ -218,6 +232,52 @@ fn idle_pair_ends_after_its_time_and_one_that_moves_does_not() {
     assert_eq!(world.ended(), [letters("cD", Some(0), 0, 0)]);
 }
 
+/// A pair whose client vanishes when the backend has closed: it acknowledges nothing, or the answer alone.
+fn client_vanishes(listener: &str, answer_waits: bool) -> World {
+    let mut world = World::new(&format!("{listener}\n{ONE}"));
+    world.listen(8001);
+    let client = world.connect();
+    world.run_ms(5);
+    world.peer.calls(world.now).send(client, b"question").unwrap();
+    if !answer_waits {
+        world.run_ms(100);
+    }
+    world.peer.calls(world.now).shutdown_write(client).unwrap();
+    for _ in 0..100 {
+        world.run_ms(1);
+        // What the proxy has said to the client in this turn nobody hears.
+        if world.proxy.time_wait_live() == 1 || world.proxy.connections_live() == 1 {
+            break;
+        }
+    }
+    assert_eq!((world.proxy.connections_live(), world.ended().len()), (1, 0));
+    world
+}
+
+#[test]
+fn t04_client_that_vanishes_behind_its_fin_keeps_its_pair_no_longer_than_idle_ones() {
+    for answer_waits in [false, true] {
+        let mut world = client_vanishes("idle_timeout = \"10s\"", answer_waits);
+        assert_eq!(world.shared.counts(0, Some(0)).backend, 0, "the backend is free at once");
+        world.run_proxy_ms(9_500);
+        assert_eq!(world.proxy.connections_live(), 1);
+        world.run_proxy_ms(5_500);
+        assert_eq!(world.proxy.connections_live(), 0, "answer waits: {answer_waits}");
+        assert_eq!(world.ended(), [letters("--", Some(0), 0, 6)]);
+    }
+}
+
+#[test]
+fn t04_fin_alone_is_waited_for_half_a_minute_and_bytes_as_long_as_idle_ones_are() {
+    for (answer_waits, after_s) in [(false, 30), (true, 120)] {
+        let mut world = client_vanishes("idle_timeout = \"2m\"", answer_waits);
+        world.run_proxy_ms((after_s - 2) * 1000);
+        assert_eq!(world.proxy.connections_live(), 1, "answer waits: {answer_waits}");
+        world.run_proxy_ms(5_000);
+        assert_eq!(world.proxy.connections_live(), 0, "answer waits: {answer_waits}");
+    }
+}
+
 #[test]
 fn connections_of_both_sides_have_the_options_of_the_stack() {
     let mut world = World::with_stack("", "keepalive = \"1,60,3\"", ONE);
@@ -302,4 +362,47 @@ fn what_is_left_at_the_end_of_a_drain_is_killed() {
     world.run_ms(5);
     assert_eq!(world.seen_end(client), Some(CloseReason::Reset));
     assert_eq!(world.ended(), [letters("KD", Some(0), 0, 0)]);
+}
+
+#[test]
+fn thousands_that_are_left_at_the_end_of_a_drain_are_each_reset_and_logged() {
+    const PAIRS: usize = 5000;
+    let text = format!(
+        "access_log = \"-\"\n[stack]\ninterface = \"any\"\naddress = \"10.0.0.1/24\"\n\
+         [[listeners]]\nname = \"web\"\naddress = \"10.0.0.1:80\"\n{ONE}\n"
+    );
+    let config = Config::parse(&text).unwrap();
+    let limits = Limits { tcbs_max: 16 * 1024, time_wait_max: 16 * 1024, chunks_max: 64, ..Limits::default() };
+    let of = |address| {
+        let addresses = vec![LocalAddress { address, prefix_len: 24 }];
+        ShardConfig { limits, addresses, ..ShardConfig::default() }
+    };
+    // The RSTs of all are more than a turn can send.
+    let memory = MemoryConfig { queue_frames: 12 * 1024, ..MemoryConfig::default() };
+    let (a, b) = pair(memory, MACS);
+    let (notes, shared) = (Notes::new(), Arc::new(Shared::new(&config)));
+    let shards_notes = notes.clone();
+    let make = move |shard| Proxy::new(&config, &shared, &shards_notes, shard, 1);
+    let seats = vec![Seat { link: a, core: None }];
+    let stack = stack::run(seats, &Spread::Symmetric, &of(PROXY), Idle::Sleep, make).unwrap();
+    let mut peer = Shard::new(b, Peer::default(), of(PEER), stack.now()).unwrap();
+    peer.calls(stack.now()).listen(PEER, 8001).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut opened = 0;
+    while peer.application().accepted.len() < PAIRS {
+        assert!(Instant::now() < deadline, "{} pairs", peer.application().accepted.len());
+        // A few hundred at a time, so that no queue overflows.
+        while opened < PAIRS && opened < peer.application().accepted.len() + 300 {
+            peer.calls(stack.now()).connect(SocketAddr::new(PROXY, 80), &ConnectOptions::default()).unwrap();
+            opened += 1;
+        }
+        peer.turn(stack.now());
+    }
+    (0..100).for_each(|_| _ = peer.turn(stack.now()));
+    stack.drain(Duration::ZERO);
+    let (_, last) = stack.join().unwrap();
+    assert_eq!((last[0].connections_live, last[0].counters.rst_sent), (0, 2 * PAIRS as u64));
+    let ended = ended(&notes);
+    assert!(ended.iter().all(|(how, ..)| how.starts_with('K')), "{:?}", ended.iter().find(|(how, ..)| how != "KD"));
+    assert_eq!(ended.len(), PAIRS);
 }

@@ -4,7 +4,7 @@ use super::interface::Interface;
 use super::{AttachedMode, Mode, XdpError, XdpLink};
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, XskMap};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp, XdpMode};
 use std::error::Error;
@@ -61,6 +61,15 @@ impl Steering {
     /// How the program is attached, as the kernel says.
     pub fn mode(&self) -> AttachedMode {
         self.mode
+    }
+
+    /// From now on what is claimed is the stack's on the VLAN with ID `vlan` alone, or where there is none, untagged alone. It is
+    /// untagged until this is called.
+    pub fn set_vlan(&mut self, vlan: Option<u16>) -> Result<(), XdpError> {
+        let map = self.program.map_mut("vlan").ok_or(MapError::ElementNotFound).and_then(Array::try_from);
+        let result =
+            map.and_then(|mut map: Array<&mut MapData, u32>| map.set(VLAN_KEY, u32::from(vlan.unwrap_or(0)), 0));
+        result.map_err(|error| self.map_error("set the VLAN".into(), &error))
     }
 
     /// Claims the addresses of `prefix`. The longest prefix decides, so an owned prefix may have shared parts.
@@ -336,6 +345,9 @@ fn port_key(address: Option<IpAddr>, port: u16) -> PortKey {
     key[16..].copy_from_slice(&port.to_be_bytes());
     key
 }
+
+/// The only entry of the map of the VLAN, as in `bpf/steer.h`.
+const VLAN_KEY: u32 = 0;
 
 /// The compiled `bpf/steer.bpf.c`, and its program's name.
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));

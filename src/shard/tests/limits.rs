@@ -3,6 +3,9 @@
 use super::options::Bench;
 use super::*;
 use crate::api::{ConnectError, ConnectionOptions, ListenError};
+use crate::flow::chunks::Chain;
+use crate::limits::CHUNK_BYTES;
+use crate::seq::Seq;
 use crate::shard::ConfigError;
 use crate::tcp::cookie::SynCookies;
 use crate::wire::tcp::{Flags, Segment};
@@ -390,4 +393,57 @@ fn t03_who_has_stalled_for_longest_is_ended_when_send_chunks_run_short() {
     assert_eq!(calls.send(third, &[0; 1000]), Ok(1000), "there is memory for others");
     run(&mut client, &mut server, 42, 50);
     assert_eq!(client.counters().stalled_ended, 1, "the second has not stalled for long");
+}
+
+/// A peer to which 60 kB always wait, and which takes so many octets every so often, its window closed in between or not; five
+/// minutes, in which send chunks are short or not. Whether its connection is ended.
+fn is_ended(octets: u32, every_ms: u64, closed_between: bool, short: bool) -> bool {
+    let mut bench = Bench::accepted(ConnectionOptions { no_delay: true, ..ConnectionOptions::default() });
+    let mut filler = Chain::default();
+    if short {
+        let sending = &mut bench.shard.core.sending;
+        let bytes = vec![0; (sending.free() as usize - 30) * CHUNK_BYTES];
+        assert_eq!(sending.append(&mut filler, &bytes), bytes.len());
+    }
+    let (handle, end) = (bench.handle(), bench.now.plus_ms(300_000));
+    let mut sent = bench.ack;
+    while bench.now.us() < end.us() && bench.shard.application().reason.is_none() {
+        bench.shard.calls(bench.now).send(handle, &[7; 60_000]).expect("open");
+        let mut room = octets;
+        loop {
+            let heard = bench.exchange(&bench.next(Flags::ACK), &[]);
+            sent = heard.iter().map(|one| one.seg.end()).fold(sent, Seq::max);
+            let taken = room.min(sent - bench.ack);
+            if taken == 0 {
+                break;
+            }
+            (bench.ack, room) = (bench.ack + taken, room - taken);
+        }
+        if closed_between {
+            bench.exchange(&Segment { wnd: 0, ..bench.next(Flags::ACK) }, &[]);
+        }
+        for _ in 0..every_ms / 100 {
+            bench.turn(100);
+        }
+    }
+    bench.shard.core.sending.clear(&mut filler);
+    let reason = bench.shard.application().reason;
+    assert_eq!(bench.shard.counters().stalled_ended, u64::from(reason == Some(CloseReason::TimedOut)));
+    reason.is_some()
+}
+
+#[test]
+fn t03_who_lets_a_little_go_now_and_then_holds_nothing_for_long_when_send_chunks_run_short() {
+    for (octets, every_ms, closed_between) in
+        [(1, 1000, false), (1, 10_000, true), (1460, 10_000, true), (0, 5000, false)]
+    {
+        assert!(is_ended(octets, every_ms, closed_between, true), "{octets} octets every {every_ms} ms");
+        assert!(octets == 0 || !is_ended(octets, every_ms, closed_between, false), "there is memory");
+    }
+    for (octets, every_ms, closed_between) in [(1460, 1000, false), (2920, 2000, true), (14_600, 10_000, true)] {
+        assert!(
+            !is_ended(octets, every_ms, closed_between, true),
+            "slow, but honest: {octets} octets every {every_ms} ms"
+        );
+    }
 }

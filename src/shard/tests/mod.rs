@@ -7,6 +7,7 @@ mod capacity;
 mod ends;
 mod flood;
 mod hostile;
+mod interfaces;
 mod lifecycle;
 mod limits;
 mod network;

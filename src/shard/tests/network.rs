@@ -137,8 +137,8 @@ fn connections_follow_another_mac_and_a_smaller_mtu() {
     let mut world = World::new(&Setup { connections: 1, request_bytes: 40_000, ..Setup::default() });
     (0..4).for_each(|_| world.turn(50));
     let other = MacAddress([2, 0, 0, 0, 0, 0x77]);
-    assert!(!world.server.change_link(MACS[1], 100), "no MTU for TCP");
-    assert!(world.server.change_link(other, 900));
+    assert!(!world.server.change_link(0, MACS[1], 100), "no MTU for TCP");
+    assert!(world.server.change_link(0, other, 900));
     world.server.announce(world.now);
     assert_eq!(world.server.core.settings.mtu, 900);
     // A neighbour just confirmed is not believed to be elsewhere by one announcement (T28); the second comes after 2 s.

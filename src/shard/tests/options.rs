@@ -206,7 +206,7 @@ fn must_48_must_49_dscp_and_ttl_are_on_the_syn_and_the_last_ack_of_an_active_ope
     bench.shard.calls(bench.now).connect(remote, &options).expect("a connection");
     // An address that the shard learns from a segment of the peer.
     bench.exchange(&Segment { seq: Seq(1), ..bench.next(Flags::RST) }, &[]);
-    bench.shard.core.learn(bench.tuple.local(), bench.link.mac(), crate::neighbor::Heard::Answer, bench.now);
+    bench.shard.core.learn(0, bench.tuple.local(), bench.link.mac(), crate::neighbor::Heard::Answer, bench.now);
     let syn = bench.turn(1);
     assert_marks(&syn, marked());
     bench.ack = syn[0].seg.seq + 1;

@@ -156,7 +156,7 @@ fn must_54_errors_reach_the_connection_that_they_quote_and_no_other() {
     }
     // Who answers for the neighbour is the server's end of the wire; it reads the SYNs and answers as the far host would.
     let own = "10.0.0.9".parse().expect("an address");
-    world.client.core.learn(own, MACS[1], crate::neighbor::Heard::Answer, world.now);
+    world.client.core.learn(0, own, MACS[1], crate::neighbor::Heard::Answer, world.now);
     world.client.turn(world.now);
     let link = world.server.link_mut();
     let mut frames = Vec::with_capacity(64);

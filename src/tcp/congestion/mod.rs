@@ -158,6 +158,7 @@ mod tests {
         assert_eq!(congestion.cwnd, 21 * MSS);
     }
 
+    /// Shows RFC 2525 2.13: what an ACK of many segments does to the window.
     #[test]
     fn t26_growth_counts_bytes_not_acks() {
         let mut congestion = Congestion::start(MSS, false);

@@ -185,18 +185,45 @@ fn b36_abort_sends_a_reset_unless_both_fins_have_been_sent() {
     assert!(!calls::abort_owes_reset(&client.tcb));
 }
 
+/// Octets or a FIN beyond a closed window, of which nobody knows whether they were taken.
 #[test]
-fn b36_reset_behind_a_probe_of_a_closed_window_stands_where_the_peer_looks_for_it() {
-    let (mut client, _) = established_with(plain());
-    client.arrives(Segment { wnd: 0, ..client.next(ACK) });
-    client.queue(100);
-    client.expect_nothing();
-    client.time_out();
-    assert_eq!((client.sends().len(), client.tcb.flight()), (1, 1), "an octet that the peer does not take");
-    client.tcb.end(CloseReason::Aborted);
-    client.tcb.owed.add(Owed::RESET);
-    let plans = client.sends();
-    assert_eq!(plans.iter().map(|plan| plan.seq).collect::<Vec<_>>(), [client.tcb.snd_una]);
+fn b36_must_66_reset_behind_a_closed_window_is_believed_whatever_the_peer_has_taken() {
+    for (text, takes_it, answered) in
+        [(1, false, false), (1, true, false), (0, false, false), (0, true, false), (0, true, true)]
+    {
+        let (mut client, mut server) = established_with(plain());
+        server.settings.receive_buffer_bytes = 100;
+        server.tcb.rcv_edge = server.tcb.rcv_nxt + 100;
+        client.queue(100);
+        server.arrives(as_received(client.expect(PSH_ACK)));
+        server.tcb.owed.add(Owed::ACK_NOW);
+        client.arrives(as_received(server.expect(ACK)));
+        assert_eq!((client.tcb.snd_wnd, server.tcb.rcv_wnd()), (0, 0));
+        match text {
+            0 => drop(client.close()),
+            _ => {
+                client.queue(100);
+                client.expect_nothing();
+                client.time_out();
+            }
+        }
+        let sent = client.sends()[0];
+        assert_eq!(u32::from(sent.text_len), text);
+        if takes_it {
+            server.tcb.rcv_edge += text;
+            server.arrives(as_received(sent));
+            assert_eq!((server.tcb.rcv_nxt, server.tcb.rcv_wnd()), (client.tcb.snd_nxt, 0));
+        }
+        if answered {
+            client.arrives(as_received(server.expect(ACK)));
+        }
+        client.tcb.end(CloseReason::Aborted);
+        client.tcb.owed.add(Owed::RESET);
+        let resets = client.sends();
+        assert_eq!(resets.len(), if answered { 1 } else { 2 }, "one where there is no doubt");
+        let ended: Vec<_> = resets.iter().map(|reset| server.arrives(as_received(*reset)).end).collect();
+        assert!(ended.contains(&Some(Ends::Closed(CloseReason::Reset))), "{text} {takes_it}: {ended:?}");
+    }
 }
 
 #[test]

@@ -459,6 +459,41 @@ fn a_time_out_in_fast_recovery_on_a_short_path_comes_soon_and_doubles() {
     }
 }
 
+/// The probe or its answer was lost.
+#[test]
+fn a_time_out_after_a_probe_on_a_short_path_comes_soon_and_doubles() {
+    let (mut client, _) = sending(3);
+    client.tcb.rto.srtt_us = 0;
+    client.tcb.rto.measured(1000);
+    client.tcb.retransmit_at = crate::tick::Deadline::at(client.now.tick().plus(2));
+    assert_eq!(client.time_out().1.note, Some(Note::TailProbe));
+    client.sends();
+    for expected in [40, 80, 160] {
+        let (waited, out) = client.time_out();
+        assert_eq!((waited, out.note), (expected, Some(Note::TimedOut)));
+        client.sends();
+    }
+}
+
+#[test]
+fn a_retransmission_that_came_twice_ends_the_backoff() {
+    for (answered, time_out) in [(false, 1), (true, 0)] {
+        let (mut client, sent) = sending(2);
+        let ecr = client.tcb.ts_offset.wrapping_add(client.now.tick().0);
+        assert_eq!(client.time_out().1.note, Some(Note::TailProbe));
+        client.sends();
+        assert_eq!(client.time_out().1.note, Some(Note::TimedOut));
+        client.sends();
+        // The ACK of what was sent first was lost, or is late: only what it says of the second copy tells.
+        later(&mut client, 1);
+        let mut seg = Segment { ack: edge(&sent, 2), ..client.next(ACK) };
+        seg.options.timestamps = seg.options.timestamps.map(|timestamps| Timestamps { ecr, ..timestamps });
+        let twice = [(edge(&sent, 0), edge(&sent, 1))];
+        client.arrives_with(seg, &twice[..usize::from(answered)]);
+        assert_eq!((client.tcb.flight(), client.tcb.rto.backoff), (0, time_out));
+    }
+}
+
 #[test]
 fn a_time_out_because_acks_were_lost_is_not_taken_for_a_delayed_ack() {
     // It stays doubled until an ACK that says more.

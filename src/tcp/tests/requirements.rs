@@ -96,6 +96,7 @@ fn must_38_the_sender_waits_for_a_window_worth_a_segment() {
     assert_eq!(client.sends().iter().map(|plan| plan.text_len).collect::<Vec<_>>(), [1460]);
 }
 
+/// Shows RFC 2525 2.13: what comes together is no stretch.
 #[test]
 fn must_58_must_59_segments_of_one_burst_are_acknowledged_together() {
     let (mut client, _) = established_with(plain());

@@ -23,7 +23,7 @@ impl WaitLink for Edged {
         self.inner.pending() > 0
     }
 
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+    fn descriptor(&self, _interface: u8) -> Option<BorrowedFd<'_>> {
         Some(self.edge.as_fd())
     }
 }

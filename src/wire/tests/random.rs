@@ -1,6 +1,7 @@
 //! Any bytes, valid frames with changes, and the way there and back.
 
 use super::*;
+use crate::wire::usual;
 use crate::wire::{arp, ethernet, icmp, ndp, tcp::Timestamps};
 use proptest::prelude::*;
 use std::vec;
@@ -94,6 +95,9 @@ fn answer(room: &mut [u8], parsed: Parsed, expect: &Expect) -> usize {
 }
 
 fn survives(frame: &[u8], expect: &Expect) -> Result<(), TestCaseError> {
+    if let Some(packet) = usual::parse(frame, expect) {
+        prop_assert_eq!(parse(frame, expect), Ok(Parsed::Tcp(packet)), "the usual shape is read otherwise");
+    }
     if let Ok(parsed) = parse(frame, expect) {
         let mut room = frame.to_vec();
         room.resize(4096, 0);
@@ -124,6 +128,12 @@ proptest! {
         let expect = Expect { vlan: path.vlan, ..expect() };
         let (packet, arrived) = tcp_of(&frame, &expect);
         let (sent, sent_sack) = arriving(options, &sack, flags.syn());
+        let only_timestamps = Options { timestamps: sent.timestamps, ..Options::default() };
+        let of_syn = sent.mss.is_some() && sent.window_scale.is_some() && sent.sack_permitted && sent.timestamps.is_some();
+        let usual_options = sent_sack.is_empty() && (of_syn || sent == only_timestamps);
+        let is_usual = path.vlan.is_none() && path.addresses.is_v4() && usual_options;
+        prop_assert_eq!(usual::parse(&frame, &expect), is_usual.then_some(packet));
+        prop_assert_eq!(parse(&frame, &expect), Ok(Parsed::Tcp(packet)));
         let unpadded = path.headers_len() + 20 + tcp::options_len(&sent, sent_sack) + payload.len();
         prop_assert_eq!(frame.len(), unpadded.max(60));
         prop_assert!(frame[unpadded..].iter().all(|byte| *byte == 0));
