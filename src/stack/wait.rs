@@ -108,14 +108,15 @@ impl<L: WaitLink> WaitLink for Several<L> {
             let Some(descriptor) = self.descriptor(interface) else {
                 // Not one that can be waited for: each is given its part of the time.
                 let part = timeout / u32::from(self.interfaces());
-                return self.links().iter().fold(false, |is_there, link| link.wait(alarm, part) || is_there);
+                return self.links().iter().fold(false, |readable, link| link.wait(alarm, part) | readable);
             };
             place.fd = descriptor.as_raw_fd();
         }
         // Rounded up: a deadline that is less than 1 ms away must not become a spin.
         let millis = timeout.as_micros().div_ceil(1000).min(60_000) as libc::c_int;
         // SAFETY: as many entries as the array has, which outlives the call.
-        unsafe { libc::poll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, millis) > 0 }
+        unsafe { libc::poll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, millis) };
+        asked[1..].iter().any(|place| place.revents != 0)
     }
 
     fn descriptor(&self, interface: u8) -> Option<BorrowedFd<'_>> {

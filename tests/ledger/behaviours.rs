@@ -1,6 +1,6 @@
 //! What a connection does: the behaviours that the project exists for.
 
-use crate::{Row, done, part};
+use crate::{Row, done};
 
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[

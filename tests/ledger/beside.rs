@@ -1,6 +1,6 @@
 //! The RFCs beside RFC 9293, and the problems of RFC 2525.
 
-use crate::{Row, declined, done, part};
+use crate::{Row, declined, done};
 
 #[rustfmt::skip]
 pub(crate) const RFCS: &[Row] = &[
