@@ -167,6 +167,10 @@ impl<'a> Calls<'a> {
             None => connection.consumed_bytes += count as u32,
         }
         calls::received(&mut connection.tcb, count as u32, &cx);
+        if connection.facts.has(Fact::WAITS_FOR_NEIGHBOR) {
+            // Its turn to send, where what is consumed leaves the chain, may not come.
+            self.core.tell(handle.number);
+        }
         self.core.owe(handle.number);
         Ok(())
     }
