@@ -41,7 +41,7 @@ bench() {
 }
 
 look_at_options() {
-    keep=no runs=yes unprivileged=no yes=no nics=
+    keep=no runs=yes unprivileged=no yes=no nics="" end=""
     local option
     for option in "$@"; do
         case "$option" in
@@ -79,20 +79,35 @@ find_tools() {
 check_nics() {
     [ -n "$nics" ] || return 0
     local first=${nics%%,*} second=${nics#*,} nic
+    if [ -n "$end" ]; then
+        case "$nics" in *,*) die 2 "--end $end --nic $nics: give the one interface that leads to the other host" ;; esac
+        second=
+    else
+        check_pair
+    fi
+    for nic in "$first" $second; do
+        check_nic "$nic"
+    done
+}
+
+check_pair() {
     case "$nics" in
     *,*,* | ,* | *,) die 2 "--nic $nics: give two interfaces, as in --nic eth1,eth2" ;;
     *,*) [ "$first" != "$second" ] || die 2 "--nic $nics: give two different interfaces" ;;
     *) die 2 "--nic $nics: give two interfaces, as in --nic eth1,eth2" ;;
     esac
-    for nic in "$first" "$second"; do
-        ip link show dev "$nic" >/dev/null 2>&1 || die 3 "--nic $nic: there is no such interface; list them with: ip -br link"
-        [ "$yes" = no ] || continue
+}
+
+check_nic() {
+    local nic=$1
+    ip link show dev "$nic" >/dev/null 2>&1 || die 3 "--nic $nic: there is no such interface; list them with: ip -br link"
+    if [ "$yes" = no ]; then
         if ip -4 route show default | grep -qw "dev $nic" || ip -6 route show default | grep -qw "dev $nic"; then
             die 3 "--nic $nic: it carries the default route, so that this machine would be cut off; choose another, or say --yes"
         fi
         [ -z "$(ip -o addr show dev "$nic" scope global)" ] ||
             die 3 "--nic $nic: it has addresses, which would be away meanwhile; choose another, or say --yes"
-    done
+    fi
 }
 
 # shellcheck disable=SC2317,SC2329 # called by the trap

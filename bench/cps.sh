@@ -40,10 +40,13 @@ Risk
   --delay MS               delay of every frame, of synfin's side [0]
 Place
   --nic A,B                two interfaces of this machine in place of a veth pair, each moved to a namespace and given back
+  --end client|server      one end of synfin alone, on the interface of --nic IF; prints the command for the other host. Untested on
+                           two hosts until someone has; the server's end is ended with ^C
   --yes                    take interfaces that have the default route or addresses, too
   --mode auto|skb|drv|zc   how the XDP program is attached [auto]
   --sleep                  synfin's ends sleep when there is nothing to do, for a steady rate beside other programs [they spin]
-  --cpus LIST              CPUs of the client and of the server [0,1]
+  --queues N               queues of the wire, and shards of each of synfin's ends, with --stack synfin [1]
+  --cpus LIST              CPUs of the client and of the server; with --queues N also N and N of them [0,1]
 Result
   --quick                  under 30 s: rounds of 1.5 s, the table alone
   --out DIR                where the result goes [bench/out/<time>]
@@ -67,6 +70,7 @@ Examples:
   bench/cps.sh --stack synfin --inject-old --loss 1%    the whole sweep over a wire that loses
   bench/cps.sh --stack synfin --rate find               the highest rate at which nothing fails
   bench/cps.sh --nic ens1f0,ens1f1 --mode zc            two ports of one machine, joined by a cable
+  bench/cps.sh --end server --nic eth1                  of two hosts this one is the server
 
 Exit codes: 0 ok, 1 failed, errors were counted or the positive control showed nothing, 2 usage, 3 the environment is not ready,
 4 a condition of --fail-if was met, 130 interrupted, 143 terminated.
@@ -117,13 +121,17 @@ check_option() {
             check_list "$1" "${phase%%:*}" "strict timestamp timestamp-or-sequence none"
         done
         ;;
-    --conns | --src-ips | --dst-ports | --rounds | --resident | --tw-delay | --seed)
+    --conns | --src-ips | --dst-ports | --rounds | --queues | --resident | --tw-delay | --seed)
         case "$2" in '' | *[!0-9]*) die 2 "$1 $2: give a whole number; see bench/cps.sh --help" ;; esac
         ;;
     --msl | --duration | --warmup | --loss | --reorder | --dup | --delay)
         case "$2" in '' | *[!0-9.smh%]*) die 2 "$1 $2: give a number; see bench/cps.sh --help" ;; esac
         ;;
     --nic) nics=$2 ;;
+    --end)
+        check_list "$1" "$2" "client server"
+        end=$2
+        ;;
     --rate | --ports | --payload | --cpus | --out | --json | --csv | --hlog | --markdown | --fail-if) ;;
     *) die 2 "$1: no option; see bench/cps.sh --help" ;;
     esac

@@ -27,6 +27,14 @@ impl Failure {
         Failure { exit: 3, message: message.into() }
     }
 
+    /// Whether a run whose figures were printed counts: not with errors.
+    pub(crate) fn unless_clean(errors: u64) -> Result<(), Failure> {
+        match errors {
+            0 => Ok(()),
+            errors => Err(Failure::failed(format!("{errors} errors: the figures above are not to be relied on"))),
+        }
+    }
+
     /// `--fail-if` was met.
     pub(crate) fn condition(message: impl Into<String>) -> Failure {
         Failure { exit: 4, message: message.into() }

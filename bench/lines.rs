@@ -39,6 +39,9 @@ pub(crate) struct Second {
     pub per_second: f64,
     /// Errors since the start.
     pub errors: u64,
+    /// Which shard of the end says so.
+    #[serde(default)]
+    pub shard: usize,
 }
 
 /// The result of a role.
@@ -136,6 +139,15 @@ pub(crate) struct TimeWait {
 }
 
 impl TimeWait {
+    /// Both together.
+    pub(crate) fn plus(self, other: TimeWait) -> TimeWait {
+        TimeWait {
+            created: self.created + other.created,
+            expired: self.expired + other.expired,
+            evicted: self.evicted + other.evicted,
+        }
+    }
+
     /// What the namespace's own TCP did between two readings `elapsed` apart.
     ///
     /// The kernel counts what it makes and what exists, not what ends: before 2MSL whatever is missing ended early.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Counts a run.
+#[derive(Clone)]
 pub(crate) struct Meter {
     started: Instant,
     opens_at: Instant,
@@ -23,6 +24,7 @@ pub(crate) struct Meter {
     next_sample: Instant,
     sample_every: Duration,
     samples: Vec<Sample>,
+    shard: usize,
 }
 
 impl Meter {
@@ -46,7 +48,13 @@ impl Meter {
             next_sample: started,
             sample_every: SAMPLE_EVERY,
             samples: Vec::with_capacity(SAMPLES_MAX),
+            shard: 0,
         })
+    }
+
+    /// The same for one of several shards, whose seconds are told apart.
+    pub(crate) fn of_shard(self, shard: usize) -> Meter {
+        Meter { shard, ..self }
     }
 
     /// Starts anew from now: set-up took its time.
@@ -56,6 +64,12 @@ impl Meter {
         (self.started, self.second, self.opens_at, self.closes_at) = (now, now, now + warmup, now + warmup + measured);
         self.next_sample = now;
         self.samples.clear();
+    }
+
+    /// The window opens at `now` if it would have been open, and is as long as it was to be.
+    pub(crate) fn postpone(&mut self, now: Instant) {
+        let late = now.saturating_duration_since(self.opens_at);
+        (self.opens_at, self.closes_at) = (self.opens_at + late, self.closes_at + late);
     }
 
     /// When the run began.
@@ -117,7 +131,7 @@ impl Meter {
         let elapsed = now.duration_since(self.second);
         if elapsed >= SECOND {
             let per_second = (self.total - self.second_total) as f64 / elapsed.as_secs_f64();
-            tell(&Line::Second(Second { per_second, errors: self.errors_total() }));
+            tell(&Line::Second(Second { per_second, errors: self.errors_total(), shard: self.shard }));
             (self.second, self.second_total) = (now, self.total);
         }
     }
@@ -150,6 +164,27 @@ impl Meter {
             self.sample_every *= 2;
         }
         self.next_sample = now + self.sample_every;
+    }
+
+    /// A sample of several shards, which have completed so many connections together.
+    pub(crate) fn sample_all(&mut self, now: Instant, completed: u64, time_wait: u64, in_use: u64, busy: Duration) {
+        self.total = completed;
+        self.sample(now, time_wait, in_use, busy);
+    }
+
+    /// Takes over the counts of another shard of the same run.
+    pub(crate) fn add(&mut self, other: &Meter) -> Result<(), Failure> {
+        self.window += other.window;
+        self.total += other.total;
+        self.stalls += other.stalls;
+        self.errors.iter_mut().zip(other.errors).for_each(|(sum, count)| *sum += count);
+        let added = self.latency_ns.add(&other.latency_ns);
+        added.map_err(|error| Failure::failed(format!("histograms cannot be added: {error}")))
+    }
+
+    /// The samples so far.
+    pub(crate) fn samples(&self) -> &[Sample] {
+        &self.samples
     }
 
     /// Time since the start.
@@ -273,6 +308,17 @@ mod tests {
         assert_eq!(result.errors, [("reset".to_string(), 2)].into());
         let p50 = result.connect_latency_us.expect("two samples").p50;
         assert!((99.0..101.0).contains(&p50), "{p50}");
+    }
+
+    #[test]
+    fn a_window_that_is_postponed_keeps_its_length() {
+        let mut meter = Meter::start(Duration::from_secs(1), Duration::from_secs(2)).expect("histogram");
+        let (started, window) = (meter.started, meter.window());
+        meter.postpone(started + Duration::from_millis(500));
+        assert_eq!(meter.window(), window, "it is not open yet");
+        meter.postpone(started + Duration::from_secs(4));
+        assert_eq!(meter.window(), (started + Duration::from_secs(4), started + Duration::from_secs(6)));
+        assert_eq!(meter.result().seconds, 2.0);
     }
 
     #[test]

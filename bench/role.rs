@@ -94,6 +94,12 @@ pub(crate) struct RoleArgs {
     /// TIME-WAIT entries that a synfin end makes before it says that it is ready
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub resident: u32,
+    /// Shards of a synfin end, one per queue of the interface
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub queues: u32,
+    /// CPUs of several shards; fewer than shards are shared
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub shard_cpus: Vec<usize>,
     /// A synfin end sleeps so long after a turn that found nothing to do, us; 0 spins
     #[arg(long, value_name = "US", default_value_t = 0)]
     pub idle_us: u64,
@@ -196,6 +202,15 @@ impl Closer {
     }
 }
 
+/// The CPUs of two ends, `names` for people: one each.
+pub(crate) fn two_cpus(cpus: &[usize], names: [&str; 2]) -> Result<(usize, usize), Failure> {
+    match *cpus {
+        [a, b] if a != b => Ok((a, b)),
+        [a, b] => Err(Failure::usage(format!("--cpus {a},{b}: {} and {} need a CPU each", names[0], names[1]))),
+        _ => Err(Failure::usage("--cpus: give two, as in 0,1")),
+    }
+}
+
 /// How the XDP program is attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -247,6 +262,17 @@ pub(crate) struct Stop(Arc<AtomicBool>);
 impl Stop {
     /// Ties this process to its parent, pins it, and watches standard input.
     pub(crate) fn begin(cpu: usize) -> Result<Stop, Failure> {
+        let stop = Stop::begin_unpinned()?;
+        if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+            return Err(Failure::environment(format!(
+                "cannot run on CPU {cpu}: it is offline or outside the cpuset; choose others with --cpus"
+            )));
+        }
+        Ok(stop)
+    }
+
+    /// The same without a CPU of its own, where the shards are pinned.
+    pub(crate) fn begin_unpinned() -> Result<Stop, Failure> {
         if !sys::die_with_parent() {
             return Err(Failure::failed("the orchestrator ended before its role began"));
         }
@@ -258,11 +284,6 @@ impl Stop {
             seen.0.store(true, Ordering::Relaxed);
         };
         watcher.spawn(watch).map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
-        if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
-            return Err(Failure::environment(format!(
-                "cannot run on CPU {cpu}: it is offline or outside the cpuset; choose others with --cpus"
-            )));
-        }
         Ok(stop)
     }
 

@@ -1,18 +1,20 @@
 #!/bin/sh
-# Makes and removes the wire of one run: two network namespaces joined by a veth pair of one queue each.
+# Makes and removes the wire of one run: two network namespaces joined by a veth pair of one queue each, or of
+# SYNFIN_BENCH_QUEUES queues.
 #
 #   wire.sh up NS_A NS_B kernel TIME_WAIT_MAX        with addresses for the kernel's TCP at both ends
 #   wire.sh up NS_A NS_B xdp TIME_WAIT_MAX           without addresses: the ends belong to AF_XDP
 #   wire.sh up NS_A NS_B xdp-kernel TIME_WAIT_MAX    AF_XDP in NS_A, the kernel in NS_B
 #   wire.sh up NS_A NS_B kernel-xdp TIME_WAIT_MAX    the other way round
 #   wire.sh up NS_A NS_B ENDS TIME_WAIT_MAX NIC_A NIC_B    two interfaces in place of the veth pair; `down` gives them back
+#   wire.sh up-end NS NIC NAME                       one end of two hosts: NIC is moved to NS as NAME
 #   wire.sh down NS_A NS_B
 #
 # Addresses: server 10.77.0.1 in NS_B, client 10.77.0.2 in NS_A, and every address of 10.77.128.0/17 is the client's as a source.
 set -eu
 
 usage() {
-    echo "usage: $0 up NS_A NS_B kernel|xdp|xdp-kernel|kernel-xdp TIME_WAIT_MAX [NIC_A NIC_B] | down NS_A NS_B" >&2
+    echo "usage: $0 up NS_A NS_B kernel|xdp|xdp-kernel|kernel-xdp TIME_WAIT_MAX [NIC_A NIC_B] | up-end NS NIC NAME | down NS_A NS_B" >&2
     exit 2
 }
 
@@ -59,7 +61,7 @@ give_back() {
     } <"$notes/$ns"
     if [ -e "/run/netns/$ns" ] && ip -n "$ns" link show dev "$name" >/dev/null 2>&1; then
         ip -n "$ns" link set dev "$name" down
-        ip -n "$ns" link set dev "$name" netns 1 name "$nic"
+        ip -n "$ns" link set dev "$name" netns $$ name "$nic"
         # shellcheck disable=SC2086 # a list of words
         ethtool -K "$nic" $features >/dev/null 2>&1 || true
         ip link set dev "$nic" mtu "$mtu"
@@ -120,8 +122,8 @@ up() {
         take "$nic_a" "$ns_a" "$if_a"
         take "$nic_b" "$ns_b" "$if_b"
     else
-        ip -n "$ns_a" link add "$if_a" numtxqueues 1 numrxqueues 1 type veth \
-            peer name "$if_b" netns "$ns_b" numtxqueues 1 numrxqueues 1
+        ip -n "$ns_a" link add "$if_a" numtxqueues "$queues" numrxqueues "$queues" type veth \
+            peer name "$if_b" netns "$ns_b" numtxqueues "$queues" numrxqueues "$queues"
     fi
     end_up "$ns_a" "$if_a"
     end_up "$ns_b" "$if_b"
@@ -143,6 +145,8 @@ up() {
 
 if_a=client0
 if_b=server0
+# Queues of the veth pair.
+queues=${SYNFIN_BENCH_QUEUES:-1}
 # How interfaces were before they were moved, by namespace.
 notes=/run/synfin-bench
 case "${1:-}" in
@@ -151,6 +155,13 @@ up)
     ns_a=$2 ns_b=$3 ends=$4 time_wait_max=$5 nic_a=${6-} nic_b=${7-}
     case "$ends" in kernel | xdp | xdp-kernel | kernel-xdp) ;; *) usage ;; esac
     up
+    ;;
+up-end)
+    [ $# -eq 4 ] || usage
+    ip netns add "$2"
+    take "$3" "$2" "$4"
+    end_up "$2" "$4"
+    wait_for_carrier "$2" "$4"
     ;;
 down)
     [ $# -eq 3 ] || usage

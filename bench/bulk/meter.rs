@@ -55,7 +55,7 @@ impl Meter {
         if now >= since + Duration::from_secs(1) {
             self.second = Some((now, total));
             let per_second = mbit(total - before, now - since);
-            tell(&Line::Second(Second { per_second, errors: 0 }));
+            tell(&Line::Second(Second { per_second, ..Second::default() }));
         }
     }
 

@@ -11,12 +11,12 @@ pub(crate) use stream::{receive as synfin_receiver, send as synfin_sender};
 use crate::cps::child::Role;
 use crate::cps::live::Live;
 use crate::cps::plan::{PORT, SERVER};
-use crate::cps::rounds::{Ends, Wire};
+use crate::cps::rounds::{Ends, Wire, ms, options};
 use crate::cps::{Json, machine::Machine};
 use crate::failure::Failure;
 use crate::kernel::sys;
 use crate::lines::Final;
-use crate::role::Mode;
+use crate::role::{Mode, two_cpus};
 use clap::{Args, ValueEnum};
 use report::{Flags, Report};
 use serde::Serialize;
@@ -142,10 +142,7 @@ pub(crate) fn run(args: &BulkArgs) -> Result<(), Failure> {
     if let Some(json) = json {
         json.write(&report)?;
     }
-    match report.errors_total() {
-        0 => Ok(()),
-        errors => Err(Failure::failed(format!("{errors} errors: the figures above are not to be relied on"))),
-    }
+    Failure::unless_clean(report.errors_total())
 }
 
 fn flags(args: &BulkArgs) -> Result<Flags, Failure> {
@@ -153,25 +150,18 @@ fn flags(args: &BulkArgs) -> Result<Flags, Failure> {
     if !(0.1..=3600.0).contains(&seconds) {
         return Err(Failure::usage(format!("--seconds {seconds}: give seconds from 0.1 to 3600")));
     }
-    let &[sender, receiver] = args.cpus.as_slice() else {
-        return Err(Failure::usage("--cpus: give two, as in 0,1"));
-    };
-    if sender == receiver {
-        return Err(Failure::usage(format!("--cpus {sender},{receiver}: sender and receiver need a CPU each")));
-    }
+    let cpus = two_cpus(&args.cpus, ["sender", "receiver"])?;
     let warmup_s = if args.quick { 0.3 } else { 0.5 };
     let mode = args.mode.name().to_string();
-    Ok(Flags { seconds, warmup_s, rounds: args.rounds, mode, cpus: (sender, receiver) })
+    Ok(Flags { seconds, warmup_s, rounds: args.rounds, mode, cpus })
 }
 
 /// One stream on a wire of its own.
 fn one_round(args: &BulkArgs, flags: &Flags, direction: Direction, live: &mut Live) -> Result<Round, Failure> {
     let (from, to, ends) = direction.ends();
-    let (a, b) = (args.netns_a.clone(), args.netns_b.clone());
-    let wire = Wire { script: args.wire.clone(), client: a, server: b, keep: args.keep, nics: Vec::new() };
+    let wire = Wire::veth(&args.wire, [&args.netns_a, &args.netns_b], args.keep);
     let up = wire.up(ends, TIME_WAIT_MAX)?;
     let role = |interface: &str, cpu: usize| -> Vec<String> {
-        let ms = |seconds: f64| format!("{:.0}", seconds * 1000.0);
         let pairs = [
             ("--interface", interface.to_string()),
             ("--cpu", cpu.to_string()),
@@ -183,7 +173,7 @@ fn one_round(args: &BulkArgs, flags: &Flags, direction: Direction, live: &mut Li
             ("--buffer-bytes", args.buffer_kb.saturating_mul(1024).to_string()),
             ("--mode", args.mode.name().to_string()),
         ];
-        pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect()
+        options(pairs)
     };
     let receiver_role = role(crate::cps::rounds::SERVER_INTERFACE, flags.cpus.1);
     let mut receiver = Role::spawn(&wire.server, &format!("{to}-receiver"), &receiver_role)?;

@@ -62,7 +62,10 @@ pub(crate) struct CpsArgs {
     /// Bytes of a request and of a response
     #[arg(long, value_name = "REQ:RESP", default_value_t = Payload::default())]
     pub payload: Payload,
-    /// CPUs of the client and of the server
+    /// Queues of the wire, and shards of each of synfin's ends; with --stack synfin
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub queues: u32,
+    /// CPUs of the client and of the server; with --queues N two, which the shards of an end share, or N and N
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0,1")]
     pub cpus: Vec<usize>,
     /// Synfin's ends sleep when they have nothing to do, instead of spinning: for a steady rate on a machine that others use too
@@ -89,6 +92,9 @@ pub(crate) struct CpsArgs {
     /// TIME-WAIT entries that are there before each round of synfin, beside rounds with none
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
     pub resident: u32,
+    /// One end of synfin alone, on the interface of --nic; the other end is another host's, and the command for it is printed
+    #[arg(long, value_enum)]
+    pub end: Option<Closer>,
     /// Two interfaces of this machine in place of a veth pair; each is moved to a namespace and given back
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub nic: Vec<String>,
@@ -150,6 +156,13 @@ pub(crate) enum RateChoice {
     At(f64),
     /// Search of the highest clean rate.
     Find,
+}
+
+impl RateChoice {
+    /// Connections per second of the open loop; 0 is the closed loop.
+    pub(crate) fn steady(self) -> f64 {
+        if let RateChoice::At(rate) = self { rate } else { 0.0 }
+    }
 }
 
 impl FromStr for RateChoice {

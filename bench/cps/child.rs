@@ -4,6 +4,7 @@ use super::live::Live;
 use crate::failure::Failure;
 use crate::lines::{Final, Line, Ready};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ impl Role {
         let program = program.map_err(|error| Failure::failed(format!("cannot find this program: {error}")))?;
         let mut command = Command::new("ip");
         command.args(["netns", "exec", namespace]).arg(program).arg(name).args(args);
+        // A ^C is this program's to answer: it asks the role to stop.
+        command.process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn();
         let mut child =
@@ -64,6 +67,19 @@ impl Role {
     pub(crate) fn stop(mut self, live: &mut Live) -> Result<Final, Failure> {
         self.stdin = None;
         self.wait_final(Duration::from_secs(10), live)
+    }
+
+    /// Hears the role until the user interrupts, then asks it to stop and waits for its result.
+    pub(crate) fn wait_until_interrupted(mut self, live: &mut Live) -> Result<Final, Failure> {
+        while live.check().is_ok() {
+            match self.lines.recv_timeout(TICK) {
+                Ok(Line::Second(second)) => live.second(&second),
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
+            }
+        }
+        live.go_on();
+        self.stop(live)
     }
 
     fn wait_for(&mut self, limit: Duration, live: &mut Live, wanted: impl Fn(&Line) -> bool) -> Result<Line, Failure> {

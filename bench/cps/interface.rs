@@ -5,7 +5,7 @@ use super::rounds::{CLIENT_INTERFACE, SERVER_INTERFACE, Wire};
 use std::process::Command;
 
 /// Both interfaces of a wire that is up. What cannot be read is empty.
-pub(crate) fn read(wire: &Wire) -> Vec<Interface> {
+pub(crate) fn read(wire: &Wire, queues: u32) -> Vec<Interface> {
     let ends = [("client", &wire.client, CLIENT_INTERFACE), ("server", &wire.server, SERVER_INTERFACE)];
     let named = |place: usize, name: &str| wire.nics.get(place).cloned().unwrap_or_else(|| name.to_string());
     let of = |(place, (end, namespace, name)): (usize, (&str, &String, &str))| {
@@ -16,7 +16,7 @@ pub(crate) fn read(wire: &Wire) -> Vec<Interface> {
             name: named(place, name),
             driver: value(&ethtool(&["-i"]), "driver"),
             mtu: mtu.trim().parse().unwrap_or(0),
-            queues: 1,
+            queues,
             rings: rings(&ethtool(&["-g"])),
             offloads: offloads(&ethtool(&["-k"])),
         }

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::lines::Second;
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,8 @@ pub(crate) struct Live {
     shown: Instant,
     doing: String,
     unit: &'static str,
-    last: Option<Second>,
+    /// The last second of each shard.
+    last: BTreeMap<usize, Second>,
     on_terminal: bool,
 }
 
@@ -28,17 +30,25 @@ impl Live {
         }
         let now = Instant::now();
         let on_terminal = std::io::stderr().is_terminal();
-        Ok(Live { interrupted, started: now, shown: now, doing: String::new(), unit: "", last: None, on_terminal })
+        Ok(Live {
+            interrupted,
+            started: now,
+            shown: now,
+            doing: String::new(),
+            unit: "",
+            last: BTreeMap::new(),
+            on_terminal,
+        })
     }
 
     /// What is being run now, and what its rate counts.
     pub(crate) fn doing(&mut self, what: String, unit: &'static str) {
-        (self.doing, self.unit, self.last) = (what, unit, None);
+        (self.doing, self.unit, self.last) = (what, unit, BTreeMap::new());
     }
 
     /// A role's second.
     pub(crate) fn second(&mut self, second: &Second) {
-        self.last = Some(second.clone());
+        self.last.insert(second.shard, second.clone());
     }
 
     /// Shows the line when a second is over; an error when the user wants to stop.
@@ -55,6 +65,11 @@ impl Live {
         Ok(())
     }
 
+    /// The user's wish to stop was heard: what follows is the end.
+    pub(crate) fn go_on(&self) {
+        self.interrupted.store(false, Ordering::Relaxed);
+    }
+
     /// Takes the line away, so that something else can be printed.
     pub(crate) fn clear(&self) {
         if self.on_terminal {
@@ -64,10 +79,11 @@ impl Live {
 
     fn show(&self, now: Instant) {
         let elapsed = now.duration_since(self.started).as_secs();
-        let rate = match &self.last {
-            Some(second) => format!("{:.0} {}, errors {}", second.per_second, self.unit, second.errors),
-            None => "...".to_string(),
-        };
+        let seconds = || self.last.values();
+        let (rate, errors): (f64, u64) =
+            (seconds().map(|second| second.per_second).sum(), seconds().map(|second| second.errors).sum());
+        let rate =
+            if self.last.is_empty() { "...".to_string() } else { format!("{rate:.0} {}, errors {errors}", self.unit) };
         let line = format!("{elapsed:3} s  {}: {rate}", self.doing);
         if self.on_terminal {
             eprint!("\r\x1b[K{line}");

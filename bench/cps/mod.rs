@@ -6,6 +6,7 @@ pub(crate) mod child;
 mod interface;
 pub(crate) mod live;
 pub(crate) mod machine;
+mod one_end;
 mod phases;
 pub(crate) mod plan;
 pub(crate) mod report;
@@ -25,6 +26,7 @@ use crate::kernel::sys;
 use crate::policy::Tw;
 use crate::report::page;
 use crate::risk::simulated;
+use crate::role::Closer;
 use crate::{compare, output};
 use args::RateChoice;
 use live::Live;
@@ -47,6 +49,10 @@ pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
     let prediction = verdict::predict(args, &plan);
     eprintln!("prediction: {}", prediction.text);
     eprintln!("4-tuples: {}", plan.tuples.text(prediction.rate));
+    if let Some(end) = args.end {
+        eprintln!("on the other host: {}", one_end::command(args, &plan, end));
+        eprintln!("{}", one_end::UNTESTED);
+    }
     if args.dry_run {
         return output::print(&dry_run(args, &plan));
     }
@@ -60,6 +66,9 @@ pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
     let mut live = Live::begin()?;
     let report = if args.sim { simulate(args, &plan)? } else { measure(args, &plan, &mut live)? };
     live.clear();
+    if args.end == Some(Closer::Server) {
+        return Ok(());
+    }
     output::print(&table::text(&report))?;
     if let Some(out) = out {
         write_out(&out, &report)?;
@@ -88,19 +97,34 @@ fn judge(report: &Report) -> Result<(), Failure> {
     if report.sweep.as_ref().is_some_and(|sweep| !sweep.valid) {
         return Err(Failure::failed("INVALID: the positive control took no old octet, so that none would be seen"));
     }
-    match report.errors_total() {
-        0 => Ok(()),
-        errors => Err(Failure::failed(format!("{errors} errors: the figures above are not to be relied on"))),
-    }
+    Failure::unless_clean(report.errors_total())
 }
 
 fn measure(args: &CpsArgs, plan: &Plan, live: &mut Live) -> Result<Report, Failure> {
     let (client, server) = (args.netns_a.clone(), args.netns_b.clone());
-    let wire = Wire { script: args.wire.clone(), client, server, keep: args.keep, nics: args.nic.clone() };
+    let wire = Wire {
+        script: args.wire.clone(),
+        client,
+        server,
+        keep: args.keep,
+        queues: args.queues,
+        nics: args.nic.clone(),
+    };
     let bench = Bench { plan, mode: args.mode, wire };
+    if let Some(end) = args.end {
+        let round = one_end::run(&bench, args, end, live)?;
+        live.clear();
+        if end == Closer::Server {
+            output::print(&one_end::of_server(&round))?;
+        }
+        let rounds = Rounds { synfin: [(0, vec![round])].into(), ..Rounds::default() };
+        let mut report = rounds.report(args, plan);
+        report.verdict = verdict::judge(args, &report);
+        return Ok(report);
+    }
     let interfaces = {
         let _up = bench.wire.up(Ends::Xdp, plan.tuples.count())?;
-        interface::read(&bench.wire)
+        interface::read(&bench.wire, args.queues)
     };
     let mut rounds = Rounds::default();
     if args.rate == RateChoice::Find {
@@ -235,8 +259,13 @@ fn dry_run(args: &CpsArgs, plan: &Plan) -> String {
             [client, server] => {
                 format!("move {client} to namespace {a} and {server} to {b}, for each run; give them back after it")
             }
+            [nic] => format!("move {nic} to a namespace, and give it back afterwards"),
             _ => format!("make namespaces {a} and {b} joined by a veth pair, for each run; remove them after it"),
         });
+        if let Some(end) = args.end {
+            lines.push(format!("run the {} of synfin alone", end.name()));
+            return lines.into_iter().map(|line| format!("would {line}\n")).collect();
+        }
         let names: Vec<&str> = args.stack.iter().map(|stack| stack.name()).collect();
         let policies: Vec<&str> = args.tw.iter().map(|tw| tw.name()).collect();
         lines.push(format!(
@@ -293,6 +322,8 @@ fn flags(args: &CpsArgs, plan: &Plan) -> Flags {
             RateChoice::Find => "find".to_string(),
             RateChoice::At(rate) => rate.to_string(),
         },
+        queues: args.queues,
+        shared_cpus: plan.shard_cpus.0.len() < args.queues as usize,
         sleep: args.sleep,
         faults: args.faults,
         nic: args.nic.clone(),

@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub closer: Closer,
     /// CPU of the client and of the server.
     pub cpus: (usize, usize),
+    /// CPUs of the client's and of the server's shards.
+    pub shard_cpus: (Vec<usize>, Vec<usize>),
     /// 4-tuples.
     pub tuples: Tuples,
     /// What everything random is drawn from.
@@ -54,18 +56,26 @@ impl Plan {
     pub(crate) fn new(args: &CpsArgs) -> Result<Plan, Failure> {
         let duration_s = args.duration.unwrap_or(if args.quick { 1.5 } else { 2.5 });
         let warmup_s = args.warmup.unwrap_or(if args.quick { 0.2 } else { 0.5 });
-        let &[client, server] = args.cpus.as_slice() else {
-            return Err(Failure::usage("--cpus: give two CPUs, the client's and the server's, as in --cpus 0,1"));
-        };
-        if client == server {
-            return Err(Failure::usage(format!("--cpus {client},{server}: client and server need a CPU each")));
+        let (clients, servers) = cpus(args)?;
+        let (client, server) = (clients[0], servers[0]);
+        if args.queues > 1 && (args.stack != [Stack::Synfin] || args.inject_old || args.phases.is_some()) {
+            return Err(Failure::usage(
+                "--queues: only synfin has several shards, and phases and the sweep have one; give --stack synfin without these",
+            ));
+        }
+        if args.queues > 1 && (args.resident > 0 || args.faults.any()) {
+            return Err(Failure::usage("--queues: --resident and faults are of an end with one shard; leave one out"));
         }
         if args.closer == Closer::Server && args.tw.contains(&Tw::RstClose) {
             return Err(Failure::usage(
                 "--tw rst-close with --closer server: a server that resets discards its response; leave one out",
             ));
         }
-        if !matches!(args.nic.as_slice(), [] | [_, _]) || args.nic.first() == args.nic.get(1) && !args.nic.is_empty() {
+        if args.end.is_some() {
+            check_end(args)?;
+        } else if !matches!(args.nic.as_slice(), [] | [_, _])
+            || args.nic.first() == args.nic.get(1) && !args.nic.is_empty()
+        {
             return Err(Failure::usage(
                 "--nic: give two interfaces, the client's and the server's, as in --nic eth1,eth2",
             ));
@@ -76,8 +86,8 @@ impl Plan {
         let two_msl_s = args.msl.map_or(TWO_MSL_S, |msl| 2.0 * msl);
         let rate = if let RateChoice::At(rate) = args.rate { Some(rate) } else { None };
         let mut tuples = Tuples::enough(warmup_s + duration_s, &Have::of(args), two_msl_s);
-        tuples.rate_max = rate.map_or(tuples.rate_max, |rate| rate as u64);
-        let unasked = args.is_whole().then(|| PHASES.parse().ok()).flatten();
+        tuples.rate_max = rate.map_or(tuples.rate_max, |rate| (CATCHES_UP * rate) as u64);
+        let unasked = (args.is_whole() && args.end.is_none()).then(|| PHASES.parse().ok()).flatten();
         Ok(Plan {
             rounds: args.rounds,
             duration_s,
@@ -85,6 +95,7 @@ impl Plan {
             conns: args.conns,
             closer: args.closer,
             cpus: (client, server),
+            shard_cpus: (clients, servers),
             tuples,
             seed: args.seed.unwrap_or_else(|| SysRng.try_next_u64().unwrap_or(1)).max(1),
             phases: args.phases.clone().or(unasked),
@@ -100,6 +111,38 @@ impl Plan {
     pub(crate) fn echo_s(&self, runs: usize) -> f64 {
         (self.duration_s.min(ECHO_MAX_S) / runs.max(1) as f64).max(ECHO_MIN_S)
     }
+}
+
+/// `--end` takes one interface, and nothing that needs both ends.
+fn check_end(args: &CpsArgs) -> Result<(), Failure> {
+    if args.nic.len() != 1 {
+        return Err(Failure::usage(
+            "--end: name the interface that leads to the other host, as in --end client --nic eth1",
+        ));
+    }
+    let needs_both = args.phases.is_some() || args.inject_old || args.sim || args.resident > 0;
+    if needs_both || args.rate == RateChoice::Find || args.tw.len() > 1 {
+        return Err(Failure::usage(
+            "--end: phases, --inject-old, --sim, --resident, --rate find and several policies need both ends; leave them out",
+        ));
+    }
+    Ok(())
+}
+
+/// The CPUs of either end: one each, or one for every shard.
+fn cpus(args: &CpsArgs) -> Result<(Vec<usize>, Vec<usize>), Failure> {
+    let each = args.cpus.len() / 2;
+    if !args.cpus.len().is_multiple_of(2) || ![1, args.queues as usize].contains(&each) {
+        return Err(Failure::usage(
+            "--cpus: give two CPUs, the client's and the server's, as in --cpus 0,1; with --queues N these, or N of the client and N of \
+             the server",
+        ));
+    }
+    let (client, server) = args.cpus.split_at(each);
+    if let Some(both) = client.iter().find(|cpu| server.contains(cpu)) {
+        return Err(Failure::usage(format!("--cpus: client and server need CPUs of their own, and both have {both}")));
+    }
+    Ok((client.to_vec(), server.to_vec()))
 }
 
 /// What the options say of the 4-tuples.
@@ -184,6 +227,8 @@ pub(crate) const SOURCES_MAX: u32 = 32_766;
 pub(crate) const TWO_MSL_S: f64 = 60.0;
 /// Connections/s that the tuples must suffice for. Above what a wire between two cores carries.
 const RATE_MAX: u64 = 450_000;
+/// An open loop that was held up begins what is overdue at this many times its rate, and TIME-WAIT must have room for that.
+const CATCHES_UP: f64 = 3.0;
 /// Phases of the default run: with 2MSL of 7 s and tuples that last 5 s a collapse of 2 s, and the recovery.
 const PHASES: &str = "strict:9s,timestamp:4s";
 /// Longest window of all echo runs of a round together, s.
@@ -208,6 +253,12 @@ mod tests {
         assert_eq!(long.held_s, 60.0);
         assert!(long.count() >= long.needed(RATE_MAX as f64));
         assert!(long.sources > 64 && long.sources <= u64::from(SOURCES_MAX));
+    }
+
+    #[test]
+    fn an_open_loop_has_room_to_catch_up() {
+        let plan = Plan::new(&parse(&["--rate", "20000", "--duration", "30m"]).expect("good")).expect("plan");
+        assert!(plan.tuples.time_wait_places() >= 3 * 20_000 * 60, "{:?}", plan.tuples);
     }
 
     #[test]

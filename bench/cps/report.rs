@@ -121,6 +121,12 @@ pub(crate) struct Flags {
     /// `max`, `find`, or connections per second of an open loop.
     #[serde(default)]
     pub rate: String,
+    /// Queues of the wire and shards of each of synfin's ends.
+    #[serde(default = "one")]
+    pub queues: u32,
+    /// Whether the shards of each end shared a CPU.
+    #[serde(default)]
+    pub shared_cpus: bool,
     /// Whether synfin's ends slept when there was nothing to do; otherwise they spun.
     #[serde(default)]
     pub sleep: bool,
@@ -333,6 +339,11 @@ fn histogram(rounds: &[Round]) -> Vec<(u64, u64)> {
 /// Files of before `--sim` was there are measurements.
 fn measured() -> bool {
     true
+}
+
+/// Files of before there were several shards.
+fn one() -> u32 {
+    1
 }
 
 /// Sums by `end.name`.

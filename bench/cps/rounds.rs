@@ -14,7 +14,7 @@ use crate::policy::{Phases, PortRange, Tw};
 use crate::role::{Closer, ErrorKind, FaultArgs, Mode};
 use clap::ValueEnum;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use synfin::limits;
@@ -213,19 +213,10 @@ impl Bench<'_> {
         live: &mut Live,
     ) -> Result<Round, Failure> {
         let up = self.wire.up(ends, spec.tuples.count())?;
-        let (client_cpu, server_cpu) = self.plan.cpus;
-        // What does not close first has no TIME-WAIT to be there before.
-        let resident = |end| if spec.closer == end { spec.resident } else { 0 };
-        let options = |interface: &str, cpu, end| {
-            let mut options = self.role_args(interface, cpu, spec, 64);
-            options.extend(["--resident".to_string(), resident(end).to_string()]);
-            options
-        };
-        let mut server =
-            Role::spawn(&self.wire.server, server, &options(SERVER_INTERFACE, server_cpu, Closer::Server))?;
+        let mut server = Role::spawn(&self.wire.server, server, &self.options(SERVER_INTERFACE, spec, Closer::Server))?;
         let filling = Duration::from_secs(u64::from(spec.resident / FILLED_PER_S));
         let server_ready = server.wait_ready_after(filling, live)?;
-        let mut of_client = options(CLIENT_INTERFACE, client_cpu, Closer::Client);
+        let mut of_client = self.options(CLIENT_INTERFACE, spec, Closer::Client);
         of_client.extend(spec.faults.options());
         of_client.extend(spec.of_client.iter().cloned());
         if client == RIG {
@@ -241,6 +232,26 @@ impl Bench<'_> {
         drop(up);
         let time_wait_bytes = client_ready.time_wait_bytes.or(server_ready.time_wait_bytes);
         Ok(Round { client: client_result, server: server_result, mode, time_wait_bytes })
+    }
+
+    /// The options of an end of either stack.
+    pub(crate) fn options(&self, interface: &str, spec: &Spec, end: Closer) -> Vec<String> {
+        let cpu = if end == Closer::Client { self.plan.cpus.0 } else { self.plan.cpus.1 };
+        // What does not close first has no TIME-WAIT to be there before.
+        let resident = if spec.closer == end { spec.resident } else { 0 };
+        let mut options = self.role_args(interface, cpu, spec, 64);
+        options.extend(["--resident".to_string(), resident.to_string()]);
+        options.extend(self.shards(end));
+        options
+    }
+
+    /// How many shards an end of synfin has, and where.
+    fn shards(&self, end: Closer) -> Vec<String> {
+        let (client, server) = &self.plan.shard_cpus;
+        let cpus = if end == Closer::Client { client } else { server };
+        let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
+        let options = ["--queues", &self.wire.queues.to_string(), "--shard-cpus", &cpus.join(",")];
+        options.map(str::to_string).to_vec()
     }
 
     /// The best of every batch and window.
@@ -298,7 +309,7 @@ impl Bench<'_> {
             ("--idle-us", spec.idle_us.to_string()),
             ("--answers-per-second", spec.answers_per_second.to_string()),
         ];
-        let mut options: Vec<String> = pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect();
+        let mut options = options(pairs);
         if let Some(phases) = &spec.phases {
             options.extend(["--phases".to_string(), phases.to_string()]);
         }
@@ -331,6 +342,8 @@ pub(crate) struct Wire {
     pub server: String,
     /// Whether to leave the last one.
     pub keep: bool,
+    /// Queues of the veth pair.
+    pub queues: u32,
     /// Interfaces to use in place of a veth pair: the client's and the server's, or none.
     pub nics: Vec<String>,
 }
@@ -346,12 +359,20 @@ pub(crate) enum Ends {
     XdpKernel,
     /// The other way round.
     KernelXdp,
+    /// AF_XDP at this end; the other is another host's.
+    One(Closer),
 }
 
 /// A wire that is up; dropping it takes it down.
 pub(crate) struct Up<'a>(&'a Wire);
 
 impl Wire {
+    /// A veth pair of one queue between two namespaces, the client's and the server's.
+    pub(crate) fn veth(script: &Path, [client, server]: [&str; 2], keep: bool) -> Wire {
+        let (client, server) = (client.to_string(), server.to_string());
+        Wire { script: script.to_path_buf(), client, server, keep, queues: 1, nics: Vec::new() }
+    }
+
     /// Makes the wire anew; a kernel end keeps at most `time_wait_max` TIME-WAIT entries.
     pub(crate) fn up(&self, ends: Ends, time_wait_max: u64) -> Result<Up<'_>, Failure> {
         self.run(&["down", &self.client, &self.server])?;
@@ -361,6 +382,7 @@ impl Wire {
             Ends::Xdp => "xdp",
             Ends::XdpKernel => "xdp-kernel",
             Ends::KernelXdp => "kernel-xdp",
+            Ends::One(end) => return self.up_one(up, end),
         };
         let time_wait_max = time_wait_max.to_string();
         let mut command = vec!["up", &self.client, &self.server, ends, &time_wait_max];
@@ -369,8 +391,18 @@ impl Wire {
         Ok(up)
     }
 
+    fn up_one<'a>(&self, up: Up<'a>, end: Closer) -> Result<Up<'a>, Failure> {
+        let (namespace, name) = match end {
+            Closer::Client => (&self.client, CLIENT_INTERFACE),
+            Closer::Server => (&self.server, SERVER_INTERFACE),
+        };
+        let nic = self.nics.first().map_or("", String::as_str);
+        self.run(&["up-end", namespace, nic, name])?;
+        Ok(up)
+    }
+
     fn run(&self, args: &[&str]) -> Result<(), Failure> {
-        let output = Command::new(&self.script).args(args).output();
+        let output = Command::new(&self.script).args(args).env("SYNFIN_BENCH_QUEUES", self.queues.to_string()).output();
         let script = self.script.display();
         let output = output.map_err(|error| Failure::environment(format!("cannot run {script}: {error}")))?;
         if output.status.success() {
@@ -393,7 +425,13 @@ impl Drop for Up<'_> {
     }
 }
 
-fn ms(seconds: f64) -> String {
+/// Options and their values as a role takes them.
+pub(crate) fn options<const N: usize>(pairs: [(&str, String); N]) -> Vec<String> {
+    pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect()
+}
+
+/// A time as a role takes it.
+pub(crate) fn ms(seconds: f64) -> String {
     format!("{:.0}", seconds * 1000.0)
 }
 

@@ -2,6 +2,8 @@
 
 use super::report::{Report, StackReport};
 use super::result::{Phases, Run, Sweep, SweepRow};
+use super::search;
+use crate::ends::WRONG_SHARD;
 use crate::risk::rate::Rate;
 use crate::role::Mode;
 use clap::ValueEnum;
@@ -72,6 +74,7 @@ fn stacks(out: &mut String, report: &Report) {
     let shown = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_string(), |ratio| format!("{ratio:.2}"));
     let (kernel, limit) = (shown(report.ratios.synfin_to_kernel), shown(report.ratios.synfin_to_limit));
     let _ = writeln!(out, "synfin/kernel {kernel}   synfin/limit {limit}");
+    shards(out, report);
     for step in &report.rate_search {
         let clean = if step.clean { "clean" } else { "" };
         let _ = writeln!(
@@ -79,6 +82,15 @@ fn stacks(out: &mut String, report: &Report) {
             "rate {:>10.0}/s: {:>10.0}/s, p99 {:.0} us, {} failed {clean}",
             step.rate, step.achieved, step.p99_us, step.errors
         );
+    }
+    if !report.rate_search.is_empty() {
+        let _ = match search::best(&report.rate_search) {
+            Some(best) => writeln!(out, "highest clean rate: {:.0}/s, at which the rounds were run", best.rate),
+            None => writeln!(
+                out,
+                "WARNING: no rate was clean, so the rounds are of a closed loop: something else runs here"
+            ),
+        };
     }
     if let Some(resident) = &report.resident {
         let (with, empty) = (resident.connections_per_second, resident.connections_per_second_empty);
@@ -106,6 +118,24 @@ fn stacks(out: &mut String, report: &Report) {
         && Mode::from_str(&flags.mode, false).is_ok_and(|mode| !mode.is_obtained(obtained))
     {
         let _ = writeln!(out, "WARNING: mode {} was asked for, {obtained} was obtained", flags.mode);
+    }
+}
+
+/// How frames found their shards, where there were several.
+fn shards(out: &mut String, report: &Report) {
+    let flags = &report.flags;
+    let Some(synfin) = report.stacks.synfin.as_ref().filter(|_| flags.queues > 1) else { return };
+    let of = |end: &str, name: &str| synfin.counters.get(&format!("{end}.{name}")).copied().unwrap_or(0);
+    for end in ["client", "server"] {
+        let (wrong, received) = (of(end, WRONG_SHARD), of(end, "frames_received"));
+        let _ = writeln!(out, "{end}: {} shards, wrong_shard {wrong} of {received} frames received", flags.queues);
+    }
+    if flags.shared_cpus {
+        let _ = writeln!(
+            out,
+            "WARNING: the {} shards of each end share one CPU, and sleep when idle: no figure of {} cores",
+            flags.queues, flags.queues
+        );
     }
 }
 
@@ -311,6 +341,7 @@ const HALF_A_MOMENT_S: f64 = 0.05;
 mod tests {
     use super::*;
     use crate::cps::report::tests::report;
+    use crate::cps::result::RateStep;
 
     #[test]
     fn table_shows_ratios_and_errors() {
@@ -319,6 +350,16 @@ mod tests {
         assert!(text.contains("150000 (100000..200000)"), "{text}");
         assert!(text.contains("ERRORS: kernel: client.reset 2"), "{text}");
         assert!(!text.contains("WARNING"), "{text}");
+    }
+
+    #[test]
+    fn table_names_the_highest_clean_rate_or_that_there_was_none() {
+        let step = |rate, clean| RateStep { rate, clean, ..RateStep::default() };
+        let mut report = report();
+        report.rate_search = vec![step(0.0, false), step(900.0, true), step(1200.0, false)];
+        assert!(text(&report).contains("highest clean rate: 900/s"));
+        report.rate_search.remove(1);
+        assert!(text(&report).contains("WARNING: no rate was clean"));
     }
 
     #[test]

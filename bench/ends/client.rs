@@ -1,5 +1,6 @@
 //! The client: a closed loop that keeps a number of connections in flight, or an open loop that begins them at a steady rate.
 
+use super::several::{self, Counted, Part};
 use super::{End, Metered, OverXdp, error_of};
 use crate::cps::plan::{CLIENT_NETWORK, CLIENT_NETWORK_BITS};
 use crate::failure::Failure;
@@ -8,18 +9,22 @@ use crate::meter::{Meter, Pace};
 use crate::payload::{Identity, Incoming, Side, Taken, fill};
 use crate::policy::Tw;
 use crate::role::{Closer, ErrorKind, RoleArgs, Stop};
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use synfin::api::{Application, CloseReason, ConnectError, ConnectOptions, Event};
+use synfin::api::{Application, CloseReason, ConnectError, ConnectOptions, Event, ListenError};
 use synfin::ids::Handle;
 use synfin::link::faults::Faults;
 use synfin::shard::Calls;
+use synfin::stack::Service;
 
 /// Runs until the window is over and the last connection is closed.
 pub(crate) fn run(args: &RoleArgs) -> Result<Final, Failure> {
+    if args.queues > 1 {
+        return several::run_client(args);
+    }
     let stop = Stop::begin(args.cpu)?;
     let client = Client::new(args, None)?;
     if args.faults.any() {
@@ -44,7 +49,7 @@ fn play<L: OverXdp>(args: &RoleArgs, stop: &Stop, mut end: End<Client, L>) -> Re
 }
 
 /// The addresses that connections come from.
-fn sources(args: &RoleArgs) -> Vec<Ipv4Addr> {
+pub(super) fn sources(args: &RoleArgs) -> Vec<Ipv4Addr> {
     (0..args.src_ips.max(1)).map(|index| args.source_address(index)).collect()
 }
 
@@ -66,11 +71,12 @@ struct Slot {
 }
 
 /// 4-tuples that are opened over and over: slot n has the n-th local port.
+#[derive(Clone)]
 pub(crate) struct Tuples {
     /// The first local port.
     pub first_port: u16,
     /// The newest incarnation of each, for the wire to know.
-    pub incarnations: Rc<[Cell<u32>]>,
+    pub incarnations: Arc<[AtomicU32]>,
     /// Text that came in and is no slot's own.
     pub wrong: Vec<Wrong>,
     /// Slots whose port was refused, and when to try again.
@@ -80,7 +86,7 @@ pub(crate) struct Tuples {
 impl Tuples {
     /// So many 4-tuples.
     pub(super) fn new(first_port: u16, count: u32) -> Tuples {
-        let incarnations = (0..count).map(|_| Cell::new(0)).collect();
+        let incarnations = (0..count).map(|_| AtomicU32::new(0)).collect();
         Tuples { first_port, incarnations, wrong: Vec::new(), waiting: VecDeque::with_capacity(count as usize) }
     }
 }
@@ -96,6 +102,7 @@ pub(crate) struct Wrong {
 }
 
 /// The application.
+#[derive(Clone)]
 pub(crate) struct Client {
     pub(super) meter: Meter,
     pub(super) ended: bool,
@@ -113,6 +120,8 @@ pub(crate) struct Client {
     /// After a refusal in the closed loop: when to try again.
     patient_until: Instant,
     request: Vec<u8>,
+    /// Added to a slot's number: the clients of several shards have ids of their own.
+    first_id: u64,
 }
 
 impl Client {
@@ -149,15 +158,27 @@ impl Client {
             opened: 0,
             patient_until: now,
             request: vec![0; args.payload.request as usize],
+            first_id: 0,
         })
     }
 
-    /// What it has come to; what is still open, or was never begun, has failed.
+    /// The same as one of several shards.
+    pub(super) fn of_shard(self, shard: usize) -> Client {
+        let first_id = shard as u64 * self.slots.len() as u64;
+        Client { meter: self.meter.of_shard(shard), first_id, ..self }
+    }
+
+    /// What it has come to.
     pub(crate) fn result(&mut self) -> Final {
+        self.give_up();
+        self.meter.result()
+    }
+
+    /// What is still open, or was never begun, has failed.
+    fn give_up(&mut self) {
         for _ in 0..u64::from(self.in_flight) + self.pace.overdue(&self.meter) {
             self.meter.failed(ErrorKind::Unfinished, self.meter.window().0);
         }
-        self.meter.result()
     }
 
     /// Begins what is due as far as there are slots; in the closed loop what is refused is tried again later.
@@ -206,7 +227,7 @@ impl Client {
         self.in_flight += 1;
         let incarnation = self.slots[slot as usize].incarnation + 1;
         if let Some(tuples) = &self.tuples {
-            tuples.incarnations[slot as usize].set(incarnation as u32);
+            tuples.incarnations[slot as usize].store(incarnation as u32, Relaxed);
         }
         self.slots[slot as usize] =
             Slot { since, incarnation, incoming: Incoming::NONE, connected: false, answered: false, failed: false };
@@ -233,7 +254,7 @@ impl Client {
     }
 
     fn identity(&self, slot: usize) -> Identity {
-        Identity { connection: slot as u64, incarnation: self.slots[slot].incarnation }
+        Identity { connection: self.first_id + slot as u64, incarnation: self.slots[slot].incarnation }
     }
 
     fn on_connected(&mut self, calls: &mut Calls<'_>, handle: Handle) {
@@ -343,6 +364,11 @@ impl Application for Client {
     fn on_turn(&mut self, calls: &mut Calls<'_>) {
         let now = Instant::now();
         self.meter.tick(now);
+        // The first use of a 4-tuple meets no policy: on a slow machine the window waits for it.
+        let is_new = self.tuples.is_some() && (self.opened as usize) < self.slots.len();
+        if is_new && self.meter.elapsed(now) < FIRST_USES_MAX {
+            self.meter.postpone(now);
+        }
         if self.meter.is_open(now) || self.pace.is_late(&self.meter) {
             self.open_due(calls, now);
         } else {
@@ -351,6 +377,24 @@ impl Application for Client {
         // What still waits for a 4-tuple that is in TIME-WAIT at the peer would wait for 2MSL.
         let patience_is_over = self.tuples.is_some() && now >= self.meter.window().1 + TUPLES_DRAIN;
         self.ended |= patience_is_over || self.meter.is_drained(now);
+    }
+}
+
+impl Service for Client {
+    fn start(&mut self, _: &mut Calls<'_>) -> Result<(), ListenError> {
+        self.meter.restart();
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.ended
+    }
+}
+
+impl Part for Client {
+    fn counted(mut self) -> Counted {
+        self.give_up();
+        Counted { meter: self.meter, old_bytes: (0, 0) }
     }
 }
 
@@ -365,5 +409,7 @@ fn kind_of(error: ConnectError) -> ErrorKind {
 const PATIENCE: Duration = Duration::from_millis(1);
 /// How long connections of fixed 4-tuples may take to finish after the window.
 const TUPLES_DRAIN: Duration = Duration::from_millis(300);
+/// How long the window waits for the last 4-tuple to be opened at all.
+const FIRST_USES_MAX: Duration = Duration::from_secs(4);
 /// How long a refused 4-tuple rests.
 const TUPLE_PATIENCE: Duration = Duration::from_millis(20);

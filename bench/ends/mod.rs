@@ -4,10 +4,12 @@ mod client;
 mod fill;
 mod rig;
 mod server;
+mod several;
 
 pub(crate) use client::{Client, run as run_client};
 pub(crate) use rig::{AIMED, INCARNATIONS_AIMED, IsnChoice, REACHED, RigArgs, run as run_rig};
 pub(crate) use server::{Server, run as run_server};
+pub(crate) use several::WRONG_SHARD;
 
 use crate::cps::plan::PREFIX_BITS;
 use crate::failure::Failure;
@@ -23,6 +25,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 use synfin::api::{Application, CloseReason};
+use synfin::counters::Counters;
 use synfin::limits::{self, CHUNK_BYTES, Limits};
 use synfin::link::Link;
 use synfin::link::faults::Faults;
@@ -339,8 +342,11 @@ fn time_wait_bytes(args: &RoleArgs) -> f64 {
 
 /// What became of TIME-WAIT. Where there is none by policy nothing was lost.
 pub(crate) fn time_wait<L: Link, A: Application>(shard: &Shard<L, A>) -> TimeWait {
-    let counted = shard.counters();
-    let skipped = if shard.policies().time_wait == Policy::None { 0 } else { counted.time_wait_skipped };
+    time_wait_of(shard.counters(), shard.policies().time_wait)
+}
+
+fn time_wait_of(counted: &Counters, policy: Policy) -> TimeWait {
+    let skipped = if policy == Policy::None { 0 } else { counted.time_wait_skipped };
     TimeWait {
         created: counted.time_wait_created,
         expired: counted.time_wait_expired,

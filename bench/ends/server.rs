@@ -1,5 +1,6 @@
 //! The server: one request, one response, then the close.
 
+use super::several::{self, Counted, Part};
 use super::{End, Metered, error_of};
 use crate::failure::Failure;
 use crate::lines::Final;
@@ -7,22 +8,24 @@ use crate::meter::Meter;
 use crate::payload::{Identity, Incoming, Ledger, Payload, Side, Taken, fill};
 use crate::policy::Tw;
 use crate::role::{Closer, ErrorKind, RoleArgs, Stop};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
-use synfin::api::{Application, CloseReason, Event};
+use synfin::api::{Application, CloseReason, Event, ListenError};
 use synfin::ids::Handle;
 use synfin::shard::Calls;
+use synfin::stack::Service;
 
 /// Serves until the orchestrator closes standard input.
 pub(crate) fn run(args: &RoleArgs) -> Result<Final, Failure> {
+    if args.queues > 1 {
+        return several::run_server(args);
+    }
     let stop = Stop::begin(args.cpu)?;
     let address = *args.server.ip();
     let mut end = End::new(args, Server::new(args)?, vec![address], (address, 32))?;
     let now = end.now();
-    for port in args.server.port()..args.server.port().saturating_add(args.dst_ports.max(1)) {
-        let listening = end.shard.calls(now).listen(IpAddr::V4(address), port);
-        listening.map_err(|error| Failure::environment(format!("cannot listen on {address}:{port}: {error}")))?;
-    }
+    let listening = listen(args.server, args.dst_ports, &mut end.shard.calls(now));
+    listening.map_err(|error| Failure::environment(format!("cannot listen on {}: {error}", args.server)))?;
     end.tell_ready(args);
     end.run_while(args.phases.as_ref(), |_| !stop.asked())?;
     let server = end.shard.application();
@@ -40,14 +43,23 @@ struct State {
     failed: bool,
 }
 
+/// Listens on `ports` ports from the one of `at` up.
+fn listen(at: SocketAddrV4, ports: u16, calls: &mut Calls<'_>) -> Result<(), ListenError> {
+    let mut ports = at.port()..at.port().saturating_add(ports.max(1));
+    ports.try_for_each(|port| calls.listen(IpAddr::V4(*at.ip()), port).map(drop))
+}
+
 /// The application.
+#[derive(Clone)]
 pub(crate) struct Server {
+    at: SocketAddrV4,
+    ports: u16,
     closer: Closer,
     /// The client ends its connections by a RST.
     peer_resets: bool,
     payload: Payload,
-    meter: Meter,
-    ledger: Ledger,
+    pub(super) meter: Meter,
+    pub(super) ledger: Ledger,
     began: Option<Instant>,
     response: Vec<u8>,
     /// By number of the handle; grows to the most connections that there ever were at once.
@@ -59,6 +71,8 @@ impl Server {
     pub(crate) fn new(args: &RoleArgs) -> Result<Server, Failure> {
         let meter = Meter::start(Duration::ZERO, Duration::from_millis(args.warmup_ms + args.duration_ms))?;
         Ok(Server {
+            at: args.server,
+            ports: args.dst_ports,
             closer: args.closer,
             peer_resets: args.tw == Tw::RstClose,
             payload: args.payload,
@@ -68,6 +82,11 @@ impl Server {
             response: vec![0; args.payload.response as usize],
             states: vec![NEW; 4 * args.conns as usize],
         })
+    }
+
+    /// The same as one of several shards.
+    pub(super) fn of_shard(self, shard: usize) -> Server {
+        Server { meter: self.meter.of_shard(shard), ..self }
     }
 
     fn on_accepted(&mut self, handle: Handle) {
@@ -162,6 +181,18 @@ impl Application for Server {
 
     fn on_turn(&mut self, _: &mut Calls<'_>) {
         self.meter.tick(Instant::now());
+    }
+}
+
+impl Service for Server {
+    fn start(&mut self, calls: &mut Calls<'_>) -> Result<(), ListenError> {
+        listen(self.at, self.ports, calls)
+    }
+}
+
+impl Part for Server {
+    fn counted(self) -> Counted {
+        Counted { meter: self.meter, old_bytes: (self.ledger.old_bytes, self.ledger.with_old_bytes) }
     }
 }
 

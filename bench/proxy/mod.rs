@@ -11,13 +11,13 @@ pub(crate) use load::{LoadArgs, run as load};
 use crate::cps::child::Role;
 use crate::cps::live::Live;
 use crate::cps::plan::{PORT, SERVER, SOURCE, SOURCES_MIN};
-use crate::cps::rounds::{CLIENT_INTERFACE, Ends, Wire};
+use crate::cps::rounds::{CLIENT_INTERFACE, Ends, Wire, ms, options};
 use crate::cps::{Json, machine::Machine};
 use crate::failure::Failure;
 use crate::kernel::sys;
 use crate::lines::Final;
 use crate::policy::Tw;
-use crate::role::{Closer, Mode};
+use crate::role::{Closer, Mode, two_cpus};
 use clap::{Args, ValueEnum};
 use proxies::Proxy;
 use report::{Flags, Report};
@@ -122,10 +122,7 @@ pub(crate) fn run(args: &ProxyArgs) -> Result<(), Failure> {
     if let Some(json) = json {
         json.write(&report)?;
     }
-    match report.errors_total() {
-        0 => Ok(()),
-        errors => Err(Failure::failed(format!("{errors} errors: the figures above are not to be relied on"))),
-    }
+    Failure::unless_clean(report.errors_total())
 }
 
 fn flags(args: &ProxyArgs) -> Result<Flags, Failure> {
@@ -133,20 +130,14 @@ fn flags(args: &ProxyArgs) -> Result<Flags, Failure> {
     if !(0.1..=3600.0).contains(&seconds) {
         return Err(Failure::usage(format!("--duration {seconds}: give seconds from 0.1 to 3600")));
     }
-    let &[load, proxy] = args.cpus.as_slice() else {
-        return Err(Failure::usage("--cpus: give two, as in 0,1"));
-    };
-    if load == proxy {
-        return Err(Failure::usage(format!("--cpus {load},{proxy}: load and proxy need a CPU each")));
-    }
+    let cpus = two_cpus(&args.cpus, ["load", "proxy"])?;
     let warmup_s = if args.quick { 0.3 } else { 1.0 };
-    Ok(Flags { seconds, warmup_s, rounds: args.rounds, conns: args.conns, closer: args.closer, cpus: (load, proxy) })
+    Ok(Flags { seconds, warmup_s, rounds: args.rounds, conns: args.conns, closer: args.closer, cpus })
 }
 
 /// One proxy on a wire of its own.
 fn one_round(args: &ProxyArgs, flags: &Flags, kind: ProxyKind, live: &mut Live) -> Result<Round, Failure> {
-    let (a, b) = (args.netns_a.clone(), args.netns_b.clone());
-    let wire = Wire { script: args.wire.clone(), client: a, server: b, keep: args.keep, nics: Vec::new() };
+    let wire = Wire::veth(&args.wire, [&args.netns_a, &args.netns_b], args.keep);
     let up = wire.up(if kind == ProxyKind::Synfin { Ends::Xdp } else { Ends::XdpKernel }, TIME_WAIT_MAX)?;
     let backends: Vec<SocketAddrV4> = load::backends(BACKEND, BACKENDS).collect();
     let proxy = Proxy::start(kind, &wire.server, flags.cpus.1, args.mode, flags.conns, &backends, live)?;
@@ -160,7 +151,6 @@ fn one_round(args: &ProxyArgs, flags: &Flags, kind: ProxyKind, live: &mut Live) 
 
 /// The load's command line.
 fn load_options(mode: Mode, flags: &Flags) -> Vec<String> {
-    let ms = |seconds: f64| format!("{:.0}", seconds * 1000.0);
     let pairs = [
         ("--interface", CLIENT_INTERFACE.to_string()),
         ("--cpu", flags.cpus.0.to_string()),
@@ -177,7 +167,7 @@ fn load_options(mode: Mode, flags: &Flags) -> Vec<String> {
         ("--backend", BACKEND.to_string()),
         ("--backends", BACKENDS.to_string()),
     ];
-    pairs.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect()
+    options(pairs)
 }
 
 /// The first backend, at the address through which a kernel end reaches the clients.

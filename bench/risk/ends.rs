@@ -5,18 +5,18 @@ use super::workload::{End, Workload};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
-use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use synfin::api::{Application, CloseReason, ConnectError, ConnectOptions, Event};
 use synfin::ids::Handle;
 use synfin::shard::Calls;
 use synfin::tick::Now;
 
 /// The number of the newest incarnation of each 4-tuple, which the client sets: what both ends measure text against.
-pub(crate) type Incarnations = Rc<[Cell<u32>]>;
+pub(crate) type Incarnations = Arc<[AtomicU32]>;
 
 /// Text that is not what the peer has sent in this incarnation.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,8 +126,8 @@ impl Client {
         };
         match calls.connect(self.remote, &options) {
             Ok(handle) => {
-                let incarnation = self.incarnations[tuple].get() + 1;
-                self.incarnations[tuple].set(incarnation);
+                let incarnation = self.incarnations[tuple].load(Relaxed) + 1;
+                self.incarnations[tuple].store(incarnation, Relaxed);
                 self.tuples[tuple] = Stream { handle: Some(handle), incarnation, ..Stream::default() };
                 // A second, short segment must not wait for a delayed ACK: the connection is to be quick.
                 let _ = calls.set_no_delay(handle, true);
@@ -217,7 +217,7 @@ impl Server {
             return;
         }
         let _ = calls.set_no_delay(handle, true);
-        let incarnation = self.incarnations[tuple].get();
+        let incarnation = self.incarnations[tuple].load(Relaxed);
         self.seen.opened_by_old_syn += u64::from(self.tuples[tuple].incarnation == incarnation);
         self.tuples[tuple] = Stream { handle: Some(handle), incarnation, ..Stream::default() };
     }

@@ -7,6 +7,7 @@ use super::workload::{End, Isns, Workload};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering::Relaxed;
 use synfin::four_tuple::Addresses;
 use synfin::link::{Frame, Link};
 use synfin::seq::Seq;
@@ -226,7 +227,7 @@ impl<L: Link> Wire<L> {
             return;
         }
         if from == End::Client {
-            connection.history.begin(self.incarnations[tuple].get());
+            connection.history.begin(self.incarnations[tuple].load(Relaxed));
             connection.progress = Progress::default();
             connection.aimed = false;
             connection.sides.iter_mut().for_each(|side| side.window = None);

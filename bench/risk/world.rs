@@ -83,7 +83,7 @@ impl World {
         let (server_link, server_wire) = pair(memory, [macs[1], macs[0]]);
         let there = path(macs[0], macs[1], Addresses::V4 { local: CLIENT, remote: SERVER });
         let back = path(macs[1], macs[0], Addresses::V4 { local: SERVER, remote: CLIENT });
-        let incarnations: Incarnations = (0..TUPLES).map(|_| std::cell::Cell::new(0)).collect();
+        let incarnations: Incarnations = (0..TUPLES).map(|_| std::sync::atomic::AtomicU32::new(0)).collect();
         let none = FaultConfig { held_max: 0, ..FaultConfig::default() };
         let faults = cell.workload.fault_config();
         let remote = SocketAddr::new(SERVER.into(), SERVER_PORT);

@@ -1,0 +1,158 @@
+//! An end of several shards, one per queue of its interface: the stack's own threads, with a client or a server as the application of
+//! each. Connections in flight and the rate are divided among them; what each counted is added.
+
+use super::client::{Client, sources};
+use super::server::Server;
+use super::{config, seed, time_wait_bytes, time_wait_of};
+use crate::failure::Failure;
+use crate::lines::{Final, Line, Ready, TimeWait, tell};
+use crate::meter::Meter;
+use crate::proc::{self, interface_frames};
+use crate::role::{Mode, RoleArgs, Stop};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+use synfin::link::xdp::XdpConfig;
+use synfin::stack::{Idle, Service, ShardSnapshot, Stack, StackConfig, StackError};
+
+/// Runs until the window is over and the last connection of every shard is closed.
+pub(super) fn run_client(args: &RoleArgs) -> Result<Final, Failure> {
+    let client = Client::new(&of_one_shard(args), None)?;
+    run(args, sources(args), move |shard| client.clone().of_shard(shard))
+}
+
+/// Serves until the orchestrator closes standard input.
+pub(super) fn run_server(args: &RoleArgs) -> Result<Final, Failure> {
+    let server = Server::new(&of_one_shard(args))?;
+    run(args, vec![*args.server.ip()], move |shard| server.clone().of_shard(shard))
+}
+
+/// What one shard has counted.
+pub(super) struct Counted {
+    /// Connections and latencies.
+    pub meter: Meter,
+    /// Octets of earlier incarnations, and connections in which there were any.
+    pub old_bytes: (u64, u64),
+}
+
+/// The application of a shard, which has counted something.
+pub(super) trait Part: Service {
+    /// What it has counted.
+    fn counted(self) -> Counted;
+}
+
+fn run<S: Part>(
+    args: &RoleArgs,
+    addresses: Vec<Ipv4Addr>,
+    make: impl Fn(usize) -> S + Send + Sync + 'static,
+) -> Result<Final, Failure> {
+    let stop = Stop::begin_unpinned()?;
+    let frames_before = interface_frames(&args.interface)?;
+    let mut over_time = Meter::start(Duration::from_millis(args.warmup_ms), Duration::from_millis(args.duration_ms))?;
+    let stack = Stack::start(&stack_config(args, addresses)?, make).map_err(refused)?;
+    over_time.restart();
+    tell_ready(args, &stack);
+    while !stack.running().is_finished() && !stop.asked() {
+        let now = Instant::now();
+        if over_time.sample_is_due(now) {
+            sample(&mut over_time, now, &stack.running().snapshots());
+        }
+        std::thread::sleep(TICK);
+    }
+    stack.running().stop();
+    let (parts, report) = stack.join().map_err(refused)?;
+    let (mut old_bytes, mut with_old_bytes) = (0, 0);
+    let mut sum = Meter::start(Duration::from_millis(args.warmup_ms), Duration::from_millis(args.duration_ms))?;
+    for counted in parts.into_iter().map(Part::counted) {
+        sum.add(&counted.meter)?;
+        (old_bytes, with_old_bytes) = (old_bytes + counted.old_bytes.0, with_old_bytes + counted.old_bytes.1);
+    }
+    let of_shards = report.shards.iter().map(|shard| time_wait_of(&shard.counters, shard.policies.time_wait));
+    Ok(Final {
+        old_bytes,
+        with_old_bytes,
+        samples: over_time.samples().to_vec(),
+        frames_total: interface_frames(&args.interface)? - frames_before,
+        time_wait: of_shards.fold(TimeWait::default(), TimeWait::plus),
+        counters: counters(&report.shards),
+        ..sum.result()
+    })
+}
+
+/// What each shard is told: its part of the connections in flight, of the rate and of the places.
+fn of_one_shard(args: &RoleArgs) -> RoleArgs {
+    let shards = args.queues.max(1);
+    RoleArgs {
+        conns: args.conns.div_ceil(shards),
+        rate: args.rate / f64::from(shards),
+        time_wait: args.time_wait.div_ceil(shards) + args.time_wait / SPARE,
+        ..args.clone()
+    }
+}
+
+fn stack_config(args: &RoleArgs, addresses: Vec<Ipv4Addr>) -> Result<StackConfig, Failure> {
+    let different: BTreeSet<usize> = args.shard_cpus.iter().copied().collect();
+    let spins = args.idle_us == 0;
+    Ok(StackConfig {
+        queues: Some(args.queues as usize),
+        cores: args.shard_cpus.clone(),
+        mode: args.mode.for_xdp(),
+        link: XdpConfig { zero_copy: args.mode == Mode::Zc, ..XdpConfig::default() },
+        shard: config(&of_one_shard(args), addresses, seed(args)?),
+        idle: if spins { Idle::Spin } else { Idle::Sleep },
+        share_cores: different.len() < args.queues as usize,
+        ..StackConfig::new(&args.interface)
+    })
+}
+
+fn tell_ready<S: Service>(args: &RoleArgs, stack: &Stack<S>) {
+    let mode = stack.report().interfaces.first().map(|interface| {
+        let copy = if interface.umem.zero_copy { "zero-copy" } else { "copy" };
+        format!("{} {copy}", interface.mode)
+    });
+    tell(&Line::Ready(Ready {
+        mode,
+        mac: proc::mac(&args.interface),
+        time_wait_bytes: Some(time_wait_bytes(&of_one_shard(args))),
+    }));
+}
+
+fn sample(meter: &mut Meter, now: Instant, shards: &[ShardSnapshot]) {
+    let sum = |of: fn(&ShardSnapshot) -> u64| shards.iter().map(of).sum::<u64>();
+    let busy_us = |shard: &ShardSnapshot| {
+        let lengths = shard.turn_us.iter_recorded();
+        lengths.map(|length| length.value_iterated_to() * length.count_at_value()).sum()
+    };
+    let busy = Duration::from_micros(sum(busy_us) / shards.len().max(1) as u64);
+    let completed = sum(|shard| shard.counters.closed_graceful);
+    let (time_wait, in_use) = (sum(|shard| shard.time_wait_live), sum(|shard| shard.connections_live));
+    meter.sample_all(now, completed, time_wait, in_use, busy);
+}
+
+/// Everything that shards and links have counted and that is not 0; what came to the wrong shard in any case.
+fn counters(shards: &[ShardSnapshot]) -> BTreeMap<String, u64> {
+    let mut counters = BTreeMap::new();
+    for shard in shards {
+        let of_shard = shard.counters.iter().map(|(name, count)| (name.to_string(), count));
+        let dropped = shard.drops.iter().map(|(name, count)| (format!("drop.{name}"), *count));
+        let of_link = shard.link.iter().map(|(name, count)| (format!("link.{name}"), count));
+        for (name, count) in of_shard.chain(dropped).chain(of_link) {
+            if count > 0 || name == WRONG_SHARD {
+                *counters.entry(name).or_insert(0) += count;
+            }
+        }
+    }
+    counters
+}
+
+fn refused(error: StackError) -> Failure {
+    Failure::environment(error.to_string())
+}
+
+/// The counter of frames that came to another shard than the connection's.
+pub(crate) const WRONG_SHARD: &str = "wrong_shard";
+
+/// How often it is looked whether the shards have ended.
+const TICK: Duration = Duration::from_millis(10);
+/// A hash does not divide evenly: each shard has room for this part of all more than its share.
+const SPARE: u32 = 8;
