@@ -125,8 +125,8 @@ impl Destinations {
 
     /// Draws a local port for a connection, and says which destination it is to be given back to.
     ///
-    /// `status` is asked about each port of a lap once, and about 8 others; about more than 16,384 only by further draws: then this
-    /// one fails with a next try in 0 ms, which goes on where this one was.
+    /// `status` is asked about each port of a lap once, and about 8 others; about more than 16,384 (512 in laps that repeat because
+    /// the queues were full) only by further draws: then this one fails with a next try in 0 ms, which goes on where this one was.
     pub fn draw(
         &mut self,
         key: &DestinationKey,
@@ -209,7 +209,7 @@ impl Destinations {
                 let lap = self.lap(&key);
                 let record = &mut self.slab[number];
                 self.queues.clear(&mut record.queue);
-                (record.lap, record.forgotten) = (lap, 0);
+                (record.lap, record.forgotten, record.repeats) = (lap, 0, false);
             }
         }
     }
@@ -284,7 +284,8 @@ impl Destinations {
         soonest: &mut Soonest,
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
-        for _ in 0..FRESH_ASKED_MAX {
+        let asked_max = if self.slab[number].repeats { REPEATED_ASKED_MAX } else { FRESH_ASKED_MAX };
+        for _ in 0..asked_max {
             let port = self.owners.next_port(self.shard, &mut self.slab[number].lap)?;
             match status(port) {
                 PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => return Some(port),
@@ -351,6 +352,7 @@ impl Destinations {
             self.queues.clear(&mut record.queue);
             record.forgotten = 0;
             record.lap.again();
+            record.repeats = true;
         }
     }
 
@@ -389,6 +391,8 @@ struct Destination {
     generation: u32,
     /// The ports of the lap that were not asked about yet.
     lap: Lap,
+    /// The lap is one of those that come again and again while ports are forgotten.
+    repeats: bool,
     /// Ports drawn and not given back.
     in_use: u32,
     /// Ports that the pool had no room for.
@@ -436,6 +440,9 @@ impl Soonest {
 /// Ports of the lap that a draw finds taken before it gives up. Each is asked about once in a lap: fewer only make the draws after a
 /// change of owners fail, whose lap begins among the ports in use; more make a single draw slower.
 const FRESH_ASKED_MAX: u32 = 16_384;
+
+/// The same of a lap that repeats, which asks about a port any number of times: what a draw costs while none is free.
+const REPEATED_ASKED_MAX: u32 = 512;
 
 /// Queued ports that a draw asks about before it gives up. Fewer wait for ports whose TIME-WAIT was restarted in a row.
 const QUEUED_ASKED_MAX: u32 = 8;

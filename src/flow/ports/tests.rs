@@ -281,6 +281,19 @@ fn draws_after_a_change_of_owners_come_past_all_ports_in_use_and_queue_none() {
     assert_eq!(f.destinations.ports_of(0), (0, 10_100));
 }
 
+#[test]
+fn draws_in_vain_stay_short_when_the_queues_are_full() {
+    let mut f = Fixture::new(limits(1, 0), (20_000, 59_999), 5);
+    let ports: Vec<u16> = (0..40_000).map(|_| f.open(0).unwrap()).collect();
+    ports[20_000..].iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    for _ in 0..500 {
+        assert!(f.open(0).is_err());
+        assert!(f.asked.get() <= 2 * REPEATED_ASKED_MAX + QUEUED_ASKED_MAX, "{}", f.asked.get());
+    }
+    f.now = f.now.plus(TWO_MSL_MS);
+    assert!((0..100).any(|_| f.open(0).is_ok()));
+}
+
 /// A port that came back before the new lap came to it was queued; drawn in the lap and in use, it leaves the queue.
 #[test]
 fn port_in_use_that_was_queued_before_leaves_the_queue() {
