@@ -23,7 +23,7 @@ impl<const C: usize, const D: usize> KeyedHash<C, D> {
     }
 
     /// The hash of a 4-tuple: 12 bytes over IPv4, 36 over IPv6.
-    #[inline]
+    #[inline(always)]
     pub const fn tuple(&self, tuple: &FourTuple) -> u64 {
         match tuple.key_words() {
             KeyWords::V4([addresses, ports]) => self.words([addresses, ports | 12 << 56]),
@@ -59,7 +59,7 @@ impl<const C: usize, const D: usize> KeyedHash<C, D> {
     }
 
     /// The hash of whole words, of which the last ends with the number of bytes (modulo 256) in its top byte.
-    #[inline]
+    #[inline(always)]
     const fn words<const WORDS: usize>(&self, words: [u64; WORDS]) -> u64 {
         let mut v = self.0;
         let mut at = 0;

@@ -15,6 +15,7 @@ fn main() {
     let trials = vec![
         privileged_trial("listeners_answer_on_both_interfaces_and_each_on_its_own", serve_on_both),
         privileged_trial("proxy_takes_clients_on_one_interface_and_reaches_servers_on_the_other", two_armed_proxy),
+        privileged_trial("addresses_of_both_interfaces_are_shared_with_the_kernel", shared_on_both),
         privileged_trial("connect_picks_the_interface_by_route", connect_by_route),
         privileged_trial("interfaces_that_do_not_fit_are_refused_with_one_line", refused),
     ];
@@ -105,6 +106,18 @@ fn two_armed_proxy() {
     // Of each connection the client's segments came by one interface and the server's by the other.
     assert!(counts(&state, "redirect_tcp_own").iter().all(|count| *count > 4_000), "{state}");
     assert!(wires.is_free());
+}
+
+/// The kernel keeps the addresses of both interfaces, and the stack has port 7 of each.
+fn shared_on_both() {
+    let wires = Wires::new();
+    wires.stack().ip(&["addr", "add", "10.78.0.2/24", "dev", "b0"]);
+    let server = Server::start(wires.stack(), "10.77.0.2/24", &["--interface", "b0=10.78.0.2/24", "--shared"]);
+    for (host, address) in [(wires.first(), "10.77.0.2"), (&wires.second, "10.78.0.2")] {
+        assert_eq!(clients(host, address, "7", "100"), "100 echoed, 0 errors\n", "{address}");
+    }
+    let state = server.end();
+    assert!(counts(&state, "redirect_tcp_port").iter().all(|count| *count > 500), "{state}");
 }
 
 fn connect_by_route() {

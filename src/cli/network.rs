@@ -1,7 +1,7 @@
 //! Options about the network that the stack is on.
 
 use crate::shard::LocalAddress;
-use crate::stack::{SharedPorts, StackConfig};
+use crate::stack::{ConflictCheck, SharedPorts, StackConfig};
 use clap::Args;
 use std::fmt;
 use std::net::IpAddr;
@@ -26,6 +26,9 @@ pub(super) struct Network {
     /// How long a gateway or another neighbour may not answer before opens that need it fail as unreachable.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=60))]
     neighbor_timeout: u8,
+    /// Whether other hosts are asked for the addresses before the start: off, quick (0.4 s) or full (4 to 7 s, RFC 5227).
+    #[arg(long, value_name = "HOW", default_value = ConflictCheck::default().name(), value_parser = parse_conflict_check)]
+    conflict_check: ConflictCheck,
     /// Answer accepted connections to the MAC address that their SYN came from, as behind a load balancer that forwards frames.
     #[arg(long)]
     reply_to_sender: bool,
@@ -45,6 +48,7 @@ impl Network {
         config.link.huge_pages = self.huge_pages;
         config.link.zero_copy = self.zero_copy;
         config.shard.neighbor_timeout_s = self.neighbor_timeout;
+        config.conflict_check = self.conflict_check;
         config.shard.reply_to_sender = self.reply_to_sender;
     }
 }
@@ -90,6 +94,11 @@ pub(super) fn parse_addresses(text: &str) -> Result<AddressRange, String> {
         _ => return Err(format!("{first}-{last} is no range of one IP version, the smaller address first")),
     };
     Ok(AddressRange(addresses))
+}
+
+fn parse_conflict_check(text: &str) -> Result<ConflictCheck, String> {
+    let names = ConflictCheck::ALL.map(ConflictCheck::name).join(", ");
+    ConflictCheck::from_name(text).ok_or_else(|| format!("no way {text:?} to look for conflicts: there are {names}"))
 }
 
 fn parse_ports(text: &str) -> Result<(u16, u16), String> {

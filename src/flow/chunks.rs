@@ -82,6 +82,24 @@ impl Chunks {
         self.free_count - self.reserved
     }
 
+    /// Whether less than half of the chunks are free: then no chain may grow as it likes.
+    #[inline]
+    pub const fn is_short(&self) -> bool {
+        self.free() < self.nodes.len() as u32 / 2
+    }
+
+    /// Bytes up to which one chain may grow now: without a bound while half of the chunks are free, then by an eighth of what is free
+    /// beyond the last quarter, and of that quarter by one chunk. So those that only grow share what they leave, and there is a
+    /// chunk for who holds nothing, a quarter of the chunks long.
+    #[inline]
+    pub const fn share_bytes(&self) -> u32 {
+        if !self.is_short() {
+            return u32::MAX;
+        }
+        let beyond = self.free().saturating_sub(self.nodes.len() as u32 / 4);
+        (1 + beyond / SHARE).saturating_mul(CHUNK)
+    }
+
     /// Sets `chunks` free chunks aside for [`Chunks::append_reserved`]; `false`, and none, when fewer are free.
     #[inline]
     #[must_use]
@@ -296,6 +314,10 @@ struct Node {
 /// [`CHUNK_BYTES`] in the unit of a chain's offsets.
 const CHUNK: u32 = CHUNK_BYTES as u32;
 
+/// A chain grows to one part in so many of what is free beyond the last quarter. Smaller lets the first few take nearly all of that, larger
+/// leaves much unused where only a few need it.
+const SHARE: u32 = 8;
+
 /// What fills a chunk that was never used; anything but 0.
 const UNUSED: u8 = 0xc5;
 
@@ -416,6 +438,29 @@ mod tests {
         assert!(pool.reserve(1));
         pool.unreserve(1);
         assert_eq!(pool.free(), 1);
+    }
+
+    #[test]
+    fn chains_that_only_grow_leave_others_their_share_and_a_chunk() {
+        let mut pool = Chunks::new(512);
+        assert_eq!((pool.is_short(), pool.share_bytes()), (false, u32::MAX));
+        let mut greedy: Vec<Chain> = (0..400).map(|_| Chain::default()).collect();
+        let most = 64 * CHUNK;
+        while pool.free() > 0 {
+            let chain =
+                greedy.iter_mut().find(|chain| chain.len() < most.min(pool.share_bytes())).expect("enough of them");
+            let room = (most.min(pool.share_bytes()) - chain.len()).min(CHUNK) as usize;
+            assert_eq!(pool.append(chain, &vec![7; room]), room, "{} are free", pool.free());
+        }
+        let holding: Vec<u32> = greedy.iter().map(|chain| chain.len() / CHUNK).collect();
+        assert_eq!(holding[..4], [64, 64, 64, 64], "as they like while half is free");
+        assert!(holding[4..12].iter().all(|chunks| (4..32).contains(chunks)), "{holding:?}");
+        // All but the last quarter is shared, and of that everybody has one.
+        assert!(holding.iter().filter(|chunks| **chunks >= 1).count() > 128, "{holding:?}");
+        for chain in &mut greedy {
+            pool.clear(chain);
+        }
+        assert_eq!(pool.free(), 512);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::announce::claimed_by;
 use super::burst::{Arrival, Burst, Control, IpMarks, Message, Reply, Text};
+use super::connection::Connection;
 use super::cookie::Returned;
 use super::core::Core;
 use super::find::Found;
@@ -93,7 +94,6 @@ fn connection(
     if completes && core.refuses_to_accept(connection.origin) {
         return None;
     }
-    let receive_room = receiving.free() > 0;
     // Few segments have any: for the others nothing is read or copied.
     let read;
     let blocks = if arrival.segment.sack.count == 0 {
@@ -104,6 +104,7 @@ fn connection(
     };
     let attached = gaps::for_arrival(core, number, blocks);
     let connection = &mut core.connections[number];
+    let receive_room = has_room(receiving, connection);
     let options = core.options.get(connection.options);
     let cx = Context { now, settings: &core.settings, options, receive_room };
     let tcb = &mut connection.tcb;
@@ -146,6 +147,13 @@ fn connection(
     }
     core.settle(number, &outcome, now);
     outcome.answer
+}
+
+/// Whether there is a chunk for text of the connection (T04): while few are free, not for one that leaves much of it unread. It does not
+/// matter whether that is the application's doing, or that of the peer at the other end of a splice.
+#[inline]
+fn has_room(receiving: &Chunks, connection: &Connection) -> bool {
+    receiving.free() > 0 && (!receiving.is_short() || connection.unread.len() < receiving.share_bytes())
 }
 
 /// RFC 9293 3.10.7.4, TIME-WAIT.

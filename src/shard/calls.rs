@@ -167,6 +167,10 @@ impl<'a> Calls<'a> {
             None => connection.consumed_bytes += count as u32,
         }
         calls::received(&mut connection.tcb, count as u32, &cx);
+        if connection.facts.has(Fact::WAITS_FOR_NEIGHBOR) {
+            // Its turn to send, where what is consumed leaves the chain, may not come.
+            self.core.tell(handle.number);
+        }
         self.core.owe(handle.number);
         Ok(())
     }
@@ -319,7 +323,9 @@ pub(super) fn queue(core: &mut Core, handle: Handle, bytes: &[u8], now: Now) -> 
     let options = core.options.get(connection.options);
     let cx = Context { now, settings: &core.settings, options, receive_room: false };
     let room = calls::send_room(&connection.tcb, bytes.len(), &cx)?;
-    let taken = core.sending.append(&mut connection.to_send, &bytes[..room]);
+    // While few chunks are free, one that holds many gets no more (T04): what of it is acknowledged makes room for others.
+    let share = core.sending.share_bytes().saturating_sub(connection.to_send.len());
+    let taken = core.sending.append(&mut connection.to_send, &bytes[..room.min(share as usize)]);
     let waits = connection.tell.has(Tell::WANTS_WRITABLE);
     if taken < bytes.len() {
         connection.tell.add(Tell::WANTS_WRITABLE);

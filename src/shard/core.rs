@@ -245,11 +245,9 @@ impl Core {
     /// Joins what an event did to a TCB with the tables: events to tell, segments to send, deadlines, the end.
     #[inline(always)]
     pub(super) fn settle(&mut self, number: u32, outcome: &Outcome, now: Now) {
-        if let Some(note) = outcome.note {
-            self.count(note);
+        if outcome.is_unusual() {
+            self.settle_unusual(number, outcome, now);
         }
-        self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
-        self.counters.fast_recoveries += u64::from(outcome.recovery_begins);
         if outcome.established {
             self.begin(number, now);
         }
@@ -265,6 +263,20 @@ impl Core {
             self.connections[number].tell.add(Tell::PEER_CLOSED);
             self.tell(number);
         }
+        match outcome.end {
+            None => self.schedule(number),
+            Some(end) => self.end(number, end, now),
+        }
+    }
+
+    /// What few events bring.
+    #[inline(never)]
+    fn settle_unusual(&mut self, number: u32, outcome: &Outcome, now: Now) {
+        if let Some(note) = outcome.note {
+            self.count(note);
+        }
+        self.counters.challenge_acks_suppressed += u64::from(outcome.challenge_suppressed);
+        self.counters.fast_recoveries += u64::from(outcome.recovery_begins);
         if outcome.urgent {
             self.counters.urgent_received += 1;
             self.connections[number].tell.add(Tell::URGENT);
@@ -276,10 +288,6 @@ impl Core {
         }
         if outcome.stalled {
             self.stalled(number, now);
-        }
-        match outcome.end {
-            None => self.schedule(number),
-            Some(end) => self.end(number, end, now),
         }
     }
 
@@ -499,7 +507,6 @@ impl Core {
         may
     }
 
-    #[inline(never)]
     pub(super) fn count(&mut self, note: Note) {
         let counter = match note {
             Note::RstAccepted => &mut self.counters.rst_accepted,

@@ -48,7 +48,7 @@ impl Histories {
         }
     }
 
-    /// A segment with text or a FIN was sent again.
+    /// A segment was sent again: a SYN, text or a FIN.
     pub(super) fn sent_again(&mut self, number: u32) {
         if let Some(kept) = self.kept.get_mut(number as usize) {
             kept.total_retrans += 1;

@@ -207,10 +207,12 @@ impl Core {
 
     /// The next hop of an active open.
     fn neighbor_of(&mut self, tuple: &FourTuple, now: Now) -> Result<NeighborId, ConnectError> {
-        if self.routes.next_hop(Some(tuple.local()), tuple.remote()).is_none() {
-            return Err(ConnectError::NoRoute(tuple.remote()));
-        }
-        self.neighbor_towards(tuple, None, now).ok_or(ConnectError::NeighborsFull(self.limits.neighbors_max))
+        self.neighbor_towards(tuple, None, now).ok_or_else(|| {
+            match self.routes.next_hop(Some(tuple.local()), tuple.remote()) {
+                None => ConnectError::NoRoute(tuple.remote()),
+                Some(_) => ConnectError::NeighborsFull(self.limits.neighbors_max),
+            }
+        })
     }
 
     /// The local address of an active open: the one asked for, or the one on the way (MUST-43, MUST-44).

@@ -1,9 +1,10 @@
 //! What gives way when memory runs short (T03, T12): peers that hold it and let little or nothing move.
 //!
-//! Nothing is done, and nothing kept, while a quarter of each pool is free. After that a few connections are looked at, once per tick:
+//! Nothing is done, and nothing kept, while half of the send chunks and a quarter of the others are free. After that a few connections are
+//! looked at, once per tick:
 //!
-//! - While send chunks are short, of the connections whose octets will stay for longest the first is ended with a RST, at most one per
-//!   tick ([`paces`]).
+//! - While send chunks are short, so that nobody gets as many as he likes, of the connections whose octets will stay for longest
+//!   the first is ended with a RST, at most one per tick ([`paces`]).
 //! - While records of what is missing, or chunks for text out of order, are short, text out of order to which nothing was added
 //!   for a while is forgotten, as RFC 2018 8 allows: its sender has it still.
 
@@ -61,7 +62,7 @@ impl Pressure {
 #[inline]
 pub(super) fn relieve(core: &mut Core, receiving: &mut Chunks, now: Now) {
     let quarter = core.limits.chunks_max / 2 / 4;
-    let sending = core.sending.free() < quarter;
+    let sending = core.sending.is_short();
     let missing = gaps::are_scarce(core) || receiving.free() <= quarter + gaps::CHUNKS_FOR_PIECE + 1;
     if (sending || missing) && core.pressure.looked_at != now.tick() {
         core.pressure.looked_at = now.tick();

@@ -33,6 +33,8 @@ mod tests;
 pub use cores::{CoreError, available_cores};
 #[cfg(feature = "xdp")]
 pub use link_watch::LinkEvents;
+#[cfg(feature = "xdp")]
+pub use probe::ConflictCheck;
 pub use published::ShardSnapshot;
 #[cfg(feature = "xdp")]
 pub use shared::SharedPorts;

@@ -5,7 +5,9 @@ use super::link_watch::{LinkEvents, LinkWatch};
 use super::run::{Drive, Turns};
 use super::shared::{SharedPorts, Taken};
 use super::spreading::Watch;
-use super::{Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by};
+use super::{
+    ConflictCheck, Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by,
+};
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
 use crate::link::several::Several;
@@ -43,6 +45,8 @@ pub struct StackConfig {
     pub idle: Idle,
     /// Whether several shards may run on one core.
     pub share_cores: bool,
+    /// How it is made sure at the start that no other host has an own address.
+    pub conflict_check: ConflictCheck,
     /// Whether frames are copied for a capture, and how.
     pub capture: Option<CaptureConfig>,
 }
@@ -61,6 +65,7 @@ impl StackConfig {
             shard: ShardConfig::default(),
             idle: Idle::default(),
             share_cores: false,
+            conflict_check: ConflictCheck::default(),
             capture: None,
         }
     }
@@ -262,7 +267,8 @@ fn occupy(
     claim(&mut steering, config, attachment)?;
     claim_transparent(config, &mut steering)?;
     if config.shared.is_none()
-        && let Some(Conflict { address, mac }) = probe::conflict(&mut links, attachment)
+        && let Some(Conflict { address, mac }) =
+            probe::conflict(&mut links, attachment, config.conflict_check, config.shard.secrets.random)
     {
         return Err(StackError::AddressConflict { address, mac, interface: name.to_owned() });
     }

@@ -1,5 +1,6 @@
 //! RFC 9293 3.10.2 to 3.10.5: what the application asks of a connection.
 
+use super::congestion::Congestion;
 use super::state::State;
 use super::tcb::{Fact, Owed, Tcb};
 use super::{Context, output, waits};
@@ -32,9 +33,22 @@ pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, R
 /// SEND, second half: `taken` octets are in the send buffer.
 pub fn sent(tcb: &mut Tcb, taken: usize, cx: &Context<'_>) {
     let was_idle = waits::is_idle(tcb);
+    if was_idle {
+        restart_after_silence(tcb, cx);
+    }
     tcb.send_end += taken as u32;
     tcb.owed.add(Owed::DATA);
     waits::queued(tcb, was_idle, cx);
+}
+
+/// RFC 5681 4.1: after a silence longer than the time-out the window says nothing of the path any more.
+#[inline]
+fn restart_after_silence(tcb: &mut Tcb, cx: &Context<'_>) {
+    let restart = Congestion::initial_window(tcb.mss.into());
+    let silent = || tcb.timed.silent_for(cx.now.tick()).is_some_and(|ticks| ticks > tcb.rto.current_ms());
+    if tcb.congestion.cwnd > restart && silent() {
+        tcb.congestion.cwnd = restart;
+    }
 }
 
 /// RECEIVE: the application has taken `taken` octets; the window may open.

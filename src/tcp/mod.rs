@@ -195,6 +195,15 @@ pub struct Outcome {
     pub note: Option<Note>,
 }
 
+impl Outcome {
+    /// Whether anything happened beside what every connection goes through: handshake, text, acknowledgments, FIN and end.
+    #[inline]
+    pub const fn is_unusual(&self) -> bool {
+        let happened = self.challenge_suppressed | self.stalled | self.close_wait_lasts | self.urgent;
+        happened | self.recovery_begins | self.note.is_some()
+    }
+}
+
 /// Where a connection goes when its TCB ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {

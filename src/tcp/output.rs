@@ -49,9 +49,23 @@ impl Plan {
 /// `board` is there if the connection has a scoreboard.
 #[inline(always)]
 pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
-    let mut board = board.and_then(|board| recovery::in_use(tcb, board));
+    match board {
+        None => next_segment(tcb, None, cx),
+        Some(board) => next_by_scoreboard(tcb, board, cx),
+    }
+}
+
+/// Not inlined: few connections have lost anything.
+#[inline(never)]
+fn next_by_scoreboard(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option<Plan> {
+    let board = recovery::in_use(tcb, board);
+    next_segment(tcb, board, cx)
+}
+
+#[inline(always)]
+fn next_segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     let plan = match tcb.state {
-        State::Closed => reset(tcb),
+        State::Closed => reset(tcb, cx),
         State::SynSent => syn(tcb, cx, Flags::SYN),
         State::SynReceived => syn(tcb, cx, Flags::SYN | Flags::ACK).or_else(|| pure_ack(tcb, cx)),
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
@@ -122,7 +136,7 @@ pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
 /// (3.10.7.4, first check), and would never hear of the end; and who knows whether it took the octet of a probe, or a FIN alone,
 /// which needs no room? So there are two then, the first for a peer that took nothing. A window that has been opened
 /// meanwhile takes the second, or answers it (RFC 5961 3.2).
-fn reset(tcb: &mut Tcb) -> Option<Plan> {
+fn reset(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
     if !tcb.owed.has(Owed::RESET) {
         return None;
     }
@@ -136,7 +150,8 @@ fn reset(tcb: &mut Tcb) -> Option<Plan> {
         flags: Flags::RST | Flags::ACK,
         up: 0,
         wnd: 0,
-        options: Options::default(),
+        // RFC 7323 3.2: a RST should have them too.
+        options: options::of_segment(tcb, cx),
         text_offset: 0,
         text_len: 0,
         again: false,

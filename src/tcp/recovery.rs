@@ -106,6 +106,7 @@ impl Recovery {
 
     /// `acked` octets of new data were acknowledged up to `snd_una`. Returns whether the first unacknowledged segment
     /// must be resent at once (a partial acknowledgment during recovery, RFC 6582 3.2 step 3).
+    #[inline(always)]
     fn acknowledged(&mut self, window: &mut Congestion, acked: u32, snd_una: Seq, conditions: &Conditions) -> bool {
         let &Conditions { mss, flight, .. } = conditions;
         self.duplicates = 0;
@@ -138,6 +139,7 @@ impl Recovery {
     }
 
     /// A duplicate ACK (RFC 5681 2). Returns whether to fast-retransmit now (the third in a row).
+    #[inline(never)]
     fn duplicate(&mut self, window: &mut Congestion, snd_una: Seq, snd_nxt: Seq, conditions: &Conditions) -> bool {
         self.duplicates = self.duplicates.saturating_add(1);
         if self.phase == Phase::Fast {
@@ -352,7 +354,7 @@ pub(super) fn reordering_over(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Contex
 
 /// Sets the one deadline that losses have: the end of the reordering window, else a tail loss probe, else the time-out
 /// (RFC 6298 5.2, 5.3; RFC 8985 7.2). Off when nothing is in flight.
-#[inline]
+#[inline(always)]
 fn arm(tcb: &mut Tcb, board: Option<(&Scoreboard, Option<u32>)>, cx: &Context<'_>) {
     if tcb.flight() == 0 {
         tcb.retransmit_at = Deadline::NONE;

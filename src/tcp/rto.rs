@@ -37,6 +37,7 @@ impl Default for Rto {
 impl Rto {
     /// Takes one round-trip time (RFC 6298 2.2, 2.3). Karn: the caller measures no retransmitted segment without
     /// timestamps (MUST-18).
+    #[inline]
     pub fn measured(&mut self, rtt_us: u32) {
         let rtt_us = rtt_us.clamp(1, RTO_MAX_MS * 1000);
         if self.srtt_us == 0 {
@@ -94,11 +95,24 @@ impl Rto {
         self.backoff = self.backoff.saturating_add(1);
     }
 
+    /// The handshake is over. Without a measurement, and after a SYN that was sent again, the first time-out is three times as long
+    /// (RFC 6298 5.7): the path may be slower than it was taken to be.
+    #[inline]
+    pub fn opened(&mut self, syn_was_lost: bool) {
+        self.progressed();
+        if syn_was_lost && self.srtt_us == 0 {
+            self.base_ms = RTO_AFTER_LOST_SYN_MS;
+        }
+    }
+
     /// New data was acknowledged: the backoff ends.
     pub fn progressed(&mut self) {
         self.backoff = 0;
     }
 }
+
+/// The first time-out for text where the SYN timed out and nothing was measured, ms. Origin: RFC 6298 5.7.
+const RTO_AFTER_LOST_SYN_MS: u16 = 3000;
 
 const _: () = assert!(RTO_MAX_MS <= u16::MAX as u32);
 

@@ -62,7 +62,7 @@ pub struct History {
     pub bytes_acked: u64,
     /// Octets received in order.
     pub bytes_received: u64,
-    /// Segments sent again.
+    /// Segments with SYN, text or FIN that were sent again.
     pub total_retrans: u32,
 }
 

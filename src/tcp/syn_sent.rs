@@ -92,7 +92,7 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     tcb.state = State::Established;
     tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
-    tcb.rto.progressed();
+    tcb.rto.opened(syn_was_lost);
     tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
     tcb.recovery = Recovery::start(tcb.snd_una);
     tcb.owed.remove(Owed::SYN);

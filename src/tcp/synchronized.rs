@@ -19,8 +19,23 @@ use core::ops::ControlFlow::{self, Break, Continue};
 /// The eight checks; `sack` is there if the connection has a scoreboard or the segment blocks. `out` is the default before.
 #[inline(always)]
 pub fn arrives(tcb: &mut Tcb, seg: &Segment, sack: Option<Sack<'_>>, cx: &Context<'_>, out: &mut Outcome) {
-    let _ = eight_checks(tcb, seg, sack, cx, out);
+    let _ = match sack {
+        None => eight_checks(tcb, seg, None, cx, out),
+        some => eight_checks_with_sack(tcb, seg, some, cx, out),
+    };
     tcb.invariants();
+}
+
+/// Not inlined: few segments tell of a loss.
+#[inline(never)]
+fn eight_checks_with_sack(
+    tcb: &mut Tcb,
+    seg: &Segment,
+    sack: Option<Sack<'_>>,
+    cx: &Context<'_>,
+    out: &mut Outcome,
+) -> ControlFlow<()> {
+    eight_checks(tcb, seg, sack, cx, out)
 }
 
 #[inline(always)]
@@ -227,7 +242,7 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     tcb.owed.add_if(Owed::DATA, closes);
     tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
-    tcb.rto.progressed();
+    tcb.rto.opened(syn_was_lost);
     tcb.owed.remove(Owed::SYN);
     tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
     tcb.recovery = Recovery::start(tcb.snd_una);
@@ -308,10 +323,11 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
 
 /// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18). Returns `false` for
 /// an acknowledgment whose ACK may have been lost before or may be that late: the backoff stays until one that says more.
+#[inline(always)]
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> bool {
     let timed = tcb.timed.acknowledged(seg.ack);
     if timed.is_some() {
-        tcb.timed = Timed::NONE;
+        tcb.timed = Timed::over(cx.now.tick());
     }
     let timed_ms = timed.map(|sent_at| cx.now.tick().since(sent_at));
     if !tcb.agreed.timestamps() {
@@ -397,7 +413,7 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
             ack: tcb.rcv_nxt,
             flags: Flags::RST | Flags::ACK,
             wnd: 0,
-            timestamps: None,
+            timestamps: options::current_timestamps(tcb, cx),
         });
         finish(tcb, out, End::Closed(CloseReason::Aborted));
         return Break(());

@@ -95,7 +95,7 @@ pub struct Tcb {
     pub reason: Option<CloseReason>,
 }
 
-/// A segment whose round trip is measured, or none.
+/// A segment whose round trip is measured, or none; then `end` is when the last was acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Timed {
     end: Seq,
@@ -105,6 +105,16 @@ pub struct Timed {
 impl Timed {
     /// No segment is being timed.
     pub const NONE: Timed = Timed { end: Seq(0), sent_at: Deadline::NONE };
+
+    /// No segment is being timed any more, for the last that was has been acknowledged at `now`.
+    pub const fn over(now: Tick) -> Timed {
+        Timed { end: Seq(now.0), ..Timed::NONE }
+    }
+
+    /// For how long nothing has been sent for the first time, ticks, if that is known.
+    pub fn silent_for(self, now: Tick) -> Option<u32> {
+        (!self.is_on() && self != Timed::NONE).then(|| now.since(Tick(self.end.0)))
+    }
 
     /// The segment that ends before `end` and is sent at `now`.
     #[inline]
@@ -340,7 +350,7 @@ impl Tcb {
     }
 
     /// What congestion control may know.
-    #[inline]
+    #[inline(always)]
     pub fn conditions(&self, cx: &Context<'_>) -> Conditions {
         let mss = u32::from(self.mss);
         let unsent = self.send_end - self.snd_resume;

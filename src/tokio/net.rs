@@ -34,7 +34,7 @@ impl Net {
     }
 
     /// Takes connections to `address`, one of the stack's or the unspecified one, that this shard is given. Each shard listens for
-    /// itself.
+    /// itself. [`io::ErrorKind::ConnectionAborted`] when the stack drains.
     pub fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
         self.listen_with(address, &ListenOptions::default())
     }
@@ -42,10 +42,12 @@ impl Net {
     /// As [`Net::listen`], with options.
     pub fn listen_with(&self, address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
         let listened = self.ask(|sockets, calls| {
-            let listener = calls.listen_with(address.ip(), address.port(), options)?;
-            sockets.listen(listener);
-            Ok(listener)
-        })?;
+            if sockets.is_draining() {
+                return Err(drains());
+            }
+            let listened = calls.listen_with(address.ip(), address.port(), options);
+            Ok(listened.inspect(|listener| sockets.listen(*listener)))
+        })??;
         let listener = listened.map_err(|error: crate::api::ListenError| {
             let kind = match error {
                 crate::api::ListenError::InUse(_) => io::ErrorKind::AddrInUse,
@@ -113,6 +115,10 @@ impl Net {
         });
         answer
     }
+}
+
+pub(super) fn drains() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "no connection will come: the stack drains")
 }
 
 fn has_ended() -> io::Error {

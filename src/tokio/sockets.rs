@@ -1,5 +1,6 @@
 //! What a shard tells its tasks: the application that turns events into wake-ups.
 
+use super::net::drains;
 use crate::api::{Application, Event};
 use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
@@ -52,6 +53,11 @@ impl Sockets {
         self.ended = true;
     }
 
+    /// No listener takes connections any more.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     pub(super) fn listen(&mut self, listener: ListenerId) {
         self.listeners.insert(listener, Listening::default());
     }
@@ -87,7 +93,6 @@ impl Sockets {
         cx: &Context<'_>,
     ) -> Poll<io::Result<Handle>> {
         let draining = self.draining;
-        let drains = || io::Error::new(io::ErrorKind::ConnectionAborted, "no connection will come: the stack drains");
         let Some(listening) = self.listeners.get_mut(&listener) else { return Poll::Ready(Err(drains())) };
         let next = listening.accepted.pop_front();
         if listening.accepted.len() == BACKLOG - 1 && next.is_some() && !draining {
@@ -107,9 +112,8 @@ impl Sockets {
 
     /// The listener is gone; so are the connections that nobody has accepted.
     pub(super) fn stop_listening(&mut self, listener: ListenerId, calls: &mut Calls<'_>) {
-        if !self.draining {
-            calls.stop_listening(listener);
-        }
+        // In a drain none listens, and its number is nobody else's.
+        calls.stop_listening(listener);
         let waiting = self.listeners.remove(&listener).unwrap_or_default();
         for handle in waiting.accepted {
             self.streams.remove(&handle);

@@ -274,3 +274,41 @@ fn panic_of_the_future_stops_the_stack_with_its_message() {
     assert_eq!(message, "planted panic");
     two.client.join().unwrap();
 }
+
+/// A supervisor that listens again after the error of a drain.
+#[test]
+fn listening_during_a_drain_is_refused_and_what_nobody_accepted_is_reset() {
+    let (tell, told) = told();
+    let (tell_queued, told_queued) = self::told();
+    let serve = move |net: Net| {
+        let tell = tell.clone();
+        async move {
+            let listener = net.listen(AT).unwrap();
+            // Another port shows when the drain has begun.
+            let refused = loop {
+                match net.listen(SocketAddr::new(SERVER, 9)) {
+                    Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    Err(error) => break error.kind(),
+                }
+            };
+            tell(refused);
+            tell(net.listen(AT).unwrap_err().kind());
+            drop(listener);
+        }
+    };
+    let connect = move |net: Net| {
+        let tell_queued = tell_queued.clone();
+        async move {
+            let mut stream = net.connect(AT).await.unwrap();
+            tell_queued(None);
+            tell_queued(stream.read(&mut [0]).await.err().map(|error| error.kind()));
+        }
+    };
+    let two = Two::start(serve, connect);
+    assert_eq!(told_queued.recv().unwrap(), None);
+    two.server.drain(Duration::from_secs(20));
+    assert_eq!(told.iter().take(2).collect::<Vec<_>>(), [ErrorKind::ConnectionAborted; 2]);
+    assert_eq!(told_queued.recv().unwrap(), Some(ErrorKind::ConnectionReset));
+    two.client.join().unwrap();
+    two.server.join().unwrap();
+}

@@ -14,6 +14,7 @@ pub(crate) const ROWS: &[Row] = &[
             "t03_who_lets_a_little_go_now_and_then_holds_nothing_for_long_when_send_chunks_run_short"]),
     done("T04", "slow reader, slow sender, never closed", "src/tcp/waits.rs",
         &["t04_peers_that_trickle_and_never_close_take_bounded_memory", "b25_no_acknowledgment_for_the_user_timeout_sends_rst_and_ends",
+            "t04_pair_that_is_read_goes_on_beside_many_that_are_not",
             "t04_client_that_vanishes_behind_its_fin_keeps_its_pair_no_longer_than_idle_ones"]),
     done("T05", "blind RST", "src/tcp/synchronized.rs::second_check_rst",
         &["t05_established_reset_in_the_window_but_not_exact_gets_a_challenge_ack", "t05_established_reset_outside_the_window_is_dropped"]),

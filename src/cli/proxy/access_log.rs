@@ -267,7 +267,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("synfin-access-log-{}", std::process::id()));
         let moved = path.with_extension("1");
         let config = Config::parse(&format!("access_log = \"{}\"\n{CONFIG}", path.display())).unwrap();
-        let notes = Notes::new();
+        let notes = Notes::new(64);
         let mut log = Log::open(&config, vec![notes.clone()]).unwrap();
         let mut note = |bytes_read| {
             notes.push(Note::Ended(Ended { bytes_read, ..ENDED }));
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn reader_that_has_stalled_does_not_hold_up_the_end_and_its_lines_count_as_lost() {
         let (reader, writer) = io::pipe().unwrap();
-        let notes = Notes::new();
+        let notes = Notes::new(64);
         let listeners = Config::parse(CONFIG).unwrap().listeners;
         let to = Some(BufWriter::new(File::from(std::os::fd::OwnedFd::from(writer))));
         let (reopen, line) = (Arc::default(), String::new());

@@ -7,8 +7,9 @@ use super::proxy_protocol::ProxyProtocol;
 use crate::api::ConnectionOptions;
 use crate::cli::arguments::Common;
 use crate::cli::network::parse_addresses;
-use crate::limits::{DEADLINE_MAX_MS, Limits};
+use crate::limits::{CHUNK_BYTES, DEADLINE_MAX_MS, Limits};
 use crate::shard::LocalAddress;
+use crate::tcp::Settings;
 use clap::{CommandFactory, Parser};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -79,6 +80,12 @@ impl Config {
         }
     }
 
+    /// Chunks of the whole process for bytes on their way, half of them each way: the default of a shard, and at least one each way for
+    /// each client. Origin: the least that the kernel keeps for a socket, 4 kB (`tcp_rmem`, `tcp_wmem`).
+    pub(super) fn chunks_max(&self) -> u32 {
+        Limits::default().chunks_max.max(self.connections_max.saturating_mul(2))
+    }
+
     /// Options of connections of clients, backends and checks alike: those of the stack, and bytes go on as they come.
     pub(super) fn connection(&self) -> ConnectionOptions {
         ConnectionOptions { no_delay: true, ..self.stack.options.get() }
@@ -113,6 +120,16 @@ impl fmt::Display for Config {
             Some(AccessLog::File(path)) => format!("to {}", path.display()),
         };
         let (connections, drain) = (self.connections_max, self.drain_timeout);
+        let pool_bytes = u64::from(self.chunks_max()) * CHUNK_BYTES as u64;
+        let buffer_bytes = u64::from(Settings::default().receive_buffer_bytes);
+        // A pool each way, of which half is for whoever asks.
+        let full = pool_bytes / 2 / 2 / buffer_bytes;
+        writeln!(
+            f,
+            "{} MB for bytes on their way: clients that read nothing hold {} kB each way while they are fewer than {full}, then less",
+            pool_bytes / 1_000_000,
+            buffer_bytes / 1024
+        )?;
         write!(f, "at most {connections} client connections; drain {drain:?}; access log {log}")
     }
 }

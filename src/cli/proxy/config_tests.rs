@@ -177,3 +177,23 @@ fn piece() -> impl proptest::strategy::Strategy<Value = String> {
         1 => "\\PC{0,12}",
     ]
 }
+
+#[test]
+fn memory_grows_with_the_clients_that_are_promised_room_and_is_shown() {
+    let with = |connections_max: u32| {
+        let text = RIGHT.replacen("[stack]", &format!("connections_max = {connections_max}\n[stack]"), 1);
+        Config::parse(&text).unwrap()
+    };
+    let chunks_of_a_shard = |connections_max, shards: u32| {
+        let mut limits = Limits::default();
+        limits.chunks_max = (limits.chunks_max / shards).max(1024);
+        super::limits(&with(connections_max), shards)(&mut limits);
+        limits.chunks_max
+    };
+    assert_eq!(chunks_of_a_shard(100, 1), Limits::default().chunks_max);
+    assert_eq!(chunks_of_a_shard(60_000, 1), 120_000);
+    assert_eq!(chunks_of_a_shard(60_000, 8), 15_000);
+    let shown = with(60_000).to_string();
+    assert!(shown.contains("245 MB for bytes on their way") && shown.contains("256 kB each way"), "{shown}");
+    assert!(shown.contains("fewer than 234,"), "{shown}");
+}

@@ -41,7 +41,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let shards = session::shards(&config.stack)? as usize;
-    let notes: Vec<Notes> = (0..shards).map(|_| Notes::new()).collect();
+    let pairs = config.access_log.as_ref().map_or(0, |_| config.connections_max.div_ceil(shards as u32));
+    let notes: Vec<Notes> = (0..shards).map(|_| Notes::new(pairs)).collect();
     let log = Log::open(&config, notes.clone())?;
     let config = Arc::new(config);
     let shared = Arc::new(Shared::new(&config));
@@ -89,12 +90,14 @@ fn load(path: &Path) -> Result<Config, Failure> {
 }
 
 /// What a shard needs beyond the defaults: two connections for each client, one for each check, and those that have not come
-/// that far.
+/// that far; room for bytes of them all.
 fn limits(config: &Config, shards: u32) -> impl FnOnce(&mut Limits) {
     let pairs = config.connections_max.div_ceil(shards);
     let backends = config.listeners.iter().map(|listener| listener.backends.len() as u32).sum::<u32>();
     let accepting = Limits::default().accept_max;
+    let chunks = config.chunks_max().div_ceil(shards);
     move |limits| {
+        limits.chunks_max = limits.chunks_max.max(chunks);
         limits.tcbs_max = limits.tcbs_max.max(2 * pairs + 2 * backends + accepting + limits.half_open_max);
         limits.splices_max = limits.splices_max.max(pairs + accepting);
     }

@@ -94,7 +94,7 @@ impl World {
             ..ShardConfig::default()
         };
         let (a, b) = pair(MemoryConfig::default(), MACS);
-        let notes = Notes::new();
+        let notes = Notes::new(64);
         let shared = Arc::new(Shared::new(&config));
         let application = Proxy::new(&config, &shared, &notes, 0, 1);
         let mut proxy = Shard::new(a, application, of(PROXY), Now::default()).unwrap();
@@ -380,7 +380,7 @@ fn thousands_that_are_left_at_the_end_of_a_drain_are_each_reset_and_logged() {
     // The RSTs of all are more than a turn can send.
     let memory = MemoryConfig { queue_frames: 12 * 1024, ..MemoryConfig::default() };
     let (a, b) = pair(memory, MACS);
-    let (notes, shared) = (Notes::new(), Arc::new(Shared::new(&config)));
+    let (notes, shared) = (Notes::new(64), Arc::new(Shared::new(&config)));
     let shards_notes = notes.clone();
     let make = move |shard| Proxy::new(&config, &shared, &shards_notes, shard, 1);
     let seats = vec![Seat { link: a, core: None }];

@@ -19,6 +19,7 @@ impl Application for Told {
             Event::Accepted { handle, .. } | Event::Connected { handle } => self.opened.push(handle),
             Event::Readable { .. } => self.readable += 1,
             Event::Writable { .. } => self.writable += 1,
+            Event::Stalled { .. } => {}
             event => panic!("{event:?}"),
         }
     }
@@ -62,6 +63,34 @@ fn pieces_are_sent_in_their_order_as_far_as_the_buffer_goes() {
     assert!(received == expected);
     let stale = Handle::from_bits(left[0].to_bits() ^ 2 << 32);
     assert_eq!(sim.left_calls().send_vectored(stale, &[b"x"]), Err(CallError::Stale));
+}
+
+/// What was consumed is settled where the connection's turn to send comes, which here it does not.
+#[test]
+fn everything_unread_can_be_read_while_the_neighbour_is_lost() {
+    let (mut sim, left, right) = opened(1, Settings::default());
+    let text: Vec<u8> = (0..10_000_u32).map(|at| (at / 7) as u8).collect();
+    sim.left_calls().send(left[0], &text).expect("open");
+    sim.run(100);
+    // From here on the left end is silent.
+    let (silent_since, right, reader) = (sim.now(), right[0], &mut sim.right);
+    let mut now = silent_since.plus_ms(60_000);
+    reader.calls(now).send(right, b"wants the neighbour").expect("open");
+    while reader.counters().neighbor_waits == 0 {
+        now = now.plus_ms(100);
+        assert!(now < silent_since.plus_ms(90_000), "the neighbour is still known");
+        reader.turn(now);
+    }
+    let mut received = Vec::new();
+    while received.len() < text.len() {
+        let mut calls = reader.calls(now);
+        let bytes = calls.received(right).expect("live").to_vec();
+        assert!(!bytes.is_empty(), "stuck after {} bytes", received.len());
+        calls.consume(right, bytes.len()).expect("unread");
+        received.extend(bytes);
+        reader.turn(now);
+    }
+    assert!(received == text);
 }
 
 #[test]

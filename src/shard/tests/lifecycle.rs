@@ -177,21 +177,27 @@ fn neighbor_lost_for_a_while_does_not_end_an_open_connection() {
 
 #[test]
 fn b11_peer_that_does_not_answer_ends_as_timed_out_within_the_deadline() {
-    let mut world = World::new(&Setup { connections: 0, ..Setup::default() });
+    let limits = Limits { histories_max: 1, ..Setup::default().limits };
+    let mut world = World::new(&Setup { connections: 0, limits, ..Setup::default() });
     let remote = "10.0.0.2:80".parse().expect("an end");
     let deadline = Some(core::time::Duration::from_millis(2500));
     // One exchange makes the neighbour known; then the server falls silent.
-    world
+    let handle = world
         .client
         .calls(world.now)
         .connect(remote, &ConnectOptions { deadline, ..ConnectOptions::default() })
         .expect("a port");
     world.client.turn(world.now);
     world.server.turn(world.now);
+    let mut sent_again = 0;
     for _ in 0..300 {
         world.client.turn(world.now);
+        if let Ok(info) = world.client.calls(world.now).info(handle) {
+            sent_again = info.history.expect("is kept").total_retrans;
+        }
         world.now = world.now.plus_ms(10);
     }
+    assert_eq!(sent_again, 1, "the SYN counts");
     assert_eq!(world.client.application().closed, [CloseReason::TimedOut]);
     assert_eq!(world.client.counters().retransmitted_syn, 1);
 }

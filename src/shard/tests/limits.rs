@@ -395,17 +395,18 @@ fn t03_who_has_stalled_for_longest_is_ended_when_send_chunks_run_short() {
     assert_eq!(client.counters().stalled_ended, 1, "the second has not stalled for long");
 }
 
-/// A peer to which 60 kB always wait, and which takes so many octets every so often, its window closed in between or not; five
-/// minutes, in which send chunks are short or not. Whether its connection is ended.
+/// A peer to which 60 kB wait, and more as there is room for it, and which takes so many octets every so often, its window closed in
+/// between or not; five minutes, in which send chunks are short or not. Whether its connection is ended.
 fn is_ended(octets: u32, every_ms: u64, closed_between: bool, short: bool) -> bool {
     let mut bench = Bench::accepted(ConnectionOptions { no_delay: true, ..ConnectionOptions::default() });
+    let (handle, end) = (bench.handle(), bench.now.plus_ms(300_000));
+    bench.shard.calls(bench.now).send(handle, &[7; 60_000]).expect("open");
     let mut filler = Chain::default();
     if short {
         let sending = &mut bench.shard.core.sending;
         let bytes = vec![0; (sending.free() as usize - 30) * CHUNK_BYTES];
         assert_eq!(sending.append(&mut filler, &bytes), bytes.len());
     }
-    let (handle, end) = (bench.handle(), bench.now.plus_ms(300_000));
     let mut sent = bench.ack;
     while bench.now.us() < end.us() && bench.shard.application().reason.is_none() {
         bench.shard.calls(bench.now).send(handle, &[7; 60_000]).expect("open");

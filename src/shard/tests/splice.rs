@@ -1,6 +1,7 @@
 //! Spliced connections. One shard plays clients and servers, the other the relay between them, over a wire that may lose.
 
 mod of_every_seed;
+mod slow_readers;
 
 use super::simulation::peer::{Ending, Peer};
 use super::simulation::plan::{Closing, Plan};
@@ -16,8 +17,9 @@ use ::core::time::Duration;
 /// Plays clients and servers: sends what it is told to, keeps what it receives.
 #[derive(Default)]
 struct Ends {
-    /// It takes no bytes while this holds.
+    /// It takes no bytes while this holds, but for those that listen.
     full: bool,
+    listens: Vec<Handle>,
     connected: Vec<Handle>,
     accepted: Vec<Handle>,
     to_send: BTreeMap<Handle, Vec<u8>>,
@@ -43,7 +45,7 @@ impl Application for Ends {
         match event {
             Event::Connected { handle } => self.connected.push(handle),
             Event::Accepted { handle, .. } => self.accepted.push(handle),
-            Event::Readable { .. } if self.full => {}
+            Event::Readable { handle, .. } if self.full && !self.listens.contains(&handle) => {}
             Event::Readable { handle, bytes } => {
                 self.received.entry(handle).or_default().extend_from_slice(bytes);
                 calls.consume(handle, bytes.len()).expect("lent");
@@ -168,6 +170,8 @@ impl Application for Relay {
 struct Setup {
     faults: FaultConfig,
     limits: Limits,
+    /// Those of the ends where they differ.
+    of_ends: Option<Limits>,
     settings: Settings,
     connection: ConnectionOptions,
     prefix: Option<(usize, &'static [u8])>,
@@ -177,7 +181,14 @@ impl Default for Setup {
     fn default() -> Setup {
         let limits = super::Setup::default().limits;
         let faults = FaultConfig { delay_us: (500, 500), held_max: 2048, ..FaultConfig::default() };
-        Setup { faults, limits, settings: Settings::default(), connection: Default::default(), prefix: None }
+        Setup {
+            faults,
+            limits,
+            of_ends: None,
+            settings: Settings::default(),
+            connection: Default::default(),
+            prefix: None,
+        }
     }
 }
 
@@ -195,8 +206,8 @@ impl<E: Application> Relayed<E> {
         let now = Now::from_ms(5000);
         let none = FaultConfig { held_max: 0, ..FaultConfig::default() };
         let [of_ends, of_relay] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse::<IpAddr>().expect("an address"));
-        let config = |address, seed| ShardConfig {
-            limits: setup.limits,
+        let config = |address, limits, seed| ShardConfig {
+            limits,
             addresses: vec![LocalAddress { address, prefix_len: 24 }],
             secrets: Secrets::from_seed(seed),
             settings: setup.settings,
@@ -205,8 +216,9 @@ impl<E: Application> Relayed<E> {
         let relay =
             Relay { connection: setup.connection, prefix: setup.prefix, ..Relay::new(SocketAddr::new(of_ends, 80)) };
         let [link_a, link_b] = [(a, 0), (b, 1)].map(|(link, end)| Faults::new(link, setup.faults, none, seed + end));
-        let mut ends = Shard::new(link_a, ends, config(of_ends, seed), now).expect("a shard");
-        let mut relay = Shard::new(link_b, relay, config(of_relay, seed + 1), now).expect("a shard");
+        let config_of_ends = config(of_ends, setup.of_ends.unwrap_or(setup.limits), seed);
+        let mut ends = Shard::new(link_a, ends, config_of_ends, now).expect("a shard");
+        let mut relay = Shard::new(link_b, relay, config(of_relay, setup.limits, seed + 1), now).expect("a shard");
         ends.calls(now).listen(of_ends, 80).expect("a listener");
         relay.calls(now).listen(of_relay, 80).expect("a listener");
         Relayed { ends, relay, now }

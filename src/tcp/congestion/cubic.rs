@@ -19,6 +19,7 @@ pub(super) struct Cubic {
 }
 
 impl Algorithm for Cubic {
+    #[inline(never)]
     fn avoid(window: &mut Congestion, acked: u32, conditions: &Conditions) {
         let &Conditions { mss, now, srtt_us, .. } = conditions;
         let inflection = match window.cubic.inflection.tick() {

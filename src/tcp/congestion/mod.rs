@@ -84,12 +84,19 @@ trait Algorithm {
 impl Congestion {
     /// The window after the handshake (RFC 6928; after a lost SYN one segment, RFC 5681 3.1).
     pub fn start(mss: u32, syn_was_lost: bool) -> Congestion {
-        let cwnd = if syn_was_lost { mss } else { (10 * mss).min(14_600.max(2 * mss)) };
+        let cwnd = if syn_was_lost { mss } else { Congestion::initial_window(mss) };
         Congestion { cwnd, ssthresh: u32::MAX, ..Congestion::default() }
+    }
+
+    /// The initial window, bytes (RFC 6928 2).
+    #[inline]
+    pub fn initial_window(mss: u32) -> u32 {
+        (10 * mss).min(14_600.max(2 * mss))
     }
 
     /// `acked` octets of new data were acknowledged outside loss recovery. A window that is not used up says nothing about
     /// the path, so it does not grow (RFC 9438 5.8).
+    #[inline(always)]
     pub fn acknowledged(&mut self, acked: u32, conditions: &Conditions) {
         match conditions.algorithm {
             CongestionControl::Cubic => self.grow::<Cubic>(acked, conditions),
@@ -113,6 +120,7 @@ impl Congestion {
         *self = Congestion { cwnd: conditions.mss, ssthresh: self.ssthresh, ..Congestion::default() };
     }
 
+    #[inline(always)]
     fn grow<A: Algorithm>(&mut self, acked: u32, conditions: &Conditions) {
         if !conditions.limited {
             A::unused(self);

@@ -6,6 +6,7 @@ use super::{Algorithm, Conditions, Congestion};
 pub(super) enum Reno {}
 
 impl Algorithm for Reno {
+    #[inline(never)]
     fn avoid(window: &mut Congestion, acked: u32, conditions: &Conditions) {
         window.acked = window.acked.saturating_add(acked);
         if window.acked >= window.cwnd {

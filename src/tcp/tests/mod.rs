@@ -36,6 +36,7 @@ use core::net::Ipv4Addr;
 const SYN: Flags = Flags::SYN;
 const ACK: Flags = Flags::ACK;
 const RST: Flags = Flags::RST;
+const RST_ACK: Flags = Flags(Flags::RST.0 | Flags::ACK.0);
 const FIN_ACK: Flags = Flags(Flags::FIN.0 | Flags::ACK.0);
 const SYN_ACK: Flags = Flags(Flags::SYN.0 | Flags::ACK.0);
 const PSH_ACK: Flags = Flags(Flags::PSH.0 | Flags::ACK.0);

@@ -459,6 +459,21 @@ fn a_time_out_in_fast_recovery_on_a_short_path_comes_soon_and_doubles() {
     }
 }
 
+/// Shows RFC 5681 4.1.
+#[test]
+fn after_a_silence_of_a_time_out_transmission_starts_as_at_first() {
+    for (silence_ms, segments) in [(190, 50), (5000, 10)] {
+        let (mut client, sent) = sending(50);
+        later(&mut client, 100);
+        acked(&mut client, &sent, 20, &[]);
+        acked(&mut client, &sent, 50, &[]);
+        let ssthresh = client.tcb.congestion.ssthresh;
+        later(&mut client, silence_ms);
+        client.queue(50 * MSS as usize);
+        assert_eq!((client.sends().len(), client.tcb.congestion.ssthresh), (segments, ssthresh), "{silence_ms} ms");
+    }
+}
+
 /// The probe or its answer was lost.
 #[test]
 fn a_time_out_after_a_probe_on_a_short_path_comes_soon_and_doubles() {

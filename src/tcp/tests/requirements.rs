@@ -199,3 +199,38 @@ fn b23_t15_text_with_any_urgent_pointer_stays_in_line() {
 fn unscaled() -> Settings {
     Settings { window_scale: false, receive_buffer_bytes: 60_000, ..plain() }
 }
+
+/// RFC 6298 5.7.
+#[test]
+fn rfc_6298_after_a_lost_syn_and_without_a_measurement_the_first_time_out_takes_three_seconds() {
+    for (lost, time_out) in [(false, 1000), (true, 3000)] {
+        let (mut client, syn) = syn_sent(plain());
+        let (mut server, mut syn_ack) = syn_received(plain(), &syn);
+        if lost {
+            client.time_out();
+            server.now = client.now;
+            server.time_out();
+            server.now = client.now;
+            (_, syn_ack) = (client.expect(SYN), as_received(server.expect(SYN_ACK)));
+        }
+        client.arrives(syn_ack);
+        server.arrives(as_received(client.expect(ACK)));
+        for end in [&client, &server] {
+            assert_eq!((end.tcb.state, end.tcb.rto.current_ms()), (State::Established, time_out), "{lost}");
+        }
+    }
+}
+
+/// Shows RFC 7323 3.2.
+#[test]
+fn resets_of_a_connection_carry_timestamps_where_all_else_does() {
+    for (settings, has) in [(settings(), true), (plain(), false)] {
+        let (mut client, mut server) = established_with(settings);
+        client.tcb.end(crate::tcp::state::CloseReason::Aborted);
+        client.tcb.owed.add(crate::tcp::tcb::Owed::RESET);
+        assert_eq!(client.expect(RST_ACK).options.timestamps.is_some(), has);
+        server.close();
+        let text = Segment { payload_len: 10, ..server.next(ACK) };
+        assert_eq!(server.arrives(text).answer.map(|reset| reset.timestamps.is_some()), Some(has));
+    }
+}
