@@ -367,7 +367,7 @@ impl Application for Client {
         // The first use of a 4-tuple meets no policy: on a slow machine the window waits for it.
         let is_new = self.tuples.is_some() && (self.opened as usize) < self.slots.len();
         if is_new && self.meter.elapsed(now) < FIRST_USES_MAX {
-            self.meter.postpone(now);
+            self.meter.postpone(now + FIRST_USES_LAST);
         }
         if self.meter.is_open(now) || self.pace.is_late(&self.meter) {
             self.open_due(calls, now);
@@ -409,6 +409,8 @@ fn kind_of(error: ConnectError) -> ErrorKind {
 const PATIENCE: Duration = Duration::from_millis(1);
 /// How long connections of fixed 4-tuples may take to finish after the window.
 const TUPLES_DRAIN: Duration = Duration::from_millis(300);
+/// How long the last of these connections take to complete, so that they count in no window.
+const FIRST_USES_LAST: Duration = Duration::from_millis(100);
 /// How long the window waits for the last 4-tuple to be opened at all.
 const FIRST_USES_MAX: Duration = Duration::from_secs(4);
 /// How long a refused 4-tuple rests.
