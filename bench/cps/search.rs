@@ -26,13 +26,17 @@ pub(crate) fn search(bench: &Bench<'_>, args: &CpsArgs, tw: Tw, live: &mut Live)
     let (mut low, mut high) = (0.0, 1.1 * closed.achieved);
     let mut steps = vec![closed];
     for _ in 0..STEPS {
-        let tried = step((low + high) / 2.0)?;
-        if tried.clean {
-            low = tried.rate
-        } else {
-            high = tried.rate
+        let rate = (low + high) / 2.0;
+        let mut clean = false;
+        for _ in 0..TRIES_MAX {
+            let tried = step(rate)?;
+            clean = tried.clean;
+            steps.push(tried);
+            if clean {
+                break;
+            }
         }
-        steps.push(tried);
+        if clean { low = rate } else { high = rate }
     }
     Ok(steps)
 }
@@ -44,6 +48,9 @@ pub(crate) fn best(steps: &[RateStep]) -> Option<&RateStep> {
 
 /// Halvings: the last is a hundredth of the first.
 const STEPS: usize = 7;
+/// A rate is given up when it was not clean this often in a row: where the host takes the processor away for a few ms, every
+/// connection of these ms waits, at any rate.
+const TRIES_MAX: u32 = 3;
 /// Share of the rate that counts as all of it: the edges of the window cut a few.
 const KEPT_UP: f64 = 0.995;
 /// Longest 99th percentile of the connect latency that is called clean, us.
