@@ -97,8 +97,10 @@ pub(super) struct Core {
     pub sending: Chunks,
     /// Who gives way when memory runs short.
     pub pressure: Pressure,
-    /// Connections that owe their peer something, first in first out.
-    pub owing: List<Owing>,
+    /// Connections that owe their peer something, by interface, first in first out: one without TX frames keeps no other waiting.
+    pub owing: [List<Owing>; INTERFACES_MAX],
+    /// Interfaces that had no TX frame for all of it in the last turn.
+    pub tx_full: [bool; INTERFACES_MAX],
     /// Connections that wait for a neighbour, by neighbour.
     pub waiting: Vec<List<Owing>>,
     /// Connections with something to tell, first in first out.
@@ -211,7 +213,8 @@ impl Core {
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
             pressure: Pressure::default(),
-            owing: List::new(),
+            owing: [const { List::new() }; INTERFACES_MAX],
+            tx_full: [false; INTERFACES_MAX],
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
             starved: VecDeque::with_capacity(STARVED_MAX),
@@ -382,7 +385,8 @@ impl Core {
     #[inline]
     pub(super) fn owe(&mut self, number: u32) {
         if !List::<Owing>::is_linked(&self.connections, number) {
-            self.owing.push_back(&mut self.connections, number);
+            let interface = self.interface_of(number);
+            self.owing[interface].push_back(&mut self.connections, number);
         }
     }
 
@@ -470,10 +474,13 @@ impl Core {
     /// The earliest deadline of any kind; a lower bound.
     pub(super) fn next_deadline(&self, now: Tick) -> Option<Tick> {
         let fed = !self.starved.is_empty() && self.sending.free() > 0;
-        if fed || !self.owing.is_empty() || !self.telling.is_empty() {
+        if fed || !self.telling.is_empty() {
             return Some(now);
         }
+        // Nothing wakes who waits for a TX frame.
+        let owing = self.owing.iter().zip(self.tx_full).filter(|(owing, _)| !owing.is_empty());
         [
+            owing.map(|(_, full)| if full { now.plus(TX_RETRY_MS) } else { now }).reduce(Tick::min),
             self.wheel.next_deadline(now),
             self.timers.next_deadline(now),
             self.time_wait_v4.next_deadline(),
@@ -548,3 +555,6 @@ pub(super) const WHEEL_SLOTS: u32 = 4096;
 
 /// Granule of the TCB wheel, ms. Smaller costs slots, larger makes a delayed ACK late.
 pub(super) const WHEEL_GRANULE_MS: u32 = 8;
+
+/// How long who waits for a TX frame may sleep, ms: completions of a NIC come within microseconds, those of a dead one never.
+const TX_RETRY_MS: u32 = 1;

@@ -74,15 +74,23 @@ pub(super) fn ask<L: Link>(link: &mut L, core: &mut Core, ip: IpAddr) {
     transmit(link, &mut core.counters, frame, len);
 }
 
-/// Everything that the first connection on the list owes. Returns whether to go on: not without a TX frame.
+/// Everything that the first connection on the list of interface number `interface` owes. Returns whether to go on: not without a
+/// TX frame.
 #[inline(always)]
-pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mut Chunks, now: Now) -> bool {
-    let Some(number) = core.owing.front() else { return false };
+pub(super) fn first_owing<L: Link>(
+    link: &mut L,
+    core: &mut Core,
+    receiving: &mut Chunks,
+    interface: u8,
+    now: Now,
+) -> bool {
+    let place = usize::from(interface);
+    let Some(number) = core.owing[place].front() else { return false };
     settle_consumed(core, receiving, number);
     let connection = &core.connections[number];
     if !connection.tcb.owes() {
         // Only something consumed brought it here; no neighbour is needed for that.
-        core.owing.pop_front(&mut core.connections);
+        core.owing[place].pop_front(&mut core.connections);
         core.arm(number);
         return true;
     }
@@ -90,11 +98,10 @@ pub(super) fn first_owing<L: Link>(link: &mut L, core: &mut Core, receiving: &mu
         core.wait_for_neighbor(number, now);
         return true;
     };
-    let interface = core.interface_towards::<L>(connection.neighbor);
     if !send_owed(link, core, number, interface, dst_mac, now) {
         return false;
     }
-    core.owing.pop_front(&mut core.connections);
+    core.owing[place].pop_front(&mut core.connections);
     gaps::detach_if_idle(core, receiving, number);
     if core.connections[number].facts.has(Fact::TOLD_CLOSED) {
         core.let_go(number);

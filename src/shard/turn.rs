@@ -116,8 +116,8 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.burst.texts.clear();
     }
 
-    /// Stage 7: stateless answers in the frames that they answer, then everything that connections owe, first in first
-    /// out. Without a TX frame the rest stays on the list.
+    /// Stage 7: stateless answers in the frames that they answer, then everything that connections owe, interface by
+    /// interface, first in first out. Without a TX frame the rest stays on the list.
     fn respond(&mut self, now: Now) {
         let (link, core, burst) = (&mut self.link, &mut self.core, &mut self.burst);
         for at in 0..burst.answers.len() {
@@ -131,7 +131,12 @@ impl<L: Link, A: Application> Shard<L, A> {
             respond::ask(link, core, ip);
         }
         announce::announce_due(link, core, now);
-        while respond::first_owing(link, core, &mut self.receiving, now) {}
+        let interfaces = if L::SEVERAL { core.interface_count } else { 1 };
+        for interface in 0..interfaces {
+            while respond::first_owing(link, core, &mut self.receiving, interface, now) {}
+            let place = usize::from(interface);
+            core.tx_full[place] = !core.owing[place].is_empty();
+        }
     }
 
     /// Stage 8: one burst to the link, completions back, FILL topped up; what was for other shards to them.

@@ -5,7 +5,6 @@ use super::connection::{Fact, Owing, Tell};
 use super::core::Core;
 use crate::flow::list::List;
 use crate::ids::Handle;
-use crate::link::Link;
 use crate::neighbor::{Heard, NeighborId};
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::Owed;
@@ -17,7 +16,8 @@ use ::core::net::IpAddr;
 impl Core {
     /// The first connection on the list of what is owed goes to the list of its neighbour.
     pub(super) fn wait_for_neighbor(&mut self, number: u32, now: Now) {
-        self.owing.remove(&mut self.connections, number);
+        let interface = self.interface_of(number);
+        self.owing[interface].remove(&mut self.connections, number);
         let connection = &mut self.connections[number];
         connection.facts.add(Fact::WAITS_FOR_NEIGHBOR);
         let neighbor = connection.neighbor;
@@ -31,10 +31,11 @@ impl Core {
         self.interface_count == 1 || self.routes.interface_of(address) == interface
     }
 
-    /// The interface that leads to a neighbour.
+    /// The interface that leads to the connection's neighbour: the same for all its life.
     #[inline]
-    pub(super) fn interface_towards<L: Link>(&self, neighbor: NeighborId) -> u8 {
-        if L::SEVERAL { self.neighbor_interfaces[neighbor.0 as usize] } else { 0 }
+    pub(super) fn interface_of(&self, number: u32) -> usize {
+        let interface = || self.neighbor_interfaces[self.connections[number].neighbor.0 as usize];
+        if self.interface_count == 1 { 0 } else { interface().into() }
     }
 
     /// What was heard of a neighbour on interface number `interface`; connections that waited for it go on. What is heard where it
@@ -64,7 +65,8 @@ impl Core {
     pub(super) fn wake_waiting(&mut self, neighbor: u32) {
         while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
             self.connections[number].facts.remove(Fact::WAITS_FOR_NEIGHBOR);
-            self.owing.push_back(&mut self.connections, number);
+            let interface = self.interface_of(number);
+            self.owing[interface].push_back(&mut self.connections, number);
         }
     }
 
@@ -125,11 +127,11 @@ impl Core {
     /// Removes the connection from the list that it owes or waits in.
     pub(super) fn owing_remove(&mut self, number: u32) {
         if List::<Owing>::is_linked(&self.connections, number) {
-            let neighbor = self.connections[number].neighbor;
+            let (neighbor, interface) = (self.connections[number].neighbor, self.interface_of(number));
             let list = if self.connections[number].facts.has(Fact::WAITS_FOR_NEIGHBOR) {
                 &mut self.waiting[neighbor.0 as usize]
             } else {
-                &mut self.owing
+                &mut self.owing[interface]
             };
             list.remove(&mut self.connections, number);
         }

@@ -160,6 +160,26 @@ fn neighbour_is_learned_only_from_the_interface_that_it_is_on() {
     assert_eq!(relay.core.neighbors.lookup(server), Some(mac(2)));
 }
 
+/// Nothing leaves on the second interface, as when its cable is out: the first goes on, and the shard does not spin.
+#[test]
+fn interface_without_tx_frames_keeps_no_other_waiting() {
+    let mut two = Two::new(&Setup { connections: 0, ..Setup::default() });
+    let held: Vec<_> = core::iter::from_fn(|| two.relay.link.take_on(1)).collect();
+    for (interface, remote, peer) in [(1, "10.1.0.2:81", 2), (0, "10.0.0.1:81", 1)] {
+        let remote: SocketAddr = remote.parse().expect("an end");
+        two.relay.calls(START).connect(remote, &ConnectOptions::default()).expect("a way");
+        two.relay.core.learn(interface, remote.ip(), mac(peer), Heard::Answer, START);
+    }
+    (0..10).for_each(|_| two.turn());
+    assert_eq!(two.relay.counters().closed_refused, 1, "by the client; the server was not reached");
+    let next = two.relay.next_deadline(two.now).expect("a SYN waits");
+    assert_eq!(two.now.tick().until(next), 1);
+    held.into_iter().for_each(|frame| two.relay.link.give_back(frame));
+    (0..10).for_each(|_| two.turn());
+    assert_eq!(two.relay.counters().closed_refused, 2);
+    assert_shard_clean(&two.relay);
+}
+
 #[test]
 fn open_goes_by_its_own_network_else_by_the_interface_that_has_a_gateway() {
     let (several, _wires) = links();

@@ -22,6 +22,7 @@ mod timers;
 
 use super::{LocalAddress, Secrets, Shard, ShardConfig, StateCounts};
 use crate::api::{Application, CloseReason, ConnectOptions, Event};
+use crate::flow::list::List;
 use crate::ids::Handle;
 use crate::limits::Limits;
 use crate::link::Link;
@@ -301,7 +302,7 @@ fn assert_shard_clean<L: Link, A: Application>(shard: &Shard<L, A>) {
     assert_eq!((core.splices.len(), core.timers.len()), (0, 0), "a splice or a timer is left");
     assert_eq!((core.half_open, core.accept.len()), (0, 0));
     assert_eq!(core.options.in_use(), 1, "only the default options are in use");
-    assert!(core.owing.is_empty() && core.telling.is_empty() && core.wheel.is_empty());
+    assert!(core.owing.iter().all(List::is_empty) && core.telling.is_empty() && core.wheel.is_empty());
     assert_eq!(core.index.len(), core.time_wait_len(), "only TIME-WAIT is left in the index");
     assert_eq!(shard.receiving.free(), core.limits.chunks_max / 2);
 }
