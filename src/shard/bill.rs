@@ -71,8 +71,8 @@ impl Limits {
         let destinations =
             DestinationLimits { destinations_max: self.destinations_max, queued_ports_max: 0, two_msl_ms };
         let line = |what, limit, items: u32, bytes| Line { what, limit, items: u64::from(items), bytes };
-        let neighbors =
-            Neighbors::bill(self.neighbors_max) + u64::from(self.neighbors_max) * size_of::<List<Owing>>() as u64;
+        let neighbors = Neighbors::bill(self.neighbors_max)
+            + u64::from(self.neighbors_max) * (size_of::<List<Owing>>() + size_of::<u8>()) as u64;
         let lines = [
             line("TCBs", "tcbs_max", self.tcbs_max, Slab::<Connection>::bill(self.tcbs_max)),
             line(
