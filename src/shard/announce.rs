@@ -116,9 +116,16 @@ pub(super) fn announce_due<L: Link>(link: &mut L, core: &mut Core, now: Now) {
         }
         let Some(address) = core.claims.first(now.tick()) else { return };
         let interface = core.routes.interface_of(address);
-        // Without a frame it is tried again next turn.
-        let Some(mut frame) = link.take_on(interface) else { return };
+        let frame = link.take_on(interface);
+        if frame.is_none() {
+            core.counters.respond_without_frame += 1;
+            if !L::SEVERAL {
+                // It is tried again next turn. Those of other interfaces must not wait for this one.
+                return;
+            }
+        }
         core.claims.told();
+        let Some(mut frame) = frame else { continue };
         let own = &core.interfaces[usize::from(interface)];
         let bytes = link.bytes_mut(&mut frame);
         let len = match address {

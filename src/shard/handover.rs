@@ -16,6 +16,7 @@ use super::core::Core;
 use super::find::Found;
 use super::icmp;
 use super::strangers::Strangers;
+use crate::counters::Counters;
 use crate::four_tuple::FourTuple;
 use crate::limits::Limits;
 use crate::link::Link;
@@ -138,11 +139,15 @@ impl Handover {
 
     /// Stage 1: frames from other shards, as if the link had received them.
     #[inline]
-    pub(super) fn receive<L: Link>(&mut self, link: &mut L, burst: &mut Burst, max: usize) {
+    pub(super) fn receive<L: Link>(&mut self, link: &mut L, burst: &mut Burst, counters: &mut Counters, max: usize) {
         if !self.is_alone() {
             // Batches that are full leave in the middle of a turn: whoever was sent one is woken after it.
             self.sent_to.clear();
-            while burst.handed.len() < max && self.receive_one(link, burst) {}
+            for _ in 0..max {
+                if !self.receive_one(link, burst, counters) {
+                    break;
+                }
+            }
         }
     }
 
@@ -222,18 +227,24 @@ impl Handover {
         self.inbox().into_iter().for_each(|inbox| inbox.strangers.store(left, Ordering::SeqCst));
     }
 
-    /// Puts the next frame into a frame of the link. One that the link has none for waits.
-    fn receive_one<L: Link>(&mut self, link: &mut L, burst: &mut Burst) -> bool {
+    /// Puts the next frame into a frame of the link. One that the link has none for waits; with several interfaces it is
+    /// dropped, for those behind it may be of another, and its peer sends again.
+    fn receive_one<L: Link>(&mut self, link: &mut L, burst: &mut Burst, counters: &mut Counters) -> bool {
         let Some(inbox) = self.mesh.inboxes.get(usize::from(self.shard)) else { return false };
         if self.reading.is_none() {
             self.reading = inbox.full.pop().map(|batch| (batch, 0));
         }
         let Some((batch, done)) = &mut self.reading else { return false };
         let (bytes, Entry { interface, asked, .. }) = batch.frame(*done);
-        let Some(mut frame) = link.take_on(interface) else { return false };
-        link.copy_in(&mut frame, bytes);
-        burst.frames.push(Some(frame));
-        burst.handed.push(asked);
+        match link.take_on(interface) {
+            Some(mut frame) => {
+                link.copy_in(&mut frame, bytes);
+                burst.frames.push(Some(frame));
+                burst.handed.push(asked);
+            }
+            None if L::SEVERAL => counters.handover_without_frame += 1,
+            None => return false,
+        }
         *done += 1;
         if *done == batch.frames.len()
             && let Some((batch, _)) = self.reading.take()

@@ -40,7 +40,8 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// Stage 1: what other shards handed over, and one burst from the link; headers are asked for before the first is read.
     fn receive(&mut self) {
         let burst = &mut self.burst;
-        self.handover.receive(&mut self.link, burst, handed_max(&self.core.limits));
+        let max = handed_max(&self.core.limits);
+        self.handover.receive(&mut self.link, burst, &mut self.core.counters, max);
         self.core.counters.handover_received += burst.handed.len() as u64;
         self.link.receive(&mut burst.received, self.core.limits.burst as usize);
         self.core.counters.frames_received += burst.received.len() as u64;

@@ -2,11 +2,15 @@
 
 use super::*;
 use crate::api::ConnectError;
+use crate::four_tuple::FourTuple;
 use crate::link::several::Several;
 use crate::neighbor::Heard;
-use crate::shard::{Attachment, ConfigError};
+use crate::owner::{Owners, Spread};
+use crate::shard::{Attachment, ConfigError, Place};
 use crate::wire::{self, Expect, Parsed, arp};
+use alloc::sync::Arc;
 use core::net::Ipv4Addr;
+use etherparse::PacketBuilder;
 
 /// Joins what it accepts to a connection of its own to the server.
 struct Relay {
@@ -178,6 +182,56 @@ fn interface_without_tx_frames_keeps_no_other_waiting() {
     (0..10).for_each(|_| two.turn());
     assert_eq!(two.relay.counters().closed_refused, 2);
     assert_shard_clean(&two.relay);
+}
+
+/// Frames of both interfaces wait for a shard that has no frame of the second: only those of that one are lost.
+#[test]
+fn handed_over_frames_wait_for_no_other_interface() {
+    let ((_, config), _) = ends(&Setup::default(), Settings::default());
+    let owners = Arc::new(Owners::new(&Spread::Symmetric, 2, config.ports));
+    let second = Attachment { addresses: vec![own("10.1.0.9")], ..Attachment::default() };
+    let config = ShardConfig { addresses: vec![own("10.0.0.9")], gateways: vec![], beside: vec![second], ..config };
+    let shards = Place::all(&owners, &config.limits).into_iter().map(|place| {
+        let (link, wires) = links();
+        let relay = Relay { onwards: "10.1.0.2:80".parse().expect("an end"), fronts: BTreeMap::new(), ended: 0 };
+        (Shard::new_among(link, relay, config.clone(), place, START).expect("a shard"), wires)
+    });
+    let mut shards: Vec<_> = shards.collect();
+    let owner = &mut shards[1].0;
+    let held: Vec<_> = core::iter::from_fn(|| owner.link.take_on(1)).collect();
+    for interface in [1_u8, 0] {
+        let (here, there) = ([10, interface, 0, 9], [10, interface, 0, 2]);
+        let is_of_owner = |port: &u16| owners.owner(&FourTuple::new(here.into(), 80, there.into(), *port)) == 1;
+        let port = (2000..).find(is_of_owner).expect("half of them are");
+        let builder = PacketBuilder::ethernet2(mac(1).0, mac(10 + interface).0).ipv4(there, here, 64);
+        let mut syn = Vec::new();
+        builder.tcp(port, 80, 7, 1000).syn().write(&mut syn, &[]).expect("a packet");
+        let (shard, wires) = &mut shards[0];
+        let wire = &mut wires[usize::from(interface)];
+        let mut frame = wire.take().expect("a frame");
+        wire.copy_in(&mut frame, &syn);
+        wire.send(frame, syn.len()).expect("room");
+        wire.flush();
+        shard.turn(START);
+        assert_eq!(shard.counters().wrong_shard, 2 - u64::from(interface));
+    }
+    let (owner, wires_of_owner) = &mut shards[1];
+    (0..3).for_each(|_| _ = owner.turn(START));
+    assert_eq!((owner.counters().handover_received, owner.counters().handover_without_frame), (1, 1));
+    assert_eq!(received(&mut wires_of_owner[0], None).len(), 1, "nobody listens: RST");
+    held.into_iter().for_each(|frame| owner.link.give_back(frame));
+    assert_shard_clean(owner);
+}
+
+/// As above for what is told of own addresses.
+#[test]
+fn announcements_wait_for_no_other_interface() {
+    let (several, [_, mut second_wire]) = links();
+    let mut relay = relay_over(several, vec![second()]).expect("a relay");
+    let _held: Vec<_> = core::iter::from_fn(|| relay.link.take_on(0)).collect();
+    relay.announce(START);
+    relay.turn(START);
+    assert_eq!(received(&mut second_wire, Some(42)).len(), 1);
 }
 
 #[test]
