@@ -119,7 +119,8 @@ impl History {
     }
 
     /// How many of `bytes`, which `to` has received at `offset` of incarnation `number`, are none that its peer has sent in it,
-    /// and how many of those stood at the same sequence numbers in an earlier one.
+    /// and how many of those stood at the same sequence numbers in an earlier one. Where none did, the whole may be an earlier
+    /// one's own stream: the peer has given that up and begun `number`, and `to` completes it late, by frames that the wire held.
     pub(crate) fn explain(
         &self,
         fill: Fill,
@@ -150,7 +151,27 @@ impl History {
             explained.old_bytes += u64::from(of_old);
             explained.other_bytes += u64::from(!of_old);
         }
+        if explained.other_bytes > 0 && self.is_of_an_earlier_stream(fill, (tuple, from), number, offset, bytes) {
+            return Explained { late_bytes: bytes.len() as u64, ..Explained::default() };
+        }
         explained
+    }
+
+    /// Whether `from` has sent just these octets at this place of the stream of an earlier incarnation than `number`.
+    fn is_of_an_earlier_stream(
+        &self,
+        fill: Fill,
+        (tuple, from): (usize, End),
+        number: u32,
+        offset: u32,
+        bytes: &[u8],
+    ) -> bool {
+        let mut sent = vec![0; bytes.len()];
+        bytes.len() >= TELLING_BYTES
+            && self.earlier(number).any(|(earlier, _)| {
+                fill(tuple, earlier, from, offset, &mut sent);
+                sent == bytes
+            })
     }
 
     fn isn_of(&self, number: u32, from: End) -> Option<Seq> {
@@ -171,8 +192,10 @@ impl History {
 /// Where wrong octets come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Explained {
-    /// An earlier incarnation sent them.
+    /// An earlier incarnation sent them, and they lay in the window of this one.
     pub old_bytes: u64,
+    /// An earlier incarnation sent them, and it is that one which took them.
+    pub late_bytes: u64,
     /// Nobody did.
     pub other_bytes: u64,
 }
@@ -186,6 +209,9 @@ const SEGMENTS_MAX: usize = 12;
 
 /// Incarnations whose initial sequence numbers are known.
 const RECENT: usize = 64;
+
+/// As many octets as nothing but their sender has in common.
+const TELLING_BYTES: usize = 8;
 
 /// No stream is longer, octets.
 const STREAM_MAX: u32 = 4096;
@@ -237,10 +263,21 @@ mod tests {
         Text::of(0, 8, End::Client).fill(100, &mut own);
         let own = own.iter().zip(bytes).filter(|(own, byte)| **own == *byte).count();
         let explained = history.explain(fill, 0, End::Server, 8, 100, &bytes);
-        assert_eq!(explained, Explained { old_bytes: 10 - own as u64, other_bytes: 0 });
+        assert_eq!(explained, Explained { old_bytes: 10 - own as u64, ..Explained::default() });
         Text::of(0, 8, End::Client).fill(100, &mut bytes);
         assert_eq!(history.explain(fill, 0, End::Server, 8, 100, &bytes), Explained::default());
         bytes[3] ^= 1;
         assert_eq!(history.explain(fill, 0, End::Server, 8, 100, &bytes).other_bytes, 1);
+    }
+
+    #[test]
+    fn stream_of_an_earlier_incarnation_that_opens_late_is_its_own() {
+        let history = played(7);
+        let mut bytes = [0; 64];
+        Text::of(0, 5, End::Client).fill(0, &mut bytes);
+        let late = Explained { late_bytes: 64, ..Explained::default() };
+        assert_eq!(history.explain(fill, 0, End::Server, 7, 0, &bytes), late);
+        bytes[3] ^= 1;
+        assert!(history.explain(fill, 0, End::Server, 7, 0, &bytes).other_bytes > 0);
     }
 }

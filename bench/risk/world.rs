@@ -26,6 +26,9 @@ pub(super) struct Tally {
     pub incarnations_with_old_bytes: u64,
     /// Such octets.
     pub old_bytes: u64,
+    /// Octets of an earlier incarnation that the peer had given up and that itself opened late, with its own numbers.
+    #[serde(default)]
+    pub late_bytes: u64,
     /// Octets that nobody had sent: must be 0.
     pub other_bytes: u64,
     pub passed: Passed,
@@ -48,6 +51,7 @@ impl Tally {
             incarnations: self.incarnations + other.incarnations,
             incarnations_with_old_bytes: self.incarnations_with_old_bytes + other.incarnations_with_old_bytes,
             old_bytes: self.old_bytes + other.old_bytes,
+            late_bytes: self.late_bytes + other.late_bytes,
             other_bytes: self.other_bytes + other.other_bytes,
             passed: self.passed.plus(other.passed),
             client: self.client.plus(other.client),
@@ -179,6 +183,7 @@ impl World {
         for wrong in of_client.chain(of_server) {
             let explained = self.wire.explain(wrong.tuple, wrong.to, wrong.incarnation, wrong.offset, &wrong.bytes);
             self.tally.old_bytes += explained.old_bytes;
+            self.tally.late_bytes += explained.late_bytes;
             self.tally.other_bytes += explained.other_bytes;
             let is_first = explained.old_bytes > 0 && self.old_in[wrong.tuple] != wrong.incarnation;
             if is_first {
