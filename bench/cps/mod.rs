@@ -15,7 +15,7 @@ pub(crate) mod rounds;
 mod search;
 mod series;
 pub(crate) mod statistics;
-mod sweep;
+pub(crate) mod sweep;
 mod table;
 mod verdict;
 
