@@ -73,7 +73,7 @@ Examples:
   bench/cps.sh --end server --nic eth1                  of two hosts this one is the server
 
 Exit codes: 0 ok, 1 failed, errors were counted or the positive control showed nothing, 2 usage, 3 the environment is not ready,
-4 a condition of --fail-if was met, 130 interrupted, 143 terminated.
+4 a condition of --fail-if was met, 130 interrupted (with --end server always: ^C is its end, and its result is printed), 143 terminated.
 HELP
 }
 

@@ -166,10 +166,11 @@ impl Meter {
         self.next_sample = now + self.sample_every;
     }
 
-    /// A sample of several shards, which have completed so many connections together.
-    pub(crate) fn sample_all(&mut self, now: Instant, completed: u64, time_wait: u64, in_use: u64, busy: Duration) {
+    /// The counts of several shards together, for the next sample: connections completed, and opens refused or failed.
+    pub(crate) fn count_all(&mut self, completed: u64, failed: u64) {
         self.total = completed;
-        self.sample(now, time_wait, in_use, busy);
+        self.errors = [0; ErrorKind::NAMES.len()];
+        self.errors(ErrorKind::Other, failed);
     }
 
     /// Takes over the counts of another shard of the same run.

@@ -65,9 +65,10 @@ impl Live {
         Ok(())
     }
 
-    /// The user's wish to stop was heard: what follows is the end.
-    pub(crate) fn go_on(&self) {
-        self.interrupted.store(false, Ordering::Relaxed);
+    /// The user's wish to stop was heard: what follows is the end, and no signal cuts it short. One ^C may come as several: the
+    /// terminal's SIGINT, and the SIGTERM of a script that had it too.
+    pub(crate) fn go_on(&mut self) {
+        self.interrupted = Arc::default();
     }
 
     /// Takes the line away, so that something else can be printed.

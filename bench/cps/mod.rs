@@ -15,7 +15,7 @@ pub(crate) mod rounds;
 mod search;
 mod series;
 pub(crate) mod statistics;
-mod sweep;
+pub(crate) mod sweep;
 mod table;
 mod verdict;
 
@@ -62,12 +62,14 @@ pub(crate) fn run(args: &CpsArgs) -> Result<(), Failure> {
         ));
     }
     let json = args.json.as_deref().map(Json::open).transpose()?;
-    let out = out_directory(args)?;
+    // The figures are the client's.
+    let serves_another_host = args.end == Some(Closer::Server);
+    let out = if serves_another_host { None } else { out_directory(args)? };
     let mut live = Live::begin()?;
     let report = if args.sim { simulate(args, &plan)? } else { measure(args, &plan, &mut live)? };
     live.clear();
-    if args.end == Some(Closer::Server) {
-        return Ok(());
+    if serves_another_host {
+        return judge(&report);
     }
     output::print(&table::text(&report))?;
     if let Some(out) = out {
@@ -323,7 +325,7 @@ fn flags(args: &CpsArgs, plan: &Plan) -> Flags {
             RateChoice::At(rate) => rate.to_string(),
         },
         queues: args.queues,
-        shared_cpus: plan.shard_cpus.0.len() < args.queues as usize,
+        shared_cpus: plan.shares_cpus(args.queues),
         sleep: args.sleep,
         faults: args.faults,
         nic: args.nic.clone(),

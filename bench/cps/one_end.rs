@@ -69,6 +69,10 @@ pub(crate) fn command(args: &CpsArgs, plan: &Plan, end: Closer) -> String {
         format!("--duration {}", plan.duration_s),
         format!("--mode {}", args.mode.name()),
     ];
+    if args.queues > 1 {
+        words.push(format!("--stack synfin --queues {}", args.queues));
+    }
+    words.extend(args.sleep.then(|| "--sleep".to_string()));
     words.extend(args.msl.map(|msl| format!("--msl {msl}")));
     let rate = args.rate.steady();
     words.extend((rate > 0.0).then(|| format!("--rate {rate}")));
@@ -99,15 +103,22 @@ mod tests {
             "500",
             "--msl",
             "2",
+            "--stack",
+            "synfin",
+            "--queues",
+            "2",
+            "--sleep",
         ];
         let args = parse(&given).expect("good");
         let command = command(&args, &Plan::new(&args).expect("plan"), Closer::Client);
-        for part in ["--end server", "--nic INTERFACE", "--closer server", "--duration 7", "--rate 500", "--msl 2"] {
+        let told = ["--end server", "--nic INTERFACE", "--closer server", "--duration 7", "--rate 500", "--msl 2"];
+        for part in told.into_iter().chain(["--queues 2", "--sleep"]) {
             assert!(command.contains(part), "{part}: {command}");
         }
         let words: Vec<&str> = command.split_whitespace().skip(1).collect();
         let other = parse(&words).expect("can be given as it is");
         let (ours, theirs) = (Plan::new(&args).expect("plan"), Plan::new(&other).expect("plan"));
         assert_eq!((ours.tuples, ours.closer, ours.conns), (theirs.tuples, theirs.closer, theirs.conns));
+        assert_eq!((other.queues, other.sleep), (2, true));
     }
 }

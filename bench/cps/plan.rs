@@ -8,6 +8,7 @@ use crate::role::Closer;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// The run, with every default filled in.
@@ -107,6 +108,12 @@ impl Plan {
         SocketAddrV4::new(SERVER, PORT)
     }
 
+    /// Whether shards of an end, one for each of its queues, share a CPU.
+    pub(crate) fn shares_cpus(&self, queues: u32) -> bool {
+        let (clients, servers) = &self.shard_cpus;
+        [clients, servers].iter().any(|cpus| cpus.iter().collect::<BTreeSet<_>>().len() < queues as usize)
+    }
+
     /// Window of a single echo run, s: all of them together take as long as a round of a stack, at most 10 s.
     pub(crate) fn echo_s(&self, runs: usize) -> f64 {
         (self.duration_s.min(ECHO_MAX_S) / runs.max(1) as f64).max(ECHO_MIN_S)
@@ -124,6 +131,12 @@ fn check_end(args: &CpsArgs) -> Result<(), Failure> {
     if needs_both || args.rate == RateChoice::Find || args.tw.len() > 1 {
         return Err(Failure::usage(
             "--end: phases, --inject-old, --sim, --resident, --rate find and several policies need both ends; leave them out",
+        ));
+    }
+    let writes = args.out.is_some() || args.json.is_some() || !args.outputs.are_none();
+    if args.end == Some(Closer::Server) && writes {
+        return Err(Failure::usage(
+            "--end server: the figures are the client's; give --out, --json, --csv, --hlog, --markdown and --fail-if to that end",
         ));
     }
     Ok(())
@@ -259,6 +272,31 @@ mod tests {
     fn an_open_loop_has_room_to_catch_up() {
         let plan = Plan::new(&parse(&["--rate", "20000", "--duration", "30m"]).expect("good")).expect("plan");
         assert!(plan.tuples.time_wait_places() >= 3 * 20_000 * 60, "{:?}", plan.tuples);
+    }
+
+    #[test]
+    fn shards_that_share_a_cpu_are_told_however_the_cpus_are_given() {
+        for (cpus, shared) in [("0,1", true), ("0,0,1,1", true), ("0,1,2,2", true), ("0,1,2,3", false)] {
+            let args = parse(&["--stack", "synfin", "--queues", "2", "--cpus", cpus]).expect("good");
+            assert_eq!(Plan::new(&args).expect("plan").shares_cpus(args.queues), shared, "{cpus}");
+        }
+        assert!(!Plan::new(&parse(&[]).expect("good")).expect("plan").shares_cpus(1));
+    }
+
+    #[test]
+    fn a_server_by_itself_is_asked_for_no_figures() {
+        for option in ["--out", "--json", "--csv", "--hlog", "--markdown"].map(|option| [option, "file"]) {
+            for (end, refused) in [("server", true), ("client", false)] {
+                let args = parse(&["--end", end, "--nic", "eth1", option[0], option[1]]).expect("parses");
+                assert_eq!(
+                    Plan::new(&args).err().map(|failure| failure.exit),
+                    refused.then_some(2),
+                    "{end} {option:?}"
+                );
+            }
+        }
+        let args = parse(&["--end", "server", "--nic", "eth1", "--fail-if", "errors>0"]).expect("parses");
+        assert_eq!(Plan::new(&args).err().map(|failure| failure.exit), Some(2));
     }
 
     #[test]

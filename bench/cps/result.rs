@@ -216,7 +216,8 @@ pub(crate) struct SweepRow {
     /// come back at once.
     #[serde(default)]
     pub ceiling: Option<f64>,
-    /// What `cps` is a figure of: `policy` where the ends had time left and 4-tuples were wanting, `machine` where they had not.
+    /// What `cps` is a figure of: `policy` where the ends had time left and 4-tuples were wanting, `machine` where they had not; empty where
+    /// that is not known.
     #[serde(default)]
     pub limited_by: String,
     /// Connect latency; failures are in it as the largest value.

@@ -23,12 +23,26 @@ pub(crate) fn run(number: u32, round: &Round, tuples: u64) -> Run {
         }
     };
     let series = client.windows(2).map(moment).collect();
-    let window = round.client.window_ms.map(|ms| started_ms + ms);
+    let window = window_of(round);
     Run {
         round: number,
         series,
-        busy: Busy { client: busy(&round.client, window), server: busy(&round.server, window) },
+        busy: Busy {
+            client: busy(&round.client, window).unwrap_or(0.0),
+            server: busy(&round.server, window).unwrap_or(0.0),
+        },
     }
+}
+
+/// The part of the window that the client and the server were busy, where it is known.
+pub(crate) fn busy_ends(round: &Round) -> [Option<f64>; 2] {
+    [&round.client, &round.server].map(|end| busy(end, window_of(round)))
+}
+
+/// Begin and end of the measured window, ms since 1970.
+fn window_of(round: &Round) -> [u64; 2] {
+    let started_ms = round.client.samples.first().map_or(0, |sample| sample.at_ms);
+    round.client.window_ms.map(|ms| started_ms + ms)
 }
 
 /// The last sample at or before a time; zeros before the first.
@@ -37,13 +51,14 @@ fn at(samples: &[Sample], at_ms: u64) -> Sample {
     after.checked_sub(1).map(|place| samples[place]).unwrap_or_default()
 }
 
-/// The part of the window that an end was busy; of a window without two samples nothing is known, and it is 0.
-fn busy(end: &Final, [begin_ms, end_ms]: [u64; 2]) -> f64 {
+/// The part of the window that an end was busy; of a window without two samples nothing is known.
+fn busy(end: &Final, [begin_ms, end_ms]: [u64; 2]) -> Option<f64> {
     let within = |sample: &&Sample| (begin_ms..=end_ms).contains(&sample.at_ms);
     let mut samples = end.samples.iter().filter(within);
-    let (Some(first), Some(last)) = (samples.next(), samples.next_back()) else { return 0.0 };
+    let (first, last) = (samples.next()?, samples.next_back()?);
     let took_us = 1000 * last.at_ms.saturating_sub(first.at_ms);
-    if took_us == 0 { 0.0 } else { (last.busy_us.saturating_sub(first.busy_us) as f64 / took_us as f64).min(1.0) }
+    let busy_us = last.busy_us.saturating_sub(first.busy_us);
+    (took_us > 0).then(|| (busy_us as f64 / took_us as f64).min(1.0))
 }
 
 #[cfg(test)]
@@ -67,5 +82,6 @@ mod tests {
         let seen: Vec<_> = run.series.iter().map(|at| (at.t, at.cps, at.time_wait, at.free_ports)).collect();
         assert_eq!(seen, [(0.1, 100.0, 10, 85), (0.2, 300.0, 47, 48)]);
         assert_eq!(run.busy, Busy { client: 1.0, server: 0.0 });
+        assert_eq!(busy_ends(&round), [Some(1.0), None], "of the server there is one sample in the window");
     }
 }

@@ -229,6 +229,7 @@ fn sweep_text(out: &mut String, sweep: &Sweep) {
     for row in &sweep.rows {
         sweep_row(out, row);
     }
+    let _ = writeln!(out, "{}", super::sweep::LIFTED);
     if sweep.rows.iter().any(|row| row.limited_by == POLICY) {
         out.push_str(OF_WHAT);
     }
@@ -261,7 +262,7 @@ fn sweep_row(out: &mut String, row: &SweepRow) {
         row.policy,
         row.closer,
         row.cps,
-        row.limited_by,
+        if row.limited_by.is_empty() { "-" } else { &row.limited_by },
         row.ceiling.map_or("-".to_string(), |ceiling| format!("{ceiling:.0}")),
         latency(row.connect_latency_us.p50),
         latency(row.connect_latency_us.p99),

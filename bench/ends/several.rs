@@ -7,24 +7,26 @@ use super::{config, seed, time_wait_bytes, time_wait_of};
 use crate::failure::Failure;
 use crate::lines::{Final, Line, Ready, TimeWait, tell};
 use crate::meter::Meter;
+use crate::policy::Tw;
 use crate::proc::{self, interface_frames};
 use crate::role::{Mode, RoleArgs, Stop};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
+use synfin::counters::Counters;
 use synfin::link::xdp::XdpConfig;
 use synfin::stack::{Idle, Service, ShardSnapshot, Stack, StackConfig, StackError};
 
 /// Runs until the window is over and the last connection of every shard is closed.
 pub(super) fn run_client(args: &RoleArgs) -> Result<Final, Failure> {
     let client = Client::new(&of_one_shard(args), None)?;
-    run(args, sources(args), move |shard| client.clone().of_shard(shard))
+    run(args, sources(args), |counters| counters.closed_aborted, move |shard| client.clone().of_shard(shard))
 }
 
 /// Serves until the orchestrator closes standard input.
 pub(super) fn run_server(args: &RoleArgs) -> Result<Final, Failure> {
     let server = Server::new(&of_one_shard(args))?;
-    run(args, vec![*args.server.ip()], move |shard| server.clone().of_shard(shard))
+    run(args, vec![*args.server.ip()], |counters| counters.closed_reset, move |shard| server.clone().of_shard(shard))
 }
 
 /// What one shard has counted.
@@ -41,9 +43,11 @@ pub(super) trait Part: Service {
     fn counted(self) -> Counted;
 }
 
+/// `by_rst` is how this end counts connections that end by a RST where all do.
 fn run<S: Part>(
     args: &RoleArgs,
     addresses: Vec<Ipv4Addr>,
+    by_rst: fn(&Counters) -> u64,
     make: impl Fn(usize) -> S + Send + Sync + 'static,
 ) -> Result<Final, Failure> {
     let stop = Stop::begin_unpinned()?;
@@ -55,7 +59,11 @@ fn run<S: Part>(
     while !stack.running().is_finished() && !stop.asked() {
         let now = Instant::now();
         if over_time.sample_is_due(now) {
-            sample(&mut over_time, now, &stack.running().snapshots());
+            let shards = stack.running().snapshots();
+            let ended = shards.iter().map(|shard| ended(args, &shard.counters, by_rst));
+            let (completed, failed) = ended.fold((0, 0), |sum, shard| (sum.0 + shard.0, sum.1 + shard.1));
+            over_time.count_all(completed, failed);
+            sample(&mut over_time, now, &shards);
         }
         std::thread::sleep(TICK);
     }
@@ -117,6 +125,24 @@ fn tell_ready<S: Service>(args: &RoleArgs, stack: &Stack<S>) {
     }));
 }
 
+/// Connections that a shard has completed, and opens of it that were refused or failed.
+fn ended(args: &RoleArgs, counters: &Counters, by_rst: fn(&Counters) -> u64) -> (u64, u64) {
+    let completed = counters.closed_graceful + if args.tw == Tw::RstClose { by_rst(counters) } else { 0 };
+    // In the closed loop who is refused tries again.
+    let refused = if args.rate > 0.0 { counters.ports_exhausted } else { 0 };
+    (completed, closed(counters) - completed + refused)
+}
+
+/// Connections that have ended, however that was.
+fn closed(counters: &Counters) -> u64 {
+    counters.closed_graceful
+        + counters.closed_reset
+        + counters.closed_aborted
+        + counters.closed_timed_out
+        + counters.closed_refused
+        + counters.closed_unreachable
+}
+
 fn sample(meter: &mut Meter, now: Instant, shards: &[ShardSnapshot]) {
     let sum = |of: fn(&ShardSnapshot) -> u64| shards.iter().map(of).sum::<u64>();
     let busy_us = |shard: &ShardSnapshot| {
@@ -124,9 +150,8 @@ fn sample(meter: &mut Meter, now: Instant, shards: &[ShardSnapshot]) {
         lengths.map(|length| length.value_iterated_to() * length.count_at_value()).sum()
     };
     let busy = Duration::from_micros(sum(busy_us) / shards.len().max(1) as u64);
-    let completed = sum(|shard| shard.counters.closed_graceful);
     let (time_wait, in_use) = (sum(|shard| shard.time_wait_live), sum(|shard| shard.connections_live));
-    meter.sample_all(now, completed, time_wait, in_use, busy);
+    meter.sample(now, time_wait, in_use, busy);
 }
 
 /// Everything that shards and links have counted and that is not 0; what came to the wrong shard in any case.
@@ -156,3 +181,29 @@ pub(crate) const WRONG_SHARD: &str = "wrong_shard";
 const TICK: Duration = Duration::from_millis(10);
 /// A hash does not divide evenly: each shard has room for this part of all more than its share.
 const SPARE: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: RoleArgs,
+    }
+
+    #[test]
+    fn connections_that_end_by_a_rst_as_they_were_to_are_complete() {
+        let ended = |options: &[&str]| {
+            let given = ["end", "--interface", "x", "--cpu", "0", "--server", "10.0.0.1:7", "--source", "10.0.0.2"];
+            let Command { args } = Command::try_parse_from(given.iter().chain(options)).expect("good");
+            let (closed_graceful, closed_aborted, closed_reset, ports_exhausted) = (1, 20, 300, 4000);
+            let counters =
+                Counters { closed_graceful, closed_aborted, closed_reset, ports_exhausted, ..Counters::default() };
+            ended(&args, &counters, |counters| counters.closed_aborted)
+        };
+        assert_eq!((ended(&[]), ended(&["--tw", "rst-close"])), ((1, 320), (21, 300)));
+        assert_eq!(ended(&["--rate", "5"]), (1, 4320), "an open loop does not ask again");
+    }
+}

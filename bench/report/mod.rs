@@ -80,6 +80,11 @@ pub(crate) fn read(path: &Path) -> Result<(Report, String), Failure> {
 }
 
 impl Outputs {
+    /// Whether nothing was asked for.
+    pub(crate) fn are_none(&self) -> bool {
+        self.files().is_empty() && self.fail_if.is_empty()
+    }
+
     /// Whether every file can be written, told before the run.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         self.files().into_iter().try_for_each(|(option, path)| output::check(option, path))

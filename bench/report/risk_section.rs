@@ -6,6 +6,7 @@ use super::pictures::{self, GainAndRisk, Interval};
 use super::table::Table;
 use crate::cps::report::Report;
 use crate::cps::result::{Sweep, SweepRow};
+use crate::cps::sweep::LIFTED;
 use crate::risk::rate::Rate;
 
 /// Picture and table of a run's sweep; what to do where there was none.
@@ -72,14 +73,15 @@ fn words(sweep: &Sweep) -> String {
         "no old segments were aimed"
     };
     format!(
-        "{} 4-tuples opened over and over, 2MSL {} s; {aimed}. Loss {} %, reordering {} %, duplication {} %, delay {} ms, each direction. \
-         The line is the interval that holds the share of incarnations which took old bytes with 95 %; where none did, its upper end is 3 / n.",
+        "{} 4-tuples opened over and over, 2MSL {} s; {aimed}. Loss {} %, reordering {} %, duplication {} %, delay {} ms, each direction; \
+         {}. The line is the interval that holds the share of incarnations which took old bytes with 95 %; where none did, its upper end is 3 / n.",
         grouped(sweep.tuples as f64),
         super::number::trimmed(sweep.two_msl_s, 2),
         percent(faults.loss),
         percent(faults.reorder),
         percent(faults.dup),
-        super::number::trimmed(faults.delay_ms, 3)
+        super::number::trimmed(faults.delay_ms, 3),
+        LIFTED
     )
 }
 

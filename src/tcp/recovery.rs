@@ -365,16 +365,19 @@ fn arm(tcb: &mut Tcb, board: Option<(&Scoreboard, Option<u32>)>, cx: &Context<'_
         (Some(wait), _) => (Timer::Reordering, wait.min(time_out_ms(tcb))),
         (None, Some(after)) => (Timer::Probe, after),
         // What the peer has, and what is out of order for it, it answers at once.
-        (None, None) if board.is_some_and(is_probed) => (Timer::Retransmission, tcb.rto.in_fast_recovery_ms()),
+        (None, None) if board.is_some_and(|board| is_probed(tcb, board)) => {
+            (Timer::Retransmission, tcb.rto.in_fast_recovery_ms())
+        }
         (None, None) => (Timer::Retransmission, time_out_ms(tcb)),
     };
     tcb.recovery.timer = timer;
     tcb.retransmit_at = Deadline::at(cx.now.tick().plus(after));
 }
 
-/// A tail loss probe has repeated the last segment, and waits for its answer.
-pub(super) fn is_probed(board: &Scoreboard) -> bool {
-    matches!(board.rack.probe, Some(Probe::SentAgain(_)))
+/// A tail loss probe has repeated the last segment, which is not acknowledged yet. Whether the probe came twice may be told later;
+/// no deadline of what follows is for that.
+pub(super) fn is_probed(tcb: &Tcb, board: &Scoreboard) -> bool {
+    board.is_on() && matches!(board.rack.probe, Some(Probe::SentAgain(end)) if tcb.snd_una.lt(end))
 }
 
 /// Sets the retransmission or persist time-out, whatever else may be due.
@@ -412,7 +415,7 @@ fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
         && tcb.rto.backoff == 0
         && tcb.snd_una.lt(tcb.send_end)
         && tcb.snd_wnd > 0
-        && board.is_none_or(|board| board.rack.probe.is_none());
+        && board.is_none_or(|board| board.rack.probe.is_none() || !board.is_on());
     if may { rack::probe_after(tcb) } else { None }
 }
 

@@ -91,7 +91,8 @@ fn retransmission(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_
     out.note = Some(Note::TimedOut);
     let conditions = tcb.conditions(cx);
     tcb.congestion.timed_out(tcb.retries == 1, &conditions);
-    tcb.recovery.timed_out(tcb.snd_nxt, board.as_deref().is_some_and(recovery::is_probed));
+    let probed = board.as_deref().is_some_and(|board| recovery::is_probed(tcb, board));
+    tcb.recovery.timed_out(tcb.snd_nxt, probed);
     tcb.owed.add(Owed::DATA);
     match board {
         // RFC 6675 5.1; what was SACKed counts until a second time-out says that the peer has thrown it away (RFC 2018 8).

@@ -477,17 +477,55 @@ fn after_a_silence_of_a_time_out_transmission_starts_as_at_first() {
 /// The probe or its answer was lost.
 #[test]
 fn a_time_out_after_a_probe_on_a_short_path_comes_soon_and_doubles() {
-    let (mut client, _) = sending(3);
-    client.tcb.rto.srtt_us = 0;
-    client.tcb.rto.measured(1000);
-    client.tcb.retransmit_at = crate::tick::Deadline::at(client.now.tick().plus(2));
-    assert_eq!(client.time_out().1.note, Some(Note::TailProbe));
-    client.sends();
+    let (mut client, _) = probed_on_a_short_path(3);
     for expected in [40, 80, 160] {
         let (waited, out) = client.time_out();
         assert_eq!((waited, out.note), (expected, Some(Note::TimedOut)));
         client.sends();
     }
+}
+
+/// A client on a short path that has repeated the last of `segments` in flight by a probe.
+fn probed_on_a_short_path(segments: u32) -> (End, Vec<Plan>) {
+    let (mut client, sent) = sending(segments);
+    client.tcb.rto.srtt_us = 0;
+    client.tcb.rto.measured(1000);
+    client.tcb.retransmit_at = crate::tick::Deadline::at(client.now.tick().plus(2));
+    assert_eq!(client.time_out(), (2, note(Note::TailProbe)));
+    assert!(client.sends()[0].again);
+    (client, sent)
+}
+
+/// Shows RFC 8985: what is acknowledged without a D-SACK leaves nothing behind for what follows.
+#[test]
+fn a_probe_that_was_for_what_is_acknowledged_shortens_no_later_time_out() {
+    // The record is kept, as if it had text out of order.
+    let (mut client, sent) = probed_on_a_short_path(2);
+    later(&mut client, 1);
+    acked(&mut client, &sent, 2, &[]);
+    client.queue(MSS as usize);
+    client.sends();
+    for expected in [200, 400] {
+        assert_eq!(client.time_out(), (expected, note(Note::TimedOut)));
+        client.sends();
+    }
+    let (mut client, sent) = probed_on_a_short_path(2);
+    later(&mut client, 1);
+    acked(&mut client, &sent, 2, &[]);
+    client.queue(2 * MSS as usize);
+    client.sends();
+    assert_eq!(client.time_out(), (2, note(Note::TailProbe)), "the next tail has a probe of its own");
+}
+
+/// Shows RFC 8985.
+#[test]
+fn what_leaves_between_a_probe_and_its_answer_has_a_whole_time_out() {
+    let (mut client, sent) = probed_on_a_short_path(2);
+    client.queue(MSS as usize);
+    client.sends();
+    later(&mut client, 1);
+    acked(&mut client, &sent, 2, &[]);
+    assert_eq!(client.time_out(), (200, note(Note::TimedOut)));
 }
 
 #[test]
