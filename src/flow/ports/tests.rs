@@ -75,7 +75,11 @@ impl Fixture {
         );
         let drawn = destinations.draw(&key(destination), self.now, |port| self.status(destination, port));
         self.destinations = destinations;
-        assert!(self.asked.get() <= 2 * (FRESH_ASKED_MAX + QUEUED_ASKED_MAX) + REPEATED_ASKED_MAX, "asked about {} ports", self.asked.get());
+        assert!(
+            self.asked.get() <= 2 * (FRESH_ASKED_MAX + QUEUED_ASKED_MAX) + REPEATED_ASKED_MAX,
+            "asked about {} ports",
+            self.asked.get()
+        );
         let (number, port) = drawn?;
         let end = (destination, port);
         assert!(self.owns(destination, port), "port {port} is another shard's");
