@@ -119,6 +119,11 @@ impl Handover {
         &self.former
     }
 
+    /// Whether connections that a former function left here are still to be marked: until then draws of other shards fail.
+    pub(super) fn is_marking(&self) -> bool {
+        !self.former.is_empty() && self.mesh.strangers.marked_to(self.shard) < self.owners.changes()
+    }
+
     /// Shards that were sent something in the last turn and may have to be woken.
     pub(super) fn sent_to(&self) -> &[u16] {
         &self.sent_to

@@ -55,6 +55,11 @@ impl Strangers {
         }
     }
 
+    /// The number of the change up to which `shard` has marked what it has.
+    pub(super) fn marked_to(&self, shard: u16) -> u32 {
+        self.marked_to.get(usize::from(shard)).map_or(u32::MAX, |marked_to| marked_to.load(Ordering::Relaxed))
+    }
+
     /// Whether a connection of `hash` may be left with another shard; `None` where none is marked while not all have marked theirs
     /// up to `changes`.
     pub(super) fn may_have(&self, hash: Hash, changes: u32) -> Option<bool> {
