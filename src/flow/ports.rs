@@ -1,4 +1,5 @@
-//! Local ports for active opens: one record per destination, a draw in O(1), never a spin.
+//! Local ports for active opens: one record per destination, a draw in O(1) but for ports in use or in TIME-WAIT when a lap begins
+//! anew, of which each is asked about once.
 //!
 //! A destination starts at a port that a keyed hash chooses (RFC 6056 3.3.3) and takes the ports that this shard owns once
 //! around, one by one (`owner`: segments to any other port would arrive at another shard). Ports that come back wait in a queue; when the lap is done, the oldest of them is next, which is the one whose TIME-WAIT
@@ -125,8 +126,9 @@ impl Destinations {
 
     /// Draws a local port for a connection, and says which destination it is to be given back to.
     ///
-    /// `status` is asked about each port of a lap once, and about 8 others; about more than 16,384 (512 in laps that repeat because
-    /// the queues were full) only by further draws: then this one fails with a next try in 0 ms, which goes on where this one was.
+    /// `status` is asked about each port of a lap once, about 16 that wait in the queue, and about up to 512 more of those that begin it
+    /// and are taken. About more than 16,384 of a lap (512 in laps that repeat because the queues were full), or more than those of
+    /// the queue, only by further draws: then this one fails with a next try in 0 ms, which goes on where this one was.
     pub fn draw(
         &mut self,
         key: &DestinationKey,
@@ -140,6 +142,10 @@ impl Destinations {
         let drawn = self
             .draw_fresh(number, &mut soonest, &mut status)
             .or_else(|| self.draw_queued(number, queued, &mut soonest, &mut status))
+            .or_else(|| {
+                let passed = self.pass_taken(number, queued, &mut soonest, &mut status);
+                if passed == 0 { None } else { self.draw_queued(number, queued - passed, &mut soonest, &mut status) }
+            })
             .or_else(|| {
                 self.begin_lap_if_many_were_forgotten(number);
                 self.draw_fresh(number, &mut soonest, &mut status)
@@ -189,6 +195,7 @@ impl Destinations {
         let record = &mut self.slab[destination];
         record.in_use = record.in_use.saturating_sub(1);
         record.last_back = now;
+        record.passed = 0;
         if record.in_use == 0 {
             self.idle.push_back(&mut self.slab, destination);
         }
@@ -346,6 +353,42 @@ impl Destinations {
         if found { self.dequeue(number) } else { None }
     }
 
+    /// Sends those that begin the queue and that somebody else has to its end, many at a time, for they lie side by side; says how many.
+    /// Of those that a connection will give back a lap has found one more; they go.
+    fn pass_taken(
+        &mut self,
+        number: u32,
+        queued: u32,
+        soonest: &mut Soonest,
+        status: &mut impl FnMut(u16) -> PortStatus,
+    ) -> u32 {
+        let asked_max = REPEATED_ASKED_MAX.min(queued);
+        for passed in 0..asked_max {
+            let first = self.queues.iter(&self.slab[number].queue).next();
+            let Some((port, status)) = first.map(|port| (port, status(port))) else { return passed };
+            match status {
+                PortStatus::Busy => {
+                    self.dequeue(number);
+                    self.enqueue(number, port);
+                }
+                PortStatus::InUse => {
+                    self.dequeue(number);
+                }
+                PortStatus::Free | PortStatus::TimeWait { .. } => {
+                    self.slab[number].passed = 0;
+                    return passed;
+                }
+            }
+        }
+        let record = &mut self.slab[number];
+        record.passed = record.passed.saturating_add(asked_max as u16);
+        // Once around all are taken, and it depends on whoever has them.
+        if u32::from(record.passed) < record.queue.len() {
+            soonest.note(0);
+        }
+        asked_max
+    }
+
     fn begin_lap_if_many_were_forgotten(&mut self, number: u32) {
         let record = &mut self.slab[number];
         if record.lap.is_done() && record.forgotten > record.queue.len() / QUEUED_PER_FORGOTTEN {
@@ -397,6 +440,8 @@ struct Destination {
     in_use: u32,
     /// Ports that the pool had no room for.
     forgotten: u32,
+    /// Queued ports that were found taken in a row, since one came back or began the queue that was not.
+    passed: u16,
     /// Ports given back and not drawn again, the oldest first, and ports that were found taken.
     queue: PortQueue,
     idle: Link,
@@ -441,7 +486,7 @@ impl Soonest {
 /// change of owners fail, whose lap begins among the ports in use; more make a single draw slower.
 const FRESH_ASKED_MAX: u32 = 16_384;
 
-/// The same of a lap that repeats, which asks about a port any number of times: what a draw costs while none is free.
+/// The same of a lap that repeats, and of the queue, which ask about a port any number of times: what a draw costs while none is free.
 const REPEATED_ASKED_MAX: u32 = 512;
 
 /// Queued ports that a draw asks about before it gives up. Fewer wait for ports whose TIME-WAIT was restarted in a row.

@@ -11,7 +11,7 @@ use super::options::{OptionSets, OptionsId};
 use super::pressure::Pressure;
 use super::route::Routes;
 use super::splice::Splices;
-use super::strangers::Strangers;
+use super::strangers::{Former, Strangers};
 use super::timers::Timers;
 use super::waiting::STARVED_MAX;
 use super::{ConfigError, Place, ShardConfig, StateCounts};
@@ -29,7 +29,6 @@ use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, INTERFACES_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
-use crate::owner::Owners;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -75,8 +74,8 @@ pub(super) struct Core {
     pub destinations: Destinations,
     /// Connections that former divisions have left with other shards.
     pub strangers: Arc<Strangers>,
-    /// The division before this one and the number of the change, while something of a former one may be left.
-    pub former: Option<(Arc<Owners>, u32)>,
+    /// The divisions before this one, while something of theirs may be left, and the number of the last change.
+    pub former: Former,
     /// This shard's number.
     pub shard: u16,
     pub neighbors: Neighbors,
@@ -200,7 +199,7 @@ impl Core {
                 place.shard(),
             ),
             strangers: Arc::clone(place.strangers()),
-            former: None,
+            former: Former::new(),
             shard: place.shard(),
             neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors)
                 .asking(config.neighbor_timeout_s.max(1)),

@@ -15,7 +15,7 @@ use super::burst::{Arrival, Burst, Control, Message};
 use super::core::Core;
 use super::find::Found;
 use super::icmp;
-use super::strangers::Strangers;
+use super::strangers::{FORMER_MAX, Strangers};
 use crate::counters::Counters;
 use crate::four_tuple::FourTuple;
 use crate::limits::Limits;
@@ -115,8 +115,14 @@ impl Handover {
         &self.owners
     }
 
-    pub(super) fn former_len(&self) -> usize {
-        self.former.len()
+    /// The functions that held before, the newest first, while a connection of theirs may be left.
+    pub(super) fn former(&self) -> &[Arc<Owners>] {
+        &self.former
+    }
+
+    /// Whether connections that a former function left here are still to be marked: until then draws of other shards fail.
+    pub(super) fn is_marking(&self) -> bool {
+        !self.former.is_empty() && self.mesh.strangers.marked_to(self.shard) < self.owners.changes()
     }
 
     /// Shards that were sent something in the last turn and may have to be woken.
@@ -210,7 +216,7 @@ impl Handover {
             self.set_strangers(left);
             if self.mesh.strangers.forget(|| self.mesh.may_have_strangers()) {
                 self.former.clear();
-                core.former = None;
+                core.former.clear();
             }
         }
     }
@@ -492,9 +498,6 @@ const BATCH_FRAMES: usize = 64;
 
 /// Bytes of one batch. Origin: ten full-sized frames, or 64 short ones three times over; a frame must fit.
 const BATCH_BYTES: usize = 16 * 1024;
-
-/// Functions before the current one that are asked. Fewer lose connections when the table changes often.
-const FORMER_MAX: usize = 3;
 
 /// The mark of a frame about which nobody else is to be asked.
 const ALL_ASKED: u8 = u8::MAX;

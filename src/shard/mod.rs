@@ -370,18 +370,17 @@ impl<L: Link, A: Application> Shard<L, A> {
     /// stack. Those that are here and now another's live on: its shard asks here about their segments. A change of which the
     /// shard knows already is none.
     pub fn change_owners(&mut self, owners: &Arc<Owners>, now: Now) {
-        let former = self.handover.owners();
-        if owners.changes() <= former.changes() {
+        if owners.changes() <= self.handover.owners().changes() {
             return;
         }
-        self.core.former = Some((Arc::clone(former), owners.changes()));
         self.core.destinations.change_owners(owners);
         self.handover.change_owners(owners, self.core.settings.msl_ms.saturating_mul(2), now);
+        self.core.former.set(self.handover.former(), owners.changes());
     }
 
     /// The function that divides connections, and how many former ones are still asked about those they left behind.
     pub fn owners(&self) -> (&Arc<Owners>, usize) {
-        (self.handover.owners(), self.handover.former_len())
+        (self.handover.owners(), self.handover.former().len())
     }
 
     /// Shards of the stack that were handed frames in the last turn: one that sleeps has to be woken.

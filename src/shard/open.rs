@@ -4,21 +4,18 @@ use super::burst::Arrival;
 use super::core::Core;
 use super::options::OptionsId;
 use super::route::is_unicast;
-use super::strangers::Strangers;
 use crate::api::{ConnectError, ConnectOptions};
 use crate::flow::index::Hash;
 use crate::flow::ports::{DestinationKey, DrawError, PortStatus};
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::neighbor::{Heard, NeighborId};
-use crate::owner::Owners;
 use crate::tcp::Context;
 use crate::tcp::tcb::Tcb;
 use crate::tcp::time_wait::{self, Numbers};
 use crate::tick::{Deadline, Now};
 use crate::wire::ethernet::MacAddress;
 use ::core::net::{IpAddr, SocketAddr};
-use alloc::sync::Arc;
 use rand::RngExt;
 
 impl Core {
@@ -83,9 +80,7 @@ impl Core {
                     return Err(ConnectError::OtherShard { port, shard });
                 }
                 let wanted = self.wanted(tuple);
-                if let Some(former) = &self.former
-                    && is_left_elsewhere(former, &self.strangers, self.shard, &tuple, wanted.hash)
-                {
+                if self.former.may_be_elsewhere(&self.strangers, self.shard, &tuple, wanted.hash) {
                     return Err(ConnectError::PortInUse(port));
                 }
                 (NONE, wanted)
@@ -250,7 +245,7 @@ impl Core {
                 Kind::TimeWaitV6 => time_wait_v6[value.number()].tuple() == tuple,
             });
             wanted = Some(Wanted { tuple, hash, holder });
-            if former.as_ref().is_some_and(|former| is_left_elsewhere(former, strangers, shard, &tuple, hash)) {
+            if former.may_be_elsewhere(strangers, shard, &tuple, hash) {
                 return PortStatus::Busy;
             }
             match holder.map(|value| (value.kind(), value.number())) {
@@ -291,17 +286,6 @@ struct Wanted {
     tuple: FourTuple,
     hash: Hash,
     holder: Option<Value>,
-}
-
-/// Whether another shard may still have a connection of that name, from before the division changed.
-fn is_left_elsewhere(
-    (former, changes): &(Arc<Owners>, u32),
-    strangers: &Strangers,
-    shard: u16,
-    tuple: &FourTuple,
-    hash: Hash,
-) -> bool {
-    strangers.may_have(hash, *changes).unwrap_or_else(|| former.owner(tuple) != shard)
 }
 
 /// How a port in TIME-WAIT may be used.

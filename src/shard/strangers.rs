@@ -2,11 +2,15 @@
 //! shards of a stack share.
 //!
 //! After a change each shard looks through its TCBs (see `handover`) and marks those that are another's now. Until all have done so, a
-//! 4-tuple that the former function gave to another shard counts as left there. A mark may be somebody else's, which costs a port for
+//! 4-tuple that a former function gave to another shard counts as left there. A mark may be somebody else's, which costs a port for
 //! a while, never a connection. TIME-WAIT is not marked: its peer is in CLOSED and answers a SYN as that of any new connection.
 
 use crate::flow::index::Hash;
+use crate::four_tuple::FourTuple;
+use crate::owner::Owners;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The filter, and how far each shard has come. Every shard hashes with the same key.
@@ -51,6 +55,11 @@ impl Strangers {
         }
     }
 
+    /// The number of the change up to which `shard` has marked what it has.
+    pub(super) fn marked_to(&self, shard: u16) -> u32 {
+        self.marked_to.get(usize::from(shard)).map_or(u32::MAX, |marked_to| marked_to.load(Ordering::Relaxed))
+    }
+
     /// Whether a connection of `hash` may be left with another shard; `None` where none is marked while not all have marked theirs
     /// up to `changes`.
     pub(super) fn may_have(&self, hash: Hash, changes: u32) -> Option<bool> {
@@ -84,6 +93,42 @@ impl Strangers {
     }
 }
 
+/// What one shard knows of the divisions that held before.
+#[derive(Debug)]
+pub(super) struct Former {
+    /// The newest first; empty when nothing of theirs is left anywhere.
+    owners: Vec<Arc<Owners>>,
+    /// The number of the last change.
+    changes: u32,
+}
+
+impl Former {
+    /// None.
+    pub(super) fn new() -> Former {
+        Former { owners: Vec::with_capacity(FORMER_MAX), changes: 0 }
+    }
+
+    /// Change number `changes` has put `former`, the newest first and at most [`FORMER_MAX`], out of force.
+    pub(super) fn set(&mut self, former: &[Arc<Owners>], changes: u32) {
+        self.clear();
+        self.owners.extend(former.iter().take(FORMER_MAX).cloned());
+        self.changes = changes;
+    }
+
+    /// Nothing of theirs is left.
+    pub(super) fn clear(&mut self) {
+        self.owners.clear();
+    }
+
+    /// Whether another shard than `shard` may still have a connection of that name. Where as many as can be are kept, one before
+    /// them may be unknown.
+    pub(super) fn may_be_elsewhere(&self, strangers: &Strangers, shard: u16, tuple: &FourTuple, hash: Hash) -> bool {
+        let given_elsewhere =
+            || self.owners.len() == FORMER_MAX || self.owners.iter().any(|former| former.owner(tuple) != shard);
+        !self.owners.is_empty() && strangers.may_have(hash, self.changes).unwrap_or_else(given_elsewhere)
+    }
+}
+
 /// The two marks of a 4-tuple: word and bit.
 fn places(hash: Hash) -> [(usize, u64); 2] {
     [hash.bits(), hash.bits() >> 32].map(|bits| {
@@ -92,6 +137,9 @@ fn places(hash: Hash) -> [(usize, u64); 2] {
     })
 }
 
+/// Functions before the current one that are asked. Fewer lose connections when the table changes often.
+pub(super) const FORMER_MAX: usize = 3;
+
 /// Marks of the filter. Origin: with 10,000 connections left elsewhere, one port in 10,000 is skipped for nothing; 128 kB.
 const MARKS: usize = 1 << 20;
 
@@ -99,7 +147,6 @@ const MARKS: usize = 1 << 20;
 mod tests {
     use super::*;
     use crate::flow::index::Index;
-    use crate::four_tuple::FourTuple;
     use core::cell::Cell;
 
     /// The shard that obeys a change just when another finds that nothing is left.

@@ -17,7 +17,7 @@ use crate::tick::Now;
 /// What a turn came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TurnReport {
-    /// Something arrived, expired, was told or was sent; an idle turn may be followed by sleep.
+    /// Something arrived, expired, was told or was sent, or other shards wait for what is looked for here; an idle turn may be followed by sleep.
     pub busy: bool,
 }
 
@@ -151,8 +151,9 @@ impl<L: Link, A: Application> Shard<L, A> {
         let burst = &mut self.burst;
         let counters = &mut self.core.counters;
         counters.frames_sent = self.link.counters().tx_frames;
-        // Behind frames that were dropped there may be more.
-        let busy = counters.frames_received != received_before
+        // Behind frames that were dropped there may be more. Other shards wait for what is being marked.
+        let busy = self.handover.is_marking()
+            || counters.frames_received != received_before
             || !burst.handed.is_empty()
             || counters.segments_sent != sent_before
             || !self.core.telling.is_empty();

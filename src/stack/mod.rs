@@ -440,8 +440,9 @@ impl<S> Running<S> {
         *self.policies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on `spread` divides connections between the shards; those that exist stay where they are. On
-    /// [`StackError::Busy`] others than the shard named may know of it already; the next call tells it first of all.
+    /// From now on `spread` divides connections between the shards; those that exist stay where they are. Where the stack follows its
+    /// NICs, this holds until they spread otherwise. On [`StackError::Busy`] others than the shard named may know of it already; the
+    /// next call tells it first of all.
     pub fn divide(&self, spread: &Spread) -> Result<(), StackError> {
         self.divider.change(spread)
     }

@@ -68,21 +68,27 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Asks `read` every `interval`. An answer that says nothing changes nothing.
+    /// Asks `read` every `interval`, which has said `current` last: only another answer divides anew, so that a division by hand stays.
+    /// An answer that says nothing changes nothing.
     pub(super) fn start(
         divider: Divider,
+        mut current: Spread,
         interval: Duration,
         read: impl Fn() -> Option<Spread> + Send + 'static,
     ) -> std::io::Result<Watch> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("synfin-watch".to_owned()).spawn(move || {
+            // A shard may not know of the last answer.
+            let mut owed = false;
             while !stopped.load(Ordering::Relaxed) {
                 std::thread::park_timeout(interval);
-                let told = read().map_or(Ok(()), |spread| divider.change(&spread));
-                if let Err(busy) = told {
+                let Some(spread) = read().filter(|spread| owed || *spread != current) else { continue };
+                let told = divider.change(&spread);
+                if let Err(busy) = &told {
                     tracing::debug!(%busy, "tells the shards again");
                 }
+                (current, owed) = (spread, told.is_err());
             }
         })?;
         Ok(Watch { stop, thread: Some(thread) })
@@ -142,6 +148,16 @@ mod tests {
     }
 
     #[test]
+    fn division_by_hand_stays_while_the_nic_says_what_it_said() {
+        let (commands, divider) = two_shards();
+        let watch = Watch::start(divider.clone(), rss(0), Duration::from_millis(1), || Some(rss(0))).unwrap();
+        divider.change(&rss(1)).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        drop(watch);
+        assert_eq!((told(&commands[0]), told(&commands[1])), (vec![1], vec![1]));
+    }
+
+    #[test]
     fn change_of_the_nic_reaches_every_shard_once() {
         let (commands, divider) = two_shards();
         let changed = Arc::new(AtomicBool::new(false));
@@ -152,7 +168,7 @@ mod tests {
             let answers = asked.fetch_xor(true, Ordering::Relaxed);
             answers.then(|| rss(u16::from(seen.load(Ordering::Relaxed))))
         };
-        let watch = Watch::start(divider, Duration::from_millis(1), read).unwrap();
+        let watch = Watch::start(divider, rss(0), Duration::from_millis(1), read).unwrap();
         std::thread::sleep(Duration::from_millis(20));
         assert!(commands.iter().all(|commands| commands.take().next().is_none()), "nothing has changed");
         changed.store(true, Ordering::Relaxed);

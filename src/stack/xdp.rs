@@ -370,7 +370,7 @@ fn watch<S>(
         let spreads: Option<Vec<Spread>> = interfaces.iter().map(read).collect();
         spreads.map(|spreads| common(spreads.into_iter()))
     };
-    let watch = Watch::start(running.divider.clone(), WATCH, read);
+    let watch = Watch::start(running.divider.clone(), current, WATCH, read);
     watch.map(Some).map_err(|source| StackError::Thread { shard: shards, source })
 }
 

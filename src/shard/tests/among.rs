@@ -367,6 +367,42 @@ fn change_that_is_told_twice_counts_once() {
     assert_eq!(ports_in_use(&among).len(), 64, "no port twice");
 }
 
+/// Shard 1 has ports from before both changes, the first of which gave them to shard 0, and has not looked what it has.
+#[test]
+fn draw_after_two_changes_at_once_meets_no_connection_left_elsewhere() {
+    let mut among = two_that_swap_ports();
+    assert_eq!(open(&mut among, 0..2, 10), 20);
+    let first = swapped(&among, 1);
+    let second = Arc::new(first.changed(&Spread::Rss(Rss::new(&[0x35; 40], vec![0, 0]).expect("a key and a table"))));
+    let now = among.now;
+    for owners in [first, second] {
+        among.clients.iter_mut().for_each(|client| client.change_owners(&owners, now));
+    }
+    among.clients[0].turn(now);
+    assert_eq!(open(&mut among, 0..1, 100), 0, "each port was given to shard 1 by one or the other");
+    among.clients[1].turn(now);
+    assert_eq!(open(&mut among, 0..1, 100), 44, "every other port is free");
+    assert_eq!(ports_in_use(&among).len(), 64, "no port twice");
+}
+
+/// A shard that sleeps marks a little at a time, and no other can draw until it has marked all.
+#[test]
+fn shard_that_marks_what_a_change_left_is_busy_until_it_has_done_so() {
+    let mut among = Among::new(&each(0), 2, &table_of_two(0), [Spreader::Same, Spreader::Same]);
+    open(&mut among, 0..1, 500);
+    let busy = |among: &mut Among| {
+        let now = among.now;
+        (0..100).take_while(|_| among.clients[0].turn(now).busy).count()
+    };
+    assert!(busy(&mut among) < 100);
+    let (owners, now) = (swapped(&among, 1), among.now);
+    among.clients.iter_mut().for_each(|client| client.change_owners(&owners, now));
+    let turns = busy(&mut among);
+    assert!((5..50).contains(&turns), "{turns} turns");
+    among.clients[1].turn(now);
+    assert!(open(&mut among, 1..2, 10) > 0, "all have marked theirs");
+}
+
 /// Two shards of 64 ports to one destination, between which a table of two entries divides them.
 fn two_that_swap_ports() -> Among {
     let setup = Setup { ports: (40_000, 40_063), ..each(0) };
