@@ -1,5 +1,5 @@
 //! Local ports for active opens: one record per destination, a draw in O(1) but for ports in use or in TIME-WAIT when a lap begins
-//! anew, of which each is asked about once.
+//! anew, of which each is asked about once, and for at most 512 in the queue that somebody else has.
 //!
 //! A destination starts at a port that a keyed hash chooses (RFC 6056 3.3.3) and takes the ports that this shard owns once
 //! around, one by one (`owner`: segments to any other port would arrive at another shard). Ports that come back wait in a queue; when the lap is done, the oldest of them is next, which is the one whose TIME-WAIT
