@@ -45,6 +45,8 @@ struct Report {
     retransmitted: u64,
     /// Segments kept out of order.
     kept: u64,
+    /// Connections that an end has ended because its send chunks were short and theirs would have stayed for long (T03).
+    pressed: u64,
 }
 
 impl Report {
@@ -164,6 +166,7 @@ impl Simulation {
             segments: self.ends.iter().map(|end| end.counters().segments_sent).sum(),
             retransmitted: self.ends.iter().map(|end| end.counters().retransmitted_data).sum(),
             kept: self.ends.iter().map(|end| end.counters().out_of_order_kept).sum(),
+            pressed: self.ends.iter().map(|end| end.counters().stalled_ended).sum(),
             ends: self.ends.map(|end| {
                 let mut ends = end.into_application().ends;
                 ends.sort_by_key(|ending| (ending.job, ending.opened));
@@ -184,6 +187,8 @@ fn simulate_plan(plan: &Plan, burst: u32) -> Report {
     let mut simulation = Simulation::new(plan, burst);
     simulation.run();
     let report = simulation.report();
+    assert!(!report.whole || report.pressed == 0, "connections of a wire that loses nothing were too slow");
+    let mut pressed = report.pressed;
     for (number, job) in plan.jobs.iter().enumerate() {
         let own = &report.ends[job.opener];
         let of_job = own.iter().filter(|ending| ending.job == Some(number) && ending.opened);
@@ -193,6 +198,10 @@ fn simulate_plan(plan: &Plan, burst: u32) -> Report {
         let met = report.ends[1 - job.opener].iter().any(|ending| ending.job == Some(number));
         if report.whole || (plan.fair && met) {
             let expected = if job.closing == Closing::Abort { CloseReason::Aborted } else { CloseReason::Graceful };
+            if reasons[0] != expected && pressed > 0 {
+                pressed -= 1;
+                continue;
+            }
             assert_eq!(reasons[0], expected, "job {number} {job:?} on a wire that loses nothing for ever");
         }
     }
@@ -248,6 +257,7 @@ struct Totals {
     segments: u64,
     retransmitted: u64,
     kept: u64,
+    pressed: u64,
     faults: FaultCounters,
 }
 
@@ -262,6 +272,7 @@ impl Totals {
             segments: report.segments,
             retransmitted: report.retransmitted,
             kept: report.kept,
+            pressed: report.pressed,
             faults: report.faults,
         }
     }
@@ -275,6 +286,7 @@ impl Totals {
             segments: self.segments + other.segments,
             retransmitted: self.retransmitted + other.retransmitted,
             kept: self.kept + other.kept,
+            pressed: self.pressed + other.pressed,
             faults: sum(self.faults, other.faults),
         }
     }
@@ -321,6 +333,7 @@ fn b20_every_seed_delivers_every_byte_once_or_tells_an_error_and_leaves_nothing(
         return;
     }
     assert!(totals.whole > 0 && totals.kept > 0, "no seed was whole, or none kept text out of order: {totals:?}");
+    assert!(totals.pressed * 100 <= totals.connections, "too many were ended for want of chunks: {totals:?}");
     let FaultCounters { lost, corrupted, duplicated, late_duplicated, reordered, delayed, over_capacity, .. } =
         totals.faults;
     for total in [lost, corrupted, duplicated, late_duplicated, reordered, delayed, over_capacity] {
