@@ -208,6 +208,11 @@ pub enum ListenError {
     /// Port 0.
     #[error("port 0 cannot be listened on: name a port from 1 to 65535")]
     PortZero,
+    /// The kernel keeps the addresses, and the stack did not claim this port of them at its start.
+    #[error(
+        "port {0} is the kernel's: name it in SharedPorts::listen when the stack starts, or have addresses of its own"
+    )]
+    NotClaimed(u16),
     /// Somebody listens there already.
     #[error("{0} is in use by another listener: choose another port or stop that listener")]
     InUse(SocketAddr),

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Which TCP ports of the kernel's addresses are the stack's.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SharedPorts {
-    /// Those to listen at.
+    /// Those to listen at; listeners elsewhere are refused, later ones too ([`crate::api::ListenError::NotClaimed`]).
     pub listen: Vec<u16>,
     /// Whether connections are opened, from the ports of [`crate::shard::ShardConfig::ports`].
     pub opens: bool,

@@ -39,7 +39,7 @@ pub struct StackConfig {
     pub link: XdpConfig,
     /// Ports of addresses that the kernel keeps; `None` for addresses that are the stack's alone.
     pub shared: Option<SharedPorts>,
-    /// Every shard's configuration; the limits are those of one shard. `beside` is overwritten.
+    /// Every shard's configuration; the limits are those of one shard. `beside`, `neighbors_elsewhere` and `listen_only` are overwritten.
     pub shard: ShardConfig,
     /// What idle shards do; those that share cores sleep.
     pub idle: Idle,
@@ -166,9 +166,12 @@ impl<S: Service> Stack<S> {
         let queried: Vec<Interface> =
             named.iter().map(|(name, _)| Interface::query(name)).collect::<Result<_, XdpError>>()?;
         let cores = shard_cores(config, &queried)?;
+        let alone = config.shard.transparent.is_empty();
         let shard = ShardConfig {
             beside: config.beside.iter().map(|(_, attachment)| attachment.clone()).collect(),
             neighbors_elsewhere: config.shared.is_some(),
+            // Of networks that it stands in for the stack has every port.
+            listen_only: config.shared.as_ref().filter(|_| alone).map(|ports| ports.listen.clone()),
             ..config.shard.clone()
         };
         check_kernel_addresses(config, &named)?;

@@ -51,7 +51,9 @@ impl Net {
         let listener = listened.map_err(|error: crate::api::ListenError| {
             let kind = match error {
                 crate::api::ListenError::InUse(_) => io::ErrorKind::AddrInUse,
-                crate::api::ListenError::NotOurAddress(_) => io::ErrorKind::AddrNotAvailable,
+                crate::api::ListenError::NotOurAddress(_) | crate::api::ListenError::NotClaimed(_) => {
+                    io::ErrorKind::AddrNotAvailable
+                }
                 _ => io::ErrorKind::InvalidInput,
             };
             io::Error::new(kind, error)
