@@ -100,7 +100,9 @@ fn of_one_shard(args: &RoleArgs) -> RoleArgs {
 
 fn stack_config(args: &RoleArgs, addresses: Vec<Ipv4Addr>) -> Result<StackConfig, Failure> {
     let different: BTreeSet<usize> = args.shard_cpus.iter().copied().collect();
-    let spins = args.idle_us == 0;
+    let shares = different.len() < args.queues as usize;
+    // Shards that share a CPU must leave it to each other.
+    let spins = args.idle_us == 0 && !shares;
     Ok(StackConfig {
         queues: Some(args.queues as usize),
         cores: args.shard_cpus.clone(),
@@ -108,7 +110,7 @@ fn stack_config(args: &RoleArgs, addresses: Vec<Ipv4Addr>) -> Result<StackConfig
         link: XdpConfig { zero_copy: args.mode == Mode::Zc, ..XdpConfig::default() },
         shard: config(&of_one_shard(args), addresses, seed(args)?),
         idle: if spins { Idle::Spin } else { Idle::Sleep },
-        share_cores: different.len() < args.queues as usize,
+        share_cores: shares,
         ..StackConfig::new(&args.interface)
     })
 }

@@ -114,7 +114,7 @@ pub(super) struct Common {
     /// Cores of the shards, as in 0,2 or 0-3.
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     pub(super) cpus: Option<Cpus>,
-    /// Let several shards run on one core; they sleep when idle.
+    /// Let several shards run on one core; they must sleep when idle.
     #[arg(long)]
     pub(super) share_cores: bool,
     /// Receive queues to use, one shard each; all of the interface's by default.

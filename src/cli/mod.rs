@@ -87,7 +87,10 @@ impl fmt::Display for Failure {
 impl From<StackError> for Failure {
     fn from(error: StackError) -> Failure {
         let exit = match &error {
-            StackError::Config(_) | StackError::Listen(_) | StackError::Xdp(XdpError::Setting { .. }) => Exit::Usage,
+            StackError::Config(_)
+            | StackError::Listen(_)
+            | StackError::SharedCoreNeverIdle { .. }
+            | StackError::Xdp(XdpError::Setting { .. }) => Exit::Usage,
             StackError::Panicked { .. } => Exit::Failed,
             _ => Exit::Environment,
         };

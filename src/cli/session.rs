@@ -9,7 +9,7 @@ use crate::link::xdp::Interface;
 use crate::observe::capture::{CaptureFile, CaptureWriter};
 use crate::observe::print;
 use crate::shard::{Policies, ShardConfig};
-use crate::stack::{Idle, Service, SharedPorts, Stack, StackConfig, StackError, StackReport, random_secrets};
+use crate::stack::{Service, SharedPorts, Stack, StackConfig, StackError, StackReport, check_idle, random_secrets};
 use crate::tcp::Settings;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Policy;
@@ -194,6 +194,7 @@ pub(super) fn shards(common: &Common) -> Result<u32, Failure> {
 }
 
 fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Result<StackConfig, Failure> {
+    check_idle(common.idle, common.share_cores)?;
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
     let mut placed = common.interfaces.placed().map_err(|problem| Failure::new(Exit::Usage, problem))?;
     let first = placed.remove(0);
@@ -213,11 +214,6 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
         ..ShardConfig::default()
     }
     .with_attachments(vec![first.attachment]);
-    if common.share_cores && common.idle != Idle::Sleep {
-        let message =
-            format!("--idle {}: shards that share cores sleep; leave it or --share-cores out", common.idle.name());
-        return Err(Failure::new(Exit::Usage, message));
-    }
     if common.time_wait == Policy::None {
         eprintln!("{}", print::NO_TIME_WAIT);
     }
@@ -246,3 +242,23 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
 
 /// How often signals are looked at.
 const POLL: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::super::arguments::{Arguments, Command};
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn shards_that_share_cores_and_never_sleep_are_wrong_usage() {
+        for idle in ["spin", "busy-poll"] {
+            let line = format!("synfin serve echo:7 --interface lo --address 10.0.0.2/24 --share-cores --idle {idle}");
+            let Command::Serve(serve) = Arguments::try_parse_from(line.split_whitespace()).expect("parses").command
+            else {
+                panic!("{line}");
+            };
+            let refused = config(&serve.common, SynCookies::default(), SharedPorts::default()).expect_err("refused");
+            assert!(refused.exit == Exit::Usage && refused.message.contains(idle), "{refused}");
+        }
+    }
+}

@@ -39,6 +39,8 @@ pub use published::ShardSnapshot;
 #[cfg(feature = "xdp")]
 pub use shared::SharedPorts;
 pub use wait::WaitLink;
+#[cfg(feature = "cli")]
+pub(crate) use xdp::check_idle;
 #[cfg(feature = "xdp")]
 pub use xdp::{InterfaceReport, Stack, StackConfig, StackReport, Umem};
 
@@ -193,6 +195,12 @@ pub enum StackError {
         cores: usize,
         /// What mends it.
         advice: &'static str,
+    },
+    /// Shards that share cores would take them from each other without end.
+    #[error("idle strategy {}: shards that share cores must sleep; take sleep, or leave --share-cores out", .idle.name())]
+    SharedCoreNeverIdle {
+        /// What they were to do when idle.
+        idle: Idle,
     },
     /// An interface was given more than once.
     #[error("interface {interface}: it is given twice; give each once, with all of its addresses")]

@@ -9,6 +9,7 @@ use crate::cli::arguments::Common;
 use crate::cli::network::parse_addresses;
 use crate::limits::{CHUNK_BYTES, DEADLINE_MAX_MS, Limits};
 use crate::shard::LocalAddress;
+use crate::stack::check_idle;
 use crate::tcp::Settings;
 use clap::{CommandFactory, Parser};
 use std::fmt;
@@ -214,6 +215,9 @@ fn read_stack(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Com
         .map(|options| options.common)
         .map_err(|error| problems.add(section.at, format_args!("stack: {}", first_paragraph(&error))))
         .ok()?;
+    if let Err(problem) = check_idle(common.idle, common.share_cores) {
+        problems.add(section.at, format_args!("stack: {problem}"));
+    }
     let unusable: Vec<_> = common.interfaces.addresses().into_iter().filter(|own| !own.is_usable()).collect();
     for own in &unusable {
         problems
