@@ -1,7 +1,8 @@
 //! `synfin connect`.
 
 use super::arguments::Connect;
-use super::session::{self, Session, say};
+use super::output::{self, say};
+use super::session::{self, Session};
 use super::{Exit, Failure};
 use crate::api::{Application, CloseReason, ConnectError, ConnectOptions, ConnectionOptions, Event, ListenError};
 use crate::ids::Handle;
@@ -23,8 +24,11 @@ pub(super) fn run(connect: &Connect) -> Result<(), Failure> {
     let mut totals = Totals::default();
     let json = connect.common.json;
     let finished = session.wait(Some(Duration::from_secs(connect.timeout.into())), || totals.print(&ends, json));
+    if !finished {
+        output::hurry();
+    }
     session.end(if finished { Duration::ZERO } else { GRACE })?;
-    totals.print(&ends, json);
+    totals.print_all(&ends, json);
     let Totals { graceful, others, refused } = totals;
     let missing = connect.count - graceful - others;
     if json {
@@ -63,16 +67,34 @@ struct Totals {
 }
 
 impl Totals {
+    /// Prints what has ended, as far as there is room.
     fn print(&mut self, ends: &Receiver<End>, json: bool) {
+        while output::has_room()
+            && let Ok(end) = ends.try_recv()
+        {
+            self.take(end, json);
+        }
+    }
+
+    /// Prints what has ended; waits for a reader that is slow, but not again for one that was given up.
+    fn print_all(&mut self, ends: &Receiver<End>, json: bool) {
+        let mut reads = true;
         for end in ends.try_iter() {
-            match end {
-                End::Connection { number, reason, received } => {
-                    let graceful = reason == CloseReason::Graceful;
-                    *(if graceful { &mut self.graceful } else { &mut self.others }) += 1;
-                    say(&describe(number, reason, &received, json));
-                }
-                End::Refused(error) => self.refused = Some(error),
+            if reads && !output::has_room() {
+                reads = output::finish() == 0;
             }
+            self.take(end, json);
+        }
+    }
+
+    fn take(&mut self, end: End, json: bool) {
+        match end {
+            End::Connection { number, reason, received } => {
+                let graceful = reason == CloseReason::Graceful;
+                *(if graceful { &mut self.graceful } else { &mut self.others }) += 1;
+                say(&describe(number, reason, &received, json));
+            }
+            End::Refused(error) => self.refused = Some(error),
         }
     }
 }

@@ -9,6 +9,7 @@ mod control;
 mod doctor;
 mod interfaces;
 mod network;
+mod output;
 mod proxy;
 mod serve;
 mod services;
@@ -45,6 +46,10 @@ pub fn main() -> ExitCode {
         Command::Proxy(proxy) => proxy::run(&proxy),
         Command::Control(asked) => control::ask(&asked.path, &asked.request),
     };
+    let lost = output::finish();
+    if lost > 0 {
+        eprintln!("{lost} lines of standard output were lost: nobody read them");
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -2,6 +2,7 @@
 
 use super::arguments::Common;
 use super::control::{Control, Subject};
+use super::output::say;
 use super::{Exit, Failure};
 use crate::limits::Limits;
 use crate::link::capture::CaptureConfig;
@@ -15,7 +16,6 @@ use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Policy;
 use crate::tick::Now;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -104,8 +104,8 @@ impl<S: Service> Session<S> {
     }
 
     /// Drains for at most `within`, prints the state and ends; returns the applications. Meanwhile the control socket and the signals
-    /// are served; who asks to end once more ends it at once. A signal while the state is being printed, to a reader that may have
-    /// stalled, ends the process.
+    /// are served; who asks to end once more ends it at once. A signal after that, while somebody reads slowly what is left to be
+    /// written, ends the process.
     pub(super) fn end(mut self, within: Duration) -> Result<Vec<S>, Failure> {
         self.signals.end.store(false, Ordering::Relaxed);
         self.stack.running().drain(within);
@@ -170,12 +170,6 @@ impl Signals {
         }
         Ok(signals)
     }
-}
-
-/// Writes a line to standard output; a closed output ends nothing.
-pub(super) fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 fn print_report(report: &StackReport, json: bool) {
