@@ -171,6 +171,24 @@ pub enum Event<'a> {
     },
 }
 
+impl Event<'_> {
+    /// The connection that it is of; `None` for a timer, and for a splice, which has two.
+    #[inline]
+    pub const fn handle(&self) -> Option<Handle> {
+        match *self {
+            Event::Accepted { handle, .. }
+            | Event::Connected { handle }
+            | Event::Readable { handle, .. }
+            | Event::Writable { handle }
+            | Event::Stalled { handle }
+            | Event::Urgent { handle }
+            | Event::PeerClosed { handle }
+            | Event::Closed { handle, .. } => Some(handle),
+            Event::SpliceEnded { .. } | Event::Timer { .. } => None,
+        }
+    }
+}
+
 /// How an active open chooses its local end and how long it may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ConnectOptions {

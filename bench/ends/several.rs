@@ -5,7 +5,7 @@ use super::client::{Client, sources};
 use super::server::Server;
 use super::{config, seed, time_wait_bytes, time_wait_of};
 use crate::failure::Failure;
-use crate::lines::{Final, Line, Ready, TimeWait, tell};
+use crate::lines::{Final, Line, Ready, TimeWait, added, tell};
 use crate::meter::Meter;
 use crate::policy::Tw;
 use crate::proc::{self, interface_frames};
@@ -158,18 +158,13 @@ fn sample(meter: &mut Meter, now: Instant, shards: &[ShardSnapshot]) {
 
 /// Everything that shards and links have counted and that is not 0; what came to the wrong shard in any case.
 fn counters(shards: &[ShardSnapshot]) -> BTreeMap<String, u64> {
-    let mut counters = BTreeMap::new();
-    for shard in shards {
-        let of_shard = shard.counters.iter().map(|(name, count)| (name.to_string(), count));
+    let of_shard = |shard: &ShardSnapshot| {
+        let counters = shard.counters.iter().map(|(name, count)| (name.to_string(), count));
         let dropped = shard.drops.iter().map(|(name, count)| (format!("drop.{name}"), *count));
         let of_link = shard.link.iter().map(|(name, count)| (format!("link.{name}"), count));
-        for (name, count) in of_shard.chain(dropped).chain(of_link) {
-            if count > 0 || name == WRONG_SHARD {
-                *counters.entry(name).or_insert(0) += count;
-            }
-        }
-    }
-    counters
+        counters.chain(dropped).chain(of_link).collect::<Vec<_>>()
+    };
+    added(shards.iter().flat_map(of_shard).filter(|(name, count)| *count > 0 || name == WRONG_SHARD))
 }
 
 fn refused(error: StackError) -> Failure {
@@ -187,19 +182,13 @@ const SPARE: u32 = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: RoleArgs,
-    }
+    use crate::script::parse_role;
 
     #[test]
     fn connections_that_end_by_a_rst_as_they_were_to_are_complete() {
         let ended = |options: &[&str]| {
-            let given = ["end", "--interface", "x", "--cpu", "0", "--server", "10.0.0.1:7", "--source", "10.0.0.2"];
-            let Command { args } = Command::try_parse_from(given.iter().chain(options)).expect("good");
+            let given = ["--interface", "x", "--cpu", "0", "--server", "10.0.0.1:7", "--source", "10.0.0.2"];
+            let args = parse_role(given.iter().chain(options)).expect("good");
             let (closed_graceful, closed_aborted, closed_reset, ports_exhausted) = (1, 20, 300, 4000);
             let counters =
                 Counters { closed_graceful, closed_aborted, closed_reset, ports_exhausted, ..Counters::default() };
