@@ -22,6 +22,8 @@ mod questions;
 mod run;
 #[cfg(feature = "xdp")]
 mod shared;
+#[cfg(feature = "xdp")]
+mod spread_watch;
 mod spreading;
 mod wait;
 #[cfg(feature = "xdp")]

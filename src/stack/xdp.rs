@@ -4,7 +4,7 @@ use super::kernel_neighbors::Asker;
 use super::link_watch::{LinkEvents, LinkWatch};
 use super::run::{Drive, Turns};
 use super::shared::{SharedPorts, Taken};
-use super::spreading::Watch;
+use super::spread_watch::Watch;
 use super::{
     ConflictCheck, Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by,
 };
