@@ -6,8 +6,8 @@ use std::fmt::Write;
 /// The counter of a role that says so, ms.
 pub(crate) const COUNTER: &str = "waited_for_cpu_ms";
 
-/// A line of warning if the role of `name` that waited longest did so for too large a part of `run_s` seconds. The counters of several
-/// roles are `role.counter`.
+/// A line of warning if the role of `name` that waited longest did so for too large a part of `run_s` seconds. The
+/// counters of several roles are `role.counter`.
 pub(crate) fn warn(out: &mut String, name: &str, counters: &BTreeMap<String, u64>, run_s: f64) {
     let waited_ms = counters.iter().filter(|(name, _)| name.ends_with(COUNTER)).map(|(_, count)| *count).max();
     let part = waited_ms.unwrap_or(0) as f64 / 1000.0 / run_s.max(f64::MIN_POSITIVE);

@@ -2,8 +2,8 @@
 //!
 //! An application runs on its shard's thread, to completion: an event never blocks, and every call acts at once.
 //!
-//! A relay in ten lines. It bounds its memory by what it does not do: bytes that the other end does not take are not consumed, and
-//! so close the window. ([`Calls::splice`] does the same inside the stack.)
+//! A relay in ten lines. It bounds its memory by what it does not do: bytes that the other end does not take are not
+//! consumed, and so close the window. ([`Calls::splice`] does the same inside the stack.)
 //!
 //! ```
 //! use synfin::api::{Application, CallError, CloseReason, ConnectOptions, Event};

@@ -119,8 +119,8 @@ fn conflict() {
     assert!(counts(&state, "address_conflicts").iter().sum::<u64>() > 0, "{state}");
 }
 
-/// The kernel at the other end has an entry of the address without having asked for it (arp_accept), and keeps it right when the MAC
-/// address was another.
+/// The kernel at the other end has an entry of the address without having asked for it (arp_accept), and keeps it right
+/// when the MAC address was another.
 fn announced() {
     let pair = VethPair::new(1);
     finish(pair.right.command("sysctl").args(["-q", "-w", "net.ipv4.conf.all.arp_accept=1"]));
@@ -277,8 +277,8 @@ fn drain_is_served() {
     assert_eq!(counts(&state, "connections_live").iter().sum::<u64>(), 0, "{state}");
 }
 
-/// Nobody reads what SIGUSR1 prints, much more than a pipe holds; the control socket and SIGTERM are heard none the less, and the end does
-/// not wait for a reader of the last state.
+/// Nobody reads what SIGUSR1 prints, much more than a pipe holds; the control socket and SIGTERM are heard none the
+/// less, and the end does not wait for a reader of the last state.
 fn stalled_reader() {
     let pair = VethPair::new(1);
     let path = std::env::temp_dir().join(format!("synfin-stalled-{}.sock", std::process::id()));

@@ -1,4 +1,5 @@
-//! The load on both sides of a proxy: clients and the backend in one shard on one core, so that the proxy has the other to itself.
+//! The load on both sides of a proxy: clients and the backend in one shard on one core, so that the proxy has the other
+//! to itself.
 
 use super::busy::Busy;
 use crate::cps::plan::PREFIX_BITS;

@@ -172,14 +172,14 @@ fn load_options(mode: Mode, flags: &Flags) -> Vec<String> {
 
 /// The first backend, at the address through which a kernel end reaches the clients.
 const BACKEND: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 2), PORT);
-/// Backends, taken in turn. The proxy's ports are used again after a second at the earliest where it keeps TIME-WAIT: with one backend
-/// that, and not the proxy's work, would be the limit (28,232 ports of synfin's).
+/// Backends, taken in turn. The proxy's ports are used again after a second at the earliest where it keeps TIME-WAIT:
+/// with one backend that, and not the proxy's work, would be the limit (28,232 ports of synfin's).
 const BACKENDS: u16 = 8;
 /// TIME-WAIT places of each end: every connection of a round, and more.
 const TIME_WAIT_MAX: u64 = 4 << 20;
-/// A proxy has one address and few backends, so that its ports come back within seconds, while the backend that closed first still
-/// has them in TIME-WAIT. A backend that opens them again is what a proxy meets with any kernel; one that never does leaves every such
-/// connection unfinished, until all in flight are.
+/// A proxy has one address and few backends, so that its ports come back within seconds, while the backend that closed
+/// first still has them in TIME-WAIT. A backend that opens them again is what a proxy meets with any kernel; one that
+/// never does leaves every such connection unfinished, until all in flight are.
 const TIME_WAIT_REUSE: Tw = Tw::TimestampOrSequence;
 
 #[cfg(test)]
@@ -197,7 +197,8 @@ mod tests {
     fn ports_that_the_proxy_uses_again_may_leave_the_backends_time_wait() {
         let flags = flags(&parse(&[]).expect("parses")).expect("in range");
         let load: LoadArgs = parse_role(load_options(Mode::Auto, &flags)).expect("parses");
-        // Guarded reuse, as a kernel's: refused, every connection ends up waiting; without any TIME-WAIT the load would save work.
+        // Guarded reuse, as a kernel's: refused, every connection ends up waiting; without any TIME-WAIT the load would
+        // save work.
         let policy = load.role.tw.policy();
         assert!(matches!(policy, Policy::Timestamp | Policy::TimestampOrSequence), "{}", policy.name());
     }

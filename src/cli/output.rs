@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// Writes a line to standard output, and never waits for its reader. A closed output ends nothing; what finds no room is lost and told
-/// of at the end.
+/// Writes a line to standard output, and never waits for its reader. A closed output ends nothing; what finds no room
+/// is lost and told of at the end.
 pub(super) fn say(line: &str) {
     match output() {
         Some(lines) => lines.say(line),
@@ -90,8 +90,8 @@ impl Lines {
         self.counts.waiting.load(Ordering::Relaxed) < ROOM_BYTES / 2
     }
 
-    /// Waits until everything is written; where there is a patience, no longer than that without a byte. Returns how many lines were
-    /// lost.
+    /// Waits until everything is written; where there is a patience, no longer than that without a byte. Returns how
+    /// many lines were lost.
     fn finish(&self, patience: impl Fn() -> Option<Duration>) -> u64 {
         let mut progress = (self.counts.written.load(Ordering::Relaxed), Instant::now());
         while self.counts.waiting.load(Ordering::Acquire) > 0 {
@@ -136,10 +136,12 @@ fn write_all(mut out: impl Write, lines: &Receiver<String>, counts: &Counts) {
     }
 }
 
-/// Bytes that may wait. Origin: the states of some hundred shards; smaller loses lines to a short stall, larger is memory for nobody.
+/// Bytes that may wait. Origin: the states of some hundred shards; smaller loses lines to a short stall, larger is
+/// memory for nobody.
 const ROOM_BYTES: usize = 4 << 20;
 
-/// How long the end waits for a reader that takes nothing. Origin: a terminal that is stopped for a moment; larger holds up a restart.
+/// How long the end waits for a reader that takes nothing. Origin: a terminal that is stopped for a moment; larger
+/// holds up a restart.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether everything is written.

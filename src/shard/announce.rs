@@ -1,5 +1,5 @@
-//! Own addresses on the wire: told to the neighbours at the start and when the link comes back, and defended when another host has
-//! one (RFC 5227 for IPv4, RFC 4861 7.2.6 for IPv6).
+//! Own addresses on the wire: told to the neighbours at the start and when the link comes back, and defended when
+//! another host has one (RFC 5227 for IPv4, RFC 4861 7.2.6 for IPv6).
 
 use super::core::Core;
 use super::{Shard, respond};
@@ -39,8 +39,8 @@ pub fn claimed_by(parsed: &Parsed) -> Option<Conflict> {
     Some(Conflict { address, mac })
 }
 
-/// Writes the question whether anybody has `address`, which tells nothing about the sender (RFC 5227 2.1.1, RFC 4862 5.4.2); returns the
-/// frame's length. Panics if `frame` is shorter than 90 bytes.
+/// Writes the question whether anybody has `address`, which tells nothing about the sender (RFC 5227 2.1.1, RFC 4862
+/// 5.4.2); returns the frame's length. Panics if `frame` is shorter than 90 bytes.
 pub fn emit_probe(frame: &mut [u8], mac: MacAddress, vlan: Option<u16>, address: IpAddr) -> usize {
     match address {
         IpAddr::V4(address) => arp::emit_request(frame, mac, vlan, Ipv4Addr::UNSPECIFIED, address),
@@ -112,8 +112,8 @@ impl Claims {
 }
 
 impl Core {
-    /// Somebody on interface number `interface` says that it has `claim`. An own address of this end is a conflict: counted, kept for
-    /// the report, and defended once in 10 s (RFC 5227 2.4 b). Returns whether it was one.
+    /// Somebody on interface number `interface` says that it has `claim`. An own address of this end is a conflict:
+    /// counted, kept for the report, and defended once in 10 s (RFC 5227 2.4 b). Returns whether it was one.
     pub(super) fn is_conflict(&mut self, claim: Option<Conflict>, interface: u8, now: Now) -> bool {
         let mac = self.interfaces[usize::from(interface)].mac;
         let is_own = |address| self.routes.is_own(address) && self.is_on(address, interface);

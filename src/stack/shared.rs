@@ -1,6 +1,7 @@
-//! Shared-address mode: the kernel keeps the addresses, the stack has single ports of them. What it has, the kernel must not use: the
-//! ports to listen at are held by bound sockets, the range to open from is reserved in `ip_local_reserved_ports` and given back at
-//! the end. What a killed process has left reserved is recognised by its record and given back by the next.
+//! Shared-address mode: the kernel keeps the addresses, the stack has single ports of them. What it has, the kernel
+//! must not use: the ports to listen at are held by bound sockets, the range to open from is reserved in
+//! `ip_local_reserved_ports` and given back at the end. What a killed process has left reserved is recognised by its
+//! record and given back by the next.
 
 use super::StackError;
 use crate::link::xdp::hold_port;

@@ -15,8 +15,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Asks `read` every `interval`, which has said `current` last: only another answer divides anew, so that a division by hand stays.
-    /// An answer that says nothing changes nothing.
+    /// Asks `read` every `interval`, which has said `current` last: only another answer divides anew, so that a
+    /// division by hand stays. An answer that says nothing changes nothing.
     pub(super) fn start(
         divider: Divider,
         mut current: Spread,

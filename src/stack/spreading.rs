@@ -28,8 +28,8 @@ impl Divider {
         Divider { commands: commands.to_vec(), latest: Arc::new(Mutex::new(latest)) }
     }
 
-    /// From now on `spread` divides connections, if it does not already. On [`StackError::Busy`] the shard named does not know of the
-    /// latest change, and others may not: the next call tells them all, and no newer one before.
+    /// From now on `spread` divides connections, if it does not already. On [`StackError::Busy`] the shard named does
+    /// not know of the latest change, and others may not: the next call tells them all, and no newer one before.
     pub(super) fn change(&self, spread: &Spread) -> Result<(), StackError> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

@@ -44,8 +44,8 @@ pub use stream::TcpStream;
 
 use crate::stack::{Stack, StackConfig, StackError};
 
-/// Starts a stack as [`Stack::start`] does, with a tokio runtime on each shard's thread that runs `main(shard, net)`. A shard ends
-/// when its future has ended and no connection lives, or when the stack is told to.
+/// Starts a stack as [`Stack::start`] does, with a tokio runtime on each shard's thread that runs `main(shard, net)`. A
+/// shard ends when its future has ended and no connection lives, or when the stack is told to.
 pub fn start<F, M>(config: &StackConfig, main: F) -> Result<Stack<Sockets>, StackError>
 where
     F: Fn(usize, Net) -> M + Send + Sync + 'static,

@@ -33,8 +33,8 @@ impl Net {
         Net(reach)
     }
 
-    /// Takes connections to `address`, one of the stack's or the unspecified one, that this shard is given. Each shard listens for
-    /// itself. [`io::ErrorKind::ConnectionAborted`] when the stack drains.
+    /// Takes connections to `address`, one of the stack's or the unspecified one, that this shard is given. Each shard
+    /// listens for itself. [`io::ErrorKind::ConnectionAborted`] when the stack drains.
     pub fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
         self.listen_with(address, &ListenOptions::default())
     }

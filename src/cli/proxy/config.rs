@@ -81,8 +81,9 @@ impl Config {
         }
     }
 
-    /// Chunks of the whole process for bytes on their way, half of them each way: the default of a shard, and at least one each way for
-    /// each client. Origin: the least that the kernel keeps for a socket, 4 kB (`tcp_rmem`, `tcp_wmem`).
+    /// Chunks of the whole process for bytes on their way, half of them each way: the default of a shard, and at least
+    /// one each way for each client. Origin: the least that the kernel keeps for a socket, 4 kB (`tcp_rmem`,
+    /// `tcp_wmem`).
     pub(super) fn chunks_max(&self) -> u32 {
         Limits::default().chunks_max.max(self.connections_max.saturating_mul(2))
     }
