@@ -90,15 +90,18 @@ impl Lines {
         self.counts.waiting.load(Ordering::Relaxed) < ROOM_BYTES / 2
     }
 
-    /// Waits until everything is written; where there is a patience, no longer than that without a byte. Returns how
+    /// Waits until everything is written; where there is a patience, no longer than that without a byte, or ten times that in all. Returns how
     /// many lines were lost.
     fn finish(&self, patience: impl Fn() -> Option<Duration>) -> u64 {
+        let began = Instant::now();
         let mut progress = (self.counts.written.load(Ordering::Relaxed), Instant::now());
         while self.counts.waiting.load(Ordering::Acquire) > 0 {
             let written = self.counts.written.load(Ordering::Relaxed);
             if written != progress.0 {
                 progress = (written, Instant::now());
-            } else if patience().is_some_and(|patience| progress.1.elapsed() >= patience) {
+            }
+            let is_over = |patience| progress.1.elapsed() >= patience || began.elapsed() >= 10 * patience;
+            if patience().is_some_and(is_over) {
                 break;
             }
             std::thread::sleep(POLL);
