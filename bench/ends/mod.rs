@@ -30,7 +30,7 @@ use synfin::limits::{self, CHUNK_BYTES, Limits};
 use synfin::link::Link;
 use synfin::link::faults::Faults;
 use synfin::link::xdp::{Claim, Prefix, Steering, XdpConfig, XdpError, XdpLink};
-use synfin::shard::{LocalAddress, Policies, Secrets, Shard, ShardConfig};
+use synfin::shard::{LocalAddress, Policies, Shard, ShardConfig};
 use synfin::tcp::Settings;
 use synfin::tcp::time_wait::Policy;
 use synfin::tick::Now;
@@ -325,8 +325,7 @@ fn config(args: &RoleArgs, addresses: Vec<Ipv4Addr>, seed: u64) -> ShardConfig {
             answers_burst: args.answers_per_second / (limits::ANSWERS_PER_SECOND / limits::ANSWERS_BURST),
             ..Settings::default()
         },
-        secrets: Secrets::from_seed(seed),
-        ..ShardConfig::default()
+        ..ShardConfig::seeded(seed)
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use synfin::api::{Application, ConnectOptions, Event};
 use synfin::limits::{Limits, PORTS};
 use synfin::link::memory::{MemoryConfig, MemoryLink, pair};
-use synfin::shard::{Calls, LocalAddress, Policies, Secrets, Shard, ShardConfig};
+use synfin::shard::{Calls, LocalAddress, Policies, Shard, ShardConfig};
 use synfin::tcp::time_wait::Policy;
 use synfin::tick::Now;
 use synfin::wire::ethernet::MacAddress;
@@ -149,9 +149,8 @@ fn shard_config(supply: &Supply, address: Ipv4Addr, seed: u64) -> ShardConfig {
         },
         addresses: vec![LocalAddress { address: address.into(), prefix_len: 24 }],
         ports: (first_port, first_port + (tuples - 1) as u16),
-        secrets: Secrets::from_seed(seed),
         msl_ms: (supply.two_msl_s * 500.0) as u32,
-        ..ShardConfig::default()
+        ..ShardConfig::seeded(seed)
     }
 }
 
