@@ -17,6 +17,7 @@ use synfin::link::xdp::Interface;
 fn main() {
     let trials = vec![
         privileged_trial("zero_copy_on_veth_is_refused_with_one_line", zero_copy),
+        privileged_trial("a_server_of_a_thousand_ports_is_measured", many_ports),
         privileged_trial("two_shards_per_end_find_their_connections", two_shards),
         privileged_trial("interfaces_come_back_as_they_were_moved_or_not", give_back),
         privileged_trial("two_ends_on_hosts_of_their_own_meet_and_give_the_interfaces_back", two_hosts),
@@ -27,12 +28,24 @@ fn main() {
 /// Nothing is measured in another mode than asked for.
 fn zero_copy() {
     let run = Run::new("zc");
-    let refused = run.output(&["--stack", "synfin", "--mode", "zc", "--rounds", "1", "--duration", "1"]);
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(3), "{said}");
-    let complaints: Vec<&str> = said.lines().filter(|line| line.starts_with("synfin-bench:")).collect();
-    assert!(matches!(complaints.as_slice(), [one] if one.contains("no zero-copy")), "{said}");
-    assert!(refused.stdout.is_empty());
+    for stack in ["synfin", "echo"] {
+        let refused = run.output(&["--stack", stack, "--mode", "zc", "--rounds", "1", "--duration", "1"]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(3), "{stack}: {said}");
+        let complaints: Vec<&str> = said.lines().filter(|line| line.starts_with("synfin-bench:")).collect();
+        assert!(matches!(complaints.as_slice(), [one] if one.contains("no zero-copy")), "{said}");
+        assert!(refused.stdout.is_empty());
+    }
+}
+
+/// More 4-tuples than the kernel can count, and more ports than a process may have files open.
+fn many_ports() {
+    let run = Run::new("ports");
+    let options = ["--stack", "synfin,kernel", "--dst-ports", "1024", "--rounds", "1", "--duration", "1"];
+    let output = run.output(&options);
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{table}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(table.contains("x 1024 destinations"), "{table}");
 }
 
 fn two_shards() {
@@ -51,6 +64,8 @@ fn two_shards() {
     assert!(synfin["connections_total"].as_u64() > Some(100), "{synfin}");
     assert_eq!(synfin["time_wait_created"], synfin["connections_total"]);
     assert_eq!(synfin["counters"]["client.wrong_shard"], 0);
+    let waited = &synfin["counters"]["client.waited_for_cpu_ms"];
+    assert!(waited.is_null(), "a thread that only looks on does not tell for the shards: {waited}");
 }
 
 /// Two namespaces stand for the hosts: each knows its own interface only.
