@@ -14,7 +14,7 @@ use super::splice::Splices;
 use super::strangers::{Former, Strangers};
 use super::timers::Timers;
 use super::waiting::STARVED_MAX;
-use super::{ConfigError, Place, ShardConfig, StateCounts};
+use super::{ConfigError, Place, Secrets, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -134,6 +134,7 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(
         config: &ShardConfig,
+        secrets: &Secrets,
         settings: Settings,
         interfaces: &[Expect],
         place: &Place,
@@ -184,7 +185,7 @@ impl Core {
             quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
             gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
-            index: Index::new(entries, config.secrets.index),
+            index: Index::new(entries, secrets.index),
             listeners: Listeners::new(limits.listeners_max),
             listen_only: config.listen_only.clone(),
             options: OptionSets::new(),
@@ -197,21 +198,20 @@ impl Core {
                     queued_ports_max: limits.queued_ports_max(),
                     two_msl_ms,
                 },
-                config.secrets.ports,
+                secrets.ports,
                 Arc::clone(place.owners()),
                 place.shard(),
             ),
             strangers: Arc::clone(place.strangers()),
             former: Former::new(),
             shard: place.shard(),
-            neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors)
-                .asking(config.neighbor_timeout_s.max(1)),
+            neighbors: Neighbors::new(limits.neighbors_max, secrets.neighbors).asking(config.neighbor_timeout_s.max(1)),
             neighbor_interfaces: vec![0; limits.neighbors_max as usize],
             neighbors_elsewhere: config.neighbors_elsewhere,
             questions: Vec::with_capacity(QUESTIONS_MAX),
             reply_to_sender: config.reply_to_sender,
             claims: Claims::new(attachments.iter().flat_map(|at| &at.addresses).map(|own| own.address).collect()),
-            path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
+            path_mtus: PathMtus::new(PATH_MTUS_MAX, secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
             pressure: Pressure::default(),
@@ -225,11 +225,11 @@ impl Core {
             splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2), limits.tcbs_max),
             accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
-            cookies: Cookies::new(config.secrets.cookies, now),
+            cookies: Cookies::new(secrets.cookies, now),
             cookies_seen: Recent::new(limits.cookies_remembered_max),
             answer_bucket: AnswerBucket::new(&settings, now),
             time_wait_bucket: AnswerBucket::new(&settings, now),
-            random: SmallRng::seed_from_u64(config.secrets.random),
+            random: SmallRng::seed_from_u64(secrets.random),
             counters: Counters::default(),
         })
     }

@@ -185,7 +185,13 @@ fn drain_with_a_live_connection_ends_at_its_deadline() {
     let (a, b) = links();
     let server = run(seat(a), &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
     let (make, done) = pinger(1);
-    let mut client = Shard::new(b, make(0), config(CLIENT), Now::default()).unwrap();
+    let mut client = Shard::new(
+        b,
+        make(0),
+        ShardConfig { secrets: ShardConfig::seeded(1).secrets, ..config(CLIENT) },
+        Now::default(),
+    )
+    .unwrap();
     wait_until(|| {
         client.turn(server.now());
         server.snapshots()[0].counters.established == 1 || done.load(Ordering::Relaxed) == 1
@@ -262,6 +268,18 @@ fn panic_in_a_shard_stops_all_and_is_an_error() {
         other => panic!("{:?}", other.map(|(_, shards)| shards.len())),
     }
     drop(client);
+}
+
+#[test]
+fn secrets_are_the_given_ones_or_drawn_anew_at_each_start() {
+    let given = ShardConfig::seeded(7);
+    assert_eq!(secrets_of(&given).ok(), given.secrets);
+    let drawn = [0, 1].map(|_| secrets_of(&config(SERVER)).expect("randomness"));
+    assert_ne!(drawn[0], drawn[1]);
+    // No other way round: a shard does without them as little as a stack.
+    let (a, _b) = links();
+    let error = Shard::new(a, Echo::new(None), config(SERVER), Now::default()).map(|_| ()).unwrap_err();
+    assert_eq!(error, ConfigError::NoSecrets);
 }
 
 #[test]
