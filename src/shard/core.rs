@@ -345,7 +345,8 @@ impl Core {
         let tuple = &connection.tcb.tuple;
         connection.tcb.opened() == Opened::Actively
             || self.listeners.end(connection.origin).is_some_and(|(address, port)| {
-                port == tuple.local_port && (address.is_unspecified() || address == tuple.local())
+                let any = address.is_unspecified() && address.is_ipv4() == tuple.is_v4();
+                port == tuple.local_port && (any || address == tuple.local())
             })
     }
 
@@ -559,4 +560,4 @@ pub(super) const WHEEL_SLOTS: u32 = 4096;
 pub(super) const WHEEL_GRANULE_MS: u32 = 8;
 
 /// How long who waits for a TX frame may sleep, ms: completions of a NIC come within microseconds, those of a dead one never.
-const TX_RETRY_MS: u32 = 1;
+pub(super) const TX_RETRY_MS: u32 = 1;

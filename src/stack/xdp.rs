@@ -178,6 +178,7 @@ impl<S: Service> Stack<S> {
             secrets: Some(secrets),
             ..config.shard.clone()
         };
+        shard.check_routes()?;
         check_kernel_addresses(config, &named)?;
         let own: Vec<IpAddr> =
             named.iter().flat_map(|(_, attachment)| &attachment.addresses).map(|own| own.address).collect();
