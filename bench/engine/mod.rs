@@ -98,7 +98,11 @@ fn measure(args: &EngineArgs) -> Result<Report, Failure> {
         let mut compared = Vec::new();
         if number == 0 {
             for (connections, time_wait) in COMPARED {
-                compared.push((connections, Smoltcp::new(connections, time_wait).map_err(Failure::failed)?, Vec::new()));
+                compared.push((
+                    connections,
+                    Smoltcp::new(connections, time_wait).map_err(Failure::failed)?,
+                    Vec::new(),
+                ));
             }
         }
         for at in 0..rounds {
