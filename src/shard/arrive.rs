@@ -157,6 +157,7 @@ fn has_room(receiving: &Chunks, connection: &Connection) -> bool {
 }
 
 /// RFC 9293 3.10.7.4, TIME-WAIT.
+#[cold]
 #[inline(never)]
 fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) -> Option<Answer> {
     let cx = Context::without_connection(now, &core.settings);
@@ -235,6 +236,7 @@ fn listening(
 }
 
 /// The segment that has made its connection meets it.
+#[cold]
 #[inline(never)]
 fn arrive_again(
     core: &mut Core,

@@ -111,6 +111,7 @@ impl Routes {
     }
 
     /// Whether the address is another's, and the stack stands in for it.
+    #[cold]
     #[inline(never)]
     fn is_transparent(&self, address: IpAddr) -> bool {
         let stands_in = self.transparent.iter().any(|network| contains(network, address));
@@ -127,6 +128,7 @@ impl Routes {
     }
 
     /// Whether the address is the broadcast address of a network that the stack is on (MUST-46, MUST-57).
+    #[inline]
     pub(super) fn is_broadcast(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|(network, _)| is_broadcast_of(network, address))
     }
@@ -198,6 +200,7 @@ fn overlap(a: &LocalAddress, b: &LocalAddress) -> bool {
 }
 
 /// Whether a host may have the address on a wire.
+#[inline]
 pub(super) fn is_unicast(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {

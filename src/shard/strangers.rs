@@ -122,6 +122,7 @@ impl Former {
 
     /// Whether another shard than `shard` may still have a connection of that name. Where as many as can be are kept, one before
     /// them may be unknown.
+    #[inline]
     pub(super) fn may_be_elsewhere(&self, strangers: &Strangers, shard: u16, tuple: &FourTuple, hash: Hash) -> bool {
         let given_elsewhere =
             || self.owners.len() == FORMER_MAX || self.owners.iter().any(|former| former.owner(tuple) != shard);

@@ -187,7 +187,13 @@ fn drain_with_a_live_connection_ends_at_its_deadline() {
     let (a, b) = links();
     let server = run(seat(a), &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
     let (make, done) = pinger(1);
-    let mut client = Shard::new(b, make(0), config(CLIENT), Now::default()).unwrap();
+    let mut client = Shard::new(
+        b,
+        make(0),
+        ShardConfig { secrets: ShardConfig::seeded(1).secrets, ..config(CLIENT) },
+        Now::default(),
+    )
+    .unwrap();
     wait_until(|| {
         client.turn(server.now());
         server.snapshots()[0].counters.established == 1 || done.load(Ordering::Relaxed) == 1
@@ -267,6 +273,18 @@ fn panic_in_a_shard_stops_all_and_is_an_error() {
 }
 
 #[test]
+fn secrets_are_the_given_ones_or_drawn_anew_at_each_start() {
+    let given = ShardConfig::seeded(7);
+    assert_eq!(secrets_of(&given).ok(), given.secrets);
+    let drawn = [0, 1].map(|_| secrets_of(&config(SERVER)).expect("randomness"));
+    assert_ne!(drawn[0], drawn[1]);
+    // No other way round: a shard does without them as little as a stack.
+    let (a, _b) = links();
+    let error = Shard::new(a, Echo::new(None), config(SERVER), Now::default()).map(|_| ()).unwrap_err();
+    assert_eq!(error, ConfigError::NoSecrets);
+}
+
+#[test]
 fn wrong_configuration_and_core_are_errors_and_leave_no_thread() {
     let (a, b) = links();
     let no_address = ShardConfig { addresses: Vec::new(), ..config(SERVER) };
@@ -286,6 +304,16 @@ fn first_drops_that_the_peer_can_mend_come_with_the_command() {
     assert!(advice(DropReason::TcpChecksumPartial).unwrap().contains("ethtool -K PEER tx off"));
     assert!(advice(DropReason::TooLong).unwrap().contains("ethtool -K PEER tso off gso off gro off"));
     assert_eq!(advice(DropReason::Truncated), None);
+}
+
+#[cfg(feature = "xdp")]
+#[test]
+fn shards_that_share_cores_and_never_sleep_are_refused() {
+    for idle in [Idle::Spin, Idle::BusyPoll] {
+        let config = StackConfig { idle, share_cores: true, ..StackConfig::new("lo") };
+        let refused = Stack::start(&config, |_| Echo::new(None)).map(drop).expect_err("whatever the interface");
+        assert!(matches!(refused, StackError::SharedCoreNeverIdle { .. }), "{refused}");
+    }
 }
 
 /// A link that takes what is to be sent at each tenth flush only, or never: as an XSK whose wake-ups are answered EAGAIN.

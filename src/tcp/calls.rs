@@ -18,6 +18,7 @@ pub enum Refused {
 }
 
 /// SEND: how many of `offered` octets the send buffer takes.
+#[inline]
 pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, Refused> {
     match tcb.state {
         State::Established | State::CloseWait if !tcb.facts.has(Fact::FIN_QUEUED) => {
@@ -31,6 +32,7 @@ pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, R
 }
 
 /// SEND, second half: `taken` octets are in the send buffer.
+#[inline]
 pub fn sent(tcb: &mut Tcb, taken: usize, cx: &Context<'_>) {
     let was_idle = waits::is_idle(tcb);
     if was_idle {
@@ -52,6 +54,7 @@ fn restart_after_silence(tcb: &mut Tcb, cx: &Context<'_>) {
 }
 
 /// RECEIVE: the application has taken `taken` octets; the window may open.
+#[inline]
 pub fn received(tcb: &mut Tcb, taken: u32, cx: &Context<'_>) {
     tcb.unread_bytes -= taken;
     window_opens(tcb, cx);
@@ -84,6 +87,7 @@ pub enum Closed {
 }
 
 /// CLOSE of our direction; with `both`, the application takes no more bytes either.
+#[inline]
 pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refused> {
     if both && tcb.unread_bytes > 0 && tcb.state != State::Closed {
         return Ok(Closed::Aborts);
@@ -142,6 +146,7 @@ pub fn defer_accept(tcb: &mut Tcb, until: Tick) {
 }
 
 /// The application hears of the connection. Returns whether that was deferred, and another wait begins.
+#[inline]
 pub fn accept(tcb: &mut Tcb, cx: &Context<'_>) -> bool {
     let waits = tcb.facts.take(Fact::ACCEPT_DEFERRED) && tcb.state != State::Closed;
     if waits {

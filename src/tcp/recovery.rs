@@ -140,6 +140,7 @@ impl Recovery {
     }
 
     /// A duplicate ACK (RFC 5681 2). Returns whether to fast-retransmit now (the third in a row).
+    #[cold]
     #[inline(never)]
     fn duplicate(&mut self, window: &mut Congestion, snd_una: Seq, snd_nxt: Seq, conditions: &Conditions) -> bool {
         self.duplicates = self.duplicates.saturating_add(1);
@@ -191,6 +192,7 @@ pub(super) fn in_use<'a>(tcb: &Tcb, board: &'a mut Scoreboard) -> Option<&'a mut
 }
 
 /// The scoreboard in use, or begun now because the segment's blocks are a reason to.
+#[cold]
 #[inline(never)]
 fn begun<'a>(tcb: &mut Tcb, sack: Sack<'a>, cx: &Context<'_>) -> Option<(&'a mut Scoreboard, &'a [(Seq, Seq)])> {
     let Sack { board, blocks } = sack;
@@ -232,6 +234,7 @@ fn by_duplicates(tcb: &mut Tcb, acked: u32, duplicate: bool, cx: &Context<'_>) -
 }
 
 /// RFC 6675 5 and RFC 8985 6.2 for one ACK. Not inlined: few ACKs tell of a loss.
+#[cold]
 #[inline(never)]
 fn by_scoreboard(
     tcb: &mut Tcb,

@@ -38,7 +38,7 @@ impl Default for Rto {
 impl Rto {
     /// Takes one round-trip time (RFC 6298 2.2, 2.3). Karn: the caller measures no retransmitted segment without
     /// timestamps (MUST-18).
-    #[inline]
+    #[inline(always)]
     pub fn measured(&mut self, rtt_us: u32) {
         let rtt_us = rtt_us.clamp(1, RTO_MAX_MS * 1000);
         if self.srtt_us == 0 {

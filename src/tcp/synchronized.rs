@@ -27,6 +27,7 @@ pub fn arrives(tcb: &mut Tcb, seg: &Segment, sack: Option<Sack<'_>>, cx: &Contex
 }
 
 /// Not inlined: few segments tell of a loss.
+#[cold]
 #[inline(never)]
 fn eight_checks_with_sack(
     tcb: &mut Tcb,
@@ -93,6 +94,7 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
 /// An ACK for a segment that is unacceptable by its numbers. Text and FIN are always answered: their sender waits for an
 /// acknowledgment that may have been lost, and an answer without text cannot bring the next. What is empty, or a SYN, has a
 /// limit, so that two stacks never duel (T25).
+#[cold]
 #[inline(never)]
 fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
     let acknowledges_text = !seg.is_empty() && !seg.flags.syn();
@@ -102,6 +104,7 @@ fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
 }
 
 /// RFC 5961's challenge ACK, as often as this connection may send one (T08).
+#[cold]
 #[inline(never)]
 fn challenge(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     if tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx) {
@@ -136,6 +139,7 @@ fn is_crossed_syn_ack(tcb: &Tcb, seg: &Segment) -> bool {
 }
 
 /// RFC 5961 3.2 (T05): only a RST at exactly RCV.NXT counts; in the window it gets a challenge ACK.
+#[inline]
 fn second_check_rst(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if !seg.flags.rst() {
         return Continue(());
@@ -162,6 +166,7 @@ fn second_check_rst(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
 fn third_check_security() {}
 
 /// RFC 5961 4.2 (T06): a SYN in a synchronized state gets a challenge ACK; a half-open passive one returns to LISTEN.
+#[inline]
 fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if !seg.flags.syn() {
         return Continue(());
@@ -321,6 +326,7 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Out
     acked
 }
 
+#[inline]
 fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
     tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift();
     tcb.snd_wnd_max = tcb.snd_wnd_max.max(tcb.snd_wnd);
@@ -368,12 +374,14 @@ pub fn echoed_ms(tcb: &Tcb, seg: &Segment, cx: &Context<'_>) -> Option<u32> {
     Some(tcb.ts_now(cx).wrapping_sub(echo.ecr))
 }
 
+#[inline]
 fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.state = State::FinWait2;
     waits::restart(tcb, cx);
 }
 
 /// RFC 6093, RFC 9293 3.8.5: urgent data stays in line, so the pointer changes nothing about delivery.
+#[inline]
 fn sixth_check_urg(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) {
     match tcb.state {
         State::Established | State::FinWait1 | State::FinWait2 if seg.flags.has(Flags::URG) => {
@@ -464,6 +472,7 @@ pub fn take_early_fin(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     tcb.invariants();
 }
 
+#[inline(always)]
 fn take_fin_in_state(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     match tcb.state {
         State::Established => tcb.state = State::CloseWait,
@@ -480,6 +489,7 @@ fn take_fin_in_state(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     take_fin(tcb, out);
 }
 
+#[inline]
 fn take_fin(tcb: &mut Tcb, out: &mut Outcome) {
     tcb.rcv_nxt += 1;
     tcb.rcv_edge = tcb.rcv_edge.max(tcb.rcv_nxt);
@@ -488,6 +498,7 @@ fn take_fin(tcb: &mut Tcb, out: &mut Outcome) {
 }
 
 /// The TCB's life is over; the shard moves what is left of it.
+#[inline]
 fn finish(tcb: &mut Tcb, out: &mut Outcome, end: End) {
     tcb.end(match end {
         End::Closed(reason) => reason,

@@ -283,6 +283,7 @@ pub const DUPLICATE_ACKS_MAX: u8 = 8;
 
 impl Tcb {
     /// A TCB for an active open: SYN-SENT, owing its SYN (RFC 9293 3.10.1).
+    #[inline(always)]
     pub fn open_actively(tuple: FourTuple, cx: &Context<'_>) -> Tcb {
         let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, &tuple, cx.now);
         let mut tcb = Tcb {
@@ -429,6 +430,7 @@ impl Tcb {
     }
 
     /// Leaves the connection: nothing is owed, no deadline runs.
+    #[inline]
     pub fn end(&mut self, reason: CloseReason) {
         self.state = State::Closed;
         self.reason = Some(reason);

@@ -30,7 +30,7 @@ enum WaitsFor {
 }
 
 /// The wait begins anew, from now on. The handshake's has been set when the connection was opened.
-#[inline]
+#[inline(always)]
 pub(super) fn restart(tcb: &mut Tcb, cx: &Context<'_>) {
     if may_run(tcb, cx) {
         begin(tcb, waits_for(tcb), cx);
@@ -75,6 +75,7 @@ fn may_run(tcb: &Tcb, cx: &Context<'_>) -> bool {
 }
 
 /// The application has queued something, or a FIN; `was_idle` if nothing was under way before.
+#[inline]
 pub(super) fn queued(tcb: &mut Tcb, was_idle: bool, cx: &Context<'_>) {
     if was_idle {
         restart(tcb, cx);

@@ -71,9 +71,8 @@ impl Bench {
         let config = ShardConfig {
             limits: Setup::default().limits,
             addresses: vec![LocalAddress { address: there, prefix_len: 24 }],
-            secrets: Secrets::from_seed(2),
             settings: Settings { timestamps: false, ..settings },
-            ..ShardConfig::default()
+            ..ShardConfig::seeded(2)
         };
         let now = Now::from_ms(5_000);
         let shard = Shard::new(theirs, Notes::default(), config, now).expect("a shard");
