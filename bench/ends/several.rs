@@ -9,7 +9,7 @@ use crate::lines::{Final, Line, Ready, TimeWait, added, tell};
 use crate::meter::Meter;
 use crate::policy::Tw;
 use crate::proc::{self, interface_frames};
-use crate::role::{Mode, RoleArgs, Stop};
+use crate::role::{Mode, RoleArgs, Stop, obtained};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -116,10 +116,8 @@ fn stack_config(args: &RoleArgs, addresses: Vec<Ipv4Addr>) -> Result<StackConfig
 }
 
 fn tell_ready<S: Service>(args: &RoleArgs, stack: &Stack<S>) {
-    let mode = stack.report().interfaces.first().map(|interface| {
-        let copy = if interface.umem.zero_copy { "zero-copy" } else { "copy" };
-        format!("{} {copy}", interface.mode)
-    });
+    let report = stack.report();
+    let mode = report.interfaces.first().map(|interface| obtained(interface.mode, interface.umem.zero_copy));
     tell(&Line::Ready(Ready {
         mode,
         mac: proc::mac(&args.interface),
@@ -162,7 +160,8 @@ fn counters(shards: &[ShardSnapshot]) -> BTreeMap<String, u64> {
         let counters = shard.counters.iter().map(|(name, count)| (name.to_string(), count));
         let dropped = shard.drops.iter().map(|(name, count)| (format!("drop.{name}"), *count));
         let of_link = shard.link.iter().map(|(name, count)| (format!("link.{name}"), count));
-        counters.chain(dropped).chain(of_link).collect::<Vec<_>>()
+        let of_kernel = shard.kernel.iter().map(|(name, count)| (format!("xsk.{name}"), count));
+        counters.chain(dropped).chain(of_link).chain(of_kernel).collect::<Vec<_>>()
     };
     added(shards.iter().flat_map(of_shard).filter(|(name, count)| *count > 0 || name == WRONG_SHARD))
 }
@@ -183,12 +182,46 @@ const SPARE: u32 = 8;
 mod tests {
     use super::*;
     use crate::script::parse_role;
+    use hdrhistogram::Histogram;
+    use synfin::limits::Limits;
+    use synfin::link::{KernelCounters, Levels, LinkCounters};
+    use synfin::shard::{Policies, StateCounts};
+
+    fn parse(options: &[&str]) -> RoleArgs {
+        let given = ["--interface", "x", "--cpu", "0", "--server", "10.0.0.1:7", "--source", "10.0.0.2"];
+        parse_role(given.iter().chain(options)).expect("good")
+    }
+
+    #[test]
+    fn every_port_of_the_server_has_a_place_for_its_listener() {
+        let listeners = |options: &[&str]| config(&parse(options), Vec::new(), 1).limits.listeners_max;
+        assert_eq!((listeners(&["--dst-ports", "1024"]), listeners(&[])), (1024, Limits::default().listeners_max));
+    }
+
+    #[test]
+    fn frames_that_the_kernel_dropped_are_counted_of_every_shard() {
+        let histogram = Histogram::new(2).expect("bounds");
+        let shard = ShardSnapshot {
+            counters: Counters::default(),
+            drops: Vec::new(),
+            link: LinkCounters::default(),
+            levels: Levels::default(),
+            connections_live: 0,
+            time_wait_live: 0,
+            turns_slow: 0,
+            states: StateCounts::default(),
+            policies: Policies::default(),
+            kernel: KernelCounters { rx_dropped: 5, ..KernelCounters::default() },
+            turn_us: histogram.clone(),
+            application_ns: histogram,
+        };
+        assert_eq!(counters(&[shard.clone(), shard])["xsk.rx_dropped"], 10);
+    }
 
     #[test]
     fn connections_that_end_by_a_rst_as_they_were_to_are_complete() {
         let ended = |options: &[&str]| {
-            let given = ["--interface", "x", "--cpu", "0", "--server", "10.0.0.1:7", "--source", "10.0.0.2"];
-            let args = parse_role(given.iter().chain(options)).expect("good");
+            let args = parse(options);
             let (closed_graceful, closed_aborted, closed_reset, ports_exhausted) = (1, 20, 300, 4000);
             let counters =
                 Counters { closed_graceful, closed_aborted, closed_reset, ports_exhausted, ..Counters::default() };

@@ -10,7 +10,7 @@ use crate::link::xdp::Interface;
 use crate::observe::capture::{CaptureFile, CaptureWriter};
 use crate::observe::print;
 use crate::shard::{Policies, ShardConfig};
-use crate::stack::{Service, SharedPorts, Stack, StackConfig, StackError, StackReport, check_idle, random_secrets};
+use crate::stack::{Service, SharedPorts, Stack, StackConfig, StackError, StackReport, check_idle};
 use crate::tcp::Settings;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Policy;
@@ -195,7 +195,6 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
     let mut shard = ShardConfig {
         msl_ms: common.msl * 1000,
         quiet_time_ms: common.quiet_time * 1000,
-        secrets: random_secrets()?,
         settings: Settings {
             time_wait_policy: common.time_wait,
             time_wait_delay_ms: common.time_wait_delay,

@@ -333,6 +333,7 @@ where
     L: WaitLink + Send + 'static,
     S: Service,
 {
+    let config = &ShardConfig { secrets: Some(secrets_of(config)?), ..config.clone() };
     let owners = Arc::new(Owners::new(spread, seats.len() as u16, config.ports));
     crate::memory::check(&config.bill_among(&owners), seats.len())?;
     let asking = if config.neighbors_elsewhere { 1 + config.beside.len() } else { 0 };
@@ -377,7 +378,12 @@ where
     Ok(running)
 }
 
-/// Secrets from the operating system's randomness.
+/// The secrets that the caller gave, or others at each start.
+fn secrets_of(config: &ShardConfig) -> Result<Secrets, StackError> {
+    config.secrets.map_or_else(random_secrets, Ok)
+}
+
+/// Secrets from the operating system's randomness: what a stack has whose [`ShardConfig::secrets`] are not given.
 pub fn random_secrets() -> Result<Secrets, StackError> {
     let draw = || {
         let mut random = rand::rngs::SysRng;

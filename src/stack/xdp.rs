@@ -7,6 +7,7 @@ use super::shared::{SharedPorts, Taken};
 use super::spread_watch::Watch;
 use super::{
     ConflictCheck, Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by,
+    secrets_of,
 };
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
@@ -168,20 +169,23 @@ impl<S: Service> Stack<S> {
             named.iter().map(|(name, _)| Interface::query(name)).collect::<Result<_, XdpError>>()?;
         let cores = shard_cores(config, &queried)?;
         let alone = config.shard.transparent.is_empty();
+        let secrets = secrets_of(&config.shard)?;
         let shard = ShardConfig {
             beside: config.beside.iter().map(|(_, attachment)| attachment.clone()).collect(),
             neighbors_elsewhere: config.shared.is_some(),
             // Of networks that it stands in for the stack has every port.
             listen_only: config.shared.as_ref().filter(|_| alone).map(|ports| ports.listen.clone()),
+            secrets: Some(secrets),
             ..config.shard.clone()
         };
+        shard.check_routes()?;
         check_kernel_addresses(config, &named)?;
         let own: Vec<IpAddr> =
             named.iter().flat_map(|(_, attachment)| &attachment.addresses).map(|own| own.address).collect();
         let taken = config.shared.as_ref().map(|ports| Taken::take(ports, &own, shard.ports)).transpose()?;
         let (mut bases, mut links) = (Vec::new(), Vec::new());
         for (name, attachment) in &named {
-            let (base, bound) = occupy(config, name, attachment, cores.len())?;
+            let (base, bound) = occupy(config, name, attachment, cores.len(), secrets.random)?;
             bases.push(base);
             links.push(bound);
         }
@@ -256,6 +260,7 @@ fn occupy(
     name: &str,
     attachment: &Attachment,
     shards: usize,
+    seed: u64,
 ) -> Result<(Base, Vec<XdpLink>), StackError> {
     let mut steering = Steering::attach(name, config.mode)?;
     let mut links = Vec::new();
@@ -271,8 +276,7 @@ fn occupy(
     claim(&mut steering, config, attachment)?;
     claim_transparent(config, &mut steering)?;
     if config.shared.is_none()
-        && let Some(Conflict { address, mac }) =
-            probe::conflict(&mut links, attachment, config.conflict_check, config.shard.secrets.random)
+        && let Some(Conflict { address, mac }) = probe::conflict(&mut links, attachment, config.conflict_check, seed)
     {
         return Err(StackError::AddressConflict { address, mac, interface: name.to_owned() });
     }
