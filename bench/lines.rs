@@ -127,6 +127,20 @@ pub(crate) struct Latency {
     pub max: f64,
 }
 
+/// Counts of the same name added.
+pub(crate) fn added(counts: impl IntoIterator<Item = (String, u64)>) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (name, count) in counts {
+        *sums.entry(name).or_insert(0) += count;
+    }
+    sums
+}
+
+/// The same counts as `of.name`.
+pub(crate) fn named<'a>(of: &'a str, counts: &'a BTreeMap<String, u64>) -> impl Iterator<Item = (String, u64)> + 'a {
+    counts.iter().map(move |(name, count)| (format!("{of}.{name}"), *count))
+}
+
 /// TIME-WAIT entries of one end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct TimeWait {

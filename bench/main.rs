@@ -22,6 +22,9 @@ mod proxy;
 mod report;
 mod risk;
 mod role;
+#[cfg(test)]
+mod script;
+mod waited;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -125,7 +128,7 @@ fn main() -> ExitCode {
 /// Ends a role that is this thread: its result, and how long it had to wait.
 fn role(result: Result<Final, Failure>) -> Result<(), Failure> {
     let mut result = result?;
-    result.counters.insert(WAITED.into(), proc::waited_for_cpu_ms());
+    result.counters.insert(waited::COUNTER.into(), proc::waited_for_cpu_ms());
     end(Ok(result))
 }
 
@@ -134,6 +137,3 @@ fn end(result: Result<Final, Failure>) -> Result<(), Failure> {
     tell(&Line::Final(Box::new(result?)));
     Ok(())
 }
-
-/// The counter that says how long a role had to wait for its CPU, ms.
-const WAITED: &str = "waited_for_cpu_ms";

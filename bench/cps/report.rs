@@ -6,8 +6,7 @@ use super::result::{Interface, Memory, Phases, Prediction, RateStep, Resident, R
 use super::rounds::{Echo, Round};
 use super::series;
 use super::statistics::{Spread, ratio};
-use crate::WAITED;
-use crate::lines::{Final, Latency};
+use crate::lines::{Final, Latency, added, named};
 use crate::policy::Tw;
 use crate::role::FaultArgs;
 use serde::{Deserialize, Serialize};
@@ -344,24 +343,17 @@ impl StackReport {
             connect_latency_us_rounds: latencies,
             connections_total: rounds.iter().map(|round| round.client.connections_total).sum(),
             errors: rounds.iter().map(Round::errors_total).sum(),
-            errors_by_kind: added(ends().map(|(end, result)| (end, &result.errors))),
+            errors_by_kind: added(ends().flat_map(|(end, result)| named(end, &result.errors))),
             time_wait_created: sum(|end| end.time_wait.created),
             time_wait_expired: sum(|end| end.time_wait.expired),
             time_wait_evicted: sum(|end| end.time_wait.evicted),
             segments_per_connection: Spread::of(rounds.iter().map(Round::segments_per_connection))?.median,
-            counters: added(ends().map(|(end, result)| (end, &result.counters))),
+            counters: added(ends().flat_map(|(end, result)| named(end, &result.counters))),
             refused: rounds.iter().map(Round::refused).sum(),
             latency_histogram_ns: histogram(rounds),
             stalls_1s: rounds.iter().map(|round| round.client.stalls).sum(),
             runs: (1..).zip(rounds).map(|(number, round)| series::run(number, round, tuples)).collect(),
         })
-    }
-
-    /// The longest that one end had to wait for its CPU, as a part of `run_s` seconds.
-    pub(crate) fn waited_for_cpu(&self, run_s: f64) -> f64 {
-        let waited =
-            ["client", "server"].map(|end| self.counters.get(&format!("{end}.{WAITED}")).copied().unwrap_or(0));
-        waited.into_iter().max().unwrap_or(0) as f64 / 1000.0 / run_s.max(f64::MIN_POSITIVE)
     }
 
     /// Whether the kernel skipped TIME-WAIT because its table was full.
@@ -404,17 +396,6 @@ fn measured() -> bool {
 /// Files of before there were several shards.
 fn one() -> u32 {
     1
-}
-
-/// Sums by `end.name`.
-fn added<'a>(maps: impl Iterator<Item = (&'static str, &'a BTreeMap<String, u64>)>) -> BTreeMap<String, u64> {
-    let mut sums = BTreeMap::new();
-    for (end, map) in maps {
-        for (name, count) in map {
-            *sums.entry(format!("{end}.{name}")).or_insert(0) += count;
-        }
-    }
-    sums
 }
 
 /// Version of the layout of [`Report`]: raised when a field changes its meaning or goes away.

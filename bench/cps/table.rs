@@ -6,6 +6,7 @@ use super::search;
 use crate::ends::WRONG_SHARD;
 use crate::risk::rate::Rate;
 use crate::role::Mode;
+use crate::waited;
 use clap::ValueEnum;
 use std::fmt::Write;
 
@@ -107,14 +108,8 @@ fn stacks(out: &mut String, report: &Report) {
         let rate = stack.connections_per_second;
         let _ = writeln!(out, "{name}: {}", flags.tuples.text(rate));
         warnings(out, name, stack, is_without_time_wait(name, report));
-        let waited = stack.waited_for_cpu(f64::from(flags.rounds) * (flags.warmup_s + flags.duration_s));
-        if waited > WAITED_MAX {
-            let percent = 100.0 * waited;
-            let _ = writeln!(
-                out,
-                "WARNING: {name}: waited {percent:.0} % of the time for a CPU: something else runs there"
-            );
-        }
+        let run_s = f64::from(flags.rounds) * (flags.warmup_s + flags.duration_s);
+        waited::warn(out, name, &stack.counters, run_s);
     }
     if let Some(obtained) = &report.mode
         && Mode::from_str(&flags.mode, false).is_ok_and(|mode| !mode.is_obtained(obtained))
@@ -320,8 +315,6 @@ fn latency(us: f64) -> String {
     if us >= 100e6 { "failed".to_string() } else { format!("{us:.0}") }
 }
 
-/// Largest part of the time that an end may wait for its CPU without a word: ksoftirqd and timers take about 1 %.
-const WAITED_MAX: f64 = 0.05;
 /// What a sweep's rate is a figure of, where its ends had time left.
 const POLICY: &str = "policy";
 const OF_WHAT: &str = "of: a figure of the policy, where 4-tuples were wanting, to be multiplied with their number; or of the machine and of the wire \

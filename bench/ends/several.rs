@@ -5,7 +5,7 @@ use super::client::{Client, sources};
 use super::server::Server;
 use super::{config, seed, time_wait_bytes, time_wait_of};
 use crate::failure::Failure;
-use crate::lines::{Final, Line, Ready, TimeWait, tell};
+use crate::lines::{Final, Line, Ready, TimeWait, added, tell};
 use crate::meter::Meter;
 use crate::policy::Tw;
 use crate::proc::{self, interface_frames};
@@ -100,7 +100,9 @@ fn of_one_shard(args: &RoleArgs) -> RoleArgs {
 
 fn stack_config(args: &RoleArgs, addresses: Vec<Ipv4Addr>) -> Result<StackConfig, Failure> {
     let different: BTreeSet<usize> = args.shard_cpus.iter().copied().collect();
-    let spins = args.idle_us == 0;
+    let shares = different.len() < args.queues as usize;
+    // Shards that share a CPU must leave it to each other.
+    let spins = args.idle_us == 0 && !shares;
     Ok(StackConfig {
         queues: Some(args.queues as usize),
         cores: args.shard_cpus.clone(),
@@ -108,7 +110,7 @@ fn stack_config(args: &RoleArgs, addresses: Vec<Ipv4Addr>) -> Result<StackConfig
         link: XdpConfig { zero_copy: args.mode == Mode::Zc, ..XdpConfig::default() },
         shard: config(&of_one_shard(args), addresses, seed(args)?),
         idle: if spins { Idle::Spin } else { Idle::Sleep },
-        share_cores: different.len() < args.queues as usize,
+        share_cores: shares,
         ..StackConfig::new(&args.interface)
     })
 }
@@ -154,19 +156,14 @@ fn sample(meter: &mut Meter, now: Instant, shards: &[ShardSnapshot]) {
 
 /// Everything that shards and links have counted and that is not 0; what came to the wrong shard in any case.
 fn counters(shards: &[ShardSnapshot]) -> BTreeMap<String, u64> {
-    let mut counters = BTreeMap::new();
-    for shard in shards {
-        let of_shard = shard.counters.iter().map(|(name, count)| (name.to_string(), count));
+    let of_shard = |shard: &ShardSnapshot| {
+        let counters = shard.counters.iter().map(|(name, count)| (name.to_string(), count));
         let dropped = shard.drops.iter().map(|(name, count)| (format!("drop.{name}"), *count));
         let of_link = shard.link.iter().map(|(name, count)| (format!("link.{name}"), count));
         let of_kernel = shard.kernel.iter().map(|(name, count)| (format!("xsk.{name}"), count));
-        for (name, count) in of_shard.chain(dropped).chain(of_link).chain(of_kernel) {
-            if count > 0 || name == WRONG_SHARD {
-                *counters.entry(name).or_insert(0) += count;
-            }
-        }
-    }
-    counters
+        counters.chain(dropped).chain(of_link).chain(of_kernel).collect::<Vec<_>>()
+    };
+    added(shards.iter().flat_map(of_shard).filter(|(name, count)| *count > 0 || name == WRONG_SHARD))
 }
 
 fn refused(error: StackError) -> Failure {
@@ -184,21 +181,15 @@ const SPARE: u32 = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
+    use crate::script::parse_role;
     use hdrhistogram::Histogram;
     use synfin::limits::Limits;
     use synfin::link::{KernelCounters, Levels, LinkCounters};
     use synfin::shard::{Policies, StateCounts};
 
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: RoleArgs,
-    }
-
     fn parse(options: &[&str]) -> RoleArgs {
-        let given = ["end", "--interface", "x", "--cpu", "0", "--server", "10.0.0.1:7", "--source", "10.0.0.2"];
-        Command::try_parse_from(given.iter().chain(options)).expect("good").args
+        let given = ["--interface", "x", "--cpu", "0", "--server", "10.0.0.1:7", "--source", "10.0.0.2"];
+        parse_role(given.iter().chain(options)).expect("good")
     }
 
     #[test]

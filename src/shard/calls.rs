@@ -60,6 +60,9 @@ impl<'a> Calls<'a> {
         if port == 0 {
             return Err(ListenError::PortZero);
         }
+        if self.core.listen_only.as_ref().is_some_and(|ports| !ports.contains(&port)) {
+            return Err(ListenError::NotClaimed(port));
+        }
         if !address.is_unspecified() && !self.core.routes.is_local(address) {
             return Err(ListenError::NotOurAddress(address));
         }

@@ -107,6 +107,8 @@ pub struct ShardConfig {
     pub neighbor_timeout_s: u8,
     /// Somebody else asks for neighbours: questions wait for [`Shard::take_questions`], answers come by [`Shard::learn_neighbor`].
     pub neighbors_elsewhere: bool,
+    /// The only ports that can be listened on, where the kernel has the others of the addresses; `None` for all.
+    pub listen_only: Option<Vec<u16>>,
     /// What is accepted is answered to the MAC address that its SYN came from, without a route: as behind a load balancer that
     /// forwards frames.
     pub reply_to_sender: bool,
@@ -132,6 +134,7 @@ impl Default for ShardConfig {
             secrets: None,
             neighbor_timeout_s: NEIGHBOR_ASKS,
             neighbors_elsewhere: false,
+            listen_only: None,
             reply_to_sender: false,
             vlan: None,
             verify_checksums: true,

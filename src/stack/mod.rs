@@ -22,6 +22,8 @@ mod questions;
 mod run;
 #[cfg(feature = "xdp")]
 mod shared;
+#[cfg(feature = "xdp")]
+mod spread_watch;
 mod spreading;
 mod wait;
 #[cfg(feature = "xdp")]
@@ -39,6 +41,8 @@ pub use published::ShardSnapshot;
 #[cfg(feature = "xdp")]
 pub use shared::SharedPorts;
 pub use wait::WaitLink;
+#[cfg(feature = "cli")]
+pub(crate) use xdp::check_idle;
 #[cfg(feature = "xdp")]
 pub use xdp::{InterfaceReport, Stack, StackConfig, StackReport, Umem};
 
@@ -193,6 +197,12 @@ pub enum StackError {
         cores: usize,
         /// What mends it.
         advice: &'static str,
+    },
+    /// Shards that share cores would take them from each other without end.
+    #[error("idle strategy {}: shards that share cores must sleep; take sleep, or leave --share-cores out", .idle.name())]
+    SharedCoreNeverIdle {
+        /// What they were to do when idle.
+        idle: Idle,
     },
     /// An interface was given more than once.
     #[error("interface {interface}: it is given twice; give each once, with all of its addresses")]

@@ -351,10 +351,12 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                     Err(error) => tracing::warn!(shard = self.number, %error, "policies not changed"),
                 },
                 Command::ChangeOwners(owners) => self.shard.change_owners(&owners, now),
+                #[cfg(feature = "xdp")]
                 Command::Learn { interface, ip, mac } => self.shard.learn_neighbor(interface, ip, mac, now),
                 // One shard does it for all.
                 Command::Announce if self.number == 0 => self.shard.announce(now),
                 Command::Announce => {}
+                #[cfg(feature = "xdp")]
                 Command::ChangeLink { interface, mac, mtu } => {
                     if !self.shard.change_link(interface, mac, mtu) {
                         tracing::warn!(shard = self.number, mtu, "no MTU for TCP: the one from before stays");

@@ -303,3 +303,13 @@ fn first_drops_that_the_peer_can_mend_come_with_the_command() {
     assert!(advice(DropReason::TooLong).unwrap().contains("ethtool -K PEER tso off gso off gro off"));
     assert_eq!(advice(DropReason::Truncated), None);
 }
+
+#[cfg(feature = "xdp")]
+#[test]
+fn shards_that_share_cores_and_never_sleep_are_refused() {
+    for idle in [Idle::Spin, Idle::BusyPoll] {
+        let config = StackConfig { idle, share_cores: true, ..StackConfig::new("lo") };
+        let refused = Stack::start(&config, |_| Echo::new(None)).map(drop).expect_err("whatever the interface");
+        assert!(matches!(refused, StackError::SharedCoreNeverIdle { .. }), "{refused}");
+    }
+}

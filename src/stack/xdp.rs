@@ -4,7 +4,7 @@ use super::kernel_neighbors::Asker;
 use super::link_watch::{LinkEvents, LinkWatch};
 use super::run::{Drive, Turns};
 use super::shared::{SharedPorts, Taken};
-use super::spreading::Watch;
+use super::spread_watch::Watch;
 use super::{
     ConflictCheck, Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by,
     secrets_of,
@@ -40,11 +40,11 @@ pub struct StackConfig {
     pub link: XdpConfig,
     /// Ports of addresses that the kernel keeps; `None` for addresses that are the stack's alone.
     pub shared: Option<SharedPorts>,
-    /// Every shard's configuration; the limits are those of one shard. `beside` is overwritten.
+    /// Every shard's configuration; the limits are those of one shard. `beside`, `neighbors_elsewhere` and `listen_only` are overwritten.
     pub shard: ShardConfig,
-    /// What idle shards do; those that share cores sleep.
+    /// What idle shards do; those that share cores must sleep.
     pub idle: Idle,
-    /// Whether several shards may run on one core.
+    /// Whether several shards may run on one core; only with [`Idle::Sleep`].
     pub share_cores: bool,
     /// How it is made sure at the start that no other host has an own address.
     pub conflict_check: ConflictCheck,
@@ -163,15 +163,19 @@ impl<S: Service> Stack<S> {
 
     /// As [`Stack::start`], driven by `drive`.
     pub(crate) fn start_by(config: &StackConfig, drive: impl Drive<S>) -> Result<Stack<S>, StackError> {
+        check_idle(config.idle, config.share_cores)?;
         let named = config.interfaces()?;
         let queried: Vec<Interface> =
             named.iter().map(|(name, _)| Interface::query(name)).collect::<Result<_, XdpError>>()?;
         let cores = shard_cores(config, &queried)?;
         let secrets = secrets_of(&config.shard)?;
+        let alone = config.shard.transparent.is_empty();
         let shard = ShardConfig {
             beside: config.beside.iter().map(|(_, attachment)| attachment.clone()).collect(),
             neighbors_elsewhere: config.shared.is_some(),
             secrets: Some(secrets),
+            // Of networks that it stands in for the stack has every port.
+            listen_only: config.shared.as_ref().filter(|_| alone).map(|ports| ports.listen.clone()),
             ..config.shard.clone()
         };
         check_kernel_addresses(config, &named)?;
@@ -262,7 +266,7 @@ fn occupy(
     for queue in 0..shards as u32 {
         let link = XdpLink::bind(name, queue, config.link)?;
         steering.steer(&link)?;
-        if config.idle == Idle::BusyPoll && !config.share_cores {
+        if config.idle == Idle::BusyPoll {
             link.prefer_busy_poll(BUSY_POLL_FRAMES)?;
         }
         links.push(link);
@@ -292,7 +296,7 @@ fn run_links<S: Service>(
     drive: impl Drive<S>,
 ) -> Result<(Running<S>, Spread, Vec<CaptureReader>), StackError> {
     let spread = spread(names, cores.len());
-    let idle = if config.share_cores { Idle::Sleep } else { config.idle };
+    let idle = config.idle;
     let mut readers = Vec::new();
     let running = match (config.capture, links.pop()) {
         (None, Some(only)) if links.is_empty() => run_by(seats(only, cores), &spread, shard, idle, drive)?,
@@ -379,6 +383,14 @@ fn watch<S>(
 
 fn seats<L: Link>(links: Vec<L>, cores: &[usize]) -> Vec<Seat<L>> {
     links.into_iter().zip(cores).map(|(link, core)| Seat { link, core: Some(*core) }).collect()
+}
+
+/// Shards that share cores must leave them to each other.
+pub(crate) fn check_idle(idle: Idle, share_cores: bool) -> Result<(), StackError> {
+    match (share_cores, idle) {
+        (true, Idle::Spin | Idle::BusyPoll) => Err(StackError::SharedCoreNeverIdle { idle }),
+        (true, Idle::Sleep) | (false, _) => Ok(()),
+    }
 }
 
 /// A core per shard; their number is the number of shards.

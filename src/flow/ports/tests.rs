@@ -285,7 +285,8 @@ fn draws_after_a_change_of_owners_come_past_all_ports_in_use_and_queue_none() {
     assert_eq!(f.destinations.ports_of(0), (0, 10_100));
 }
 
-/// The connections that a change has left with another shard: their ports lie next to each other in the lap, and in the queue after it.
+/// The connections that a change has left with another shard: their ports lie next to each other in the lap, and in the
+/// queue after it.
 #[test]
 fn draws_come_past_many_ports_that_somebody_else_has() {
     let mut f = Fixture::new(limits(1, 100_000), (20_000, 59_999), 5);
@@ -348,8 +349,7 @@ fn port_in_use_that_was_queued_before_leaves_the_queue() {
     assert_eq!(f.destinations.ports_of(0), (10, 0));
 }
 
-/// T10: where a destination starts says nothing about where another does.
-/// RFC 6056.
+/// T10: where a destination starts says nothing about where another does. RFC 6056.
 #[test]
 fn t10_starts_are_spread_over_the_range() {
     let mut f = Fixture::new(limits(1000, 0), (32_768, 60_999), 5);

@@ -81,6 +81,20 @@ fn invalid_ends_are_refused_with_typed_errors() {
     assert!(calls.stop_listening(listener) && !calls.stop_listening(listener));
 }
 
+#[test]
+fn where_the_kernel_has_the_addresses_only_claimed_ports_are_listened_on() {
+    let (link, _peer) = pair(MemoryConfig::default(), [1, 2].map(|last| MacAddress([2, 0, 0, 0, 0, last])));
+    let (_, (server, config)) = ends(&Setup::default(), Settings::default());
+    let config = ShardConfig { listen_only: Some(vec![80]), ..config };
+    let mut shard = Shard::new(link, server, config, Now::from_ms(5_000)).expect("a shard");
+    let mut calls = shard.calls(Now::from_ms(5_000));
+    let everywhere = "0.0.0.0".parse().expect("an address");
+    assert_eq!(calls.listen(everywhere, 81), Err(ListenError::NotClaimed(81)));
+    let listener = calls.listen(everywhere, 80).expect("claimed");
+    // One that stops may come back.
+    assert!(calls.stop_listening(listener) && calls.listen(everywhere, 80).is_ok());
+}
+
 const NOTHING: Limits = Limits {
     tcbs_max: 0,
     time_wait_max: 0,

@@ -72,6 +72,24 @@ fn host_with_an_own_address_is_counted_reported_and_told_once_in_10_s() {
 }
 
 #[test]
+fn each_contested_address_is_defended_by_itself() {
+    let own = |last: u8| LocalAddress { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), prefix_len: 24 };
+    let (mut peer, mut server) = alone(|config| config.addresses = [4, 2, 3].map(own).to_vec());
+    for (ms, contested, defended) in [(0, [3, 2], vec![2, 3]), (1_000, [2, 4], vec![4]), (10_001, [3, 4], vec![3])] {
+        for last in contested {
+            let sender = Ipv4Addr::new(10, 0, 0, last);
+            send(&mut peer, |frame| arp::emit_request(frame, MACS[0], None, sender, Ipv4Addr::new(10, 0, 0, 77)));
+        }
+        server.turn(START.plus_ms(ms));
+        let mut heard: Vec<_> = received(&mut peer).iter().filter_map(claimed_by).map(|claim| claim.address).collect();
+        heard.sort();
+        let expected: Vec<_> = defended.into_iter().map(|last| own(last).address).collect();
+        assert_eq!(heard, expected, "after {ms} ms");
+    }
+    assert_eq!(server.counters().address_conflicts, 6);
+}
+
+#[test]
 fn probe_is_answered_and_no_conflict() {
     for v6 in [false, true] {
         let address = if v6 { "fd00::2".parse().expect("an address") } else { IpAddr::V4(SERVER_IP) };
