@@ -275,6 +275,7 @@ impl Core {
     }
 
     /// What few events bring.
+    #[cold]
     #[inline(never)]
     fn settle_unusual(&mut self, number: u32, outcome: &Outcome, now: Now) {
         if let Some(note) = outcome.note {
@@ -345,7 +346,8 @@ impl Core {
         let tuple = &connection.tcb.tuple;
         connection.tcb.opened() == Opened::Actively
             || self.listeners.end(connection.origin).is_some_and(|(address, port)| {
-                port == tuple.local_port && (address.is_unspecified() || address == tuple.local())
+                let any = address.is_unspecified() && address.is_ipv4() == tuple.is_v4();
+                port == tuple.local_port && (any || address == tuple.local())
             })
     }
 
@@ -384,7 +386,7 @@ impl Core {
     }
 
     /// Puts the connection on the list of what is owed, unless it is there or waits for its neighbour.
-    #[inline]
+    #[inline(always)]
     pub(super) fn owe(&mut self, number: u32) {
         if !List::<Owing>::is_linked(&self.connections, number) {
             let interface = self.interface_of(number);
@@ -401,6 +403,7 @@ impl Core {
     }
 
     /// The connection has ended for `reason`: it becomes a remnant until the application has been told.
+    #[inline(always)]
     pub(super) fn close(&mut self, number: u32, reason: CloseReason, now: Now) {
         let counter = match reason {
             CloseReason::Graceful => &mut self.counters.closed_graceful,
@@ -433,6 +436,7 @@ impl Core {
 
     /// The 4-tuple is free: whoever comes next finds nobody, or the TIME-WAIT of the former incarnation, which this one did
     /// not complete its handshake to replace (RFC 9293 3.6.1).
+    #[inline(always)]
     pub(super) fn leave_index(&mut self, number: u32) {
         let connection = &mut self.connections[number];
         let (hash, own) = (connection.hash, Value::new(Kind::Tcb, number));
@@ -444,6 +448,7 @@ impl Core {
     }
 
     /// Gives back what only a live TCB needs: its timer, its port, its unacknowledged octets.
+    #[inline(always)]
     fn retire(&mut self, number: u32, now: Now) {
         self.wheel.stop(&mut self.connections, number);
         let connection = &mut self.connections[number];
@@ -455,6 +460,7 @@ impl Core {
     }
 
     /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
+    #[inline(always)]
     pub(super) fn let_go(&mut self, number: u32) {
         debug_assert!(!self.connections[number].wheel_link().is_armed(), "a timer of what is let go");
         debug_assert!(!self.connections[number].facts.has(Fact::SPLICED), "one end of a splice");
@@ -559,4 +565,4 @@ pub(super) const WHEEL_SLOTS: u32 = 4096;
 pub(super) const WHEEL_GRANULE_MS: u32 = 8;
 
 /// How long who waits for a TX frame may sleep, ms: completions of a NIC come within microseconds, those of a dead one never.
-const TX_RETRY_MS: u32 = 1;
+pub(super) const TX_RETRY_MS: u32 = 1;

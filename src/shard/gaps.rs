@@ -36,6 +36,7 @@ pub(super) struct Gaps {
 
 impl Gaps {
     /// The SACK blocks of a segment about to be sent, if it can have any.
+    #[cold]
     #[inline(never)]
     pub(super) fn take_blocks(&mut self, tcb: &Tcb, plan: &Plan) -> Option<SackBlocks> {
         (!plan.flags.rst()).then(|| self.received.take_blocks(plan.sack_room(tcb)))
@@ -53,6 +54,7 @@ impl Record for Gaps {
 }
 
 /// Keeps what is missing of a segment out of order, if record and chunks are there; otherwise the peer sends it again.
+#[cold]
 #[inline(never)]
 pub(super) fn keep(core: &mut Core, receiving: &mut Chunks, number: u32, seg: &Segment, payload: &[u8], now: Now) {
     // The rest of the pool is for text in order: whoever leaves gaps must not stop the others.
@@ -112,6 +114,7 @@ pub(super) fn deliver(core: &mut Core, number: u32, out: &mut Outcome, now: Now)
     }
 }
 
+#[cold]
 #[inline(never)]
 fn deliver_pieces(core: &mut Core, number: u32, attached: u32, out: &mut Outcome, now: Now) -> u8 {
     let connection = &mut core.connections[number];
@@ -174,6 +177,7 @@ pub(super) fn for_arrival(core: &mut Core, number: u32, blocks: &[(Seq, Seq)]) -
     attach_for_blocks(core, number, blocks)
 }
 
+#[cold]
 #[inline(never)]
 fn attach_for_blocks(core: &mut Core, number: u32, blocks: &[(Seq, Seq)]) -> Option<u32> {
     let tcb = &core.connections[number].tcb;
@@ -191,6 +195,7 @@ pub(super) fn for_time_out(core: &mut Core, number: u32, now: Now) -> Option<u32
 }
 
 /// Gives back what the connection has kept, whatever it is.
+#[inline(always)]
 pub(super) fn release(core: &mut Core, receiving: &mut Chunks, number: u32) {
     let Some(attached) = core.connections[number].take_gaps() else { return };
     let gaps = &mut core.gaps[attached];
@@ -209,6 +214,7 @@ pub(super) fn detach_if_idle(core: &mut Core, receiving: &mut Chunks, number: u3
     }
 }
 
+#[cold]
 #[inline(never)]
 fn detach_unless_used(core: &mut Core, receiving: &mut Chunks, number: u32, attached: u32) {
     let (tcb, gaps) = (&core.connections[number].tcb, &core.gaps[attached]);

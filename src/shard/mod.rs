@@ -70,12 +70,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use burst::Burst;
 use connection::Connection;
-use core::Core;
+use core::{Core, TX_RETRY_MS};
 use handover::Handover;
 use route::Routes;
 
-/// MTUs that TCP can use: from the smallest of IPv4 hosts (RFC 791) to the largest of Ethernet.
-const MTUS: ::core::ops::RangeInclusive<usize> = 576..=9216;
+/// Whether TCP can use an MTU of so many bytes, with IPv6 or without: from the smallest of IPv4 hosts (RFC 791), or of IPv6 links
+/// (RFC 8200 5), to the largest of Ethernet.
+fn is_mtu(bytes: usize, v6: bool) -> bool {
+    let least = if v6 { 1280 } else { 576 };
+    (least..=9216).contains(&bytes)
+}
 
 /// What a shard is made from.
 #[derive(Clone, Debug)]
@@ -260,7 +264,7 @@ pub enum ConfigError {
     /// A limit that record numbers cannot express.
     #[error("{0} records are more than 2^30 - 1: lower limits.tcbs_max or limits.time_wait_max")]
     TooManyRecords(u32),
-    /// An MTU too small for TCP, or too large for its length fields.
+    /// An MTU too small for TCP over the IP versions of which its interface has addresses, or too large for its length fields.
     #[error("an MTU of {0} bytes is out of range: 576 (IPv4) or 1280 (IPv6) to 9216")]
     BadMtu(usize),
     /// The tables do not fit into memory.
@@ -349,8 +353,11 @@ impl<L: Link, A: Application> Shard<L, A> {
     ) -> Result<Shard<L, A>, ConfigError> {
         let secrets = config.secrets.ok_or(ConfigError::NoSecrets)?;
         let interfaces = interfaces(&link, &config)?;
-        if let Some(own) = interfaces.iter().find(|own| !MTUS.contains(&own.mtu)) {
-            return Err(ConfigError::BadMtu(own.mtu));
+        for (own, attachment) in interfaces.iter().zip(config.attachments()) {
+            let v6 = attachment.addresses.iter().any(|own| own.address.is_ipv6());
+            if !is_mtu(own.mtu, v6) {
+                return Err(ConfigError::BadMtu(own.mtu));
+            }
         }
         let settings = Settings {
             // One for all interfaces: whatever way a segment takes, it passes.
@@ -507,7 +514,8 @@ impl<L: Link, A: Application> Shard<L, A> {
 
     /// The earliest time at which a turn has something to do although nothing arrives; a lower bound.
     pub fn next_deadline(&self, now: Now) -> Option<Tick> {
-        self.core.next_deadline(now.tick())
+        let retry = self.link.is_behind().then(|| now.tick().plus(TX_RETRY_MS));
+        retry.into_iter().chain(self.core.next_deadline(now.tick())).reduce(Tick::min)
     }
 
     /// Lets the application make calls outside of events.

@@ -168,16 +168,17 @@ impl<S: Service> Stack<S> {
         let queried: Vec<Interface> =
             named.iter().map(|(name, _)| Interface::query(name)).collect::<Result<_, XdpError>>()?;
         let cores = shard_cores(config, &queried)?;
-        let secrets = secrets_of(&config.shard)?;
         let alone = config.shard.transparent.is_empty();
+        let secrets = secrets_of(&config.shard)?;
         let shard = ShardConfig {
             beside: config.beside.iter().map(|(_, attachment)| attachment.clone()).collect(),
             neighbors_elsewhere: config.shared.is_some(),
-            secrets: Some(secrets),
             // Of networks that it stands in for the stack has every port.
             listen_only: config.shared.as_ref().filter(|_| alone).map(|ports| ports.listen.clone()),
+            secrets: Some(secrets),
             ..config.shard.clone()
         };
+        shard.check_routes()?;
         check_kernel_addresses(config, &named)?;
         let own: Vec<IpAddr> =
             named.iter().flat_map(|(_, attachment)| &attachment.addresses).map(|own| own.address).collect();

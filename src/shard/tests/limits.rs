@@ -311,6 +311,26 @@ fn t19_connection_that_completes_after_its_listener_has_gone_is_turned_away() {
 }
 
 #[test]
+fn t19_no_listener_of_the_other_ip_version_gets_the_connection() {
+    for (v6, any) in [(false, "::"), (true, "0.0.0.0")] {
+        let mut world = World::new(&Setup { connections: 1, v6, ..Setup::default() });
+        while world.server.core.half_open == 0 {
+            world.turn(50);
+        }
+        let mut calls = world.server.calls(world.now);
+        assert!(calls.stop_listening(crate::ids::ListenerId(0)));
+        let other = calls.listen(any.parse().expect("an address"), 80).expect("free");
+        assert_eq!(other, crate::ids::ListenerId(0), "it has the number of the one that has gone");
+        world.run(10_000);
+        assert_eq!(
+            (world.server.application().accepted, world.client.application().closed.as_slice()),
+            (0, &[CloseReason::Reset][..])
+        );
+        world.assert_clean();
+    }
+}
+
+#[test]
 fn t19_what_a_connection_brings_that_is_turned_away_leaves_nothing() {
     for (beyond, text) in [(100, &b"out of order"[..]), (0, b"in order")] {
         let mut bench = Bench::new(Settings::default(), false);
