@@ -57,7 +57,7 @@ use crate::owner::Owners;
 use crate::tcp::Settings;
 use crate::tcp::state::State;
 use crate::tcp::tcb::Opened;
-use crate::tick::{Now, Tick};
+use crate::tick::Now;
 use crate::wire;
 use crate::wire::ethernet::MacAddress;
 use ::core::cmp::Reverse;
@@ -490,8 +490,8 @@ impl<L: Link, A: Application> Shard<L, A> {
     }
 
     /// The earliest time at which a turn has something to do although nothing arrives; a lower bound.
-    pub fn next_deadline(&self, now: Now) -> Option<Tick> {
-        self.core.next_deadline(now.tick())
+    pub fn next_deadline(&self, now: Now) -> Option<Now> {
+        self.core.next_deadline(now)
     }
 
     /// Lets the application make calls outside of events.
