@@ -47,7 +47,7 @@ impl<const C: usize, const D: usize> KeyedHash<C, D> {
     }
 
     /// The hash of an address: 4 bytes for IPv4, 16 for IPv6.
-    #[inline]
+    #[inline(always)]
     pub const fn address(&self, address: IpAddr) -> u64 {
         match address {
             IpAddr::V4(v4) => self.words([u32::from_le_bytes(v4.octets()) as u64 | 4 << 56]),

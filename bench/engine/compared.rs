@@ -2,8 +2,11 @@
 //!
 //! Made to be fair to it: buffers of 128 B (a lifecycle moves 64 B each way), Nagle off, no delayed ACK (the application acts
 //! between taking and giving, so ACKs ride on data and FIN anyway), checksums computed and verified at both ends as in synfin, frames passed by exchanging buffers and never
-//! copied. Sockets are reused in place. Its TIME-WAIT is cut short at once by `abort`: a socket that waited its 10 s would need
-//! a buffer pair for each, so what it is measured at is less work than synfin does.
+//! copied. Sockets are reused in place, and applications look at their live sockets only.
+//!
+//! Its TIME-WAIT is a socket with its pair of buffers, for 10 s. It is measured twice: with TIME-WAIT cut short at once by `abort`,
+//! which is less work than synfin does; and with a number of sockets kept in TIME-WAIT, of which the oldest is aborted for each
+//! connection that opens. Those cost it what sockets cost: it looks each segment's up one by one, and asks all of them what they owe.
 
 use super::world::{Sample, TURNS_PER_CLOCK};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet};
@@ -19,8 +22,10 @@ use std::time::{Duration, Instant};
 pub(crate) struct Smoltcp {
     client: End,
     server: End,
-    /// Client sockets: where each stands in its lifecycle.
-    phases: Vec<Phase>,
+    /// The client's live connections: the socket of each, and where it stands in its lifecycle.
+    live: Vec<(usize, Phase)>,
+    /// The client's other sockets: first those that were never used, then those in TIME-WAIT, the oldest first.
+    waiting: VecDeque<usize>,
     next_port: u16,
     now_us: i64,
     closed: u64,
@@ -35,12 +40,14 @@ enum Phase {
 }
 
 impl Smoltcp {
-    /// As many sockets at each end as connections are open at a time; the server has a few more, that listen meanwhile.
-    pub(crate) fn new(connections: usize) -> Result<Smoltcp, String> {
+    /// As many sockets at each end as connections are open at a time; the server has a few more, that listen meanwhile, and the
+    /// client `time_wait` more, all of which are in TIME-WAIT when this returns.
+    pub(crate) fn new(connections: usize, time_wait: usize) -> Result<Smoltcp, String> {
         let mut smoltcp = Smoltcp {
-            client: End::new(1, connections),
+            client: End::new(1, connections + time_wait),
             server: End::new(2, connections + connections / 4 + 4),
-            phases: vec![Phase::Opening; connections],
+            live: (0..connections).map(|socket| (socket, Phase::Opening)).collect(),
+            waiting: (connections..connections + time_wait).collect(),
             next_port: PORT_FIRST,
             now_us: 0,
             closed: 0,
@@ -51,7 +58,17 @@ impl Smoltcp {
         for at in 0..connections {
             smoltcp.open(at)?;
         }
+        // Each lifecycle that ends puts one socket into TIME-WAIT.
+        while smoltcp.closed < time_wait as u64 {
+            smoltcp.turn()?;
+        }
         Ok(smoltcp)
+    }
+
+    /// Sockets in TIME-WAIT beside those of live connections.
+    pub(crate) fn time_wait(&mut self) -> usize {
+        let Smoltcp { client, waiting, .. } = self;
+        waiting.iter().filter(|&&socket| client.socket(socket).state() == State::TimeWait).count()
     }
 
     /// Measures lifecycles for `duration`.
@@ -78,7 +95,7 @@ impl Smoltcp {
         self.now_us += 10;
         let now = Time::from_micros(self.now_us);
         self.client.take(now);
-        for at in 0..self.phases.len() {
+        for at in 0..self.live.len() {
             self.act(at)?;
         }
         self.client.give(now);
@@ -95,11 +112,12 @@ impl Smoltcp {
 
     /// The client's application on one connection.
     fn act(&mut self, at: usize) -> Result<(), String> {
-        let socket = self.client.socket(at);
-        match (self.phases[at], socket.state()) {
+        let (socket, phase) = &mut self.live[at];
+        let socket = self.client.socket(*socket);
+        match (*phase, socket.state()) {
             (Phase::Opening, State::Established) => {
                 socket.send_slice(&REQUEST).map_err(|error| format!("smoltcp: {error}"))?;
-                self.phases[at] = Phase::Asked;
+                *phase = Phase::Asked;
             }
             (Phase::Asked, _) if socket.can_recv() => {
                 let mut answer = [0; 64];
@@ -108,12 +126,15 @@ impl Smoltcp {
                     return Err("smoltcp: the answer is not the request".into());
                 }
                 socket.close();
-                self.phases[at] = Phase::Closing;
+                *phase = Phase::Closing;
             }
-            (Phase::Closing, State::TimeWait) => self.phases[at] = Phase::Acknowledging,
+            (Phase::Closing, State::TimeWait) => *phase = Phase::Acknowledging,
             (Phase::Acknowledging, _) => {
                 // The turn before this one sent the last ACK.
                 self.closed += 1;
+                self.waiting.push_back(self.live[at].0);
+                let oldest = self.waiting.pop_front();
+                self.live[at].0 = oldest.ok_or("smoltcp: no socket is left")?;
                 return self.open(at);
             }
             (_, State::Closed) => return Err("smoltcp: a connection ended early".into()),
@@ -125,11 +146,11 @@ impl Smoltcp {
     fn open(&mut self, at: usize) -> Result<(), String> {
         self.next_port = if self.next_port == u16::MAX { PORT_FIRST } else { self.next_port + 1 };
         let (port, end) = (self.next_port, &mut self.client);
-        let socket = end.sockets.get_mut::<Socket<'_>>(end.handles[at]);
+        let socket = end.sockets.get_mut::<Socket<'_>>(end.handles[self.live[at].0]);
         socket.abort();
         let remote = (IpAddress::v4(10, 0, 0, 2), 80);
         socket.connect(end.interface.context(), remote, port).map_err(|error| format!("smoltcp: {error}"))?;
-        self.phases[at] = Phase::Opening;
+        self.live[at].1 = Phase::Opening;
         Ok(())
     }
 

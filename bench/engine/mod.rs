@@ -97,8 +97,12 @@ fn measure(args: &EngineArgs) -> Result<Report, Failure> {
         // smoltcp takes part once, in the first group.
         let mut compared = Vec::new();
         if number == 0 {
-            for connections in COMPARED_CONNECTIONS {
-                compared.push((connections, Smoltcp::new(connections).map_err(Failure::failed)?, Vec::new()));
+            for (connections, time_wait) in COMPARED {
+                compared.push((
+                    connections,
+                    Smoltcp::new(connections, time_wait).map_err(Failure::failed)?,
+                    Vec::new(),
+                ));
             }
         }
         for at in 0..rounds {
@@ -116,8 +120,10 @@ fn measure(args: &EngineArgs) -> Result<Report, Failure> {
             entry.time_wait_resident = world.client.time_wait_live() as u64;
             report.synfin.push(with_medians(entry, &samples));
         }
-        for (connections, _, samples) in compared {
-            report.smoltcp.push(with_medians(Entry { live: connections as u64, ..Entry::default() }, &samples));
+        for (connections, mut smoltcp, samples) in compared {
+            let resident = smoltcp.time_wait() as u64;
+            let entry = Entry { live: connections as u64, resident, time_wait_resident: resident, ..Entry::default() };
+            report.smoltcp.push(with_medians(entry, &samples));
         }
     }
     report.compare();
@@ -183,8 +189,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 const ROUND: Duration = Duration::from_secs(1);
 const QUICK_ROUND: Duration = Duration::from_millis(300);
 
-/// Connections open at a time at which smoltcp is measured. It looks each segment's socket up one by one, so more say nothing new.
-const COMPARED_CONNECTIONS: [usize; 3] = [1, 100, 1000];
+/// Connections open at a time at which smoltcp is measured, and sockets in TIME-WAIT beside them; 0 cuts TIME-WAIT short. It looks each
+/// segment's socket up one by one, so more say nothing new.
+const COMPARED: [(usize, usize); 4] = [(1, 0), (100, 0), (1000, 0), (1000, 10_000)];
 
 #[cfg(test)]
 mod tests {
@@ -213,9 +220,12 @@ mod tests {
         assert!((6.9..8.1).contains(&sample.segments_per_lifecycle), "{sample:?}");
         let resident = world.client.time_wait_live();
         assert!((1900..2200).contains(&resident), "{resident} are resident");
-        let mut smoltcp = Smoltcp::new(3).expect("sockets");
-        // Long enough that the three that are cut off at either end do not count, on a busy machine too.
-        let sample = smoltcp.measure(Duration::from_millis(500)).expect("lifecycles");
-        assert!((6.9..7.2).contains(&sample.segments_per_lifecycle), "{sample:?}");
+        for time_wait in [0, 50] {
+            let mut smoltcp = Smoltcp::new(3, time_wait).expect("sockets");
+            // Long enough that the three that are cut off at either end do not count, on a busy machine too.
+            let sample = smoltcp.measure(Duration::from_millis(300)).expect("lifecycles");
+            assert!((6.9..7.2).contains(&sample.segments_per_lifecycle), "{sample:?}");
+            assert_eq!(smoltcp.time_wait(), time_wait);
+        }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Report {
     pub round_ms: u64,
     /// What synfin did, one entry per combination.
     pub synfin: Vec<Entry>,
-    /// What smoltcp did at its numbers of connections.
+    /// What smoltcp did at its numbers of connections, with TIME-WAIT cut short and, where entries are resident, kept.
     pub smoltcp: Vec<Entry>,
     /// Combinations that were not run, and why.
     pub left_out: Vec<String>,
@@ -41,8 +41,10 @@ pub(crate) struct Entry {
     pub bytes_per_entry: Option<f64>,
     /// Rate over that of the same live connections without entries.
     pub ratio_to_empty: Option<f64>,
-    /// Rate over that of smoltcp with as many connections.
+    /// Rate over that of smoltcp with as many connections, its TIME-WAIT cut short.
     pub ratio_to_smoltcp: Option<f64>,
+    /// Rate over that of smoltcp with as many connections, which keeps its TIME-WAIT entries.
+    pub ratio_to_smoltcp_time_wait: Option<f64>,
     /// Bytes of tables on huge pages.
     pub huge_page_bytes: u64,
     /// Bytes of tables that huge pages were refused for.
@@ -70,8 +72,11 @@ impl Report {
         for entry in &mut self.synfin {
             let empty = rates.iter().find(|(live, resident, _)| *live == entry.live && *resident == 0);
             entry.ratio_to_empty = empty.map(|(.., rate)| entry.lifecycles_per_second / rate);
-            let same = self.smoltcp.iter().find(|other| other.live == entry.live);
-            entry.ratio_to_smoltcp = same.map(|other| entry.lifecycles_per_second / other.lifecycles_per_second);
+            let ratio_to = |keeps: bool| {
+                let same = |other: &&Entry| other.live == entry.live && keeps == (other.resident > 0);
+                self.smoltcp.iter().find(same).map(|other| entry.lifecycles_per_second / other.lifecycles_per_second)
+            };
+            (entry.ratio_to_smoltcp, entry.ratio_to_smoltcp_time_wait) = (ratio_to(false), ratio_to(true));
         }
     }
 }
@@ -86,15 +91,24 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<8}{:>9}{:>12}{:>14}{:>9}{:>8}{:>9}{:>8}{:>11}",
-            "stack", "live", "TIME-WAIT", "lifecycles/s", "ns/seg", "seg", "B/entry", "ratio", "x smoltcp"
+            "{:<8}{:>9}{:>12}{:>14}{:>9}{:>8}{:>9}{:>8}{:>11}{:>13}",
+            "stack",
+            "live",
+            "TIME-WAIT",
+            "lifecycles/s",
+            "ns/seg",
+            "seg",
+            "B/entry",
+            "ratio",
+            "x smoltcp",
+            "x its T-WAIT"
         )?;
         for (stack, entries) in [("synfin", &self.synfin), ("smoltcp", &self.smoltcp)] {
             for entry in entries {
                 let optional = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.2}"));
                 writeln!(
                     f,
-                    "{:<8}{:>9}{:>12}{:>14.0}{:>9.1}{:>8.2}{:>9}{:>8}{:>11}",
+                    "{:<8}{:>9}{:>12}{:>14.0}{:>9.1}{:>8.2}{:>9}{:>8}{:>11}{:>13}",
                     stack,
                     entry.live,
                     entry.time_wait_resident,
@@ -104,6 +118,7 @@ impl fmt::Display for Report {
                     optional(entry.bytes_per_entry),
                     optional(entry.ratio_to_empty),
                     optional(entry.ratio_to_smoltcp),
+                    optional(entry.ratio_to_smoltcp_time_wait),
                 )?;
             }
         }
@@ -115,6 +130,7 @@ impl fmt::Display for Report {
         let (obtained, refused) = self.synfin.iter().fold((0, 0), |(obtained, refused), entry| {
             (obtained + entry.huge_page_bytes, refused + entry.huge_page_bytes_refused)
         });
+        writeln!(f, "x smoltcp: its TIME-WAIT cut short; x its T-WAIT: as many connections, its TIME-WAIT kept")?;
         writeln!(f, "huge pages: {} MB obtained, {} MB refused", obtained >> 20, refused >> 20)?;
         self.left_out.iter().try_for_each(|what| writeln!(f, "left out: {what}"))
     }
@@ -129,7 +145,7 @@ mod tests {
             |live, resident, lifecycles_per_second| Entry { live, resident, lifecycles_per_second, ..Entry::default() };
         let mut report = Report {
             synfin: vec![entry(1000, 0, 1e6), entry(1000, 10, 7e5), entry(5, 10, 1.0)],
-            smoltcp: vec![entry(1000, 0, 1e5)],
+            smoltcp: vec![entry(1000, 0, 1e5), entry(1000, 10, 1e4)],
             ..Report::default()
         };
         report.compare();
@@ -141,6 +157,7 @@ mod tests {
         let report = report();
         assert_eq!(report.synfin[1].ratio_to_empty, Some(0.7));
         assert_eq!(report.synfin[0].ratio_to_smoltcp, Some(10.0));
+        assert_eq!(report.synfin[0].ratio_to_smoltcp_time_wait, Some(100.0));
         assert_eq!((report.synfin[2].ratio_to_empty, report.synfin[2].ratio_to_smoltcp), (None, None));
     }
 

@@ -12,7 +12,7 @@ use synfin::limits::{BURST_MAX, Limits};
 use synfin::link::Link;
 use synfin::link::memory::{MemoryConfig, MemoryLink, pair};
 use synfin::memory::{HugePages, advise_huge_pages};
-use synfin::shard::{Calls, LocalAddress, Secrets, Shard, ShardConfig};
+use synfin::shard::{Calls, LocalAddress, Shard, ShardConfig};
 use synfin::tcp::Settings;
 use synfin::tcp::time_wait::Full;
 use synfin::tick::Now;
@@ -48,8 +48,8 @@ pub(crate) struct Sample {
 
 /// The two ends and their time.
 pub(crate) struct World {
-    pub client: Shard<MemoryLink, Client>,
-    pub server: Shard<MemoryLink, Server>,
+    pub client: Shard<MemoryLink, End>,
+    pub server: Shard<MemoryLink, End>,
     /// What became of the wish for huge pages.
     pub huge: HugePages,
     chunks_max: u32,
@@ -65,10 +65,10 @@ impl World {
             0 => 10_000,
             resident => u128::from(config.two_msl_ms) * 1_000_000 / u128::from(resident),
         };
-        let (now, client) = (Now::from_us(0), Client::new(config));
+        let (now, client) = (Now::from_us(0), End::new(true, config));
         let client = Shard::new(a, client, client_config(config), now);
         let client = client.map_err(|error| error.to_string())?;
-        let server = Server { exchange: config.exchange, accepted: 0, faults: 0 };
+        let server = End::new(false, config);
         let server = Shard::new(b, server, server_config(config), now);
         let mut server = server.map_err(|error| error.to_string())?;
         server.calls(now).listen(address(SERVER, 0, config.ipv6), 80).map_err(|error| error.to_string())?;
@@ -169,7 +169,7 @@ impl World {
     }
 
     fn turn(&mut self) {
-        let steps = |client: &Client| client.opened + client.closed;
+        let steps = |client: &End| client.opened + client.closed;
         let before = steps(self.client.application());
         let now = Now::from_us((self.now_ns / 1000) as u64);
         self.client.turn(now);
@@ -197,9 +197,13 @@ impl World {
     }
 }
 
-/// Opens, sends 64 bytes, compares the 64 that come back, and closes the connection that has been open for longest.
-pub(crate) struct Client {
+/// One end's application. The client opens, sends 64 bytes, compares the 64 that come back, and closes the connection that has
+/// been open for longest; the server sends every request back, and closes when the peer has. One type for both, so that both ends
+/// run the same code, as those of other stacks do.
+pub(crate) struct End {
+    is_client: bool,
     pub live_max: u32,
+    pub accepted: u64,
     pub connected: u64,
     pub opened: u64,
     pub closed: u64,
@@ -212,11 +216,13 @@ pub(crate) struct Client {
     answered: VecDeque<Handle>,
 }
 
-impl Client {
-    fn new(config: &WorldConfig) -> Client {
-        let answered = VecDeque::with_capacity(if config.exchange { config.live as usize } else { 0 });
-        Client {
-            live_max: config.live,
+impl End {
+    fn new(is_client: bool, config: &WorldConfig) -> End {
+        let answered = if is_client && config.exchange { config.live as usize } else { 0 };
+        End {
+            is_client,
+            live_max: if is_client { config.live } else { 0 },
+            accepted: 0,
             connected: 0,
             opened: 0,
             closed: 0,
@@ -225,12 +231,12 @@ impl Client {
             ipv6: config.ipv6,
             sources: sources(config),
             live: 0,
-            answered,
+            answered: VecDeque::with_capacity(answered),
         }
     }
 }
 
-impl Application for Client {
+impl Application for End {
     fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
         match event {
             Event::Connected { handle } => {
@@ -240,23 +246,34 @@ impl Application for Client {
                     self.faults += u64::from(calls.send(handle, &bytes) != Ok(bytes.len()));
                 }
             }
+            Event::Accepted { .. } => self.accepted += 1,
             Event::Readable { handle, bytes } => {
-                self.faults += u64::from(bytes != payload(handle));
+                if self.is_client {
+                    self.faults += u64::from(bytes != payload(handle));
+                    self.answered.push_back(handle);
+                } else {
+                    self.faults += u64::from(!self.exchange || calls.send(handle, bytes) != Ok(bytes.len()));
+                }
                 self.faults += u64::from(calls.consume(handle, bytes.len()).is_err());
-                self.answered.push_back(handle);
             }
+            Event::PeerClosed { handle } if !self.is_client => {
+                self.faults += u64::from(calls.close(handle).is_err());
+            }
+            Event::PeerClosed { .. } => {}
             Event::Closed { reason, .. } => {
                 self.faults += u64::from(reason != CloseReason::Graceful);
-                self.live -= 1;
+                self.live = self.live.wrapping_sub(1);
                 self.closed += 1;
             }
-            Event::Accepted { .. } | Event::Writable { .. } => self.faults += 1,
-            Event::PeerClosed { .. } => {}
+            Event::Writable { .. } => self.faults += 1,
             Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 
     fn on_turn(&mut self, calls: &mut Calls<'_>) {
+        if !self.is_client {
+            return;
+        }
         // As many as fill a burst at the server: the connections spread over their lifecycle.
         for _ in 0..OPENED_PER_TURN.min(self.live_max.saturating_sub(self.live)) {
             let source = address(CLIENT, (self.opened % u64::from(self.sources)) as u32, self.ipv6);
@@ -273,29 +290,6 @@ impl Application for Client {
                 let Some(handle) = self.answered.pop_front() else { break };
                 self.faults += u64::from(calls.close(handle).is_err());
             }
-        }
-    }
-}
-
-/// Sends every request back; closes when the peer has.
-pub(crate) struct Server {
-    pub accepted: u64,
-    pub faults: u64,
-    exchange: bool,
-}
-
-impl Application for Server {
-    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
-        match event {
-            Event::Accepted { .. } => self.accepted += 1,
-            Event::Readable { handle, bytes } if self.exchange => {
-                self.faults += u64::from(calls.send(handle, bytes) != Ok(bytes.len()));
-                self.faults += u64::from(calls.consume(handle, bytes.len()).is_err());
-            }
-            Event::PeerClosed { handle } => self.faults += u64::from(calls.close(handle).is_err()),
-            Event::Closed { reason, .. } => self.faults += u64::from(reason != CloseReason::Graceful),
-            Event::Connected { .. } | Event::Writable { .. } | Event::Readable { .. } => self.faults += 1,
-            Event::Stalled { .. } | Event::Urgent { .. } | Event::SpliceEnded { .. } | Event::Timer { .. } => {}
         }
     }
 }
@@ -328,14 +322,13 @@ fn shard_config(config: &WorldConfig, addresses: u32, first: Ipv4Addr, seed: u64
         addresses: (0..addresses)
             .map(|at| LocalAddress { address: address(first, at, config.ipv6), prefix_len: 8 })
             .collect(),
-        secrets: Secrets::from_seed(seed),
         ports: (1024, u16::MAX),
         msl_ms: config.two_msl_ms / 2,
         settings: Settings {
             time_wait_full: if config.exchange { Full::RefuseOpen } else { Full::Skip },
             ..Settings::default()
         },
-        ..ShardConfig::default()
+        ..ShardConfig::seeded(seed)
     }
 }
 

@@ -119,6 +119,7 @@ impl Chunks {
     }
 
     /// Appends as much of `bytes` as the tail chunk and the free chunks take, and says how much that is, bytes.
+    #[inline(always)]
     pub fn append(&mut self, chain: &mut Chain, bytes: &[u8]) -> usize {
         let mut done = 0;
         while done < bytes.len() && (self.room(chain) > 0 || self.free() > 0) {
@@ -129,6 +130,7 @@ impl Chunks {
 
     /// Spends one reservation and appends `bytes`, at most [`CHUNK_BYTES`] of them. What the tail chunk took alone gives
     /// the reserved chunk back to the free ones. Without a reservation it does what [`Chunks::append`] does.
+    #[inline(always)]
     pub fn append_reserved(&mut self, chain: &mut Chain, bytes: &[u8]) {
         debug_assert!(bytes.len() <= CHUNK_BYTES && self.reserved > 0);
         self.unreserve(1);
@@ -171,6 +173,7 @@ impl Chunks {
     }
 
     /// Drops the first `count` bytes of the chain, or all if there are fewer. Chunks go back as they empty.
+    #[inline(always)]
     pub fn consume(&mut self, chain: &mut Chain, count: u32) {
         if count >= chain.len {
             return self.clear(chain);
@@ -196,6 +199,7 @@ impl Chunks {
     /// The `len` bytes at `offset` of the chain, in at most two pieces; the second is empty if they lie together.
     ///
     /// What lies past the end of the chain or past [`CHUNK_BYTES`] is left out. Increasing offsets cost O(1) each.
+    #[inline(always)]
     pub fn slices(&mut self, chain: &Chain, offset: u32, len: u32) -> [&[u8]; 2] {
         let len = len.min(CHUNK).min(chain.len.saturating_sub(offset));
         if len == 0 {
@@ -210,6 +214,7 @@ impl Chunks {
     }
 
     /// Drops all bytes of the chain and gives its chunks back, in O(1).
+    #[inline(always)]
     pub fn clear(&mut self, chain: &mut Chain) {
         if !chain.is_empty() {
             self.put_free(chain.head, self.nodes[chain.head as usize].tail, self.chunks(chain));
@@ -218,6 +223,7 @@ impl Chunks {
     }
 
     /// Appends what one chunk takes: the tail, or a free one if the tail is full. There must be one.
+    #[inline(always)]
     fn append_to_one_chunk(&mut self, chain: &mut Chain, bytes: &[u8]) -> usize {
         let from = self.fill_of_tail(chain);
         let count = bytes.len().min(CHUNK_BYTES - from);
@@ -228,6 +234,7 @@ impl Chunks {
     }
 
     /// How far the tail chunk is filled, bytes; a full one is followed by a free one, which there must be.
+    #[inline(always)]
     fn fill_of_tail(&mut self, chain: &mut Chain) -> usize {
         match self.room(chain) as usize {
             0 => {
@@ -239,6 +246,7 @@ impl Chunks {
     }
 
     /// Makes a free chunk the tail of the chain. There must be one, and the tail must be full.
+    #[inline]
     fn grow(&mut self, chain: &mut Chain) {
         let chunk = self.free_head;
         self.free_head = self.nodes[chunk as usize].next;
@@ -253,6 +261,7 @@ impl Chunks {
     }
 
     /// Moves the chain's cursor to its chunk number `index` and returns that chunk.
+    #[inline(always)]
     fn seek(&mut self, chain: &Chain, index: u32) -> u32 {
         let Node { mut cursor, mut cursor_index, .. } = self.nodes[chain.head as usize];
         if index < cursor_index {
@@ -284,12 +293,14 @@ impl Chunks {
     }
 
     /// Puts `count` chunks that hang together from `head` to `tail` into the free list.
+    #[inline]
     fn put_free(&mut self, head: u32, tail: u32, count: u32) {
         self.nodes[tail as usize].next = self.free_head;
         self.free_head = head;
         self.free_count += count;
     }
 
+    #[inline]
     fn piece(&self, chunk: u32, from: usize, len: usize) -> &[u8] {
         let at = chunk as usize * CHUNK_BYTES + from;
         &self.bytes[at..at + len]

@@ -88,6 +88,7 @@ impl Index {
     }
 
     /// Adds an entry. It must not be there yet.
+    #[inline(always)]
     pub fn insert(&mut self, hash: Hash, value: Value) -> Result<(), Full> {
         if self.len >= self.entries_max {
             return Err(Full);
@@ -111,6 +112,7 @@ impl Index {
     }
 
     /// Puts `new` in the place of `old`; `false` if `old` is not there.
+    #[inline(always)]
     pub fn replace(&mut self, hash: Hash, old: Value, new: Value) -> bool {
         let Some((at, place, _)) = self.place_of(hash, old) else { return false };
         let home = self.home(hash);
@@ -120,6 +122,7 @@ impl Index {
     }
 
     /// Removes an entry; `false` if it is not there.
+    #[inline(always)]
     pub fn remove(&mut self, hash: Hash, value: Value) -> bool {
         let Some((at, place, distance)) = self.place_of(hash, value) else { return false };
         let home = self.home(hash);
@@ -159,6 +162,7 @@ impl Index {
     }
 
     /// Bucket, place in it, and distance from home in steps.
+    #[inline(always)]
     fn place_of(&self, hash: Hash, value: Value) -> Option<(usize, usize, usize)> {
         let mut at = self.home(hash);
         for distance in 0..self.probes(at) {

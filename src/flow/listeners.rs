@@ -77,7 +77,7 @@ impl Listeners {
     }
 
     /// The listener for exactly this address and port, else the one for all addresses of the family and this port.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, address: IpAddr, port: u16) -> Option<u32> {
         let any = match address {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -105,6 +105,7 @@ impl Listeners {
     }
 
     /// The place that holds `end`, or the free one where it would be. There is always a free place.
+    #[inline]
     fn place_of(&self, end: (IpAddr, u16)) -> usize {
         let mut place = self.home(end);
         while self.table[place] != NONE && self.ends[self.table[place] as usize] != Some(end) {
@@ -113,6 +114,7 @@ impl Listeners {
         place
     }
 
+    #[inline]
     fn home(&self, (address, port): (IpAddr, u16)) -> usize {
         let bits = match address {
             IpAddr::V4(v4) => u64::from(v4.to_bits()),
@@ -122,6 +124,7 @@ impl Listeners {
         (mixed >> 32) as usize & (self.table.len() - 1)
     }
 
+    #[inline]
     fn after(&self, place: usize) -> usize {
         (place + 1) & (self.table.len() - 1)
     }

@@ -56,6 +56,7 @@ impl PortPool {
     }
 
     /// Appends a port; `false` when that needs a node and none is free.
+    #[inline]
     pub fn push(&mut self, queue: &mut PortQueue, port: u16) -> bool {
         if queue.is_empty() || usize::from(queue.end) == PORTS {
             let node = self.free;
@@ -88,6 +89,7 @@ impl PortPool {
     }
 
     /// Takes the oldest port.
+    #[inline]
     pub fn pop(&mut self, queue: &mut PortQueue) -> Option<u16> {
         if queue.is_empty() {
             return None;

@@ -129,6 +129,7 @@ impl Destinations {
     /// `status` is asked about each port of a lap once, about 16 that wait in the queue, and about up to 512 more of those that begin it
     /// and are taken. About more than 16,384 of a lap (512 in laps that repeat because the queues were full), or more than those of
     /// the queue, only by further draws: then this one fails with a next try in 0 ms, which goes on where this one was.
+    #[inline(always)]
     pub fn draw(
         &mut self,
         key: &DestinationKey,
@@ -167,6 +168,7 @@ impl Destinations {
         self.hand_out(number, drawn, soonest)
     }
 
+    #[inline(always)]
     fn hand_out(&mut self, number: u32, drawn: Option<u16>, soonest: Soonest) -> Result<(u32, u16), DrawError> {
         let destination = &mut self.slab[number];
         match drawn {
@@ -185,6 +187,7 @@ impl Destinations {
     }
 
     /// Takes back a port that was drawn, when its connection enters TIME-WAIT or CLOSED.
+    #[inline(always)]
     pub fn give_back(&mut self, destination: u32, port: u16, now: Tick) {
         if !self.slab.is_live(destination) {
             return;
@@ -216,7 +219,7 @@ impl Destinations {
                 let lap = self.lap(&key);
                 let record = &mut self.slab[number];
                 self.queues.clear(&mut record.queue);
-                (record.lap, record.forgotten, record.repeats) = (lap, 0, false);
+                (record.lap, record.forgotten, record.repeats, record.passed) = (lap, 0, false, 0);
             }
         }
     }
@@ -244,6 +247,7 @@ impl Destinations {
     }
 
     /// The record of this destination; a new one if there is none.
+    #[inline(always)]
     fn destination(&mut self, key: &DestinationKey, now: Tick) -> Result<u32, DrawError> {
         let hash = self.hash(key, 0);
         if let Some(value) = self.index.find(hash, |value| self.slab[value.number()].key == Some(*key)) {
@@ -285,6 +289,7 @@ impl Destinations {
     }
 
     /// Goes on with the lap: each port that is ours is asked about once.
+    #[inline(always)]
     fn draw_fresh(
         &mut self,
         number: u32,
@@ -363,6 +368,8 @@ impl Destinations {
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> u32 {
         let asked_max = REPEATED_ASKED_MAX.min(queued);
+        // Those that stay in the queue.
+        let mut busy = 0;
         for passed in 0..asked_max {
             let first = self.queues.iter(&self.slab[number].queue).next();
             let Some((port, status)) = first.map(|port| (port, status(port))) else { return passed };
@@ -370,6 +377,7 @@ impl Destinations {
                 PortStatus::Busy => {
                     self.dequeue(number);
                     self.enqueue(number, port);
+                    busy += 1;
                 }
                 PortStatus::InUse => {
                     self.dequeue(number);
@@ -381,9 +389,9 @@ impl Destinations {
             }
         }
         let record = &mut self.slab[number];
-        record.passed = record.passed.saturating_add(asked_max as u16);
-        // Once around all are taken, and it depends on whoever has them.
-        if u32::from(record.passed) < record.queue.len() {
+        record.passed = record.passed.saturating_add(busy);
+        // Once around all are taken, and it depends on whoever has them. What the lap has just queued was asked about there.
+        if asked_max > 0 && u32::from(record.passed) < record.queue.len() {
             soonest.note(0);
         }
         asked_max
@@ -404,6 +412,7 @@ impl Destinations {
     }
 
     /// Queues a port, or forgets it if the pool is full.
+    #[inline(always)]
     fn enqueue(&mut self, number: u32, port: u16) {
         let record = &mut self.slab[number];
         if !self.queues.push(&mut record.queue, port) {
@@ -422,6 +431,7 @@ impl Destinations {
         self.slab[destination].key.is_some_and(|key| self.other_owner(&tuple(key)).is_none())
     }
 
+    #[inline]
     fn hash(&self, key: &DestinationKey, salt: u16) -> Hash {
         self.index.hash(&FourTuple::new(key.local, salt, key.remote, key.remote_port))
     }

@@ -128,7 +128,7 @@ impl<R: TimeWaitRecord> TimeWaitStore<R> {
     }
 
     /// Removes a record before its time, which leaves a hole. A number that is not live stays so.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self, number: u32) {
         if self.get(number).is_none() {
             return;
@@ -240,6 +240,7 @@ impl<R: TimeWaitRecord> TimeWaitStore<R> {
     }
 
     /// Adds a record, for which there is room.
+    #[inline(always)]
     fn add(&mut self, record: R) -> Option<u32> {
         let page = self.page_for(record.deadline())?;
         let place = (!self.pages[page].live).trailing_zeros();
@@ -254,6 +255,7 @@ impl<R: TimeWaitRecord> TimeWaitStore<R> {
     }
 
     /// A page with a free place for a record of this deadline: the one its slot is filling, a free one, or any.
+    #[inline(always)]
     fn page_for(&mut self, deadline: Tick) -> Option<u32> {
         let granule = self.granule_of(deadline);
         if let Some(page) = self.slots[self.slot(granule)].back()

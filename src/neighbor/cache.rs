@@ -128,6 +128,7 @@ impl Neighbors {
 
     /// Finds or makes the entry of `ip` and counts one user of it. A new, failed or stale one is asked for at the next
     /// [`Neighbors::poll`].
+    #[inline(always)]
     pub fn resolve(&mut self, ip: IpAddr, now: Tick) -> Result<NeighborId, Full> {
         // The next hop of nearly all connections is the same: only another one takes a look-up.
         let last = self.entries.get(self.resolved_last as usize).filter(|entry| entry.users > 0 && entry.ip == ip);
@@ -172,6 +173,7 @@ impl Neighbors {
     }
 
     /// Counts one user of `id` less. An id without users is ignored.
+    #[inline(always)]
     pub fn release(&mut self, id: NeighborId) {
         let Some(entry) = self.entries.get_mut(id.0 as usize) else { return };
         match entry.users {
@@ -314,6 +316,7 @@ impl Neighbors {
         firsts.map(|number| self.entries[number as usize].deadline).reduce(Tick::min)
     }
 
+    #[inline]
     fn find(&self, ip: IpAddr) -> Option<u32> {
         self.index.find(ip, |number| self.entries[number as usize].ip == ip)
     }

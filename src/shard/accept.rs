@@ -68,6 +68,7 @@ impl AcceptQueue {
         self.len
     }
 
+    #[inline]
     fn entered(&mut self, listener: u32) {
         self.len += 1;
         if let Some(accepting) = self.listeners.get_mut(listener as usize) {
@@ -75,6 +76,7 @@ impl AcceptQueue {
         }
     }
 
+    #[inline]
     fn left(&mut self, listener: u32) {
         self.len -= 1;
         if let Some(accepting) = self.listeners.get_mut(listener as usize) {
@@ -82,6 +84,7 @@ impl AcceptQueue {
         }
     }
 
+    #[inline]
     fn of(&self, listener: u32) -> Accepting {
         self.listeners.get(listener as usize).copied().unwrap_or_default()
     }
@@ -100,6 +103,7 @@ impl Core {
     }
 
     /// A connection has been established: the application is to be told, at once unless accepting is deferred.
+    #[inline(always)]
     pub(super) fn enter_accept_queue(&mut self, number: u32, now: Now) {
         let connection = &mut self.connections[number];
         connection.tell.add(Tell::OPENED);
@@ -115,6 +119,7 @@ impl Core {
 
     /// The application is about to hear of the connection. Returns `false` if it is not: its listener is paused, and the
     /// connection waits in the queue.
+    #[inline(always)]
     pub(super) fn leave_accept_queue(&mut self, number: u32, now: Now) -> bool {
         let connection = &mut self.connections[number];
         if connection.tcb.opened() == Opened::Passively {
@@ -137,6 +142,7 @@ impl Core {
     }
 
     /// Whether the connection waits in the queue for its first text.
+    #[inline]
     pub(super) fn is_deferred(&self, number: u32) -> bool {
         let connection = &self.connections[number];
         connection.tell.has(Tell::OPENED)

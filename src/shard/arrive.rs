@@ -157,6 +157,7 @@ fn has_room(receiving: &Chunks, connection: &Connection) -> bool {
 }
 
 /// RFC 9293 3.10.7.4, TIME-WAIT.
+#[cold]
 #[inline(never)]
 fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) -> Option<Answer> {
     let cx = Context::without_connection(now, &core.settings);
@@ -172,7 +173,7 @@ fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) 
             Kind::TimeWaitV4 => core.time_wait_v4.restart(number, deadline),
             Kind::TimeWaitV6 | Kind::Tcb => core.time_wait_v6.restart(number, deadline),
         };
-        // Without room for the copy the old record stays, with its old deadline.
+        // Without room for a copy it stays where it is, with the new deadline.
         if let Some(moved) = moved {
             core.index.replace(arrival.hash, value, Value::new(value.kind(), moved));
         }
@@ -235,6 +236,7 @@ fn listening(
 }
 
 /// The segment that has made its connection meets it.
+#[cold]
 #[inline(never)]
 fn arrive_again(
     core: &mut Core,

@@ -60,6 +60,9 @@ impl<'a> Calls<'a> {
         if port == 0 {
             return Err(ListenError::PortZero);
         }
+        if self.core.listen_only.as_ref().is_some_and(|ports| !ports.contains(&port)) {
+            return Err(ListenError::NotClaimed(port));
+        }
         if !address.is_unspecified() && !self.core.routes.is_local(address) {
             return Err(ListenError::NotOurAddress(address));
         }
@@ -101,11 +104,13 @@ impl<'a> Calls<'a> {
     }
 
     /// Opens a connection (RFC 9293 3.9.1.1, active). The outcome comes as Connected or Closed.
+    #[inline]
     pub fn connect(&mut self, remote: SocketAddr, options: &ConnectOptions) -> Result<Handle, ConnectError> {
         self.core.open_actively(remote, options, self.now)
     }
 
     /// Queues bytes to be sent (RFC 9293 3.9.1.2); returns how many were taken. After fewer than asked, Writable follows.
+    #[inline]
     pub fn send(&mut self, handle: Handle, bytes: &[u8]) -> Result<usize, CallError> {
         own(&mut self.core.connections, handle)?;
         queue(self.core, handle, bytes, self.now).map_err(refused)
@@ -150,6 +155,7 @@ impl<'a> Calls<'a> {
     }
 
     /// Takes `count` of the lent or buffered bytes (RFC 9293 3.9.1.3); the window opens by as much.
+    #[inline]
     pub fn consume(&mut self, handle: Handle, count: usize) -> Result<(), CallError> {
         let connection = own(&mut self.core.connections, handle)?;
         let options = self.core.options.get(connection.options);
@@ -202,6 +208,7 @@ impl<'a> Calls<'a> {
 
     /// Closes the connection: FIN behind what is queued, and no more bytes are wanted. Unread bytes make it an abort
     /// (RFC 2525 2.17). Of a connection that has ended they are forgotten ([`CallError::Ended`]), and Closed follows.
+    #[inline]
     pub fn close(&mut self, handle: Handle) -> Result<(), CallError> {
         let closed = self.close_direction(handle, true);
         if closed == Err(CallError::Ended) {
@@ -288,6 +295,7 @@ impl<'a> Calls<'a> {
         Ok(())
     }
 
+    #[inline]
     fn close_direction(&mut self, handle: Handle, both: bool) -> Result<(), CallError> {
         own(&mut self.core.connections, handle)?;
         finish(self.core, handle.number, both, self.now).map_err(refused)
@@ -300,6 +308,7 @@ impl<'a> Calls<'a> {
 
 /// The record that the handle names. A handle whose end was told is stale, and so is one that was guessed of a connection that
 /// no application knows yet.
+#[inline]
 fn live(connections: &mut Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
     connections
         .get_mut(handle.number, handle.generation)
@@ -308,6 +317,7 @@ fn live(connections: &mut Slab<Connection>, handle: Handle) -> Result<&mut Conne
 }
 
 /// As [`live`], of a connection that the application has not given away: one that is spliced is refused.
+#[inline]
 fn own(connections: &mut Slab<Connection>, handle: Handle) -> Result<&mut Connection, CallError> {
     let connection = connections.get_mut(handle.number, handle.generation).ok_or(CallError::Stale)?;
     if connection.facts.has(Fact::TOLD_CLOSED | Fact::SPLICED) || connection.tcb.is_half_open_passively() {
@@ -333,7 +343,12 @@ pub(super) fn queue(core: &mut Core, handle: Handle, bytes: &[u8], now: Now) -> 
     }
     if taken > 0 {
         calls::sent(&mut connection.tcb, taken, &cx);
+        // A wait that begins with it runs before a segment has left (B25).
+        let waits = connection.tcb.waits_until.is_set();
         core.owe(handle.number);
+        if waits {
+            core.arm(handle.number);
+        }
     } else if connection.to_send.is_empty() && !bytes.is_empty() && !waits {
         // No acknowledgment of this connection's own will say when there is room.
         core.wait_for_chunks(handle);
@@ -342,6 +357,7 @@ pub(super) fn queue(core: &mut Core, handle: Handle, bytes: &[u8], now: Now) -> 
 }
 
 /// CLOSE of our direction of a live connection; with `both`, no more bytes are wanted either.
+#[inline]
 pub(super) fn finish(core: &mut Core, number: u32, both: bool, now: Now) -> Result<(), Refused> {
     let connection = &mut core.connections[number];
     let options = core.options.get(connection.options);

@@ -14,7 +14,7 @@ use super::splice::Splices;
 use super::strangers::{Former, Strangers};
 use super::timers::Timers;
 use super::waiting::STARVED_MAX;
-use super::{ConfigError, Place, ShardConfig, StateCounts};
+use super::{ConfigError, Place, Secrets, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -67,6 +67,8 @@ pub(super) struct Core {
     pub listeners: Listeners,
     /// Settings of connections, shared by those that have the same.
     pub options: OptionSets,
+    /// See [`ShardConfig::listen_only`].
+    pub listen_only: Option<Vec<u16>>,
     /// By number of the listener, the options that its connections inherit.
     pub listener_options: Vec<OptionsId>,
     pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
@@ -134,6 +136,7 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(
         config: &ShardConfig,
+        secrets: &Secrets,
         settings: Settings,
         interfaces: &[Expect],
         place: &Place,
@@ -184,8 +187,9 @@ impl Core {
             quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
             gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
-            index: Index::new(entries, config.secrets.index),
+            index: Index::new(entries, secrets.index),
             listeners: Listeners::new(limits.listeners_max),
+            listen_only: config.listen_only.clone(),
             options: OptionSets::new(),
             listener_options: vec![OptionsId::default(); limits.listeners_max as usize],
             time_wait_v4: TimeWaitStore::new(time_wait_v4_max, two_msl_ms),
@@ -196,21 +200,20 @@ impl Core {
                     queued_ports_max: limits.queued_ports_max(),
                     two_msl_ms,
                 },
-                config.secrets.ports,
+                secrets.ports,
                 Arc::clone(place.owners()),
                 place.shard(),
             ),
             strangers: Arc::clone(place.strangers()),
             former: Former::new(),
             shard: place.shard(),
-            neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors)
-                .asking(config.neighbor_timeout_s.max(1)),
+            neighbors: Neighbors::new(limits.neighbors_max, secrets.neighbors).asking(config.neighbor_timeout_s.max(1)),
             neighbor_interfaces: vec![0; limits.neighbors_max as usize],
             neighbors_elsewhere: config.neighbors_elsewhere,
             questions: Vec::with_capacity(QUESTIONS_MAX),
             reply_to_sender: config.reply_to_sender,
             claims: Claims::new(attachments.iter().flat_map(|at| &at.addresses).map(|own| own.address).collect()),
-            path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
+            path_mtus: PathMtus::new(PATH_MTUS_MAX, secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
             exact: gaps::exact_wheel(now),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
@@ -225,11 +228,11 @@ impl Core {
             splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2), limits.tcbs_max),
             accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
-            cookies: Cookies::new(config.secrets.cookies, now),
+            cookies: Cookies::new(secrets.cookies, now),
             cookies_seen: Recent::new(limits.cookies_remembered_max),
             answer_bucket: AnswerBucket::new(&settings, now),
             time_wait_bucket: AnswerBucket::new(&settings, now),
-            random: SmallRng::seed_from_u64(config.secrets.random),
+            random: SmallRng::seed_from_u64(secrets.random),
             counters: Counters::default(),
         })
     }
@@ -275,6 +278,7 @@ impl Core {
     }
 
     /// What few events bring.
+    #[cold]
     #[inline(never)]
     fn settle_unusual(&mut self, number: u32, outcome: &Outcome, now: Now) {
         if let Some(note) = outcome.note {
@@ -345,7 +349,8 @@ impl Core {
         let tuple = &connection.tcb.tuple;
         connection.tcb.opened() == Opened::Actively
             || self.listeners.end(connection.origin).is_some_and(|(address, port)| {
-                port == tuple.local_port && (address.is_unspecified() || address == tuple.local())
+                let any = address.is_unspecified() && address.is_ipv4() == tuple.is_v4();
+                port == tuple.local_port && (any || address == tuple.local())
             })
     }
 
@@ -389,7 +394,7 @@ impl Core {
     }
 
     /// Puts the connection on the list of what is owed, unless it is there or waits for its neighbour.
-    #[inline]
+    #[inline(always)]
     pub(super) fn owe(&mut self, number: u32) {
         if !List::<Owing>::is_linked(&self.connections, number) {
             let interface = self.interface_of(number);
@@ -406,6 +411,7 @@ impl Core {
     }
 
     /// The connection has ended for `reason`: it becomes a remnant until the application has been told.
+    #[inline(always)]
     pub(super) fn close(&mut self, number: u32, reason: CloseReason, now: Now) {
         let counter = match reason {
             CloseReason::Graceful => &mut self.counters.closed_graceful,
@@ -438,6 +444,7 @@ impl Core {
 
     /// The 4-tuple is free: whoever comes next finds nobody, or the TIME-WAIT of the former incarnation, which this one did
     /// not complete its handshake to replace (RFC 9293 3.6.1).
+    #[inline(always)]
     pub(super) fn leave_index(&mut self, number: u32) {
         let connection = &mut self.connections[number];
         let (hash, own) = (connection.hash, Value::new(Kind::Tcb, number));
@@ -449,6 +456,7 @@ impl Core {
     }
 
     /// Gives back what only a live TCB needs: its timer, its port, its unacknowledged octets.
+    #[inline(always)]
     fn retire(&mut self, number: u32, now: Now) {
         self.wheel.stop(&mut self.connections, number);
         let connection = &mut self.connections[number];
@@ -460,6 +468,7 @@ impl Core {
     }
 
     /// The last step of a remnant, or of a half-open connection that failed: the slot is free.
+    #[inline(always)]
     pub(super) fn let_go(&mut self, number: u32) {
         debug_assert!(!self.connections[number].wheel_link().is_armed(), "a timer of what is let go");
         debug_assert!(!self.connections[number].facts.has(Fact::SPLICED), "one end of a splice");
@@ -569,4 +578,4 @@ pub(super) const WHEEL_SLOTS: u32 = 4096;
 pub(super) const WHEEL_GRANULE_MS: u32 = 8;
 
 /// How long who waits for a TX frame may sleep, ms: completions of a NIC come within microseconds, those of a dead one never.
-const TX_RETRY_MS: u32 = 1;
+pub(super) const TX_RETRY_MS: u32 = 1;

@@ -42,6 +42,7 @@ pub(super) struct Gaps {
 
 impl Gaps {
     /// The SACK blocks of a segment about to be sent, if it can have any.
+    #[cold]
     #[inline(never)]
     pub(super) fn take_blocks(&mut self, tcb: &Tcb, plan: &Plan) -> Option<SackBlocks> {
         (!plan.flags.rst()).then(|| self.received.take_blocks(plan.sack_room(tcb)))
@@ -84,6 +85,7 @@ pub(super) fn bill_exact_wheel() -> u64 {
 }
 
 /// Puts the connection on that wheel too, if its record has a deadline.
+#[cold]
 #[inline(never)]
 pub(super) fn arm_exactly(core: &mut Core, number: u32, attached: u32) {
     if let Some(at) = recovery::exact_deadline(&core.connections[number].tcb, &core.gaps[attached].sent) {
@@ -106,6 +108,7 @@ pub(super) fn next_deadline(core: &Core, now: Now) -> Option<Now> {
 }
 
 /// Keeps what is missing of a segment out of order, if record and chunks are there; otherwise the peer sends it again.
+#[cold]
 #[inline(never)]
 pub(super) fn keep(core: &mut Core, receiving: &mut Chunks, number: u32, seg: &Segment, payload: &[u8], now: Now) {
     // The rest of the pool is for text in order: whoever leaves gaps must not stop the others.
@@ -165,6 +168,7 @@ pub(super) fn deliver(core: &mut Core, number: u32, out: &mut Outcome, now: Now)
     }
 }
 
+#[cold]
 #[inline(never)]
 fn deliver_pieces(core: &mut Core, number: u32, attached: u32, out: &mut Outcome, now: Now) -> u8 {
     let connection = &mut core.connections[number];
@@ -227,6 +231,7 @@ pub(super) fn for_arrival(core: &mut Core, number: u32, blocks: &[(Seq, Seq)]) -
     attach_for_blocks(core, number, blocks)
 }
 
+#[cold]
 #[inline(never)]
 fn attach_for_blocks(core: &mut Core, number: u32, blocks: &[(Seq, Seq)]) -> Option<u32> {
     let tcb = &core.connections[number].tcb;
@@ -244,6 +249,7 @@ pub(super) fn for_time_out(core: &mut Core, number: u32, now: Now) -> Option<u32
 }
 
 /// Gives back what the connection has kept, whatever it is.
+#[inline(always)]
 pub(super) fn release(core: &mut Core, receiving: &mut Chunks, number: u32) {
     let Some(attached) = core.connections[number].take_gaps() else { return };
     let gaps = &mut core.gaps[attached];
@@ -263,6 +269,7 @@ pub(super) fn detach_if_idle(core: &mut Core, receiving: &mut Chunks, number: u3
     }
 }
 
+#[cold]
 #[inline(never)]
 fn detach_unless_used(core: &mut Core, receiving: &mut Chunks, number: u32, attached: u32, now: Now) {
     let (tcb, gaps) = (&core.connections[number].tcb, &core.gaps[attached]);

@@ -55,6 +55,7 @@ impl Core {
     }
 
     /// OPEN (RFC 9293 3.10.1), active: the SYN leaves at the end of this turn.
+    #[inline(always)]
     pub(super) fn open_actively(
         &mut self,
         remote: SocketAddr,
@@ -108,6 +109,7 @@ impl Core {
         }
     }
 
+    #[inline]
     fn admit_active(&mut self, wanted: &Wanted, options: &ConnectOptions, now: Now) -> Result<u32, ConnectError> {
         let Wanted { tuple, hash, holder: former } = *wanted;
         if former.is_none() && self.time_wait_is_full(tuple.is_v4()) {
@@ -142,6 +144,7 @@ impl Core {
 
     /// A slot and an index entry for a new TCB, in the place of the former incarnation's record where there is one. Without
     /// room the neighbour is given back.
+    #[inline(always)]
     pub(super) fn admit(
         &mut self,
         tcb: Tcb,
@@ -178,6 +181,7 @@ impl Core {
 
     /// The next hop of a connection. One that is not known yet is where `heard_from` says, as an ARP request would: every
     /// shard so learns the neighbours of its own queue, whichever queue their answers arrive on.
+    #[inline]
     pub(super) fn neighbor_towards(
         &mut self,
         tuple: &FourTuple,
@@ -201,6 +205,7 @@ impl Core {
     }
 
     /// The next hop of an active open.
+    #[inline(always)]
     fn neighbor_of(&mut self, tuple: &FourTuple, now: Now) -> Result<NeighborId, ConnectError> {
         self.neighbor_towards(tuple, None, now).ok_or_else(|| {
             match self.routes.next_hop(Some(tuple.local()), tuple.remote()) {
@@ -211,6 +216,7 @@ impl Core {
     }
 
     /// The local address of an active open: the one asked for, or the one on the way (MUST-43, MUST-44).
+    #[inline(always)]
     fn local_towards(&self, remote: IpAddr, options: &ConnectOptions) -> Result<IpAddr, ConnectError> {
         match options.local_address {
             Some(address) if !self.routes.is_local(address) => Err(ConnectError::NotOurAddress(address)),
@@ -227,6 +233,7 @@ impl Core {
 
     /// A 4-tuple whose port no connection towards the remote holds, TIME-WAIT included (B40) unless the policy lets it go
     /// (B45). With a full store only one will do whose place in TIME-WAIT the connection takes over.
+    #[inline(always)]
     fn draw_port(&mut self, local: IpAddr, remote: SocketAddr, now: Now) -> Result<(u32, Wanted), ConnectError> {
         let key = DestinationKey { local, remote: remote.ip(), remote_port: remote.port() };
         let full = self.time_wait_is_full(local.is_ipv4());

@@ -38,6 +38,7 @@ impl OptionSets {
     }
 
     /// Counts one user of these options; whoever replaces a set or goes calls [`OptionSets::release`].
+    #[inline]
     pub(super) fn acquire(&mut self, options: &ConnectionOptions) -> Result<OptionsId, OptionsError> {
         if self.get(self.last) != options || self.sets[usize::from(self.last.0)].users == 0 {
             self.last = self.find_or_make(options)?;

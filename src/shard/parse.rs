@@ -51,6 +51,7 @@ fn is_for_us(parsed: &Parsed, interface: u8, core: &Core) -> bool {
     }
 }
 
+#[cold]
 #[inline(never)]
 fn control(burst: &mut Burst, frame: u16, interface: u8, message: Message) {
     burst.controls.push(Control { frame, interface, message });

@@ -70,6 +70,7 @@ pub(super) fn relieve(core: &mut Core, receiving: &mut Chunks, now: Now) {
     }
 }
 
+#[cold]
 #[inline(never)]
 fn look(core: &mut Core, receiving: &mut Chunks, sending: bool, missing: bool, now: Now) {
     let max = core.connections.max();

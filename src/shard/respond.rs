@@ -21,6 +21,7 @@ use crate::wire::{self, Expect, Path, arp, ethernet, icmp, ndp};
 use ::core::net::IpAddr;
 
 /// One stateless answer, in the frame that it answers. Without room to send it is dropped and counted.
+#[inline(always)]
 pub(super) fn answer<L: Link>(link: &mut L, core: &mut Core, burst: &mut Burst, reply: &Reply) {
     let place = match reply {
         Reply::Segment { frame, .. }
@@ -99,6 +100,8 @@ pub(super) fn first_owing<L: Link>(
         return true;
     };
     if !send_owed(link, core, number, interface, dst_mac, now) {
+        // What has left is timed, whenever the rest may.
+        core.arm(number);
         return false;
     }
     core.owing[place].pop_front(&mut core.connections);
@@ -183,6 +186,7 @@ fn count(counters: &mut Counters, histories: &mut Histories, number: u32, plan: 
     }
 }
 
+#[cold]
 #[inline(never)]
 fn count_unusual(counters: &mut Counters, histories: &mut Histories, number: u32, plan: &Plan) {
     counters.rst_sent += u64::from(plan.flags.rst());

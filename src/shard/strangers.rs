@@ -122,6 +122,7 @@ impl Former {
 
     /// Whether another shard than `shard` may still have a connection of that name. Where as many as can be are kept, one before
     /// them may be unknown.
+    #[inline]
     pub(super) fn may_be_elsewhere(&self, strangers: &Strangers, shard: u16, tuple: &FourTuple, hash: Hash) -> bool {
         let given_elsewhere =
             || self.owners.len() == FORMER_MAX || self.owners.iter().any(|former| former.owner(tuple) != shard);
@@ -140,7 +141,7 @@ fn places(hash: Hash) -> [(usize, u64); 2] {
 /// Functions before the current one that are asked. Fewer lose connections when the table changes often.
 pub(super) const FORMER_MAX: usize = 3;
 
-/// Marks of the filter. Origin: with 10,000 connections left elsewhere, one port in 10,000 is skipped for nothing; 128 kB.
+/// Marks of the filter. Origin: with 10,000 connections left elsewhere, one port in 2,750 is skipped for nothing; 128 kB.
 const MARKS: usize = 1 << 20;
 
 #[cfg(test)]

@@ -116,6 +116,7 @@ impl<A: Application> Teller<'_, A> {
     }
 
     /// What few connections are told, and none that has ended.
+    #[cold]
     #[inline(never)]
     fn while_open(&mut self, number: u32) {
         let connection = &mut self.core.connections[number];

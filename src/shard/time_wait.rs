@@ -11,6 +11,7 @@ use crate::tick::Now;
 
 impl Core {
     /// A compact record takes the TCB's place in the index, in place. Without room the connection is CLOSED at once.
+    #[inline(always)]
     pub(super) fn enter_time_wait(&mut self, number: u32, now: Now) {
         let cx = Context::without_connection(now, &self.settings);
         let record = TimeWait::of(&self.connections[number].tcb, &cx);
@@ -54,6 +55,7 @@ impl Core {
         indexed
     }
 
+    #[inline(always)]
     fn insert_time_wait(&mut self, record: &TimeWait, now: Now) -> Option<Value> {
         match record {
             TimeWait::V4(record) => {
@@ -84,6 +86,7 @@ impl Core {
     }
 
     /// The new incarnation is open: the TIME-WAIT record of the former one ends.
+    #[inline]
     pub(super) fn forget_former(&mut self, number: u32) {
         if let Some(former) = self.connections[number].take_former() {
             self.counters.time_wait_reused += 1;
@@ -102,6 +105,7 @@ impl Core {
 
     /// A TIME-WAIT record is gone from its store, expired or evicted: the index forgets it, or the new incarnation that
     /// kept it.
+    #[inline(always)]
     pub(super) fn unindex_time_wait(&mut self, hash: Hash, value: Value, tuple: &FourTuple) {
         if self.index.remove(hash, value) {
             return;

@@ -51,6 +51,7 @@ impl Core {
 
     /// The connection has made progress by what came from `mac` on interface number `interface`: its neighbour is there, whichever
     /// queue answers to requests arrive on.
+    #[inline(always)]
     pub(super) fn heard_from(&mut self, number: u32, interface: u8, mac: MacAddress, now: Now) {
         let neighbor = self.connections[number].neighbor;
         if self.interface_count > 1 && self.neighbor_interfaces[neighbor.0 as usize] != interface {
@@ -125,6 +126,7 @@ impl Core {
     }
 
     /// Removes the connection from the list that it owes or waits in.
+    #[inline(always)]
     pub(super) fn owing_remove(&mut self, number: u32) {
         if List::<Owing>::is_linked(&self.connections, number) {
             let (neighbor, interface) = (self.connections[number].neighbor, self.interface_of(number));

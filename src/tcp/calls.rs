@@ -18,6 +18,7 @@ pub enum Refused {
 }
 
 /// SEND: how many of `offered` octets the send buffer takes.
+#[inline]
 pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, Refused> {
     match tcb.state {
         State::Established | State::CloseWait if !tcb.facts.has(Fact::FIN_QUEUED) => {
@@ -31,6 +32,7 @@ pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, R
 }
 
 /// SEND, second half: `taken` octets are in the send buffer.
+#[inline]
 pub fn sent(tcb: &mut Tcb, taken: usize, cx: &Context<'_>) {
     let was_idle = waits::is_idle(tcb);
     if was_idle {
@@ -52,20 +54,23 @@ fn restart_after_silence(tcb: &mut Tcb, cx: &Context<'_>) {
 }
 
 /// RECEIVE: the application has taken `taken` octets; the window may open.
+#[inline]
 pub fn received(tcb: &mut Tcb, taken: u32, cx: &Context<'_>) {
     tcb.unread_bytes -= taken;
     window_opens(tcb, cx);
 }
 
-/// A window that is larger than it was said to be is worth a segment when what was said is small; otherwise it rides on ACKs.
+/// A window that is larger than it was said to be is worth a segment when what was said is small, or so small that the peer's
+/// silly-window avoidance waits for more; otherwise it rides on ACKs.
 #[inline]
 fn window_opens(tcb: &mut Tcb, cx: &Context<'_>) {
     if !tcb.state.can_receive() {
         return;
     }
     let free = cx.receive_buffer_bytes().saturating_sub(tcb.unread_bytes);
-    let small = tcb.rcv_wnd() < (cx.receive_buffer_bytes() / 8).max(1);
-    if small && free.saturating_sub(tcb.rcv_wnd()) >= output::window_step(tcb, cx) {
+    let step = output::window_step(tcb, cx);
+    let small = tcb.rcv_wnd() < (cx.receive_buffer_bytes() / 8).max(step).max(1);
+    if small && free.saturating_sub(tcb.rcv_wnd()) >= step {
         tcb.owed.add(Owed::WINDOW_UPDATE);
     }
 }
@@ -82,6 +87,7 @@ pub enum Closed {
 }
 
 /// CLOSE of our direction; with `both`, the application takes no more bytes either.
+#[inline]
 pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refused> {
     if both && tcb.unread_bytes > 0 && tcb.state != State::Closed {
         return Ok(Closed::Aborts);
@@ -140,6 +146,7 @@ pub fn defer_accept(tcb: &mut Tcb, until: Tick) {
 }
 
 /// The application hears of the connection. Returns whether that was deferred, and another wait begins.
+#[inline]
 pub fn accept(tcb: &mut Tcb, cx: &Context<'_>) -> bool {
     let waits = tcb.facts.take(Fact::ACCEPT_DEFERRED) && tcb.state != State::Closed;
     if waits {

@@ -19,6 +19,7 @@ pub struct Start {
 }
 
 /// The ISS and the timestamp offset of a connection that opens now.
+#[inline]
 pub fn start(secret: (u64, u64), tuple: &FourTuple, now: Now) -> Start {
     let keyed = WireHash::new(secret).tuple(tuple);
     let clock = (now.us() / 4) as u32;

@@ -20,6 +20,7 @@ pub enum Listened {
 }
 
 /// The four steps.
+#[inline]
 pub fn arrives(seg: &Segment) -> Listened {
     // First, RST.
     if seg.flags.rst() {
@@ -40,6 +41,7 @@ pub fn arrives(seg: &Segment) -> Listened {
 impl Tcb {
     /// The half-open TCB that a SYN makes: SYN-RECEIVED, owing its SYN-ACK. Text and FIN on the SYN are not taken and
     /// not acknowledged (B02): the peer sends them again.
+    #[inline(always)]
     pub fn open_passively(tuple: FourTuple, syn: &Segment, cx: &Context<'_>) -> Tcb {
         let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, &tuple, cx.now);
         let mut tcb = Tcb {

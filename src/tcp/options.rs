@@ -9,6 +9,7 @@ use crate::tick::{CoarseTick, Tick};
 use crate::wire::tcp::{Options, Segment, Timestamps};
 
 /// The options of our SYN or SYN-ACK. A SYN-ACK repeats only what the SYN offered (RFC 7323 2.5, 3.2).
+#[inline(always)]
 pub fn of_syn(tcb: &Tcb, cx: &Context<'_>) -> Options {
     let answers = tcb.state == State::SynReceived;
     let (sack, scale, timestamps) = if answers {
@@ -38,6 +39,7 @@ pub fn current_timestamps(tcb: &Tcb, cx: &Context<'_>) -> Option<Timestamps> {
 }
 
 /// Takes over what the peer's SYN offers of what we offer too.
+#[inline(always)]
 pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
     let offered = &syn.options;
     let v4 = tcb.tuple.is_v4();
@@ -57,11 +59,13 @@ pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
 }
 
 /// The largest segment of one connection, bytes before options: the stack's, or less by the connection's options.
+#[inline]
 fn mss_limit(cx: &Context<'_>, v4: bool) -> u16 {
     own_mss(cx.settings, v4).min(cx.options.mss_max.unwrap_or(u16::MAX))
 }
 
 /// The MSS that we announce: what a packet of the MTU can hold (MUST-67, RFC 6691 without options).
+#[inline]
 pub const fn own_mss(settings: &Settings, v4: bool) -> u16 {
     let headers = if v4 { 40 } else { 60 };
     let mss = settings.mtu.saturating_sub(headers);
@@ -71,6 +75,7 @@ pub const fn own_mss(settings: &Settings, v4: bool) -> u16 {
 }
 
 /// The smallest shift that lets the window field express the whole receive buffer.
+#[inline]
 pub const fn receive_shift(receive_buffer_bytes: u32) -> u8 {
     let mut shift = 0;
     while shift < WINDOW_SHIFT_MAX && (65_535u32 << shift) < receive_buffer_bytes {
@@ -80,26 +85,33 @@ pub const fn receive_shift(receive_buffer_bytes: u32) -> u8 {
 }
 
 /// Whether PAWS refuses the segment (RFC 7323 5.3 R1): an older timestamp, or none although agreed (3.2). RST is exempt.
+#[inline]
 pub fn paws_refuses(tcb: &Tcb, seg: &Segment, now: Tick) -> bool {
     if !tcb.agreed.timestamps() || seg.flags.rst() {
         return false;
     }
     match seg.options.timestamps {
         None => true,
-        Some(timestamps) => {
-            Seq(timestamps.val).lt(Seq(tcb.ts_recent)) && tcb.ts_recent_at.days_until(now) < TS_RECENT_VALID_DAYS
-        }
+        Some(timestamps) => Seq(timestamps.val).lt(Seq(tcb.ts_recent)) && !is_outdated(tcb, now),
     }
 }
 
-/// RFC 7323 4.3: TS.Recent follows segments that begin at or before the last acknowledgment sent.
+/// RFC 7323 4.3: TS.Recent follows segments that begin at or before the last acknowledgment sent; one that is outdated follows
+/// whatever they bring (5.5).
 #[inline]
 pub fn update_ts_recent(tcb: &mut Tcb, seg: &Segment, now: Tick) {
     let Some(timestamps) = seg.options.timestamps.filter(|_| tcb.agreed.timestamps()) else { return };
-    if Seq(timestamps.val).ge(Seq(tcb.ts_recent)) && seg.seq.le(tcb.last_ack_sent) {
+    let follows = Seq(timestamps.val).ge(Seq(tcb.ts_recent)) || is_outdated(tcb, now);
+    if follows && seg.seq.le(tcb.last_ack_sent) {
         tcb.ts_recent = timestamps.val;
         tcb.ts_recent_at = CoarseTick::of(now);
     }
+}
+
+/// TS.Recent is too old to say what is older (RFC 7323 5.5).
+#[inline]
+fn is_outdated(tcb: &Tcb, now: Tick) -> bool {
+    tcb.ts_recent_at.days_until(now) >= TS_RECENT_VALID_DAYS
 }
 
 /// Largest window shift. Origin: RFC 7323 2.3; beyond it the window could not be told from the sequence space.

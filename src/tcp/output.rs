@@ -56,6 +56,7 @@ pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> 
 }
 
 /// Not inlined: few connections have lost anything.
+#[cold]
 #[inline(never)]
 fn next_by_scoreboard(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option<Plan> {
     let board = recovery::in_use_to_send(tcb, board, cx);
@@ -88,6 +89,7 @@ fn next_segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<
 }
 
 /// The pure ACK of a connection that is about to have no TCB.
+#[inline]
 pub fn acknowledgment(tcb: &mut Tcb, cx: &Context<'_>) -> Answer {
     let wnd = offer_window(tcb, cx);
     Answer {
@@ -192,6 +194,7 @@ fn syn(tcb: &mut Tcb, cx: &Context<'_>, flags: Flags) -> Option<Plan> {
 }
 
 /// What goes before new text when segments were lost or a window is closed.
+#[cold]
 #[inline(never)]
 fn before_text(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>) -> Option<Plan> {
     duplicate_ack(tcb, cx).or_else(|| resend_first(tcb, board.as_deref_mut(), cx)).or_else(|| probe(tcb, board, cx))
@@ -297,6 +300,7 @@ fn text_or_fin(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'
 }
 
 /// Sender's silly-window avoidance and Nagle (RFC 9293 3.8.6.2.1, 3.7.4; MUST-38).
+#[inline]
 fn may_send(tcb: &Tcb, cx: &Context<'_>, unsent: u32, len: u32, in_flight: u32) -> bool {
     if unsent == 0 {
         // A FIN alone: it needs no window of octets, only something to follow.
@@ -313,11 +317,13 @@ fn may_send(tcb: &Tcb, cx: &Context<'_>, unsent: u32, len: u32, in_flight: u32) 
 
 /// A duplicate ACK for a segment out of order. It goes before text, for one that carries text starts no fast retransmit
 /// (RFC 5681 2).
+#[inline]
 fn duplicate_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
     if tcb.owed.duplicate_acks > 0 { pure_ack(tcb, cx) } else { None }
 }
 
 /// An ACK that nothing else carries (SHLD-18, SHLD-19, MUST-58).
+#[inline]
 fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
     let due = tcb.owed.has(Owed::ACK_NOW | Owed::WINDOW_UPDATE) || tcb.owed.duplicate_acks > 0;
     if !due {
@@ -334,6 +340,7 @@ fn pure_ack(tcb: &mut Tcb, cx: &Context<'_>) -> Option<Plan> {
 }
 
 /// As [`segment`], where it is not the usual one.
+#[cold]
 #[inline(never)]
 fn segment_again(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>, seq: Seq, len: u32) -> Plan {
     segment(tcb, board, cx, seq, len)
@@ -360,6 +367,10 @@ fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, 
     } else if again && !tcb.agreed.timestamps() {
         tcb.timed = Timed::NONE;
     }
+    if tcb.flight() == 0 {
+        // The persist timer of a small window is no time-out of what leaves now (RFC 6298 5.1).
+        tcb.retransmit_at = Deadline::NONE;
+    }
     if seq.le(tcb.snd_resume) {
         tcb.snd_resume = tcb.snd_resume.max(end);
     }
@@ -378,7 +389,6 @@ fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, 
 fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u32, flags: Flags) -> Plan {
     let wnd = offer_window(tcb, cx);
     tcb.owed.remove(Owed::ACK | Owed::ACK_NOW | Owed::WINDOW_UPDATE);
-    tcb.facts.remove(Fact::FULL_SEGMENT_UNACKED);
     tcb.owed.duplicate_acks = 0;
     tcb.delayed_ack_at = Deadline::NONE;
     tcb.last_ack_sent = tcb.rcv_nxt;

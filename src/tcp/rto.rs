@@ -11,7 +11,8 @@ pub struct Rto {
     pub rttvar_us: u32,
     /// RTO without backoff and minimum, ms.
     base_ms: u16,
-    /// Times the RTO has been doubled since the last acknowledgment of new data (RFC 6298 5.5).
+    /// Times the RTO has been doubled since the last acknowledgment that measured the path or showed that it had done so (RFC 6298 5.5;
+    /// Karn: one of what was sent again shows nothing).
     pub backoff: u8,
     patience: Patience,
 }
@@ -46,7 +47,7 @@ impl Default for Rto {
 impl Rto {
     /// Takes one round-trip time (RFC 6298 2.2, 2.3). Karn: the caller measures no retransmitted segment without
     /// timestamps (MUST-18).
-    #[inline]
+    #[inline(always)]
     pub fn measured(&mut self, rtt_us: u32) {
         let rtt_us = rtt_us.clamp(1, RTO_MAX_MS * 1000);
         if self.srtt_us == 0 {
@@ -121,7 +122,7 @@ impl Rto {
         }
     }
 
-    /// New data was acknowledged: the backoff ends.
+    /// An acknowledgment says that the path needs no longer time-out: the backoff ends.
     pub fn progressed(&mut self) {
         self.backoff = 0;
     }

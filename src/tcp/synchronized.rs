@@ -27,6 +27,7 @@ pub fn arrives(tcb: &mut Tcb, seg: &Segment, sack: Option<Sack<'_>>, cx: &Contex
 }
 
 /// Not inlined: few segments tell of a loss.
+#[cold]
 #[inline(never)]
 fn eight_checks_with_sack(
     tcb: &mut Tcb,
@@ -93,6 +94,7 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
 /// An ACK for a segment that is unacceptable by its numbers. Text and FIN are always answered: their sender waits for an
 /// acknowledgment that may have been lost, and an answer without text cannot bring the next. What is empty, or a SYN, has a
 /// limit, so that two stacks never duel (T25).
+#[cold]
 #[inline(never)]
 fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
     let acknowledges_text = !seg.is_empty() && !seg.flags.syn();
@@ -102,6 +104,7 @@ fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut
 }
 
 /// RFC 5961's challenge ACK, as often as this connection may send one (T08).
+#[cold]
 #[inline(never)]
 fn challenge(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     if tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx) {
@@ -136,6 +139,7 @@ fn is_crossed_syn_ack(tcb: &Tcb, seg: &Segment) -> bool {
 }
 
 /// RFC 5961 3.2 (T05): only a RST at exactly RCV.NXT counts; in the window it gets a challenge ACK.
+#[inline]
 fn second_check_rst(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if !seg.flags.rst() {
         return Continue(());
@@ -162,6 +166,7 @@ fn second_check_rst(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
 fn third_check_security() {}
 
 /// RFC 5961 4.2 (T06): a SYN in a synchronized state gets a challenge ACK; a half-open passive one returns to LISTEN.
+#[inline]
 fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if !seg.flags.syn() {
         return Continue(());
@@ -243,7 +248,9 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
     tcb.rto.opened(syn_was_lost);
-    tcb.owed.remove(Owed::SYN);
+    // Simultaneous open: the peer's SYN and SYN-ACK came together, and nothing has acknowledged the SYN yet.
+    let unanswered = tcb.owed.take(Owed::SYN) && tcb.opened() == Opened::Actively;
+    tcb.owed.add_if(Owed::ACK_NOW, unanswered);
     tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
     tcb.recovery = Recovery::start(tcb.snd_una);
     update_send_window(tcb, seg);
@@ -275,6 +282,10 @@ fn take_acknowledgment(
     }
     let blocks = sack.as_ref().map_or(&[][..], |sack| sack.blocks);
     let acked = if seg.ack.gt(tcb.snd_una) { advance_snd_una(tcb, seg, blocks, cx, out) } else { 0 };
+    if acked > 0 && window_before == 0 {
+        // Probes have backed off for a closed window, not for the path.
+        tcb.rto.progressed();
+    }
     let duplicate = acked == 0 && is_duplicate(tcb, seg, blocks, window_before);
     if acked == 0 && !duplicate && seg.ack == tcb.snd_una {
         output::window_answered(tcb, window_before);
@@ -315,14 +326,16 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Con
     acked
 }
 
+#[inline]
 fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
     tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift();
     tcb.snd_wnd_max = tcb.snd_wnd_max.max(tcb.snd_wnd);
     tcb.snd_wl1 = seg.seq;
 }
 
-/// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18). Returns `false` for
-/// an acknowledgment whose ACK may have been lost before or may be that late: the backoff stays until one that says more.
+/// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18). Returns whether
+/// the backoff ends: not by an acknowledgment that measures nothing without timestamps (RFC 6298 5), or whose ACK may have been
+/// lost before or may be that late. It stays until one that says more.
 #[inline(always)]
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Context<'_>) -> bool {
     let timed = tcb.timed.acknowledged(seg.ack);
@@ -334,7 +347,7 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, S
         if let Some(rtt_ms) = timed_ms {
             tcb.rto.measured(rtt_ms.saturating_mul(1000));
         }
-        return true;
+        return timed_ms.is_some();
     }
     let Some(rtt_ms) = echoed_ms(tcb, seg, cx) else { return true };
     if let Some(since_sent_again_ms) = timed_ms.filter(|_| tcb.retries > 0)
@@ -351,6 +364,7 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, S
 
 /// What a time-out gave up is acknowledged, by an echo of what was sent `before` it or of what was sent again. Returns `false` where that
 /// says nothing of the path's time.
+#[cold]
 #[inline(never)]
 fn answers_time_out(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], before: bool) -> bool {
     let in_fast_recovery = tcb.recovery.has_relapsed();
@@ -380,12 +394,14 @@ pub fn echoed_ms(tcb: &Tcb, seg: &Segment, cx: &Context<'_>) -> Option<u32> {
     Some(tcb.ts_now(cx).wrapping_sub(echo.ecr))
 }
 
+#[inline]
 fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.state = State::FinWait2;
     waits::restart(tcb, cx);
 }
 
 /// RFC 6093, RFC 9293 3.8.5: urgent data stays in line, so the pointer changes nothing about delivery.
+#[inline]
 fn sixth_check_urg(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) {
     match tcb.state {
         State::Established | State::FinWait1 | State::FinWait2 if seg.flags.has(Flags::URG) => {
@@ -445,11 +461,20 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     tcb.unread_bytes += taken;
     out.text = Some((skip as u16, taken as u16));
     tcb.owed.add(Owed::ACK);
-    if taken + TIMESTAMPS_ROOM >= u32::from(tcb.mss) {
-        tcb.owed.add_if(Owed::ACK_NOW, tcb.facts.has(Fact::FULL_SEGMENT_UNACKED));
-        tcb.facts.add(Fact::FULL_SEGMENT_UNACKED);
-    }
+    // What fills a gap is acknowledged at once and once (RFC 5681 4.2): duplicates still owed would repeat the new number.
+    let fills = core::mem::take(&mut tcb.owed.duplicate_acks) > 0;
+    let due = fills || is_second_full_segment(tcb, taken);
+    tcb.owed.add_if(Owed::ACK_NOW, due);
     Continue(())
+}
+
+/// SHLD-19: `taken` octets are the second full-sized segment, or the last of as many octets, that no ACK of ours has covered. The
+/// path's segments may be smaller than our MSS: any as large as half of it is full if the one before was not larger.
+#[inline]
+fn is_second_full_segment(tcb: &Tcb, taken: u32) -> bool {
+    let mss = u32::from(tcb.mss);
+    let full = if 2 * taken >= mss { taken } else { mss };
+    tcb.rcv_nxt - tcb.last_ack_sent + OPTIONS_ROOM >= 2 * full
 }
 
 /// A FIN counts once everything before it has been taken.
@@ -467,6 +492,7 @@ pub fn take_early_fin(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     tcb.invariants();
 }
 
+#[inline(always)]
 fn take_fin_in_state(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     match tcb.state {
         State::Established => tcb.state = State::CloseWait,
@@ -483,6 +509,7 @@ fn take_fin_in_state(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     take_fin(tcb, out);
 }
 
+#[inline]
 fn take_fin(tcb: &mut Tcb, out: &mut Outcome) {
     tcb.rcv_nxt += 1;
     tcb.rcv_edge = tcb.rcv_edge.max(tcb.rcv_nxt);
@@ -491,6 +518,7 @@ fn take_fin(tcb: &mut Tcb, out: &mut Outcome) {
 }
 
 /// The TCB's life is over; the shard moves what is left of it.
+#[inline]
 fn finish(tcb: &mut Tcb, out: &mut Outcome, end: End) {
     tcb.end(match end {
         End::Closed(reason) => reason,
@@ -500,5 +528,6 @@ fn finish(tcb: &mut Tcb, out: &mut Outcome, end: End) {
     out.end = Some(end);
 }
 
-/// What the timestamps option takes from a full-sized segment's text, bytes: 10 and two NOPs.
-const TIMESTAMPS_ROOM: u32 = 12;
+/// What options take from the text of two full-sized segments, bytes: timestamps with two NOPs from each, 12, and from one three
+/// SACK blocks, 28, but no more than 40 from one.
+const OPTIONS_ROOM: u32 = 52;

@@ -157,10 +157,8 @@ impl Fact {
     /// A segment of the current MSS has arrived, as far as one can see from here: with Nagle's algorithm at most one segment
     /// in flight is smaller, so whoever acknowledges so many octets at once has had a large one.
     pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(4);
-    /// A full-sized segment has been received since our last ACK (SHLD-19: at least one ACK per two).
-    pub const FULL_SEGMENT_UNACKED: Bits<Fact> = Bits::bit(5);
     /// The application has not heard of it: accepting waits for text.
-    pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(6);
+    pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(5);
 }
 
 /// How a connection was opened.
@@ -285,6 +283,7 @@ pub const DUPLICATE_ACKS_MAX: u8 = 8;
 
 impl Tcb {
     /// A TCB for an active open: SYN-SENT, owing its SYN (RFC 9293 3.10.1).
+    #[inline(always)]
     pub fn open_actively(tuple: FourTuple, cx: &Context<'_>) -> Tcb {
         let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, &tuple, cx.now);
         let mut tcb = Tcb {
@@ -431,6 +430,7 @@ impl Tcb {
     }
 
     /// Leaves the connection: nothing is owed, no deadline runs.
+    #[inline]
     pub fn end(&mut self, reason: CloseReason) {
         self.state = State::Closed;
         self.reason = Some(reason);

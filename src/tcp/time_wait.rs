@@ -117,6 +117,7 @@ impl Numbers {
     }
 
     /// What a TCB leaves behind when it enters TIME-WAIT.
+    #[inline]
     pub fn of(tcb: &Tcb, cx: &Context<'_>) -> Numbers {
         Numbers {
             rcv_nxt: tcb.rcv_nxt,
@@ -182,6 +183,7 @@ pub enum TimeWait {
 
 impl TimeWait {
     /// The record of a TCB that enters TIME-WAIT now.
+    #[inline]
     pub fn of(tcb: &Tcb, cx: &Context<'_>) -> TimeWait {
         let numbers = Numbers::of(tcb, cx);
         let FourTuple { addresses, local_port, remote_port } = tcb.tuple;

@@ -30,7 +30,7 @@ enum WaitsFor {
 }
 
 /// The wait begins anew, from now on. The handshake's has been set when the connection was opened.
-#[inline]
+#[inline(always)]
 pub(super) fn restart(tcb: &mut Tcb, cx: &Context<'_>) {
     if may_run(tcb, cx) {
         begin(tcb, waits_for(tcb), cx);
@@ -75,6 +75,7 @@ fn may_run(tcb: &Tcb, cx: &Context<'_>) -> bool {
 }
 
 /// The application has queued something, or a FIN; `was_idle` if nothing was under way before.
+#[inline]
 pub(super) fn queued(tcb: &mut Tcb, was_idle: bool, cx: &Context<'_>) {
     if was_idle {
         restart(tcb, cx);
@@ -144,7 +145,9 @@ pub fn stalled_ms(tcb: &Tcb) -> u32 {
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
             // Those that have passed were half of the next one, a quarter, and so on.
             let next_ms = recovery::time_out_ms(tcb);
-            next_ms - next_ms.checked_shr(tcb.rto.backoff.into()).unwrap_or(0)
+            // The backoff may outlast progress, but what a closed window answers ends only the count of retransmissions.
+            let doubled = if tcb.snd_wnd > 0 { tcb.rto.backoff.min(tcb.retries) } else { tcb.rto.backoff };
+            next_ms - next_ms.checked_shr(doubled.into()).unwrap_or(0)
         }
     }
 }

@@ -224,6 +224,7 @@ impl Wheel {
         self.link(records, number, self.slot_of(deadline));
     }
 
+    #[inline(always)]
     fn link<S: IndexMut<u32>>(&mut self, records: &mut S, number: u32, slot: u32)
     where
         S::Output: Timed,
@@ -238,6 +239,7 @@ impl Wheel {
         self.len += 1;
     }
 
+    #[inline(always)]
     fn unlink<S: IndexMut<u32>>(&mut self, records: &mut S, number: u32)
     where
         S::Output: Timed,
@@ -285,6 +287,7 @@ impl Wheel {
         slot.wrapping_sub(self.next) & self.mask()
     }
 
+    #[inline]
     fn set_occupied(&mut self, slot: u32, occupied: bool) {
         let (word, bit) = (&mut self.occupied[slot as usize / 64], 1 << (slot % 64));
         if occupied { *word |= bit } else { *word &= !bit }

@@ -12,6 +12,7 @@ pub struct Sum(u64);
 impl Sum {
     /// Adds `bytes`; an odd last byte counts as if a zero followed.
     #[must_use]
+    #[inline(always)]
     pub fn bytes(self, bytes: &[u8]) -> Sum {
         let (wide, narrow) = bytes.as_chunks::<32>();
         // Four sums at a time: one would wait for its own carry at each word.

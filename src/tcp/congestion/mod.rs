@@ -83,6 +83,7 @@ trait Algorithm {
 
 impl Congestion {
     /// The window after the handshake (RFC 6928; after a lost SYN one segment, RFC 5681 3.1).
+    #[inline]
     pub fn start(mss: u32, syn_was_lost: bool) -> Congestion {
         let cwnd = if syn_was_lost { mss } else { Congestion::initial_window(mss) };
         Congestion { cwnd, ssthresh: u32::MAX, ..Congestion::default() }
