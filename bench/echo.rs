@@ -17,6 +17,8 @@ pub(crate) struct EchoConfig {
     pub(crate) queue: u32,
     /// How to attach the XDP program.
     pub(crate) mode: Mode,
+    /// Zero-copy or not at all.
+    pub(crate) zero_copy: bool,
     /// Frames per ring operation, at least 1.
     pub(crate) batch: usize,
     /// Frames that the generator keeps in flight, at least 1.
@@ -38,6 +40,8 @@ pub(crate) struct EchoResult {
     pub(crate) lost: u64,
     /// How the kernel says that the program is attached.
     pub(crate) mode_obtained: AttachedMode,
+    /// Whether frames passed without a copy.
+    pub(crate) zero_copy: bool,
 }
 
 /// Who an echo answers to.
@@ -136,7 +140,11 @@ struct End {
 impl End {
     fn new(config: &EchoConfig) -> Result<End, XdpError> {
         let mut steering = Steering::attach(&config.interface, config.mode)?;
-        let link = XdpLink::bind(&config.interface, config.queue, XdpConfig::default())?;
+        let link = XdpLink::bind(
+            &config.interface,
+            config.queue,
+            XdpConfig { zero_copy: config.zero_copy, ..XdpConfig::default() },
+        )?;
         steering.steer(&link)?;
         steering.claim(Prefix::new(NETWORK, NETWORK_BITS)?, Claim::Own)?;
         Ok(End { link, steering, burst: Vec::with_capacity(config.batch), received: 0, sent: 0, lost: 0 })
@@ -149,6 +157,7 @@ impl End {
             sent: self.sent,
             lost: self.lost,
             mode_obtained: self.steering.mode(),
+            zero_copy: self.link.zero_copy(),
         }
     }
 }

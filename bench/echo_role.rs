@@ -3,7 +3,7 @@
 use crate::echo::{Control, EchoConfig, EchoResult, run_generator, run_reflector};
 use crate::failure::Failure;
 use crate::lines::{Final, Line, Ready, tell};
-use crate::role::{RoleArgs, Stop};
+use crate::role::{Mode, RoleArgs, Stop, obtained};
 use std::time::Duration;
 use synfin::link::xdp::XdpError;
 
@@ -29,13 +29,20 @@ impl Control for Stop {
 
 fn run(args: &RoleArgs, duration: Duration, end: End) -> Result<Final, Failure> {
     let stop = Stop::begin(args.cpu)?;
-    let (batch, window, mode) = (args.batch as usize, u64::from(args.conns), args.mode.for_xdp());
-    let config = EchoConfig { interface: args.interface.clone(), queue: 0, mode, batch, window, duration };
+    let config = EchoConfig {
+        interface: args.interface.clone(),
+        queue: 0,
+        mode: args.mode.for_xdp(),
+        zero_copy: args.mode == Mode::Zc,
+        batch: args.batch as usize,
+        window: u64::from(args.conns),
+        duration,
+    };
     let result = end(&config, &stop).map_err(|error| Failure::environment(error.to_string()))?;
     Ok(Final {
         seconds: duration.as_secs_f64(),
         frames_total: result.sent + result.received,
-        mode: Some(result.mode_obtained.to_string()),
+        mode: Some(obtained(result.mode_obtained, result.zero_copy)),
         frames_per_second: result.frames_per_second,
         counters: [("lost".to_string(), result.lost)].into(),
         ..Final::default()

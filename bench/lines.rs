@@ -127,6 +127,20 @@ pub(crate) struct Latency {
     pub max: f64,
 }
 
+/// Counts of the same name added.
+pub(crate) fn added(counts: impl IntoIterator<Item = (String, u64)>) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (name, count) in counts {
+        *sums.entry(name).or_insert(0) += count;
+    }
+    sums
+}
+
+/// The same counts as `of.name`.
+pub(crate) fn named<'a>(of: &'a str, counts: &'a BTreeMap<String, u64>) -> impl Iterator<Item = (String, u64)> + 'a {
+    counts.iter().map(move |(name, count)| (format!("{of}.{name}"), *count))
+}
+
 /// TIME-WAIT entries of one end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct TimeWait {
@@ -155,6 +169,8 @@ impl TimeWait {
         let moved = |name: &str| after.get(name).saturating_sub(before.get(name));
         let created = moved("TcpExt.TW") + moved("TcpExt.TWKilled");
         let ended = (before.time_wait_now + created).saturating_sub(after.time_wait_now);
+        // With tcp_tw_reuse that is what becomes of them: not for want of room.
+        let ended = ended.saturating_sub(moved("TcpExt.TWRecycled"));
         let (expired, early) = if elapsed < KERNEL_TIME_WAIT { (0, ended) } else { (ended, 0) };
         TimeWait { created, expired, evicted: early + moved("TcpExt.TCPTimeWaitOverflow") }
     }
@@ -209,5 +225,8 @@ mod tests {
         let of = |seconds| TimeWait::of_kernel(&NetCounters::default(), &after, Duration::from_secs(seconds));
         assert_eq!(of(5), TimeWait { created: 100, expired: 0, evicted: 15 });
         assert_eq!(of(70), TimeWait { created: 100, expired: 10, evicted: 5 });
+        after.values.insert("TcpExt.TWRecycled".into(), 8);
+        let reused = TimeWait::of_kernel(&NetCounters::default(), &after, Duration::from_secs(5));
+        assert_eq!(reused.evicted, 7, "what tcp_tw_reuse has taken has not ended early");
     }
 }

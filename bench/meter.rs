@@ -265,8 +265,14 @@ impl Pace {
 
     /// How many these are.
     pub(crate) fn overdue(&self, meter: &Meter) -> u64 {
+        if !self.is_late(meter) {
+            return 0;
+        }
         let due = (meter.closes_at.duration_since(meter.started).as_secs_f64() * self.rate).ceil() as u64;
-        due.saturating_sub(self.begun)
+        // The product may lie a hair beside the times that connections begin at.
+        let end = (due.saturating_sub(1)..=due + 1)
+            .find(|begun| Pace { begun: *begun, ..*self }.at(meter) >= meter.closes_at);
+        end.unwrap_or(due).saturating_sub(self.begun)
     }
 
     fn at(&self, meter: &Meter) -> Instant {
@@ -365,5 +371,21 @@ mod tests {
         assert_eq!(begin(2500), (vec![0, 1000, 2000], 7, true));
         assert_eq!(begin(99_000), ((3..10).map(|ms| ms * 1000).collect(), 0, false), "those of the window, late");
         assert_eq!(Pace::new(0.0).due(&meter, meter.closes_at), Some(meter.closes_at));
+    }
+
+    #[test]
+    fn nothing_is_overdue_that_was_never_due() {
+        // 2.2 s x 50,000/s is a hair more than 110,000 in binary.
+        for (window_ms, rate, due) in [(2200, 50_000.0, 110_000), (3000, 116_700.0, 350_100), (1000, 0.5, 1)] {
+            let meter = Meter::start(Duration::from_millis(window_ms), Duration::ZERO).expect("histogram");
+            let mut pace = Pace::new(rate);
+            assert_eq!(pace.overdue(&meter), due);
+            while pace.due(&meter, meter.closes_at).is_some() {
+                pace.advance();
+            }
+            assert_eq!((pace.begun, pace.overdue(&meter), pace.is_late(&meter)), (due, 0, false), "{window_ms} {rate}");
+        }
+        let meter = Meter::start(Duration::ZERO, Duration::from_secs(1)).expect("histogram");
+        assert_eq!(Pace::new(0.0).overdue(&meter), 0, "the closed loop has no schedule");
     }
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Writes `contents` to a temporary name beside `path` and renames it: whoever reads `path` sees the old file or the new one.
 ///
-/// What is no regular file, such as /dev/stdout, is written as it is. A message begins with `option`, the one that names the file.
+/// What is no regular file, such as /dev/stdout, is written as it is. A message begins with `option`, the one that
+/// names the file.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! The bytes that go each way, all of them a function of connection id and incarnation, so that every byte can be checked
 //! and a byte of another connection or of an earlier incarnation is noticed.
 //!
-//! A stream begins with a mark, the connection's id and its incarnation, 8 bytes each; whatever follows is a function of these and
-//! of its place.
+//! A stream begins with a mark, the connection's id and its incarnation, 8 bytes each; whatever follows is a function
+//! of these and of its place.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -255,6 +255,11 @@ impl Mode {
     }
 }
 
+/// The mode that a bind has got, in the words of [`Mode::is_obtained`].
+pub(crate) fn obtained(attached: xdp::AttachedMode, zero_copy: bool) -> String {
+    format!("{attached} {}", if zero_copy { "zero-copy" } else { "copy" })
+}
+
 /// Becomes true when standard input ends: the orchestrator has closed its end of the pipe, or is no more.
 #[derive(Clone, Default)]
 pub(crate) struct Stop(Arc<AtomicBool>);

@@ -30,9 +30,13 @@ down() {
             ip netns del "$ns"
         fi
     done
+    if [ -n "$incomplete" ]; then
+        echo "an interface has not got all of its addresses and routes back: see the messages above, and \`ip addr\`, \`ip route\`" >&2
+        exit 1
+    fi
 }
 
-# take NIC NS NAME: notes how the interface is, then moves it.
+# take NIC NS NAME: notes how the interface is, then moves it. What cannot be moved the kernel refuses before it changes anything.
 take() {
     nic=$1 ns=$2 name=$3
     mkdir -p "$notes"
@@ -43,12 +47,22 @@ take() {
         echo
         ip -o addr show dev "$nic" scope global | awk '{ print $4 }' | tr '\n' ' '
         echo
-    } >"$notes/$ns"
-    ip link set dev "$nic" down
+        routes_of 4 "$nic"
+        routes_of 6 "$nic"
+    } >"$notes/$ns.part"
+    mv "$notes/$ns.part" "$notes/$ns"
     ip link set dev "$nic" netns "$ns" name "$name"
 }
 
-# Gives the interface of a namespace back as it was taken: name, up or down, MTU, features, addresses.
+# routes_of FAMILY NIC: what does not come by itself with the addresses, as `ip route` takes it, behind the family.
+routes_of() {
+    ip -"$1" route show table all dev "$2" 2>/dev/null |
+        sed -e '/ proto kernel/d' -e 's/ \(linkdown\|dead\|offload\|rt_offload\)\b//g' -e 's/ nhid [0-9]*//' \
+            -e 's/ expires \([0-9]*\)sec/ expires \1/' -e "s/^/$1 /"
+}
+
+# Gives the interface of a namespace back as it was taken: name, MTU, features, up or down, addresses, routes. What was not moved, or
+# was moved back by a run that was interrupted, gets the last three all the same.
 give_back() {
     ns=$1
     [ -e "$notes/$ns" ] || return 0
@@ -65,15 +79,30 @@ give_back() {
         # shellcheck disable=SC2086 # a list of words
         ethtool -K "$nic" $features >/dev/null 2>&1 || true
         ip link set dev "$nic" mtu "$mtu"
-        if [ $((flags & 1)) -eq 1 ]; then
-            ip link set dev "$nic" up
-        fi
+    fi
+    if [ $((flags & 1)) -eq 0 ] || ip link set dev "$nic" up; then
         for address in $addresses; do
-            ip addr replace "$address" dev "$nic"
+            ip addr replace "$address" dev "$nic" || incomplete=yes
         done
+        # A gateway may be reached by a route that stands behind its own.
+        give_routes_back 2>/dev/null || give_routes_back || incomplete=yes
+    else
+        incomplete=yes
     fi
     rm -f "$notes/$ns"
     rmdir "$notes" 2>/dev/null || true
+}
+
+# Whether all routes of the notes are there.
+give_routes_back() {
+    sed 1,5d "$notes/$ns" | {
+        failed=0
+        while read -r family route; do
+            # shellcheck disable=SC2086 # a list of words
+            ip -"$family" route replace $route dev "$nic" || failed=1
+        done
+        return $failed
+    }
 }
 
 # An interface with a cable takes seconds until it carries anything.
@@ -149,6 +178,8 @@ if_b=server0
 queues=${SYNFIN_BENCH_QUEUES:-1}
 # How interfaces were before they were moved, by namespace.
 notes=/run/synfin-bench
+# Whether something of them is not as it was.
+incomplete=
 case "${1:-}" in
 up)
     [ $# -eq 5 ] || [ $# -eq 7 ] || usage

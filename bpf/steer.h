@@ -10,8 +10,8 @@
 #define STEER_REDIRECTS(V) \
 	V(redirect_tcp_own, "TCP to an owned address.") \
 	V(redirect_tcp_port, "TCP to a claimed port.") \
-	V(redirect_arp, "ARP whose target is an owned address.") \
-	V(redirect_ndp, "A neighbour solicitation for, or an advertisement to, an owned address.") \
+	V(redirect_arp, "ARP whose target is an owned address, or whose sender is and whose target is not shared.") \
+	V(redirect_ndp, "A neighbour solicitation for an owned address, an advertisement to one, or of one to a group.") \
 	V(redirect_echo, "An ICMP or ICMPv6 echo request to an owned address.") \
 	V(redirect_icmp_error, "An ICMP or ICMPv6 error to an owned address, or one that quotes TCP from a claimed port.") \
 	V(redirect_fragment, "A fragment to an owned address, or a first fragment to a claimed port: the stack drops and counts it.") \
@@ -25,7 +25,7 @@
 	V(pass_vlan, "Of another VLAN than the stack's, or untagged where the stack has one.") \
 	V(pass_malformed, "An IP header whose version or length contradicts itself, or ARP that is not Ethernet and IPv4.") \
 	V(pass_unclaimed, "TCP to an address and port that nobody claimed.") \
-	V(pass_arp, "ARP for an address that is not owned.") \
+	V(pass_arp, "ARP for an address that is not owned, unless its sender is and the address is not shared.") \
 	V(pass_icmp, "ICMP or ICMPv6 that concerns nothing claimed.") \
 	V(pass_protocol, "Neither TCP nor ICMP.") \
 	V(pass_fragment, "A fragment to an address that is not owned, and not the first to a claimed port.") \

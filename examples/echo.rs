@@ -2,7 +2,7 @@
 use std::{error::Error, net::Ipv4Addr};
 use synfin::api::{Application, Event, ListenError};
 use synfin::shard::{Calls, LocalAddress, ShardConfig};
-use synfin::stack::{Service, Stack, StackConfig, random_secrets};
+use synfin::stack::{Service, Stack, StackConfig};
 
 struct Echo;
 
@@ -34,6 +34,6 @@ fn serve() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [interface, address] = &arguments[..] else { return Err("usage: echo INTERFACE ADDRESS".into()) };
     let addresses = vec![LocalAddress { address: address.parse()?, prefix_len: 24 }];
-    let shard = ShardConfig { addresses, secrets: random_secrets()?, ..ShardConfig::default() };
+    let shard = ShardConfig { addresses, ..ShardConfig::default() };
     Ok(Stack::start(&StackConfig { shard, ..StackConfig::new(interface) }, |_shard| Echo)?.join().map(drop)?)
 }

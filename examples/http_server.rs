@@ -8,7 +8,7 @@ use hyper::{Request, Response, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, error::Error, net::SocketAddr};
 use synfin::shard::{LocalAddress, ShardConfig};
-use synfin::stack::{StackConfig, random_secrets};
+use synfin::stack::StackConfig;
 use synfin::tokio::Net;
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -44,7 +44,7 @@ fn start() -> Result<(), Box<dyn Error>> {
     let [interface, address] = &arguments[..] else { return Err("usage: http_server INTERFACE ADDRESS".into()) };
     let address = address.parse()?;
     let addresses = vec![LocalAddress { address, prefix_len: 24 }];
-    let shard = ShardConfig { addresses, secrets: random_secrets()?, ..ShardConfig::default() };
+    let shard = ShardConfig { addresses, ..ShardConfig::default() };
     let config = StackConfig { shard, ..StackConfig::new(interface) };
     let stack = synfin::tokio::start(&config, move |_shard, net| serve(net, (address, 80).into()))?;
     Ok(stack.join().map(drop)?)

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use synfin::api::{Application, ConnectOptions, Event, ListenError};
 use synfin::ids::{Handle, ListenerId};
 use synfin::shard::{Calls, LocalAddress, ShardConfig};
-use synfin::stack::{Service, Stack, StackConfig, StackError, random_secrets};
+use synfin::stack::{Service, Stack, StackConfig, StackError};
 
 struct Proxy {
     port: u16,
@@ -96,7 +96,7 @@ fn parse(arguments: &[String]) -> Option<(&str, LocalAddress, u16, Vec<SocketAdd
 
 /// Serves until the process is killed; the kernel then has the interface's traffic again at once.
 fn serve(interface: &str, own: LocalAddress, port: u16, backends: Vec<SocketAddr>) -> Result<(), StackError> {
-    let shard = ShardConfig { addresses: vec![own], secrets: random_secrets()?, ..ShardConfig::default() };
+    let shard = ShardConfig { addresses: vec![own], ..ShardConfig::default() };
     let config = StackConfig { shard, ..StackConfig::new(interface) };
     let make = move |shard| Proxy { port, backends: backends.clone(), next: shard, listener: None };
     let stack = Stack::start(&config, make)?;

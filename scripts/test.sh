@@ -48,7 +48,8 @@ done
 # The core alone must neither need std nor clang.
 step "no features"
 cargo clippy --lib --no-default-features -- -D warnings
-for feature in xdp cli bench; do
+features=$(sed -n '/^\[features\]/,/^\[dependencies\]/s/^\([a-z_-]*\) = \[.*/\1/p' Cargo.toml)
+for feature in ${features:?no features in Cargo.toml}; do
     step "feature $feature alone"
     cargo clippy --lib --bins --no-default-features --features "$feature" -- -D warnings
 done

@@ -2,8 +2,8 @@
 //!
 //! An application runs on its shard's thread, to completion: an event never blocks, and every call acts at once.
 //!
-//! A relay in ten lines. It bounds its memory by what it does not do: bytes that the other end does not take are not consumed, and
-//! so close the window. ([`Calls::splice`] does the same inside the stack.)
+//! A relay in ten lines. It bounds its memory by what it does not do: bytes that the other end does not take are not
+//! consumed, and so close the window. ([`Calls::splice`] does the same inside the stack.)
 //!
 //! ```
 //! use synfin::api::{Application, CallError, CloseReason, ConnectOptions, Event};
@@ -171,6 +171,24 @@ pub enum Event<'a> {
     },
 }
 
+impl Event<'_> {
+    /// The connection that it is of; `None` for a timer, and for a splice, which has two.
+    #[inline]
+    pub const fn handle(&self) -> Option<Handle> {
+        match *self {
+            Event::Accepted { handle, .. }
+            | Event::Connected { handle }
+            | Event::Readable { handle, .. }
+            | Event::Writable { handle }
+            | Event::Stalled { handle }
+            | Event::Urgent { handle }
+            | Event::PeerClosed { handle }
+            | Event::Closed { handle, .. } => Some(handle),
+            Event::SpliceEnded { .. } | Event::Timer { .. } => None,
+        }
+    }
+}
+
 /// How an active open chooses its local end and how long it may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ConnectOptions {
@@ -208,6 +226,11 @@ pub enum ListenError {
     /// Port 0.
     #[error("port 0 cannot be listened on: name a port from 1 to 65535")]
     PortZero,
+    /// The kernel keeps the addresses, and the stack did not claim this port of them at its start.
+    #[error(
+        "port {0} is the kernel's: name it in SharedPorts::listen when the stack starts, or have addresses of its own"
+    )]
+    NotClaimed(u16),
     /// Somebody listens there already.
     #[error("{0} is in use by another listener: choose another port or stop that listener")]
     InUse(SocketAddr),

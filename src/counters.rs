@@ -210,7 +210,8 @@ counters! {
         handover_lost,
         /// Frames that other shards passed on to this one.
         handover_received,
-        /// Frames that other shards passed on, for which their interface had no frame here: dropped. With one interface they wait.
+        /// Frames that other shards passed on, for which their interface had no frame here: dropped. With one interface
+        /// they wait.
         handover_without_frame,
         /// OPEN calls refused because no port was free.
         ports_exhausted,

@@ -74,7 +74,8 @@ impl Handle {
         (self.generation as u64) << 32 | self.number as u64
     }
 
-    /// The number of the connection's record: dense from 0, at most the limit on TCBs; an index for tables of the application's own.
+    /// The number of the connection's record: dense from 0, at most the limit on TCBs; an index for tables of the
+    /// application's own.
     pub const fn number(self) -> u32 {
         self.number
     }

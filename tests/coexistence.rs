@@ -24,10 +24,11 @@ fn main() {
     common::run(trials).exit();
 }
 
-/// 1,000 requests to the kernel's port 8080 while the stack serves port 7 of the same address, 10,000 connections a second where it is
-/// optimised; over IPv4 and IPv6.
+/// 1,000 requests to the kernel's port 8080 while the stack serves port 7 of the same address, 10,000 connections a
+/// second where it is optimised; over IPv4 and IPv6.
 fn beside() {
-    // No more than the client's one address has ports, as each stays in TIME-WAIT; few at a time, so that they last as long as the requests.
+    // No more than the client's one address has ports, as each stays in TIME-WAIT; few at a time, so that they last as
+    // long as the requests.
     let (count, parallel, least) =
         if cfg!(debug_assertions) { (20_000, "64", 1_000.0) } else { (26_000, "6", 10_000.0) };
     for (own, prefix_len, client) in [("10.77.0.1", 24, "10.77.0.9/24"), ("fd77::1", 64, "fd77::9/64")] {
@@ -80,8 +81,8 @@ fn killed() {
     assert_eq!(pair.left.enter(|| Interface::query(INTERFACE).expect("it is there").attached), None);
 }
 
-/// SIGTERM gives the range back; SIGKILL cannot, and the next start does. What others have reserved stays, in a list that is longer
-/// than the kernel tells to whoever reads by small pieces.
+/// SIGTERM gives the range back; SIGKILL cannot, and the next start does. What others have reserved stays, in a list
+/// that is longer than the kernel tells to whoever reads by small pieces.
 fn reserved() {
     let pair = VethPair::new(2);
     let _service = kernel_service(&pair.left, "10.77.0.1", 8080);
@@ -121,7 +122,8 @@ fn reserved() {
     assert_eq!(ports(&pair.right), OTHERS, "a refused start changes nothing");
 }
 
-/// Two stacks in one namespace start, and end, while somebody else changes the list: each waits, and neither forgets the other's part.
+/// Two stacks in one namespace start, and end, while somebody else changes the list: each waits, and neither forgets
+/// the other's part.
 fn reserved_at_once() {
     let pair = VethPair::new(2);
     pair.left.ip(&["link", "add", "b0", "type", "veth", "peer", "name", "b0", "netns", pair.right.name()]);

@@ -6,6 +6,7 @@ use common::{INTERFACE, Netns, VethPair, privileged_trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,9 @@ use synfin::link::xdp::Interface;
 fn main() {
     let trials = vec![
         privileged_trial("zero_copy_on_veth_is_refused_with_one_line", zero_copy),
+        privileged_trial("a_server_of_a_thousand_ports_is_measured", many_ports),
         privileged_trial("two_shards_per_end_find_their_connections", two_shards),
+        privileged_trial("interfaces_come_back_as_they_were_moved_or_not", give_back),
         privileged_trial("two_ends_on_hosts_of_their_own_meet_and_give_the_interfaces_back", two_hosts),
     ];
     common::run(trials).exit();
@@ -25,12 +28,24 @@ fn main() {
 /// Nothing is measured in another mode than asked for.
 fn zero_copy() {
     let run = Run::new("zc");
-    let refused = run.output(&["--stack", "synfin", "--mode", "zc", "--rounds", "1", "--duration", "1"]);
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(3), "{said}");
-    let complaints: Vec<&str> = said.lines().filter(|line| line.starts_with("synfin-bench:")).collect();
-    assert!(matches!(complaints.as_slice(), [one] if one.contains("no zero-copy")), "{said}");
-    assert!(refused.stdout.is_empty());
+    for stack in ["synfin", "echo"] {
+        let refused = run.output(&["--stack", stack, "--mode", "zc", "--rounds", "1", "--duration", "1"]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(3), "{stack}: {said}");
+        let complaints: Vec<&str> = said.lines().filter(|line| line.starts_with("synfin-bench:")).collect();
+        assert!(matches!(complaints.as_slice(), [one] if one.contains("no zero-copy")), "{said}");
+        assert!(refused.stdout.is_empty());
+    }
+}
+
+/// More 4-tuples than the kernel can count, and more ports than a process may have files open.
+fn many_ports() {
+    let run = Run::new("ports");
+    let options = ["--stack", "synfin,kernel", "--dst-ports", "1024", "--rounds", "1", "--duration", "1"];
+    let output = run.output(&options);
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{table}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(table.contains("x 1024 destinations"), "{table}");
 }
 
 fn two_shards() {
@@ -49,6 +64,8 @@ fn two_shards() {
     assert!(synfin["connections_total"].as_u64() > Some(100), "{synfin}");
     assert_eq!(synfin["time_wait_created"], synfin["connections_total"]);
     assert_eq!(synfin["counters"]["client.wrong_shard"], 0);
+    let waited = &synfin["counters"]["client.waited_for_cpu_ms"];
+    assert!(waited.is_null(), "a thread that only looks on does not tell for the shards: {waited}");
 }
 
 /// Two namespaces stand for the hosts: each knows its own interface only.
@@ -86,6 +103,57 @@ fn two_hosts() {
     for host in [&hosts.left, &hosts.right] {
         host.enter(|| Interface::query(INTERFACE)).expect("the interface is given back");
     }
+}
+
+/// Up, with the addresses and routes that they had; a bridge, which may not be moved, has lost nothing either.
+fn give_back() {
+    let host = Netns::new();
+    host.ip(&["link", "add", "nic1", "type", "veth", "peer", "name", "nic2"]);
+    host.ip(&["link", "add", "bridge0", "type", "bridge"]);
+    for (nic, net) in [("nic1", "1"), ("nic2", "2"), ("bridge0", "3")] {
+        host.ip(&["addr", "add", &format!("10.9.{net}.1/24"), "dev", nic]);
+        host.ip(&["addr", "add", &format!("fd09:{net}::1/64"), "dev", nic, "nodad"]);
+        host.ip(&["link", "set", nic, "up"]);
+        let (gateway, onward) = (format!("10.9.{net}.254"), format!("192.0.{net}.0/24"));
+        host.ip(&["route", "add", &onward, "dev", nic]);
+        host.ip(&["route", "add", "default", "via", &gateway, "metric", net]);
+        host.ip(&["route", "add", "198.51.100.0/24", "via", &gateway, "table", &format!("7{net}")]);
+        host.ip(&["-6", "route", "add", "default", "via", &format!("fd09:{net}::fe"), "metric", net]);
+    }
+    let [a, b] = ["a", "b"].map(|end| format!("synfin-wire-{end}-{}", std::process::id()));
+    for (first, seen) in [("nic1", "up away back"), ("bridge0", "refused there back")] {
+        let nics = [first, "nic2"];
+        let before = nics.map(|nic| state(&host, nic));
+        assert!(before.iter().all(|state| state.contains("UP") && state.contains("default via 10.9.")), "{before:?}");
+        // In one shell: namespaces that are made under `ip netns exec` are seen there alone.
+        let output =
+            host.command("sh").args(["-c", UP_AND_DOWN, &wire(), &a, &b]).args(nics).output().expect("sh runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said.split_whitespace().collect::<Vec<_>>().join(" "), seen, "{output:?}");
+        assert_eq!(nics.map(|nic| state(&host, nic)), before);
+    }
+}
+
+/// Says whether the wire came up, whether the first interface is still there then, and whether everything was given back.
+const UP_AND_DOWN: &str = r#"
+    "$0" up "$1" "$2" xdp 1000 "$3" "$4" && echo up || echo refused
+    ip link show dev "$3" >/dev/null 2>&1 && echo there || echo away
+    "$0" down "$1" "$2" && echo back
+"#;
+
+/// The interface's flags, its addresses, and what goes through it.
+fn state(host: &Netns, nic: &str) -> String {
+    let said = |words: &[&str]| {
+        let output = host.command("ip").args(words).args(["dev", nic]).output().expect("ip runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let (link, addresses) = (said(&["-o", "link", "show"]), said(&["-o", "addr", "show", "scope", "global"]));
+    let flags = link.split(['<', '>']).nth(1).unwrap_or_default();
+    let addresses: Vec<&str> = addresses.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
+    let routes = ["-4", "-6"].map(|family| said(&[family, "route", "show", "table", "all"])).concat();
+    // Those of the kernel come with the link and its addresses, some of them late.
+    let routes: BTreeSet<&str> = routes.lines().filter(|line| !line.contains("proto kernel")).map(str::trim).collect();
+    format!("{flags} {addresses:?} {routes:#?}")
 }
 
 /// A run with namespaces and a directory of its own.

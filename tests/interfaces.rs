@@ -1,5 +1,5 @@
-//! One stack on two interfaces with two queues each: shards that have a queue of either, clients on one wire and servers on the other.
-//! Needs root.
+//! One stack on two interfaces with two queues each: shards that have a queue of either, clients on one wire and
+//! servers on the other. Needs root.
 
 #[path = "common/command.rs"]
 mod command;

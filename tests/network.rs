@@ -26,6 +26,7 @@ fn main() {
         privileged_trial("connection_lives_on_through_a_flap_another_mtu_and_another_mac", flap),
         privileged_trial("removed_interface_ends_the_stack_and_says_so", removed),
         privileged_trial("drain_answers_the_control_socket_and_ends_at_a_second_signal", drain_is_served),
+        privileged_trial("reader_that_has_stalled_holds_up_neither_signals_nor_the_end", stalled_reader),
         privileged_trial("frames_of_4096_bytes_carry_larger_segments", large_frames),
     ];
     common::run(trials).exit();
@@ -118,8 +119,8 @@ fn conflict() {
     assert!(counts(&state, "address_conflicts").iter().sum::<u64>() > 0, "{state}");
 }
 
-/// The kernel at the other end has an entry of the address without having asked for it (arp_accept), and keeps it right when the MAC
-/// address was another.
+/// The kernel at the other end has an entry of the address without having asked for it (arp_accept), and keeps it right
+/// when the MAC address was another.
 fn announced() {
     let pair = VethPair::new(1);
     finish(pair.right.command("sysctl").args(["-q", "-w", "net.ipv4.conf.all.arp_accept=1"]));
@@ -274,6 +275,39 @@ fn drain_is_served() {
     let state = server.end();
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}: {state}", began.elapsed());
     assert_eq!(counts(&state, "connections_live").iter().sum::<u64>(), 0, "{state}");
+}
+
+/// Nobody reads what SIGUSR1 prints, much more than a pipe holds; the control socket and SIGTERM are heard none the
+/// less, and the end does not wait for a reader of the last state.
+fn stalled_reader() {
+    let pair = VethPair::new(1);
+    let path = std::env::temp_dir().join(format!("synfin-stalled-{}.sock", std::process::id()));
+    let path = path.to_str().expect("is text");
+    let mut command = pair.left.command(SYNFIN);
+    let command = synfin(&mut command, "serve", "echo:7", "10.77.0.8/24");
+    let mut server = Guard(spawn(command.args(["--control", path]).stderr(Stdio::piped())));
+    let (first, unread) = first_line(&mut server.0);
+    assert!(first.starts_with("{\"addresses\""), "{first}");
+    let pid = server.0.id().to_string();
+    for _ in 0..40 {
+        finish(pair.left.command("kill").args(["-USR1", &pid]));
+        thread::sleep(Duration::from_millis(50));
+    }
+    let status = finish(pair.left.command(SYNFIN).args(["control", path, "status"]));
+    assert!(said(&status).contains("connections_live"), "{}", said(&status));
+    let asked = Instant::now();
+    finish(pair.left.command("kill").args(["-TERM", &pid]));
+    let ended = loop {
+        if let Some(status) = server.0.try_wait().expect("it can be asked") {
+            break status;
+        }
+        assert!(asked.elapsed() < Duration::from_secs(10), "it waits for its reader");
+        thread::sleep(Duration::from_millis(20));
+    };
+    let mut errors = String::new();
+    server.0.stderr.take().expect("is piped").read_to_string(&mut errors).expect("errors are text");
+    assert!(ended.success() && errors.contains("lines of standard output were lost"), "{ended}: {errors}");
+    drop(unread);
 }
 
 fn large_frames() {

@@ -1,4 +1,5 @@
-//! The page that `synfin-bench report` writes, looked at in a real browser: Chromium without a window, at two widths, light and dark.
+//! The page that `synfin-bench report` writes, looked at in a real browser: Chromium without a window, at two widths,
+//! light and dark.
 //!
 //! A script is put into a copy of the page; it measures what was laid out and says what is wrong. The page is shown in a frame of
 //! the width wanted, because a window has a least width. With `SYNFIN_SCREENSHOTS=DIR` pictures of all of it are left in DIR.

@@ -148,7 +148,7 @@ fn serve(way: Way, size: u64, loss_percent: u32, ready: Sender<()>, stops: Recei
         addresses: addresses
             .map(|address| LocalAddress { address, prefix_len: if address.is_ipv4() { 24 } else { 64 } })
             .to_vec(),
-        ..ShardConfig::default()
+        ..ShardConfig::seeded(0)
     };
     let (started, limit) = (Instant::now(), 2 * PATIENCE + Duration::from_micros(size / 2));
     let service = Service { way, source: Source::new(size), digest: Digest::default(), reason: None };

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 use synfin::api::{Application, CloseReason, ConnectOptions, Event, ListenError};
 use synfin::shard::{Calls, LocalAddress, ShardConfig};
-use synfin::stack::{Service, Stack, StackConfig, random_secrets};
+use synfin::stack::{Service, Stack, StackConfig};
 
 fn main() {
     let trials = vec![privileged_trial("kernel_server_sees_the_address_that_the_stack_stands_in_for", stands_in)];
@@ -35,7 +35,6 @@ fn stands_in() {
         let shard = ShardConfig {
             addresses: vec![address("10.77.0.9", 24)],
             transparent: vec![address("192.0.2.0", 24)],
-            secrets: random_secrets().expect("randomness"),
             ..ShardConfig::default()
         };
         let config = StackConfig { shard, share_cores: true, ..StackConfig::new(INTERFACE) };

@@ -147,8 +147,9 @@ fn transmit_full_refuses() {
     assert_eq!(left.receive(1), [frame(0, 64)]);
 }
 
-/// With a queueing discipline a full veth ring stops the transmit queue instead of dropping: EAGAIN, frames stay in TX. A kernel without
-/// XDP_MAX_TX_SKB_BUDGET stops after 32 frames anyhow; one that has it stops only if the receiver falls behind.
+/// With a queueing discipline a full veth ring stops the transmit queue instead of dropping: EAGAIN, frames stay in TX.
+/// A kernel without XDP_MAX_TX_SKB_BUDGET stops after 32 frames anyhow; one that has it stops only if the receiver
+/// falls behind.
 fn transmit_stalled_is_taken_up_again() {
     const FRAMES: u64 = 1500;
     let (pair, mut left, mut right) = ends(Mode::Drv);

@@ -196,32 +196,17 @@ const TIME_WAIT_MAX: u64 = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{CommandFactory, Parser};
-
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: BulkArgs,
-    }
-
-    fn parse(options: &[&str]) -> Result<BulkArgs, clap::Error> {
-        let given = ["bulk", "--netns-a", "a", "--netns-b", "b", "--wire", "w"];
-        Command::try_parse_from(given.iter().chain(options)).map(|command| command.args)
-    }
+    use crate::script::{names_every_option, parse};
 
     #[test]
     fn script_help_names_every_option() {
-        let help = include_str!("../bulk.sh");
-        for option in Command::command().get_arguments().filter(|option| !option.is_hide_set()) {
-            let name = option.get_long().expect("all options are long");
-            assert!(help.contains(&format!("--{name}")), "bench/bulk.sh --help does not name --{name}");
-        }
+        names_every_option::<BulkArgs>(include_str!("../bulk.sh"));
     }
 
     #[test]
     fn options_out_of_range_are_usage_errors() {
         for bad in [&["--rounds", "0"][..], &["--direction", "up"], &["--mode", "fast"]] {
-            assert!(parse(bad).is_err(), "{bad:?}");
+            assert!(parse::<BulkArgs>(bad).is_err(), "{bad:?}");
         }
         for bad in [&["--seconds", "0"][..], &["--seconds", "NaN"], &["--cpus", "0"], &["--cpus", "1,1"]] {
             let flags = flags(&parse(bad).expect("parses"));

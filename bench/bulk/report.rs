@@ -1,9 +1,10 @@
 //! The result of a run, for `--json` and for people.
 
 use super::{Direction, Round};
-use crate::WAITED;
 use crate::cps::machine::Machine;
 use crate::cps::statistics::{Spread, ratio};
+use crate::lines::{added, named};
+use crate::waited;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -95,16 +96,8 @@ impl Report {
             let _ = writeln!(out, "{name:<18}{rate:>26}{ratio:>14}{frames:>14.0}{errors:>8}");
         }
         for direction in &self.directions {
-            let run_ms = f64::from(flags.rounds) * (flags.warmup_s + flags.seconds) * 1000.0;
-            let waited = ["sender", "receiver"].map(|end| direction.counters.get(&format!("{end}.{WAITED}")).copied());
-            let waited = waited.into_iter().flatten().max().unwrap_or(0) as f64 / run_ms;
-            if waited > WAITED_MAX {
-                let (name, percent) = (direction.direction.text(), 100.0 * waited);
-                let _ = writeln!(
-                    out,
-                    "WARNING: {name}: waited {percent:.0} % of the time for a CPU: something else runs there"
-                );
-            }
+            let run_s = f64::from(flags.rounds) * (flags.warmup_s + flags.seconds);
+            waited::warn(&mut out, &direction.direction.text(), &direction.counters, run_s);
         }
         out
     }
@@ -116,13 +109,7 @@ impl DirectionReport {
         let spread = Spread::of(each.iter().copied()).unwrap_or_default();
         let frames: u64 = rounds.iter().map(|round| round.sender.frames_total).sum();
         let bytes: u64 = rounds.iter().map(|round| round.receiver.bytes_total).sum();
-        let mut counters = BTreeMap::new();
-        for (end, result) in rounds.iter().flat_map(|round| [("sender", &round.sender), ("receiver", &round.receiver)])
-        {
-            for (name, count) in &result.counters {
-                *counters.entry(format!("{end}.{name}")).or_insert(0) += count;
-            }
-        }
+        let ends = rounds.iter().flat_map(|round| [("sender", &round.sender), ("receiver", &round.receiver)]);
         DirectionReport {
             direction,
             mbit_per_second: spread,
@@ -130,7 +117,7 @@ impl DirectionReport {
             to_kernel: ratio(Some(spread.median), baseline),
             frames_per_megabyte: frames as f64 / (bytes as f64 / 1e6).max(f64::MIN_POSITIVE),
             errors: rounds.iter().map(|round| errors(round)).sum(),
-            counters,
+            counters: added(ends.flat_map(|(end, result)| named(end, &result.counters))),
         }
     }
 }
@@ -147,8 +134,6 @@ fn mbit(round: &Round) -> f64 {
 
 /// Raised when a field changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
-/// Largest part of the time that an end may wait for its CPU without a word.
-const WAITED_MAX: f64 = 0.05;
 
 #[cfg(test)]
 mod tests {

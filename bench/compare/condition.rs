@@ -34,7 +34,7 @@ struct Quantity(Vec<Term>);
 #[derive(Clone, PartialEq, Debug)]
 enum Term {
     Number(f64),
-    /// As it was written, and the path that it stands for; several joined by `+` are added, as far as they are there.
+    /// As it was written, and the path that it stands for.
     Path(String, String),
 }
 
@@ -93,10 +93,7 @@ impl Quantity {
     fn value(&self, result: &Value) -> Result<f64, String> {
         let mut terms = self.0.iter().map(|term| match term {
             Term::Number(number) => Ok(*number),
-            Term::Path(name, paths) => {
-                let found = paths.split('+').filter_map(|path| find(result, path).and_then(Value::as_f64));
-                found.reduce(|sum, value| sum + value).ok_or_else(|| name.clone())
-            }
+            Term::Path(name, path) => find(result, path).and_then(Value::as_f64).ok_or_else(|| name.clone()),
         });
         let mut value = terms.next().unwrap_or_else(|| Err(self.to_string()))?;
         for divisor in terms {
@@ -238,13 +235,14 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// What has a name of its own, and where it is. Rates are connections per second, latencies of synfin in us.
+/// What has a name of its own, and where it is. Rates are connections per second, latencies of synfin in us; errors and evictions are
+/// those of all parts of the run.
 const NAMES: [(&str, &str); 9] = [
     ("synfin", "stacks.synfin.connections_per_second"),
     ("kernel", "stacks.kernel.connections_per_second"),
     ("limit", "limit.connections_per_second"),
-    ("errors", "stacks.synfin.errors+stacks.kernel.errors"),
-    ("evicted", "stacks.synfin.time_wait_evicted"),
+    ("errors", "total.errors"),
+    ("evicted", "total.time_wait_evicted"),
     ("p50", "stacks.synfin.connect_latency_us.p50"),
     ("p99", "stacks.synfin.connect_latency_us.p99"),
     ("p999", "stacks.synfin.connect_latency_us.p999"),
@@ -260,11 +258,12 @@ mod tests {
         json!({
             "stacks": {
                 "synfin": {
-                    "connections_per_second": 60.0, "errors": 2, "connect_latency_us": {"p99": 900.0},
+                    "connections_per_second": 60.0, "connect_latency_us": {"p99": 900.0},
                     "counters": {"client.Tcp.ActiveOpens": 7}
                 },
                 "kernel": null
             },
+            "total": {"errors": 2},
             "limit": {"connections_per_second": 100.0},
             "list": [{"a": 0.0}]
         })

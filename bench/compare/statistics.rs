@@ -102,8 +102,8 @@ mod tests {
 
     #[test]
     fn the_interval_is_welchs() {
-        // With a pencil: logs of a are 0, ln 2, of b ln 4, ln 8: means differ by 2 ln 2, each variance ln(2)^2 / 2, error ln(2) / sqrt(2)
-        // for both together, 2 degrees of freedom.
+        // With a pencil: logs of a are 0, ln 2, of b ln 4, ln 8: means differ by 2 ln 2, each variance ln(2)^2 / 2,
+        // error ln(2) / sqrt(2) for both together, 2 degrees of freedom.
         let ratio = Ratio::of(&[1.0, 2.0], &[4.0, 8.0]).expect("all above 0");
         let error = 2f64.ln() / 2f64.sqrt();
         let (low, high) = ratio.interval.expect("two rounds each");

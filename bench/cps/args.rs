@@ -203,36 +203,22 @@ fn msl(text: &str) -> Result<f64, String> {
 pub(super) mod tests {
     use super::super::plan::Plan;
     use super::*;
-    use clap::{CommandFactory, Parser};
-
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: CpsArgs,
-    }
+    use crate::script::{self, names_every_option};
 
     pub(in crate::cps) fn parse(options: &[&str]) -> Result<CpsArgs, clap::Error> {
-        let given = ["cps", "--netns-a", "a", "--netns-b", "b", "--wire", "w"];
-        Command::try_parse_from(given.iter().chain(options)).map(|command| command.args)
+        script::parse(options)
     }
 
     #[test]
     fn script_help_names_every_option() {
-        let help = include_str!("../cps.sh");
-        for option in Command::command().get_arguments().filter(|option| !option.is_hide_set()) {
-            let name = option.get_long().expect("all options are long");
-            assert!(help.contains(&format!("--{name}")), "bench/cps.sh --help does not name --{name}");
-        }
+        names_every_option::<CpsArgs>(include_str!("../cps.sh"));
     }
 
     #[test]
     fn script_knows_every_option_before_anything_is_built() {
         let script = include_str!("../cps.sh");
         let (_, known) = script.split_once("check_options() {").expect("the script checks its options");
-        for option in Command::command().get_arguments().filter(|option| !option.is_hide_set()) {
-            let name = option.get_long().expect("all options are long");
-            assert!(known.contains(&format!("--{name}")), "check_options of bench/cps.sh does not know --{name}");
-        }
+        names_every_option::<CpsArgs>(known);
     }
 
     #[test]

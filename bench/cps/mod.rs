@@ -225,6 +225,8 @@ impl Rounds {
                 .synfin
                 .as_ref()
                 .map_or(0.0, |synfin| synfin.connections_per_second),
+            errors: resident.errors,
+            time_wait_evicted: resident.time_wait_evicted,
         });
         report.rate_search = self.search;
         report.command = command();

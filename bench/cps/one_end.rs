@@ -10,7 +10,8 @@ use crate::lines::Final;
 use crate::role::Closer;
 use std::time::Duration;
 
-/// Runs this end: the client as long as its window, the server until it is interrupted. What the other end counts is not known here.
+/// Runs this end: the client as long as its window, the server until it is interrupted. What the other end counts is
+/// not known here.
 pub(crate) fn run(bench: &Bench<'_>, args: &CpsArgs, end: Closer, live: &mut Live) -> Result<Round, Failure> {
     let (namespace, interface, role) = match end {
         Closer::Client => (&bench.wire.client, CLIENT_INTERFACE, "synfin-client"),

@@ -20,7 +20,7 @@ pub(crate) fn measure(
 ) -> Result<Phases, Failure> {
     let (spec, supply) = spec(bench, args, phases);
     let mut run = |stack: Stack, what: &str| -> Result<_, Failure> {
-        if !args.stack.contains(&stack) {
+        if !is_run(args, stack) {
             return Ok(None);
         }
         live.doing(format!("phases {what}"), "connections/s");
@@ -30,6 +30,11 @@ pub(crate) fn measure(
     let synfin = run(Stack::Synfin, "synfin")?;
     let kernel = run(Stack::Kernel, "kernel")?;
     Ok(Phases { synfin, kernel, ..predict(&supply, phases) })
+}
+
+/// Frames can be lost or delayed on purpose by synfin's side only: with faults there is no kernel to be drawn beside it.
+fn is_run(args: &CpsArgs, stack: Stack) -> bool {
+    args.stack.contains(&stack) && (stack == Stack::Synfin || !args.faults.any())
 }
 
 /// What the model says alone.
@@ -97,3 +102,20 @@ const MSL_S: f64 = 3.5;
 const KERNEL_DELAY_S: f64 = 1.0;
 /// Connections in flight at most: more than wait at any time, so that nobody is late for want of a place.
 const IN_FLIGHT: u32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::tests::parse;
+    use super::*;
+
+    #[test]
+    fn no_kernel_without_faults_is_drawn_beside_synfin_with_them() {
+        let run = |options: &[&str]| {
+            let args = parse(options).expect("good");
+            [Stack::Synfin, Stack::Kernel].map(|stack| is_run(&args, stack))
+        };
+        assert_eq!(run(&["--phases", "strict:9s"]), [true, true]);
+        assert_eq!(run(&["--phases", "strict:9s", "--loss", "0.01"]), [true, false]);
+        assert_eq!(run(&["--stack", "kernel"]), [false, true]);
+    }
+}

@@ -89,6 +89,12 @@ impl Plan {
         let mut tuples = Tuples::enough(warmup_s + duration_s, &Have::of(args), two_msl_s);
         tuples.rate_max = rate.map_or(tuples.rate_max, |rate| (CATCHES_UP * rate) as u64);
         let unasked = (args.is_whole() && args.end.is_none()).then(|| PHASES.parse().ok()).flatten();
+        let phases = args.phases.clone().or(unasked);
+        if args.sim && phases.is_some() && args.src_ips.unwrap_or(1) * u32::from(args.dst_ports) > 1 {
+            return Err(Failure::usage(
+                "--sim: its phases have one address and one port of the server; leave --src-ips and --dst-ports out, or give --ports",
+            ));
+        }
         Ok(Plan {
             rounds: args.rounds,
             duration_s,
@@ -99,7 +105,7 @@ impl Plan {
             shard_cpus: (clients, servers),
             tuples,
             seed: args.seed.unwrap_or_else(|| SysRng.try_next_u64().unwrap_or(1)).max(1),
-            phases: args.phases.clone().or(unasked),
+            phases,
         })
     }
 
@@ -297,6 +303,20 @@ mod tests {
         }
         let args = parse(&["--end", "server", "--nic", "eth1", "--fail-if", "errors>0"]).expect("parses");
         assert_eq!(Plan::new(&args).err().map(|failure| failure.exit), Some(2));
+    }
+
+    #[test]
+    fn simulated_phases_have_one_source_and_one_destination() {
+        for (options, refused) in [
+            (&["--sim"][..], false),
+            (&["--sim", "--src-ips", "4"], true),
+            (&["--sim", "--dst-ports", "2", "--phases", "strict:3s"], true),
+            (&["--sim", "--src-ips", "4", "--quick"], false),
+            (&["--src-ips", "4"], false),
+        ] {
+            let plan = Plan::new(&parse(options).expect("parses"));
+            assert_eq!(plan.err().map(|failure| failure.exit), refused.then_some(2), "{options:?}");
+        }
     }
 
     #[test]

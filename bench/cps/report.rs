@@ -6,8 +6,8 @@ use super::result::{Interface, Memory, Phases, Prediction, RateStep, Resident, R
 use super::rounds::{Echo, Round};
 use super::series;
 use super::statistics::{Spread, ratio};
-use crate::WAITED;
-use crate::lines::{Final, Latency};
+use crate::lines::{Final, Latency, added, named};
+use crate::policy::Tw;
 use crate::role::FaultArgs;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -260,10 +260,64 @@ impl Report {
         }
     }
 
-    /// Errors of all stacks.
-    pub(crate) fn errors_total(&self) -> u64 {
-        [&self.stacks.synfin, &self.stacks.kernel].into_iter().flatten().map(|stack| stack.errors).sum()
+    /// Every stack that was run, with its name; synfin by policy where there are several.
+    pub(crate) fn named(&self) -> Vec<(String, &StackReport)> {
+        let several = self.policies.len() > 1;
+        let policies = self.policies.iter().filter(|_| several);
+        let mut named: Vec<(String, &StackReport)> =
+            policies.map(|policy| (format!("synfin {}", policy.policy), &policy.stack)).collect();
+        named.extend(self.stacks.synfin.iter().filter(|_| !several).map(|stack| ("synfin".to_string(), stack)));
+        named.extend(self.stacks.kernel.iter().map(|stack| ("kernel".to_string(), stack)));
+        named.extend(self.kernel_reuse.iter().map(|stack| ("kernel-reuse".to_string(), stack)));
+        named
     }
+
+    /// Whether the policy of the headline, the first asked for, leaves no TIME-WAIT.
+    pub(crate) fn is_without_time_wait(&self) -> bool {
+        self.flags.tw.first().is_some_and(|policy| leaves_no_time_wait(policy))
+    }
+
+    /// What every part of the run has counted against itself: all stacks and policies, and the rounds with entries beforehand.
+    pub(crate) fn blemishes(&self) -> Vec<Blemish> {
+        let of_stack = |(name, stack): (String, &StackReport)| Blemish {
+            name,
+            errors: stack.errors,
+            time_wait_evicted: stack.time_wait_evicted,
+        };
+        let of_resident = |resident: &Resident| Blemish {
+            name: format!("synfin with {} entries in TIME-WAIT beforehand", resident.entries),
+            errors: resident.errors,
+            time_wait_evicted: resident.time_wait_evicted,
+        };
+        self.named().into_iter().map(of_stack).chain(self.resident.iter().map(of_resident)).collect()
+    }
+
+    /// Errors of all parts of the run.
+    pub(crate) fn errors_total(&self) -> u64 {
+        self.blemishes().iter().map(|part| part.errors).sum()
+    }
+
+    /// The result as conditions see it: with the sums over all parts, of a run that had any.
+    pub(crate) fn to_be_judged(&self) -> Result<serde_json::Value, serde_json::Error> {
+        let mut value = serde_json::to_value(self)?;
+        let parts = self.blemishes();
+        if !parts.is_empty() {
+            let evicted: u64 = parts.iter().map(|part| part.time_wait_evicted).sum();
+            value["total"] = serde_json::json!({ "errors": self.errors_total(), "time_wait_evicted": evicted });
+        }
+        Ok(value)
+    }
+}
+
+/// What a part of a run has counted against itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Blemish {
+    /// Which part.
+    pub name: String,
+    /// Errors.
+    pub errors: u64,
+    /// TIME-WAIT entries that ended early or were never made for want of room.
+    pub time_wait_evicted: u64,
 }
 
 impl StackReport {
@@ -289,24 +343,17 @@ impl StackReport {
             connect_latency_us_rounds: latencies,
             connections_total: rounds.iter().map(|round| round.client.connections_total).sum(),
             errors: rounds.iter().map(Round::errors_total).sum(),
-            errors_by_kind: added(ends().map(|(end, result)| (end, &result.errors))),
+            errors_by_kind: added(ends().flat_map(|(end, result)| named(end, &result.errors))),
             time_wait_created: sum(|end| end.time_wait.created),
             time_wait_expired: sum(|end| end.time_wait.expired),
             time_wait_evicted: sum(|end| end.time_wait.evicted),
             segments_per_connection: Spread::of(rounds.iter().map(Round::segments_per_connection))?.median,
-            counters: added(ends().map(|(end, result)| (end, &result.counters))),
+            counters: added(ends().flat_map(|(end, result)| named(end, &result.counters))),
             refused: rounds.iter().map(Round::refused).sum(),
             latency_histogram_ns: histogram(rounds),
             stalls_1s: rounds.iter().map(|round| round.client.stalls).sum(),
             runs: (1..).zip(rounds).map(|(number, round)| series::run(number, round, tuples)).collect(),
         })
-    }
-
-    /// The longest that one end had to wait for its CPU, as a part of `run_s` seconds.
-    pub(crate) fn waited_for_cpu(&self, run_s: f64) -> f64 {
-        let waited =
-            ["client", "server"].map(|end| self.counters.get(&format!("{end}.{WAITED}")).copied().unwrap_or(0));
-        waited.into_iter().max().unwrap_or(0) as f64 / 1000.0 / run_s.max(f64::MIN_POSITIVE)
     }
 
     /// Whether the kernel skipped TIME-WAIT because its table was full.
@@ -325,6 +372,11 @@ impl Limit {
             best: rounds.iter().map(|echo| (echo.batch, echo.window)).collect(),
         })
     }
+}
+
+/// Whether nothing of a connection is kept under the policy of that name.
+pub(crate) fn leaves_no_time_wait(policy: &str) -> bool {
+    [Tw::None, Tw::RstClose].iter().any(|tw| tw.name() == policy)
 }
 
 /// The histograms of all rounds together.
@@ -346,23 +398,13 @@ fn one() -> u32 {
     1
 }
 
-/// Sums by `end.name`.
-fn added<'a>(maps: impl Iterator<Item = (&'static str, &'a BTreeMap<String, u64>)>) -> BTreeMap<String, u64> {
-    let mut sums = BTreeMap::new();
-    for (end, map) in maps {
-        for (name, count) in map {
-            *sums.entry(format!("{end}.{name}")).or_insert(0) += count;
-        }
-    }
-    sums
-}
-
 /// Version of the layout of [`Report`]: raised when a field changes its meaning or goes away.
 const SCHEMA_VERSION: u32 = 1;
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::compare::condition::Condition;
     use crate::lines::TimeWait;
 
     pub(in crate::cps) fn round(connections: u64, errors: u64) -> Round {
@@ -419,6 +461,25 @@ pub(super) mod tests {
         assert_eq!(report.limit.as_ref().and_then(|limit| limit.connections_per_second), Some(300_000.0));
         assert_eq!(report.ratios.synfin_to_limit, Some(0.5));
         assert_eq!(report.errors_total(), 3);
+    }
+
+    #[test]
+    fn errors_of_later_policies_and_of_rounds_with_entries_beforehand_count() {
+        let mut report = report();
+        let stack = |errors| StackReport::new(&[round(10, errors)], 9).expect("a round");
+        let policy = |policy: &str, errors| PolicyReport { policy: policy.into(), stack: stack(errors) };
+        report.stacks = Stacks { synfin: Some(stack(0)), kernel: None };
+        report.policies = vec![policy("strict", 0), policy("timestamp", 20)];
+        report.kernel_reuse = Some(stack(300));
+        report.resident = Some(Resident { entries: 7, errors: 4000, time_wait_evicted: 5, ..Resident::default() });
+        assert_eq!(report.errors_total(), 4320);
+        let names: Vec<String> = report.blemishes().into_iter().map(|part| part.name).collect();
+        let last = "synfin with 7 entries in TIME-WAIT beforehand";
+        assert_eq!(names, ["synfin strict", "synfin timestamp", "kernel-reuse", last]);
+        let judged = report.to_be_judged().expect("serializes");
+        let met = |text: &str| text.parse::<Condition>().expect(text).met(&judged);
+        assert!(met("errors>4319 and evicted>4").is_some_and(|why| why.ends_with("errors is 4320 and evicted is 5")));
+        assert_eq!(met("errors>4320"), None);
     }
 
     #[test]

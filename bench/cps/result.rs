@@ -288,6 +288,12 @@ pub(crate) struct Resident {
     pub connections_per_second: f64,
     /// Connections per second with an empty table, median.
     pub connections_per_second_empty: f64,
+    /// Errors of both ends in these rounds.
+    #[serde(default)]
+    pub errors: u64,
+    /// TIME-WAIT entries of these rounds that ended early or were never made for want of room.
+    #[serde(default)]
+    pub time_wait_evicted: u64,
 }
 
 /// An interface of the run, as it was while it ran.

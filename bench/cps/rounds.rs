@@ -384,7 +384,8 @@ impl Wire {
             Ends::KernelXdp => "kernel-xdp",
             Ends::One(end) => return self.up_one(up, end),
         };
-        let time_wait_max = time_wait_max.to_string();
+        // The largest that net.ipv4.tcp_max_tw_buckets takes.
+        let time_wait_max = time_wait_max.min(i32::MAX as u64).to_string();
         let mut command = vec!["up", &self.client, &self.server, ends, &time_wait_max];
         command.extend(self.nics.iter().map(String::as_str));
         self.run(&command)?;

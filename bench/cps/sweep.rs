@@ -68,8 +68,8 @@ impl Cell {
         if self.isns == IsnChoice::Aimed { CONTROL_PORTS } else { PORTS }
     }
 
-    /// How long a 4-tuple is held after its close where both ends are told the same, s; `None` where that depends on what the wire
-    /// does. A SYN may reopen at once what an OPEN may after the delay only.
+    /// How long a 4-tuple is held after its close where both ends are told the same, s; `None` where that depends on
+    /// what the wire does. A SYN may reopen at once what an OPEN may after the delay only.
     fn held_s(&self, args: &CpsArgs) -> Option<f64> {
         let two_msl_s = args.msl.map_or(TWO_MSL_S, |msl| 2.0 * msl);
         let delay_s = if self.closer == Closer::Client { f64::from(args.tw_delay) / 1000.0 } else { 0.0 };

@@ -1,11 +1,12 @@
 //! The result of a run, as it goes to the terminal.
 
-use super::report::{Report, StackReport};
+use super::report::{Report, StackReport, leaves_no_time_wait};
 use super::result::{Phases, Run, Sweep, SweepRow};
 use super::search;
 use crate::ends::WRONG_SHARD;
 use crate::risk::rate::Rate;
 use crate::role::Mode;
+use crate::waited;
 use clap::ValueEnum;
 use std::fmt::Write;
 
@@ -35,7 +36,7 @@ pub(crate) fn text(report: &Report) -> String {
 
 fn stacks(out: &mut String, report: &Report) {
     let flags = &report.flags;
-    let named = named(report);
+    let named = report.named();
     if named.is_empty() && report.limit.is_none() {
         return;
     }
@@ -96,23 +97,19 @@ fn stacks(out: &mut String, report: &Report) {
         let (with, empty) = (resident.connections_per_second, resident.connections_per_second_empty);
         let _ = writeln!(
             out,
-            "with {} entries in TIME-WAIT beforehand: {with:.0}/s, {:.2} of the {empty:.0}/s with none",
+            "with {} entries in TIME-WAIT beforehand: {with:.0}/s, {:.2} of the {empty:.0}/s with none, {} errors, {} evicted",
             resident.entries,
-            with / empty.max(f64::MIN_POSITIVE)
+            with / empty.max(f64::MIN_POSITIVE),
+            resident.errors,
+            resident.time_wait_evicted
         );
     }
     for (name, stack) in &named {
         let rate = stack.connections_per_second;
         let _ = writeln!(out, "{name}: {}", flags.tuples.text(rate));
         warnings(out, name, stack, is_without_time_wait(name, report));
-        let waited = stack.waited_for_cpu(f64::from(flags.rounds) * (flags.warmup_s + flags.duration_s));
-        if waited > WAITED_MAX {
-            let percent = 100.0 * waited;
-            let _ = writeln!(
-                out,
-                "WARNING: {name}: waited {percent:.0} % of the time for a CPU: something else runs there"
-            );
-        }
+        let run_s = f64::from(flags.rounds) * (flags.warmup_s + flags.duration_s);
+        waited::warn(out, name, &stack.counters, run_s);
     }
     if let Some(obtained) = &report.mode
         && Mode::from_str(&flags.mode, false).is_ok_and(|mode| !mode.is_obtained(obtained))
@@ -137,18 +134,6 @@ fn shards(out: &mut String, report: &Report) {
             flags.queues, flags.queues
         );
     }
-}
-
-/// Every stack that was run; synfin by policy where there are several.
-fn named(report: &Report) -> Vec<(String, &StackReport)> {
-    let several = report.policies.len() > 1;
-    let policies = report.policies.iter().filter(|_| several);
-    let mut named: Vec<(String, &StackReport)> =
-        policies.map(|policy| (format!("synfin {}", policy.policy), &policy.stack)).collect();
-    named.extend(report.stacks.synfin.iter().filter(|_| !several).map(|stack| ("synfin".to_string(), stack)));
-    named.extend(report.stacks.kernel.iter().map(|stack| ("kernel".to_string(), stack)));
-    named.extend(report.kernel_reuse.iter().map(|stack| ("kernel-reuse".to_string(), stack)));
-    named
 }
 
 fn phases_text(out: &mut String, phases: &Phases) {
@@ -319,9 +304,10 @@ fn warnings(out: &mut String, name: &str, stack: &StackReport, without_time_wait
 
 /// Whether there is no TIME-WAIT to be made by synfin under the policy of this row.
 fn is_without_time_wait(name: &str, report: &Report) -> bool {
-    let policy =
-        name.strip_prefix("synfin ").or(report.flags.tw.first().map(String::as_str).filter(|_| name == "synfin"));
-    policy.is_some_and(|policy| ["none", "rst-close"].contains(&policy))
+    match name.strip_prefix("synfin ") {
+        Some(policy) => leaves_no_time_wait(policy),
+        None => name == "synfin" && report.is_without_time_wait(),
+    }
 }
 
 /// A latency, us; what failed counts as 100 s in the histogram.
@@ -329,8 +315,6 @@ fn latency(us: f64) -> String {
     if us >= 100e6 { "failed".to_string() } else { format!("{us:.0}") }
 }
 
-/// Largest part of the time that an end may wait for its CPU without a word: ksoftirqd and timers take about 1 %.
-const WAITED_MAX: f64 = 0.05;
 /// What a sweep's rate is a figure of, where its ends had time left.
 const POLICY: &str = "policy";
 const OF_WHAT: &str = "of: a figure of the policy, where 4-tuples were wanting, to be multiplied with their number; or of the machine and of the wire \

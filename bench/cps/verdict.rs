@@ -2,7 +2,7 @@
 
 use super::args::{CpsArgs, RateChoice};
 use super::plan::{Plan, TWO_MSL_S};
-use super::report::{Report, StackReport};
+use super::report::{Blemish, Report, StackReport};
 use super::result::{Busy, LimitedBy, Prediction, Verdict};
 use crate::policy::Tw;
 use crate::risk::model::Supply;
@@ -109,15 +109,15 @@ fn busy(stack: &StackReport) -> Busy {
 /// Why the figures must not be quoted.
 fn untrue(mode: Mode, report: &Report) -> Vec<String> {
     let mut reasons = Vec::new();
-    for (name, stack) in [("synfin", &report.stacks.synfin), ("kernel", &report.stacks.kernel)] {
-        let Some(stack) = stack else { continue };
-        if stack.errors > 0 {
-            reasons.push(format!("{name}: {} errors", stack.errors));
+    for Blemish { name, errors, time_wait_evicted } in report.blemishes() {
+        if errors > 0 {
+            reasons.push(format!("{name}: {errors} errors"));
         }
-        if stack.time_wait_evicted > 0 {
-            reasons
-                .push(format!("{name}: {} TIME-WAIT entries ended early or were never made", stack.time_wait_evicted));
+        if time_wait_evicted > 0 {
+            reasons.push(format!("{name}: {time_wait_evicted} TIME-WAIT entries ended early or were never made"));
         }
+    }
+    for (name, stack) in report.named() {
         let dropped: u64 = stack.counters.iter().filter(|(name, _)| is_drop(name)).map(|(_, count)| count).sum();
         let frames = stack.segments_per_connection * stack.connections_total as f64;
         if dropped as f64 > DROPS_MAX * frames {
@@ -157,7 +157,7 @@ const DROPS_MAX: f64 = 0.001;
 mod tests {
     use super::super::args::tests::parse;
     use super::super::report::tests::report;
-    use super::super::result::Run;
+    use super::super::result::{Resident, Run};
     use super::*;
 
     #[test]
@@ -202,5 +202,21 @@ mod tests {
         assert_eq!(untrue(Mode::Zc, &report).len(), 1);
         report.stacks.synfin.as_mut().expect("run").counters.insert("client.xsk.rx_dropped".into(), 1 << 30);
         assert!(untrue(Mode::Auto, &report)[0].contains("dropped"));
+    }
+
+    #[test]
+    fn every_part_of_the_run_can_make_it_untrue() {
+        let mut report = report();
+        let mut other = report.stacks.kernel.take().expect("was run");
+        report.stacks.synfin.as_mut().expect("was run").errors = 0;
+        (other.errors, other.time_wait_evicted) = (2, 3);
+        report.kernel_reuse = Some(other);
+        report.resident = Some(Resident { errors: 1, ..Resident::default() });
+        let reasons = untrue(Mode::Auto, &report);
+        assert!(
+            reasons[0] == "kernel-reuse: 2 errors" && reasons[1].starts_with("kernel-reuse: 3 TIME-WAIT"),
+            "{reasons:?}"
+        );
+        assert!(reasons[2].ends_with("beforehand: 1 errors") && reasons.len() == 3, "{reasons:?}");
     }
 }

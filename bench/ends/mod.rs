@@ -17,7 +17,7 @@ use crate::lines::{Final, Line, Ready, TimeWait, tell};
 use crate::meter::Meter;
 use crate::policy::Phases;
 use crate::proc::interface_frames;
-use crate::role::{ErrorKind, Mode, RoleArgs};
+use crate::role::{ErrorKind, Mode, RoleArgs, obtained};
 use fill::fill_time_wait;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -30,7 +30,7 @@ use synfin::limits::{self, CHUNK_BYTES, Limits};
 use synfin::link::Link;
 use synfin::link::faults::Faults;
 use synfin::link::xdp::{Claim, Prefix, Steering, XdpConfig, XdpError, XdpLink};
-use synfin::shard::{LocalAddress, Policies, Secrets, Shard, ShardConfig};
+use synfin::shard::{LocalAddress, Policies, Shard, ShardConfig};
 use synfin::tcp::Settings;
 use synfin::tcp::time_wait::Policy;
 use synfin::tick::Now;
@@ -225,8 +225,7 @@ impl Attached {
 
     /// Says that this end is ready, and in which mode.
     pub(crate) fn tell_ready(&self, args: &RoleArgs, link: &XdpLink) {
-        let copy = if link.zero_copy() { "zero-copy" } else { "copy" };
-        let mode = Some(format!("{} {copy}", self.steering.mode()));
+        let mode = Some(obtained(self.steering.mode(), link.zero_copy()));
         let (mac, time_wait_bytes) = (Some(link.mac().to_string()), Some(time_wait_bytes(args)));
         tell(&Line::Ready(Ready { mode, mac, time_wait_bytes }));
     }
@@ -306,6 +305,7 @@ fn config(args: &RoleArgs, addresses: Vec<Ipv4Addr>, seed: u64) -> ShardConfig {
             chunks_max: (2 * tcbs_max).saturating_mul(chunks_each),
             destinations_max: args.src_ips.saturating_mul(u32::from(args.dst_ports)) + 64,
             neighbors_max: args.src_ips + 64,
+            listeners_max: Limits::default().listeners_max.max(args.dst_ports.into()),
             ..Limits::default()
         },
         addresses: addresses
@@ -325,8 +325,7 @@ fn config(args: &RoleArgs, addresses: Vec<Ipv4Addr>, seed: u64) -> ShardConfig {
             answers_burst: args.answers_per_second / (limits::ANSWERS_PER_SECOND / limits::ANSWERS_BURST),
             ..Settings::default()
         },
-        secrets: Secrets::from_seed(seed),
-        ..ShardConfig::default()
+        ..ShardConfig::seeded(seed)
     }
 }
 

@@ -5,11 +5,11 @@ use super::client::{Client, sources};
 use super::server::Server;
 use super::{config, seed, time_wait_bytes, time_wait_of};
 use crate::failure::Failure;
-use crate::lines::{Final, Line, Ready, TimeWait, tell};
+use crate::lines::{Final, Line, Ready, TimeWait, added, tell};
 use crate::meter::Meter;
 use crate::policy::Tw;
 use crate::proc::{self, interface_frames};
-use crate::role::{Mode, RoleArgs, Stop};
+use crate::role::{Mode, RoleArgs, Stop, obtained};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -100,7 +100,9 @@ fn of_one_shard(args: &RoleArgs) -> RoleArgs {
 
 fn stack_config(args: &RoleArgs, addresses: Vec<Ipv4Addr>) -> Result<StackConfig, Failure> {
     let different: BTreeSet<usize> = args.shard_cpus.iter().copied().collect();
-    let spins = args.idle_us == 0;
+    let shares = different.len() < args.queues as usize;
+    // Shards that share a CPU must leave it to each other.
+    let spins = args.idle_us == 0 && !shares;
     Ok(StackConfig {
         queues: Some(args.queues as usize),
         cores: args.shard_cpus.clone(),
@@ -108,16 +110,14 @@ fn stack_config(args: &RoleArgs, addresses: Vec<Ipv4Addr>) -> Result<StackConfig
         link: XdpConfig { zero_copy: args.mode == Mode::Zc, ..XdpConfig::default() },
         shard: config(&of_one_shard(args), addresses, seed(args)?),
         idle: if spins { Idle::Spin } else { Idle::Sleep },
-        share_cores: different.len() < args.queues as usize,
+        share_cores: shares,
         ..StackConfig::new(&args.interface)
     })
 }
 
 fn tell_ready<S: Service>(args: &RoleArgs, stack: &Stack<S>) {
-    let mode = stack.report().interfaces.first().map(|interface| {
-        let copy = if interface.umem.zero_copy { "zero-copy" } else { "copy" };
-        format!("{} {copy}", interface.mode)
-    });
+    let report = stack.report();
+    let mode = report.interfaces.first().map(|interface| obtained(interface.mode, interface.umem.zero_copy));
     tell(&Line::Ready(Ready {
         mode,
         mac: proc::mac(&args.interface),
@@ -156,18 +156,14 @@ fn sample(meter: &mut Meter, now: Instant, shards: &[ShardSnapshot]) {
 
 /// Everything that shards and links have counted and that is not 0; what came to the wrong shard in any case.
 fn counters(shards: &[ShardSnapshot]) -> BTreeMap<String, u64> {
-    let mut counters = BTreeMap::new();
-    for shard in shards {
-        let of_shard = shard.counters.iter().map(|(name, count)| (name.to_string(), count));
+    let of_shard = |shard: &ShardSnapshot| {
+        let counters = shard.counters.iter().map(|(name, count)| (name.to_string(), count));
         let dropped = shard.drops.iter().map(|(name, count)| (format!("drop.{name}"), *count));
         let of_link = shard.link.iter().map(|(name, count)| (format!("link.{name}"), count));
-        for (name, count) in of_shard.chain(dropped).chain(of_link) {
-            if count > 0 || name == WRONG_SHARD {
-                *counters.entry(name).or_insert(0) += count;
-            }
-        }
-    }
-    counters
+        let of_kernel = shard.kernel.iter().map(|(name, count)| (format!("xsk.{name}"), count));
+        counters.chain(dropped).chain(of_link).chain(of_kernel).collect::<Vec<_>>()
+    };
+    added(shards.iter().flat_map(of_shard).filter(|(name, count)| *count > 0 || name == WRONG_SHARD))
 }
 
 fn refused(error: StackError) -> Failure {
@@ -185,19 +181,47 @@ const SPARE: u32 = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
+    use crate::script::parse_role;
+    use hdrhistogram::Histogram;
+    use synfin::limits::Limits;
+    use synfin::link::{KernelCounters, Levels, LinkCounters};
+    use synfin::shard::{Policies, StateCounts};
 
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: RoleArgs,
+    fn parse(options: &[&str]) -> RoleArgs {
+        let given = ["--interface", "x", "--cpu", "0", "--server", "10.0.0.1:7", "--source", "10.0.0.2"];
+        parse_role(given.iter().chain(options)).expect("good")
+    }
+
+    #[test]
+    fn every_port_of_the_server_has_a_place_for_its_listener() {
+        let listeners = |options: &[&str]| config(&parse(options), Vec::new(), 1).limits.listeners_max;
+        assert_eq!((listeners(&["--dst-ports", "1024"]), listeners(&[])), (1024, Limits::default().listeners_max));
+    }
+
+    #[test]
+    fn frames_that_the_kernel_dropped_are_counted_of_every_shard() {
+        let histogram = Histogram::new(2).expect("bounds");
+        let shard = ShardSnapshot {
+            counters: Counters::default(),
+            drops: Vec::new(),
+            link: LinkCounters::default(),
+            levels: Levels::default(),
+            connections_live: 0,
+            time_wait_live: 0,
+            turns_slow: 0,
+            states: StateCounts::default(),
+            policies: Policies::default(),
+            kernel: KernelCounters { rx_dropped: 5, ..KernelCounters::default() },
+            turn_us: histogram.clone(),
+            application_ns: histogram,
+        };
+        assert_eq!(counters(&[shard.clone(), shard])["xsk.rx_dropped"], 10);
     }
 
     #[test]
     fn connections_that_end_by_a_rst_as_they_were_to_are_complete() {
         let ended = |options: &[&str]| {
-            let given = ["end", "--interface", "x", "--cpu", "0", "--server", "10.0.0.1:7", "--source", "10.0.0.2"];
-            let Command { args } = Command::try_parse_from(given.iter().chain(options)).expect("good");
+            let args = parse(options);
             let (closed_graceful, closed_aborted, closed_reset, ports_exhausted) = (1, 20, 300, 4000);
             let counters =
                 Counters { closed_graceful, closed_aborted, closed_reset, ports_exhausted, ..Counters::default() };

@@ -9,7 +9,7 @@ use synfin::four_tuple::FourTuple;
 use synfin::limits::Limits;
 use synfin::link::memory::{MemoryConfig, MemoryLink, pair};
 use synfin::memory::resident_bytes;
-use synfin::shard::{Calls, LocalAddress, Secrets, Shard, ShardConfig};
+use synfin::shard::{Calls, LocalAddress, Shard, ShardConfig};
 use synfin::tick::Now;
 use synfin::wire::ethernet::MacAddress;
 
@@ -35,8 +35,7 @@ fn filled(entries: u32, ipv6: bool) -> Result<(Shard<MemoryLink, Nothing>, u64),
     let config = ShardConfig {
         limits: Limits { time_wait_max: entries, destinations_max: 0, ..Limits::default() },
         addresses: vec![LocalAddress { address: local, prefix_len: 8 }],
-        secrets: Secrets::from_seed(1),
-        ..ShardConfig::default()
+        ..ShardConfig::seeded(1)
     };
     let begin = Now::from_us(0);
     let mut shard =

@@ -12,7 +12,7 @@ use synfin::limits::{BURST_MAX, Limits};
 use synfin::link::Link;
 use synfin::link::memory::{MemoryConfig, MemoryLink, pair};
 use synfin::memory::{HugePages, advise_huge_pages};
-use synfin::shard::{Calls, LocalAddress, Secrets, Shard, ShardConfig};
+use synfin::shard::{Calls, LocalAddress, Shard, ShardConfig};
 use synfin::tcp::Settings;
 use synfin::tcp::time_wait::Full;
 use synfin::tick::Now;
@@ -322,14 +322,13 @@ fn shard_config(config: &WorldConfig, addresses: u32, first: Ipv4Addr, seed: u64
         addresses: (0..addresses)
             .map(|at| LocalAddress { address: address(first, at, config.ipv6), prefix_len: 8 })
             .collect(),
-        secrets: Secrets::from_seed(seed),
         ports: (1024, u16::MAX),
         msl_ms: config.two_msl_ms / 2,
         settings: Settings {
             time_wait_full: if config.exchange { Full::RefuseOpen } else { Full::Skip },
             ..Settings::default()
         },
-        ..ShardConfig::default()
+        ..ShardConfig::seeded(seed)
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Serves until the orchestrator closes standard input.
 pub(crate) fn run(args: &RoleArgs) -> Result<Final, Failure> {
     let stop = Stop::begin(args.cpu)?;
-    let limit = sys::raise_open_files(2 * u64::from(args.conns) + SPARE_FILES);
+    let limit = sys::raise_open_files(2 * u64::from(args.conns) + u64::from(args.dst_ports) + SPARE_FILES);
     limit
         .map_err(|error| Failure::environment(format!("cannot raise the limit on open files: {error}; run as root")))?;
     let (counters, frames) = (NetCounters::read()?, interface_frames(&args.interface)?);

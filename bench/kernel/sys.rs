@@ -155,7 +155,8 @@ impl Epoll {
         done(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) })
     }
 
-    /// Waits up to `timeout`, to the resolution of the kernel's timers; the number of events is then the range for [`Epoll::ready`].
+    /// Waits up to `timeout`, to the resolution of the kernel's timers; the number of events is then the range for
+    /// [`Epoll::ready`].
     pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<usize> {
         let (buffer, room) = (self.events.as_mut_ptr(), self.events.len());
         let timeout = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ };

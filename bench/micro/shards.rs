@@ -53,7 +53,7 @@ impl World {
         let config = |host| {
             let limits = Limits { tcbs_max: 1024, time_wait_max: 32_768, ..Limits::default() };
             let addresses = vec![LocalAddress { address: [10, 0, 0, host].into(), prefix_len: 24 }];
-            ShardConfig { limits, addresses, ..ShardConfig::default() }
+            ShardConfig { limits, addresses, ..ShardConfig::seeded(0) }
         };
         let places = || {
             let owners = Arc::new(Owners::new(&spread, shards, config(1).ports));

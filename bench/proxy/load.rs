@@ -1,16 +1,16 @@
-//! The load on both sides of a proxy: clients and the backend in one shard on one core, so that the proxy has the other to itself.
+//! The load on both sides of a proxy: clients and the backend in one shard on one core, so that the proxy has the other
+//! to itself.
 
 use super::busy::Busy;
 use crate::cps::plan::PREFIX_BITS;
 use crate::ends::{Client, End, Metered, Server};
 use crate::failure::Failure;
-use crate::lines::Final;
+use crate::lines::{Final, named};
 use crate::role::{RoleArgs, Stop};
 use clap::Args;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 use synfin::api::{Application, Event};
-use synfin::ids::Handle;
 use synfin::shard::Calls;
 
 /// Options of the role.
@@ -49,9 +49,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Final, Failure> {
     end.settle();
     let load = end.shard.application_mut();
     let mut result = load.client.result();
-    for (kind, count) in load.server.meter().result().errors {
-        *result.errors.entry(format!("backend.{kind}")).or_insert(0) += count;
-    }
+    result.errors.extend(named("backend", &load.server.meter().result().errors));
     let Some(busy) = load.busy else {
         return Err(Failure::failed("the measured window never closed"));
     };
@@ -93,7 +91,7 @@ impl Load {
 impl Application for Load {
     #[inline]
     fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
-        match handle_of(&event) {
+        match event.handle() {
             Some(handle) if calls.user(handle) == Ok(Client::MARK) => self.client.on_event(calls, event),
             Some(_) => self.server.on_event(calls, event),
             None => {}
@@ -103,22 +101,6 @@ impl Application for Load {
     fn on_turn(&mut self, calls: &mut Calls<'_>) {
         self.client.on_turn(calls);
         self.measure(Instant::now());
-    }
-}
-
-/// Whose event it is.
-#[inline]
-fn handle_of(event: &Event<'_>) -> Option<Handle> {
-    match *event {
-        Event::Accepted { handle, .. }
-        | Event::Connected { handle }
-        | Event::Readable { handle, .. }
-        | Event::Writable { handle }
-        | Event::Stalled { handle }
-        | Event::Urgent { handle }
-        | Event::PeerClosed { handle }
-        | Event::Closed { handle, .. } => Some(handle),
-        Event::SpliceEnded { .. } | Event::Timer { .. } => None,
     }
 }
 

@@ -172,62 +172,41 @@ fn load_options(mode: Mode, flags: &Flags) -> Vec<String> {
 
 /// The first backend, at the address through which a kernel end reaches the clients.
 const BACKEND: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 2), PORT);
-/// Backends, taken in turn. The proxy's ports are used again after a second at the earliest where it keeps TIME-WAIT: with one backend
-/// that, and not the proxy's work, would be the limit (28,232 ports of synfin's).
+/// Backends, taken in turn. The proxy's ports are used again after a second at the earliest where it keeps TIME-WAIT:
+/// with one backend that, and not the proxy's work, would be the limit (28,232 ports of synfin's).
 const BACKENDS: u16 = 8;
 /// TIME-WAIT places of each end: every connection of a round, and more.
 const TIME_WAIT_MAX: u64 = 4 << 20;
-/// A proxy has one address and few backends, so that its ports come back within seconds, while the backend that closed first still
-/// has them in TIME-WAIT. A backend that opens them again is what a proxy meets with any kernel; one that never does leaves every such
-/// connection unfinished, until all in flight are.
+/// A proxy has one address and few backends, so that its ports come back within seconds, while the backend that closed
+/// first still has them in TIME-WAIT. A backend that opens them again is what a proxy meets with any kernel; one that
+/// never does leaves every such connection unfinished, until all in flight are.
 const TIME_WAIT_REUSE: Tw = Tw::TimestampOrSequence;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{CommandFactory, Parser};
+    use crate::script::{names_every_option, parse, parse_role};
     use synfin::tcp::time_wait::Policy;
-
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: ProxyArgs,
-    }
-
-    fn parse(options: &[&str]) -> Result<ProxyArgs, clap::Error> {
-        let given = ["proxy", "--netns-a", "a", "--netns-b", "b", "--wire", "w"];
-        Command::try_parse_from(given.iter().chain(options)).map(|command| command.args)
-    }
 
     #[test]
     fn script_help_names_every_option() {
-        let help = include_str!("../proxy.sh");
-        for option in Command::command().get_arguments().filter(|option| !option.is_hide_set()) {
-            let name = option.get_long().expect("all options are long");
-            assert!(help.contains(&format!("--{name}")), "bench/proxy.sh --help does not name --{name}");
-        }
-    }
-
-    #[derive(Parser)]
-    struct LoadCommand {
-        #[command(flatten)]
-        args: LoadArgs,
+        names_every_option::<ProxyArgs>(include_str!("../proxy.sh"));
     }
 
     #[test]
     fn ports_that_the_proxy_uses_again_may_leave_the_backends_time_wait() {
         let flags = flags(&parse(&[]).expect("parses")).expect("in range");
-        let options = load_options(Mode::Auto, &flags);
-        let load = LoadCommand::try_parse_from(std::iter::once("load".to_string()).chain(options)).expect("parses");
-        // Guarded reuse, as a kernel's: refused, every connection ends up waiting; without any TIME-WAIT the load would save work.
-        let policy = load.args.role.tw.policy();
+        let load: LoadArgs = parse_role(load_options(Mode::Auto, &flags)).expect("parses");
+        // Guarded reuse, as a kernel's: refused, every connection ends up waiting; without any TIME-WAIT the load would
+        // save work.
+        let policy = load.role.tw.policy();
         assert!(matches!(policy, Policy::Timestamp | Policy::TimestampOrSequence), "{}", policy.name());
     }
 
     #[test]
     fn options_out_of_range_are_usage_errors() {
         for bad in [&["--rounds", "0"][..], &["--proxy", "nginx"], &["--conns", "0"]] {
-            assert!(parse(bad).is_err(), "{bad:?}");
+            assert!(parse::<ProxyArgs>(bad).is_err(), "{bad:?}");
         }
         for bad in [&["--duration", "0"][..], &["--duration", "NaN"], &["--cpus", "0"], &["--cpus", "1,1"]] {
             let flags = flags(&parse(bad).expect("parses"));

@@ -97,8 +97,9 @@ impl Drop for Proxy {
     }
 }
 
-/// Lets the kernel connect from ports that have been in TIME-WAIT for a second, as synfin's proxy does: where the client closes first,
-/// the proxy is the first to close towards the backend, and is out of ports within seconds otherwise.
+/// Lets the kernel connect from ports that have been in TIME-WAIT for a second, as synfin's proxy does: where the
+/// client closes first, the proxy is the first to close towards the backend, and is out of ports within seconds
+/// otherwise.
 fn allow_reuse(namespace: &str) -> Result<(), Failure> {
     let sysctl = ["netns", "exec", namespace, "sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1"];
     match Command::new("ip").args(sysctl).status() {
@@ -155,8 +156,8 @@ fn haproxy(connections_max: u32, backends: &[SocketAddrV4]) -> String {
     )
 }
 
-/// Client connections that a proxy takes beyond those in flight: some have ended for the client and not yet for the proxy. More than
-/// a few thousand, and HAProxy needs a higher limit on open files.
+/// Client connections that a proxy takes beyond those in flight: some have ended for the client and not yet for the
+/// proxy. More than a few thousand, and HAProxy needs a higher limit on open files.
 const CONNECTIONS_MORE: u32 = 4096;
 /// How long a proxy may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);

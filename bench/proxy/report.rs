@@ -2,11 +2,11 @@
 
 use super::load::{BUSY_MS, LOAD_MS};
 use super::{ProxyKind, Round};
-use crate::WAITED;
 use crate::cps::machine::Machine;
 use crate::cps::statistics::{Spread, ratio};
-use crate::lines::Latency;
+use crate::lines::{Latency, added, named};
 use crate::role::Closer;
+use crate::waited;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -126,15 +126,8 @@ impl Report {
             let _ = writeln!(out, "connections per busy CPU-second, synfin to HAProxy: {ratio:.2}");
         }
         for proxy in &self.proxies {
-            let run_ms = f64::from(flags.rounds) * (flags.warmup_s + flags.seconds) * 1000.0;
-            let waited = proxy.counters.get(WAITED).copied().unwrap_or(0) as f64 / run_ms;
-            if waited > WAITED_MAX {
-                let (name, percent) = (proxy.proxy.name(), 100.0 * waited);
-                let _ = writeln!(
-                    out,
-                    "WARNING: {name}: the load waited {percent:.0} % of the time for its CPU: something else runs there"
-                );
-            }
+            let run_s = f64::from(flags.rounds) * (flags.warmup_s + flags.seconds);
+            waited::warn(&mut out, &format!("load of {}", proxy.proxy.name()), &proxy.counters, run_s);
         }
         out
     }
@@ -152,13 +145,8 @@ impl ProxyReport {
             let each = rounds.iter().filter_map(|round| round.load.connect_latency_us.as_ref().map(of));
             Spread::of(each).unwrap_or_default().median
         };
-        let mut counters = BTreeMap::new();
-        for (name, count) in rounds.iter().flat_map(|round| round.load.counters.iter()) {
-            *counters.entry(name.clone()).or_insert(0) += count;
-        }
-        for (name, count) in rounds.iter().flat_map(|round| round.load.errors.iter()) {
-            *counters.entry(format!("error.{name}")).or_insert(0) += count;
-        }
+        let counters = rounds.iter().flat_map(|round| round.load.counters.clone());
+        let failed = rounds.iter().flat_map(|round| named("error", &round.load.errors));
         ProxyReport {
             proxy,
             connections_per_second: Spread::of(each(&rate)).unwrap_or_default(),
@@ -173,7 +161,7 @@ impl ProxyReport {
                 max: median(|latency| latency.max),
             },
             errors: rounds.iter().map(|round| round.load.errors_total()).sum(),
-            counters,
+            counters: added(counters.chain(failed)),
         }
     }
 }
@@ -184,8 +172,6 @@ fn spread(spread: Spread, digits: usize) -> String {
 
 /// Raised when a field changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
-/// Largest part of the time that the load may wait for its CPU without a word.
-const WAITED_MAX: f64 = 0.05;
 
 #[cfg(test)]
 mod tests {

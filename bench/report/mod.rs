@@ -106,7 +106,7 @@ impl Outputs {
 
     /// Whether the result meets a condition under which it fails.
     pub(crate) fn judge(&self, report: &Report) -> Result<(), Failure> {
-        let result = serde_json::to_value(report).map_err(|error| Failure::failed(format!("--fail-if: {error}")))?;
+        let result = report.to_be_judged().map_err(|error| Failure::failed(format!("--fail-if: {error}")))?;
         let met = self.fail_if.iter().find_map(|condition| condition.met(&result));
         met.map_or(Ok(()), |reason| Err(Failure::condition(reason)))
     }

@@ -78,6 +78,9 @@ fn verdict(body: &mut String, report: &Report, standing: &Standing) {
     let limited =
         report.verdict.as_ref().map(|verdict| format!("limited by {}: {}", word(verdict.limited_by), verdict.text));
     let text = match standing {
+        Standing::Valid if report.is_without_time_wait() => {
+            format!("WITHOUT TIME-WAIT; {}", limited.unwrap_or_else(|| "no errors, the mode as asked for".into()))
+        }
         Standing::Valid => limited.unwrap_or_else(|| "no errors, every TIME-WAIT kept, the mode as asked for".into()),
         _ => standing.reasons().join("; "),
     };
@@ -95,8 +98,11 @@ fn word(limited_by: LimitedBy) -> String {
 /// The figures that the run is known by.
 fn tiles(body: &mut String, report: &Report) {
     let Some(synfin) = &report.stacks.synfin else { return };
-    let mut tiles = vec![(rate(synfin.connections_per_second), "connections per second, TIME-WAIT kept".to_owned())];
-    if let Some(ratio) = report.ratios.synfin_to_kernel {
+    let without = report.is_without_time_wait();
+    let kept = if without { "WITHOUT TIME-WAIT" } else { "TIME-WAIT kept" };
+    let mut tiles = vec![(rate(synfin.connections_per_second), format!("connections per second, {kept}"))];
+    // The kernel keeps its TIME-WAIT: the two are not alike then.
+    if let Some(ratio) = report.ratios.synfin_to_kernel.filter(|_| !without) {
         let kernel = report.stacks.kernel.as_ref().map_or(0.0, |kernel| kernel.connections_per_second);
         tiles.push((
             format!("{} x", trimmed(ratio, 2)),
@@ -242,6 +248,8 @@ fn memory(report: &Report) -> String {
         row("TIME-WAIT entries there before the run", Some(grouped(resident.entries as f64)));
         row("connections/s with them", Some(grouped(resident.connections_per_second)));
         row("connections/s with an empty table", Some(grouped(resident.connections_per_second_empty)));
+        row("errors with them", Some(grouped(resident.errors as f64)));
+        row("TIME-WAIT entries evicted with them", Some(grouped(resident.time_wait_evicted as f64)));
     }
     if table.is_empty() { String::new() } else { table.html() }
 }
@@ -337,6 +345,20 @@ mod tests {
         let text = page(&report, raw);
         assert!(!text.contains("class=\"tiles\""));
         assert!(text.contains("NO HEADLINE</strong> 3 frames were &lt;dropped&gt;"));
+    }
+
+    #[test]
+    fn a_headline_without_time_wait_says_so_and_is_not_compared_with_the_kernels() {
+        let mut report = sample::full();
+        let text = |report: &Report| page(report, "{}");
+        assert!(text(&report).contains("connections per second, TIME-WAIT kept"));
+        assert!(text(&report).contains("<span>the kernel"));
+        for policy in ["none", "rst-close"] {
+            report.flags.tw = vec![policy.into(), "strict".into()];
+            let text = text(&report);
+            assert!(text.contains("connections per second, WITHOUT TIME-WAIT") && !text.contains("TIME-WAIT kept"));
+            assert!(text.contains("VALID</strong> WITHOUT TIME-WAIT") && !text.contains("<span>the kernel"));
+        }
     }
 
     #[test]

@@ -89,8 +89,8 @@ impl Timeline {
         frame.svg
     }
 
-    /// Row, place and name of each phase: in the middle of its stretch if every name fits; otherwise where it begins, in the first row
-    /// with room.
+    /// Row, place and name of each phase: in the middle of its stretch if every name fits; otherwise where it begins,
+    /// in the first row with room.
     fn name_rows(&self, time: &Scale, right: f64) -> Vec<(usize, f64, Anchor, &str)> {
         let span = |phase: &Stretch| (time.at(phase.from_s), time.at(phase.to_s));
         let fits = |phase: &Stretch| width_of(&phase.name) + 8.0 <= span(phase).1 - span(phase).0;

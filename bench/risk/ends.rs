@@ -154,7 +154,7 @@ impl Client {
 
 impl Application for Client {
     fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
-        let Some(handle) = handle_of(&event) else { return };
+        let Some(handle) = event.handle() else { return };
         let Ok(tuple) = calls.user(handle).map(|user| user as usize) else { return };
         let stream = &mut self.tuples[tuple];
         if stream.handle != Some(handle) {
@@ -237,7 +237,7 @@ impl Server {
 
 impl Application for Server {
     fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
-        let Some(handle) = handle_of(&event) else { return };
+        let Some(handle) = event.handle() else { return };
         if let Event::Accepted { .. } = event {
             return self.accept(calls, handle);
         }
@@ -309,21 +309,6 @@ impl Seen {
             CloseReason::TimedOut => self.timed_out += 1,
             _ => {}
         }
-    }
-}
-
-/// The connection that an event is of.
-fn handle_of(event: &Event<'_>) -> Option<Handle> {
-    match *event {
-        Event::Accepted { handle, .. }
-        | Event::Connected { handle }
-        | Event::Readable { handle, .. }
-        | Event::Writable { handle }
-        | Event::PeerClosed { handle }
-        | Event::Stalled { handle }
-        | Event::Urgent { handle }
-        | Event::Closed { handle, .. } => Some(handle),
-        Event::SpliceEnded { .. } | Event::Timer { .. } => None,
     }
 }
 

@@ -60,7 +60,8 @@ impl Supply {
         }
     }
 
-    /// Connections opened in each part of a second, of `parts` each, while the policies follow one another, each for so many seconds.
+    /// Connections opened in each part of a second, of `parts` each, while the policies follow one another, each for so
+    /// many seconds.
     pub(crate) fn series(&self, phases: &[(Policy, u32)], parts: u32) -> Vec<f64> {
         let mut ports = Ports { fresh: self.tuples as f64, closed: VecDeque::new() };
         let (steps, wanted) = (STEPS / parts, self.rate / f64::from(STEPS));

@@ -7,7 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use synfin::api::{Application, ConnectOptions, Event};
 use synfin::limits::{Limits, PORTS};
 use synfin::link::memory::{MemoryConfig, MemoryLink, pair};
-use synfin::shard::{Calls, LocalAddress, Policies, Secrets, Shard, ShardConfig};
+use synfin::shard::{Calls, LocalAddress, Policies, Shard, ShardConfig};
+use synfin::tcp::Settings;
 use synfin::tcp::time_wait::Policy;
 use synfin::tick::Now;
 use synfin::wire::ethernet::MacAddress;
@@ -149,9 +150,9 @@ fn shard_config(supply: &Supply, address: Ipv4Addr, seed: u64) -> ShardConfig {
         },
         addresses: vec![LocalAddress { address: address.into(), prefix_len: 24 }],
         ports: (first_port, first_port + (tuples - 1) as u16),
-        secrets: Secrets::from_seed(seed),
         msl_ms: (supply.two_msl_s * 500.0) as u32,
-        ..ShardConfig::default()
+        settings: Settings { time_wait_delay_ms: (supply.delay_s * 1000.0) as u32, ..Settings::default() },
+        ..ShardConfig::seeded(seed)
     }
 }
 
@@ -178,5 +179,13 @@ mod tests {
         }
         assert!(opened[4] == 0 && opened[5] > 390, "collapse and recovery: {opened:?}");
         assert_eq!((seconds[4].time_wait, seconds[4].ports_free), (1000, 0));
+    }
+
+    #[test]
+    fn a_4_tuple_rests_as_long_as_was_asked_for() {
+        let supply = Supply { tuples: 1000, two_msl_s: 60.0, delay_s: 5.5, rate: 400.0 };
+        let seconds = play(&supply, &"strict:5s,timestamp:2s".parse().expect("phases")).expect("plays");
+        let opened: Vec<u64> = seconds[5..].iter().map(|second| second.opened).collect();
+        assert!((190..=210).contains(&opened[0]) && opened[1] > 390, "{opened:?}");
     }
 }

@@ -74,8 +74,8 @@ impl Workload {
         self.request_bytes()
     }
 
-    /// How long a 4-tuple rests before the next open is tried, us. The ISN clock counts 250 in a millisecond: with at least one of
-    /// them it is beyond 64 octets, SYN and FIN, and with five at most not beyond 2,800.
+    /// How long a 4-tuple rests before the next open is tried, us. The ISN clock counts 250 in a millisecond: with at
+    /// least one of them it is beyond 64 octets, SYN and FIN, and with five at most not beyond 2,800.
     pub(super) const fn rest_us(&self) -> (u64, u64) {
         if self.outruns { (0, 5000) } else { (1000, 4000) }
     }

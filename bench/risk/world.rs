@@ -11,7 +11,7 @@ use synfin::four_tuple::Addresses;
 use synfin::limits::{Limits, MSL_MS, TIME_WAIT_DELAY_MS};
 use synfin::link::faults::{FaultConfig, Faults};
 use synfin::link::memory::{MemoryConfig, MemoryLink, pair};
-use synfin::shard::{LocalAddress, Secrets, Shard, ShardConfig};
+use synfin::shard::{LocalAddress, Shard, ShardConfig};
 use synfin::tcp::Settings;
 use synfin::tick::{Now, Tick};
 use synfin::wire::ethernet::MacAddress;
@@ -207,7 +207,6 @@ fn shard_config(cell: &Cell, address: Ipv4Addr, seed: u64) -> ShardConfig {
             ..Limits::default()
         },
         addresses: vec![LocalAddress { address: address.into(), prefix_len: 24 }],
-        secrets: Secrets::from_seed(seed),
         settings: Settings {
             time_wait_policy: cell.policy,
             rst_ends_time_wait: cell.rst_ends_time_wait,
@@ -217,7 +216,7 @@ fn shard_config(cell: &Cell, address: Ipv4Addr, seed: u64) -> ShardConfig {
             answers_burst: ANSWERS,
             ..Settings::default()
         },
-        ..ShardConfig::default()
+        ..ShardConfig::seeded(seed)
     }
 }
 

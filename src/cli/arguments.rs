@@ -10,6 +10,7 @@ use crate::stack::Idle;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::{Full, Policy};
+use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -67,9 +68,13 @@ pub(super) struct Connect {
     /// Connections to open.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) count: u32,
-    /// Connections that may be open at a time.
+    /// Connections that may be open at a time; with --rate as many as it takes, unless given.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(default_value_if("rate", ArgPredicate::IsPresent, "4294967295"))]
     pub(super) parallel: u32,
+    /// Open so many connections per second, whether earlier ones have ended or not (open loop).
+    #[arg(long, value_name = "N", value_parser = parse_rate)]
+    pub(super) rate: Option<f64>,
     /// What to send on each; then this side closes its direction.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(super) send: String,
@@ -114,7 +119,7 @@ pub(super) struct Common {
     /// Cores of the shards, as in 0,2 or 0-3.
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     pub(super) cpus: Option<Cpus>,
-    /// Let several shards run on one core; they sleep when idle.
+    /// Let several shards run on one core; they must sleep when idle.
     #[arg(long)]
     pub(super) share_cores: bool,
     /// Receive queues to use, one shard each; all of the interface's by default.
@@ -241,6 +246,11 @@ fn parse_remote(text: &str) -> Result<SocketAddr, String> {
     if remote.port() == 0 { Err("the port must be a number from 1 to 65535".into()) } else { Ok(remote) }
 }
 
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.01..=10e6).contains(rate));
+    rate.ok_or_else(|| "must be connections per second, from 0.01 to 10000000".to_owned())
+}
+
 fn parse_keepalive(text: &str) -> Result<Keepalive, String> {
     let wrong = || "must be IDLE or IDLE,INTERVAL,COUNT, as in 60 or 60,10,3".to_string();
     let numbers: Vec<u64> = text.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
@@ -321,7 +331,8 @@ const DOCTOR_EXAMPLE: &str = "Example:
   synfin doctor --interface veth0 --json";
 
 const CONNECT_EXAMPLE: &str = "Example:
-  synfin connect 10.0.0.1:7 --interface veth0 --address 10.0.0.2/24 --count 3 --send hello";
+  synfin connect 10.0.0.1:7 --interface veth0 --address 10.0.0.2/24 --count 3 --send hello
+  synfin connect 10.0.0.1:7 --interface veth0 --address 10.0.0.2/24 --count 10000 --rate 1000 --send hello";
 
 const PROXY_EXAMPLE: &str = "Example:
   synfin proxy --config contrib/proxy.toml --check
@@ -414,6 +425,9 @@ mod tests {
             "synfin connect 10.0.0.1:0 --interface v --address 10.0.0.2/24",
             "synfin connect 10.0.0.1:99999 --interface v --address 10.0.0.2/24",
             "synfin connect 10.0.0.1:7 --interface v --address 10.0.0.2/24 --count 0",
+            "synfin connect 10.0.0.1:7 --interface v --address 10.0.0.2/24 --rate 0",
+            "synfin connect 10.0.0.1:7 --interface v --address 10.0.0.2/24 --rate NaN",
+            "synfin connect 10.0.0.1:7 --interface v --address 10.0.0.2/24 --rate fast",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

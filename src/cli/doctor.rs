@@ -1,7 +1,7 @@
 //! `synfin doctor`.
 
 use super::arguments::Doctor;
-use super::session::say;
+use super::output::say;
 use super::{Exit, Failure};
 use crate::stack::StackError;
 use crate::stack::doctor::{Diagnosis, Severity, examine};

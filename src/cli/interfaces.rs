@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 #[derive(Args, Debug)]
 pub(super) struct Interfaces {
-    /// The network interface; or several, each with its addresses, as in eth0=10.0.0.2/24,fd00::2/64,eth1=10.1.0.2/24. Each shard drives
-    /// a queue of each, so that a proxy may take clients on one and reach backends on the other.
+    /// The network interface; or several, each with its addresses, as in eth0=10.0.0.2/24,fd00::2/64,eth1=10.1.0.2/24.
+    /// Each shard drives a queue of each, so that a proxy may take clients on one and reach backends on the other.
     #[arg(long, required = true, value_name = "IF[=IP/LEN,...]", value_delimiter = ',', value_parser = parse_interface)]
     interface: Vec<Part>,
     /// The stack's own addresses, or ranges of them, on the interface that is given none; this host's kernel must not have them.
@@ -17,7 +17,8 @@ pub(super) struct Interfaces {
     /// Next hops for other networks, at most one per IP version and interface.
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     gateway: Vec<IpAddr>,
-    /// The VLAN that the stack is on, on every interface or the one named: frames are tagged with it, and others are left to the kernel.
+    /// The VLAN that the stack is on, on every interface or the one named: frames are tagged with it, and others are
+    /// left to the kernel.
     #[arg(long, value_name = "[IF=]ID", value_delimiter = ',', value_parser = parse_vlan)]
     vlan: Vec<Vlan>,
 }

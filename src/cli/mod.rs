@@ -9,6 +9,7 @@ mod control;
 mod doctor;
 mod interfaces;
 mod network;
+mod output;
 mod proxy;
 mod serve;
 mod services;
@@ -45,6 +46,10 @@ pub fn main() -> ExitCode {
         Command::Proxy(proxy) => proxy::run(&proxy),
         Command::Control(asked) => control::ask(&asked.path, &asked.request),
     };
+    let lost = output::finish();
+    if lost > 0 {
+        eprintln!("{lost} lines of standard output were lost: nobody read them");
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -87,7 +92,10 @@ impl fmt::Display for Failure {
 impl From<StackError> for Failure {
     fn from(error: StackError) -> Failure {
         let exit = match &error {
-            StackError::Config(_) | StackError::Listen(_) | StackError::Xdp(XdpError::Setting { .. }) => Exit::Usage,
+            StackError::Config(_)
+            | StackError::Listen(_)
+            | StackError::SharedCoreNeverIdle { .. }
+            | StackError::Xdp(XdpError::Setting { .. }) => Exit::Usage,
             StackError::Panicked { .. } => Exit::Failed,
             _ => Exit::Environment,
         };

@@ -2,8 +2,9 @@
 
 use super::Failure;
 use super::arguments::Serve;
+use super::output::{self, say};
 use super::services::Services;
-use super::session::{Session, say};
+use super::session::Session;
 use crate::stack::SharedPorts;
 use serde_json::json;
 use std::net::IpAddr;
@@ -28,5 +29,6 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
         say(&format!("serving {} on {interface} at {}, mode {mode}", names.join(" "), addresses.join(",")));
     }
     session.wait(None, || {});
+    output::hurry();
     session.end(Duration::from_secs(serve.drain.into())).map(|_| ())
 }

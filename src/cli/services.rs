@@ -243,7 +243,8 @@ impl Progress {
     }
 }
 
-/// How long a client may take to close after the answer, ms. Origin: the linger of common web servers; smaller resets slow clients.
+/// How long a client may take to close after the answer, ms. Origin: the linger of common web servers; smaller resets
+/// slow clients.
 const LINGER_MS: u64 = 30_000;
 
 /// Clients whose time is looked at per turn. More than a turn can add; larger would hold up the shard.

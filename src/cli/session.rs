@@ -2,6 +2,7 @@
 
 use super::arguments::Common;
 use super::control::{Control, Subject};
+use super::output::say;
 use super::{Exit, Failure};
 use crate::limits::Limits;
 use crate::link::capture::CaptureConfig;
@@ -9,13 +10,12 @@ use crate::link::xdp::Interface;
 use crate::observe::capture::{CaptureFile, CaptureWriter};
 use crate::observe::print;
 use crate::shard::{Policies, ShardConfig};
-use crate::stack::{Idle, Service, SharedPorts, Stack, StackConfig, StackError, StackReport, random_secrets};
+use crate::stack::{Service, SharedPorts, Stack, StackConfig, StackError, StackReport, check_idle};
 use crate::tcp::Settings;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Policy;
 use crate::tick::Now;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -104,8 +104,8 @@ impl<S: Service> Session<S> {
     }
 
     /// Drains for at most `within`, prints the state and ends; returns the applications. Meanwhile the control socket and the signals
-    /// are served; who asks to end once more ends it at once. A signal while the state is being printed, to a reader that may have
-    /// stalled, ends the process.
+    /// are served; who asks to end once more ends it at once. A signal after that, while somebody reads slowly what is left to be
+    /// written, ends the process.
     pub(super) fn end(mut self, within: Duration) -> Result<Vec<S>, Failure> {
         self.signals.end.store(false, Ordering::Relaxed);
         self.stack.running().drain(within);
@@ -172,12 +172,6 @@ impl Signals {
     }
 }
 
-/// Writes a line to standard output; a closed output ends nothing.
-pub(super) fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-}
-
 fn print_report(report: &StackReport, json: bool) {
     if json { say(&print::json(report).to_string()) } else { say(print::text(report).trim_end()) }
 }
@@ -194,13 +188,13 @@ pub(super) fn shards(common: &Common) -> Result<u32, Failure> {
 }
 
 fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Result<StackConfig, Failure> {
+    check_idle(common.idle, common.share_cores)?;
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
     let mut placed = common.interfaces.placed().map_err(|problem| Failure::new(Exit::Usage, problem))?;
     let first = placed.remove(0);
     let mut shard = ShardConfig {
         msl_ms: common.msl * 1000,
         quiet_time_ms: common.quiet_time * 1000,
-        secrets: random_secrets()?,
         settings: Settings {
             time_wait_policy: common.time_wait,
             time_wait_delay_ms: common.time_wait_delay,
@@ -213,11 +207,6 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
         ..ShardConfig::default()
     }
     .with_attachments(vec![first.attachment]);
-    if common.share_cores && common.idle != Idle::Sleep {
-        let message =
-            format!("--idle {}: shards that share cores sleep; leave it or --share-cores out", common.idle.name());
-        return Err(Failure::new(Exit::Usage, message));
-    }
     if common.time_wait == Policy::None {
         eprintln!("{}", print::NO_TIME_WAIT);
     }
@@ -246,3 +235,23 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
 
 /// How often signals are looked at.
 const POLL: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::super::arguments::{Arguments, Command};
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn shards_that_share_cores_and_never_sleep_are_wrong_usage() {
+        for idle in ["spin", "busy-poll"] {
+            let line = format!("synfin serve echo:7 --interface lo --address 10.0.0.2/24 --share-cores --idle {idle}");
+            let Command::Serve(serve) = Arguments::try_parse_from(line.split_whitespace()).expect("parses").command
+            else {
+                panic!("{line}");
+            };
+            let refused = config(&serve.common, SynCookies::default(), SharedPorts::default()).expect_err("refused");
+            assert!(refused.exit == Exit::Usage && refused.message.contains(idle), "{refused}");
+        }
+    }
+}

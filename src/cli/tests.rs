@@ -87,7 +87,7 @@ fn ends(
     let config = |address| ShardConfig {
         limits: Limits { tcbs_max: 16, time_wait_max: 64, half_open_max: 8, chunks_max: 64, ..Limits::default() },
         addresses: vec![LocalAddress { address, prefix_len: 24 }],
-        ..ShardConfig::default()
+        ..ShardConfig::seeded(0)
     };
     let (a, b) = pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
     let services = Services::new(&[ServiceAt { kind, port: 80 }], &[SERVER], ConnectionOptions::default());

@@ -219,7 +219,7 @@ impl Destinations {
                 let lap = self.lap(&key);
                 let record = &mut self.slab[number];
                 self.queues.clear(&mut record.queue);
-                (record.lap, record.forgotten, record.repeats) = (lap, 0, false);
+                (record.lap, record.forgotten, record.repeats, record.passed) = (lap, 0, false, 0);
             }
         }
     }
@@ -368,6 +368,8 @@ impl Destinations {
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> u32 {
         let asked_max = REPEATED_ASKED_MAX.min(queued);
+        // Those that stay in the queue.
+        let mut busy = 0;
         for passed in 0..asked_max {
             let first = self.queues.iter(&self.slab[number].queue).next();
             let Some((port, status)) = first.map(|port| (port, status(port))) else { return passed };
@@ -375,6 +377,7 @@ impl Destinations {
                 PortStatus::Busy => {
                     self.dequeue(number);
                     self.enqueue(number, port);
+                    busy += 1;
                 }
                 PortStatus::InUse => {
                     self.dequeue(number);
@@ -386,9 +389,9 @@ impl Destinations {
             }
         }
         let record = &mut self.slab[number];
-        record.passed = record.passed.saturating_add(asked_max as u16);
-        // Once around all are taken, and it depends on whoever has them.
-        if u32::from(record.passed) < record.queue.len() {
+        record.passed = record.passed.saturating_add(busy);
+        // Once around all are taken, and it depends on whoever has them. What the lap has just queued was asked about there.
+        if asked_max > 0 && u32::from(record.passed) < record.queue.len() {
             soonest.note(0);
         }
         asked_max

@@ -275,6 +275,10 @@ impl<L: Link> Link for Faults<L> {
         self.inner.flush();
     }
 
+    fn is_behind(&self) -> bool {
+        self.inner.is_behind()
+    }
+
     fn mac(&self) -> MacAddress {
         self.inner.mac()
     }

@@ -5,10 +5,10 @@
 //!     ^                                           |
 //!     +- spare <- batch <------- empty queue -----+        (and the same from B to A)
 //! ```
-//! Nothing is copied: a slot holds a buffer, the sender's slot gets a spare buffer for it, and the receiver gives its slot's
-//! own back for the one it takes. Frames travel in batches, so that the two queue operations and their atomic instructions are
-//! paid once per burst.
-//! Both ends may live on one thread (then everything is deterministic) or on two. All memory is made by [`pair`].
+//! Nothing is copied: a slot holds a buffer, the sender's slot gets a spare buffer for it, and the receiver gives its
+//! slot's own back for the one it takes. Frames travel in batches, so that the two queue operations and their atomic
+//! instructions are paid once per burst. Both ends may live on one thread (then everything is deterministic) or on two.
+//! All memory is made by [`pair`].
 
 use super::pool::{Place, Pool};
 use super::{Frame, Levels, Link, LinkCounters};

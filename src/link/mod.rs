@@ -200,6 +200,12 @@ pub trait Link {
     /// Transmits what is queued (one burst, one wake-up if asked for), takes completions back and tops up FILL.
     fn flush(&mut self);
 
+    /// Whether a flush has left frames behind that the next may move: it has to come soon, although nothing else is due.
+    #[inline]
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// This end's Ethernet address.
     fn mac(&self) -> MacAddress;
 

@@ -108,6 +108,10 @@ impl<L: Link> Link for Several<L> {
         self.links.iter_mut().for_each(L::flush);
     }
 
+    fn is_behind(&self) -> bool {
+        self.links.iter().any(L::is_behind)
+    }
+
     fn mac(&self) -> MacAddress {
         self.mac_on(0)
     }

@@ -1,5 +1,5 @@
-//! Own addresses on the wire: told to the neighbours at the start and when the link comes back, and defended when another host has
-//! one (RFC 5227 for IPv4, RFC 4861 7.2.6 for IPv6).
+//! Own addresses on the wire: told to the neighbours at the start and when the link comes back, and defended when
+//! another host has one (RFC 5227 for IPv4, RFC 4861 7.2.6 for IPv6).
 
 use super::core::Core;
 use super::{Shard, respond};
@@ -39,8 +39,8 @@ pub fn claimed_by(parsed: &Parsed) -> Option<Conflict> {
     Some(Conflict { address, mac })
 }
 
-/// Writes the question whether anybody has `address`, which tells nothing about the sender (RFC 5227 2.1.1, RFC 4862 5.4.2); returns the
-/// frame's length. Panics if `frame` is shorter than 90 bytes.
+/// Writes the question whether anybody has `address`, which tells nothing about the sender (RFC 5227 2.1.1, RFC 4862
+/// 5.4.2); returns the frame's length. Panics if `frame` is shorter than 90 bytes.
 pub fn emit_probe(frame: &mut [u8], mac: MacAddress, vlan: Option<u16>, address: IpAddr) -> usize {
     match address {
         IpAddr::V4(address) => arp::emit_request(frame, mac, vlan, Ipv4Addr::UNSPECIFIED, address),
@@ -51,25 +51,47 @@ pub fn emit_probe(frame: &mut [u8], mac: MacAddress, vlan: Option<u16>, address:
 /// What is to be told about own addresses.
 #[derive(Debug)]
 pub(super) struct Claims {
-    all: Vec<IpAddr>,
+    /// In rising order.
+    all: Vec<Claim>,
     /// The next to be told; none at the end.
     next: usize,
     /// When all are told once more.
     again_at: Option<Tick>,
-    /// One that is to be defended, and when the last one was.
-    defend: Option<IpAddr>,
-    defended_at: Option<Now>,
+    /// Those to be defended, as numbers in `all`; no more than there are.
+    defend: Vec<u32>,
     /// What was seen last and not yet reported.
     conflict: Option<Conflict>,
 }
 
+/// One own address.
+#[derive(Debug)]
+struct Claim {
+    address: IpAddr,
+    /// When it was to be defended last.
+    defended_at: Option<Now>,
+}
+
 impl Claims {
-    pub(super) fn new(all: Vec<IpAddr>) -> Claims {
-        Claims { next: all.len(), all, again_at: None, defend: None, defended_at: None, conflict: None }
+    pub(super) fn new(mut all: Vec<IpAddr>) -> Claims {
+        all.sort();
+        let all: Vec<Claim> = all.into_iter().map(|address| Claim { address, defended_at: None }).collect();
+        Claims { next: all.len(), defend: Vec::with_capacity(all.len()), all, again_at: None, conflict: None }
     }
 
     pub(super) fn next_deadline(&self, now: Tick) -> Option<Tick> {
-        if self.next < self.all.len() || self.defend.is_some() { Some(now) } else { self.again_at }
+        if self.next < self.all.len() || !self.defend.is_empty() { Some(now) } else { self.again_at }
+    }
+
+    /// Notes that somebody else has an own address, which is to be defended unless that was so less than 10 s ago
+    /// (RFC 5227 2.4 b).
+    fn contested(&mut self, conflict: Conflict, now: Now) {
+        self.conflict = Some(conflict);
+        let Ok(number) = self.all.binary_search_by_key(&conflict.address, |claim| claim.address) else { return };
+        let is_due = |at: Now| now.us() - at.us() >= DEFEND_INTERVAL_US;
+        if self.all[number].defended_at.is_none_or(is_due) && self.defend.len() < self.all.len() {
+            self.all[number].defended_at = Some(now);
+            self.defend.push(number as u32);
+        }
     }
 
     /// The next address to tell of.
@@ -77,20 +99,21 @@ impl Claims {
         if self.again_at.take_if(|at| at.is_at_or_before(now)).is_some() {
             self.next = 0;
         }
-        self.defend.or_else(|| self.all.get(self.next).copied())
+        let number = self.defend.last().map_or(self.next, |number| *number as usize);
+        self.all.get(number).map(|claim| claim.address)
     }
 
     /// [`Claims::first`] was told.
     fn told(&mut self) {
-        if self.defend.take().is_none() {
+        if self.defend.pop().is_none() {
             self.next += 1;
         }
     }
 }
 
 impl Core {
-    /// Somebody on interface number `interface` says that it has `claim`. An own address of this end is a conflict: counted, kept for the report, and defended once in
-    /// 10 s (RFC 5227 2.4 b). Returns whether it was one.
+    /// Somebody on interface number `interface` says that it has `claim`. An own address of this end is a conflict:
+    /// counted, kept for the report, and defended once in 10 s (RFC 5227 2.4 b). Returns whether it was one.
     pub(super) fn is_conflict(&mut self, claim: Option<Conflict>, interface: u8, now: Now) -> bool {
         let mac = self.interfaces[usize::from(interface)].mac;
         let is_own = |address| self.routes.is_own(address) && self.is_on(address, interface);
@@ -98,12 +121,7 @@ impl Core {
             return false;
         };
         self.counters.address_conflicts += 1;
-        let claims = &mut self.claims;
-        claims.conflict = Some(conflict);
-        if claims.defended_at.is_none_or(|at| now.us() - at.us() >= DEFEND_INTERVAL_US) {
-            claims.defended_at = Some(now);
-            claims.defend = Some(conflict.address);
-        }
+        self.claims.contested(conflict, now);
         true
     }
 }
@@ -167,7 +185,7 @@ impl<L: Link, A: Application> Shard<L, A> {
 /// Between the two announcements, ms. Origin: ANNOUNCE_INTERVAL of RFC 5227 1.1.
 const ANNOUNCE_INTERVAL_MS: u32 = 2_000;
 
-/// Between two defences, ms. Origin: DEFEND_INTERVAL of RFC 5227 1.1.
+/// Between two defences of an address, us. Origin: DEFEND_INTERVAL of RFC 5227 1.1.
 const DEFEND_INTERVAL_US: u64 = 10_000_000;
 
 /// Announcements of one turn. More would take the frames of connections, fewer make hundreds of addresses slow.

@@ -195,7 +195,7 @@ fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) 
             Kind::TimeWaitV4 => core.time_wait_v4.restart(number, deadline),
             Kind::TimeWaitV6 | Kind::Tcb => core.time_wait_v6.restart(number, deadline),
         };
-        // Without room for the copy the old record stays, with its old deadline.
+        // Without room for a copy it stays where it is, with the new deadline.
         if let Some(moved) = moved {
             core.index.replace(arrival.hash, value, Value::new(value.kind(), moved));
         }

@@ -194,7 +194,7 @@ fn frames_max(limits: &Limits) -> usize {
     limits.burst as usize + handed_max(limits)
 }
 
-/// Deadlines and TIME-WAIT records that one turn treats: four times what its segments can create, at least 256.
+/// Deadlines and TIME-WAIT records that one turn treats: 2.7 times what its segments can create, at least 256.
 pub(super) fn expire_budget(limits: &Limits) -> usize {
     (4 * limits.burst as usize).max(256)
 }

@@ -60,6 +60,9 @@ impl<'a> Calls<'a> {
         if port == 0 {
             return Err(ListenError::PortZero);
         }
+        if self.core.listen_only.as_ref().is_some_and(|ports| !ports.contains(&port)) {
+            return Err(ListenError::NotClaimed(port));
+        }
         if !address.is_unspecified() && !self.core.routes.is_local(address) {
             return Err(ListenError::NotOurAddress(address));
         }
@@ -340,7 +343,12 @@ pub(super) fn queue(core: &mut Core, handle: Handle, bytes: &[u8], now: Now) -> 
     }
     if taken > 0 {
         calls::sent(&mut connection.tcb, taken, &cx);
+        // A wait that begins with it runs before a segment has left (B25).
+        let waits = connection.tcb.waits_until.is_set();
         core.owe(handle.number);
+        if waits {
+            core.arm(handle.number);
+        }
     } else if connection.to_send.is_empty() && !bytes.is_empty() && !waits {
         // No acknowledgment of this connection's own will say when there is room.
         core.wait_for_chunks(handle);

@@ -14,7 +14,7 @@ use super::splice::Splices;
 use super::strangers::{Former, Strangers};
 use super::timers::Timers;
 use super::waiting::STARVED_MAX;
-use super::{ConfigError, Place, ShardConfig, StateCounts};
+use super::{ConfigError, Place, Secrets, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -67,6 +67,8 @@ pub(super) struct Core {
     pub listeners: Listeners,
     /// Settings of connections, shared by those that have the same.
     pub options: OptionSets,
+    /// See [`ShardConfig::listen_only`].
+    pub listen_only: Option<Vec<u16>>,
     /// By number of the listener, the options that its connections inherit.
     pub listener_options: Vec<OptionsId>,
     pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
@@ -132,6 +134,7 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(
         config: &ShardConfig,
+        secrets: &Secrets,
         settings: Settings,
         interfaces: &[Expect],
         place: &Place,
@@ -182,8 +185,9 @@ impl Core {
             quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
             gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
-            index: Index::new(entries, config.secrets.index),
+            index: Index::new(entries, secrets.index),
             listeners: Listeners::new(limits.listeners_max),
+            listen_only: config.listen_only.clone(),
             options: OptionSets::new(),
             listener_options: vec![OptionsId::default(); limits.listeners_max as usize],
             time_wait_v4: TimeWaitStore::new(time_wait_v4_max, two_msl_ms),
@@ -194,21 +198,20 @@ impl Core {
                     queued_ports_max: limits.queued_ports_max(),
                     two_msl_ms,
                 },
-                config.secrets.ports,
+                secrets.ports,
                 Arc::clone(place.owners()),
                 place.shard(),
             ),
             strangers: Arc::clone(place.strangers()),
             former: Former::new(),
             shard: place.shard(),
-            neighbors: Neighbors::new(limits.neighbors_max, config.secrets.neighbors)
-                .asking(config.neighbor_timeout_s.max(1)),
+            neighbors: Neighbors::new(limits.neighbors_max, secrets.neighbors).asking(config.neighbor_timeout_s.max(1)),
             neighbor_interfaces: vec![0; limits.neighbors_max as usize],
             neighbors_elsewhere: config.neighbors_elsewhere,
             questions: Vec::with_capacity(QUESTIONS_MAX),
             reply_to_sender: config.reply_to_sender,
             claims: Claims::new(attachments.iter().flat_map(|at| &at.addresses).map(|own| own.address).collect()),
-            path_mtus: PathMtus::new(PATH_MTUS_MAX, config.secrets.neighbors),
+            path_mtus: PathMtus::new(PATH_MTUS_MAX, secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
             pressure: Pressure::default(),
@@ -222,11 +225,11 @@ impl Core {
             splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2), limits.tcbs_max),
             accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
-            cookies: Cookies::new(config.secrets.cookies, now),
+            cookies: Cookies::new(secrets.cookies, now),
             cookies_seen: Recent::new(limits.cookies_remembered_max),
             answer_bucket: AnswerBucket::new(&settings, now),
             time_wait_bucket: AnswerBucket::new(&settings, now),
-            random: SmallRng::seed_from_u64(config.secrets.random),
+            random: SmallRng::seed_from_u64(secrets.random),
             counters: Counters::default(),
         })
     }
@@ -343,7 +346,8 @@ impl Core {
         let tuple = &connection.tcb.tuple;
         connection.tcb.opened() == Opened::Actively
             || self.listeners.end(connection.origin).is_some_and(|(address, port)| {
-                port == tuple.local_port && (address.is_unspecified() || address == tuple.local())
+                let any = address.is_unspecified() && address.is_ipv4() == tuple.is_v4();
+                port == tuple.local_port && (any || address == tuple.local())
             })
     }
 
@@ -561,4 +565,4 @@ pub(super) const WHEEL_SLOTS: u32 = 4096;
 pub(super) const WHEEL_GRANULE_MS: u32 = 8;
 
 /// How long who waits for a TX frame may sleep, ms: completions of a NIC come within microseconds, those of a dead one never.
-const TX_RETRY_MS: u32 = 1;
+pub(super) const TX_RETRY_MS: u32 = 1;

@@ -289,7 +289,13 @@ impl Handover {
             Message::Ndp(packet) => matches!(packet, ndp::Packet::Advertisement(_)),
             Message::Echo(_) => false,
         };
-        if is_answer && asked == 0 {
+        // Who claims an own address tells no shard where a neighbour is: it is a conflict once, not once for each shard.
+        let claims_ours = match message {
+            Message::Arp(packet) => core.routes.is_own(packet.sender_ip.into()),
+            Message::Ndp(ndp::Packet::Advertisement(packet)) => core.routes.is_own(packet.target.into()),
+            Message::Ndp(ndp::Packet::Solicitation(_)) | Message::Error(_) | Message::Echo(_) => false,
+        };
+        if is_answer && asked == 0 && !claims_ours {
             for shard in 0..self.open.len() as u16 {
                 let asks = self.mesh.inboxes[usize::from(shard)].asks.load(Ordering::Relaxed);
                 if asks && shard != self.shard {

@@ -70,12 +70,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use burst::Burst;
 use connection::Connection;
-use core::Core;
+use core::{Core, TX_RETRY_MS};
 use handover::Handover;
 use route::Routes;
 
-/// MTUs that TCP can use: from the smallest of IPv4 hosts (RFC 791) to the largest of Ethernet.
-const MTUS: ::core::ops::RangeInclusive<usize> = 576..=9216;
+/// Whether TCP can use an MTU of so many bytes, with IPv6 or without: from the smallest of IPv4 hosts (RFC 791), or of IPv6 links
+/// (RFC 8200 5), to the largest of Ethernet.
+fn is_mtu(bytes: usize, v6: bool) -> bool {
+    let least = if v6 { 1280 } else { 576 };
+    (least..=9216).contains(&bytes)
+}
 
 /// What a shard is made from.
 #[derive(Clone, Debug)]
@@ -99,13 +103,16 @@ pub struct ShardConfig {
     pub quiet_time_ms: u32,
     /// Local ports for active opens, both included.
     pub ports: (u16, u16),
-    /// Secrets of the stack.
-    pub secrets: Secrets,
+    /// Secrets of the stack. `None`, the default: what runs shards on threads draws them from the operating system at each start. A
+    /// shard that is made without it needs some.
+    pub secrets: Option<Secrets>,
     /// How long a neighbour, such as a gateway, may not answer before opens that need it end as unreachable, s: it is asked once a
     /// second. At least 1.
     pub neighbor_timeout_s: u8,
     /// Somebody else asks for neighbours: questions wait for [`Shard::take_questions`], answers come by [`Shard::learn_neighbor`].
     pub neighbors_elsewhere: bool,
+    /// The only ports that can be listened on, where the kernel has the others of the addresses; `None` for all.
+    pub listen_only: Option<Vec<u16>>,
     /// What is accepted is answered to the MAC address that its SYN came from, without a route: as behind a load balancer that
     /// forwards frames.
     pub reply_to_sender: bool,
@@ -128,9 +135,10 @@ impl Default for ShardConfig {
             msl_ms: limits::MSL_MS,
             quiet_time_ms: 0,
             ports: limits::PORTS,
-            secrets: Secrets::from_seed(0),
+            secrets: None,
             neighbor_timeout_s: NEIGHBOR_ASKS,
             neighbors_elsewhere: false,
+            listen_only: None,
             reply_to_sender: false,
             vlan: None,
             verify_checksums: true,
@@ -140,6 +148,12 @@ impl Default for ShardConfig {
 }
 
 impl ShardConfig {
+    /// Defaults with secrets drawn from `seed`: for simulations and tests. On a wire anybody who knows the seed can guess ISNs, ports and
+    /// SYN cookies.
+    pub fn seeded(seed: u64) -> ShardConfig {
+        ShardConfig { secrets: Some(Secrets::from_seed(seed)), ..ShardConfig::default() }
+    }
+
     /// What the stack has on each interface, by its number.
     pub fn attachments(&self) -> Vec<Attachment> {
         let first = Attachment { addresses: self.addresses.clone(), gateways: self.gateways.clone(), vlan: self.vlan };
@@ -178,8 +192,8 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Secrets drawn from one seed: the same seed replays a simulation exactly. A stack on a wire takes its seed from the
-    /// operating system.
+    /// Secrets drawn from one seed: the same seed replays a simulation exactly. A seed of 64 bits that others may know is nothing for a
+    /// wire (RFC 9293 MUST-9, RFC 6528): there, leave [`ShardConfig::secrets`] out.
     pub fn from_seed(seed: u64) -> Secrets {
         use rand::{RngExt, SeedableRng};
         let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
@@ -214,6 +228,11 @@ pub enum ConfigError {
         /// Interfaces of the configuration.
         configured: usize,
     },
+    /// No secrets were given to a shard that nobody draws some for.
+    #[error(
+        "the shard has no secrets: draw some from the operating system (stack::random_secrets), or give a seed in a simulation"
+    )]
+    NoSecrets,
     /// An address that no host can have, or a prefix longer than its address.
     #[error("{0}/{1} is no host address with a prefix length")]
     BadAddress(IpAddr, u8),
@@ -245,7 +264,7 @@ pub enum ConfigError {
     /// A limit that record numbers cannot express.
     #[error("{0} records are more than 2^30 - 1: lower limits.tcbs_max or limits.time_wait_max")]
     TooManyRecords(u32),
-    /// An MTU too small for TCP, or too large for its length fields.
+    /// An MTU too small for TCP over the IP versions of which its interface has addresses, or too large for its length fields.
     #[error("an MTU of {0} bytes is out of range: 576 (IPv4) or 1280 (IPv6) to 9216")]
     BadMtu(usize),
     /// The tables do not fit into memory.
@@ -332,19 +351,23 @@ impl<L: Link, A: Application> Shard<L, A> {
         place: Place,
         now: Now,
     ) -> Result<Shard<L, A>, ConfigError> {
+        let secrets = config.secrets.ok_or(ConfigError::NoSecrets)?;
         let interfaces = interfaces(&link, &config)?;
-        if let Some(own) = interfaces.iter().find(|own| !MTUS.contains(&own.mtu)) {
-            return Err(ConfigError::BadMtu(own.mtu));
+        for (own, attachment) in interfaces.iter().zip(config.attachments()) {
+            let v6 = attachment.addresses.iter().any(|own| own.address.is_ipv6());
+            if !is_mtu(own.mtu, v6) {
+                return Err(ConfigError::BadMtu(own.mtu));
+            }
         }
         let settings = Settings {
             // One for all interfaces: whatever way a segment takes, it passes.
             mtu: interfaces.iter().map(|own| own.mtu as u16).min().unwrap_or(0),
             msl_ms: config.msl_ms,
             msl_since: Now::default(),
-            isn_secret: config.secrets.isn,
+            isn_secret: secrets.isn,
             ..config.settings
         };
-        let core = Core::new(&config, settings, &interfaces, &place, now)?;
+        let core = Core::new(&config, &secrets, settings, &interfaces, &place, now)?;
         let receiving = Chunks::new(config.limits.chunks_max / 2);
         let burst = Burst::new(&config.limits);
         let handover = Handover::new(place);
@@ -491,7 +514,8 @@ impl<L: Link, A: Application> Shard<L, A> {
 
     /// The earliest time at which a turn has something to do although nothing arrives; a lower bound.
     pub fn next_deadline(&self, now: Now) -> Option<Tick> {
-        self.core.next_deadline(now.tick())
+        let retry = self.link.is_behind().then(|| now.tick().plus(TX_RETRY_MS));
+        retry.into_iter().chain(self.core.next_deadline(now.tick())).reduce(Tick::min)
     }
 
     /// Lets the application make calls outside of events.

@@ -100,6 +100,8 @@ pub(super) fn first_owing<L: Link>(
         return true;
     };
     if !send_owed(link, core, number, interface, dst_mac, now) {
+        // What has left is timed, whenever the rest may.
+        core.arm(number);
         return false;
     }
     core.owing[place].pop_front(&mut core.connections);

@@ -2,6 +2,7 @@
 
 use super::ConfigError;
 use crate::four_tuple::Families;
+use crate::limits::INTERFACES_MAX;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
@@ -56,6 +57,10 @@ pub(super) struct Routes {
 impl Routes {
     /// The routes of a stack that has `attachments`, by number of the interface.
     pub(super) fn new(attachments: &[Attachment]) -> Result<Routes, ConfigError> {
+        let configured = attachments.len();
+        if configured > INTERFACES_MAX {
+            return Err(ConfigError::Interfaces { links: configured, configured });
+        }
         let mut networks: Vec<(LocalAddress, u8)> = Vec::new();
         let mut gateways = Vec::new();
         for (attachment, interface) in attachments.iter().zip(0..) {
@@ -78,6 +83,11 @@ impl Routes {
             }
         }
         Ok(Routes { own_v4, own_v6, networks, gateways, transparent: Vec::new() })
+    }
+
+    /// Whether the stack has an IPv6 address on interface number `interface`.
+    pub(super) fn has_v6_on(&self, interface: u8) -> bool {
+        self.networks.iter().any(|(network, on)| *on == interface && network.address.is_ipv6())
     }
 
     /// The same, with networks of others, each of a family of which the stack has an address.
@@ -265,6 +275,20 @@ mod tests {
     /// The routes of a stack on one interface.
     fn alone(addresses: &[LocalAddress], gateways: &[IpAddr]) -> Result<Routes, ConfigError> {
         Routes::new(&[Attachment { addresses: addresses.to_vec(), gateways: gateways.to_vec(), vlan: None }])
+    }
+
+    #[test]
+    fn more_interfaces_than_a_stack_can_have_are_an_error() {
+        for count in [INTERFACES_MAX + 1, 256, 1000] {
+            let attachment = |at: usize| {
+                let address = core::net::Ipv4Addr::from_bits(0x0a00_0001 + ((at as u32) << 8)).into();
+                Attachment { addresses: vec![LocalAddress { address, prefix_len: 24 }], ..Attachment::default() }
+            };
+            let attachments: Vec<_> = (0..count).map(attachment).collect();
+            assert!(Routes::new(&attachments[..INTERFACES_MAX]).is_ok());
+            let refused = Routes::new(&attachments).map(|_| ());
+            assert_eq!(refused, Err(ConfigError::Interfaces { links: count, configured: count }));
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl<L: Application, R: Application> Sim<L, R> {
         let (to_left, to_right) = pair(MemoryConfig::default(), macs);
         let config = |address, seed| ShardConfig {
             addresses: vec![LocalAddress { address, prefix_len: 24 }],
-            secrets: Secrets::from_seed(seed),
+            secrets: Some(Secrets::from_seed(seed)),
             ..config.clone()
         };
         Ok(Sim {

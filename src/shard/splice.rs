@@ -119,8 +119,9 @@ impl Calls<'_> {
         Some(self.core.connections[other].handle(other))
     }
 
-    /// Bytes that have gone from this end of a splice to the other, and the other way; `None` for a connection that is not spliced,
-    /// or no longer. Two readings that are equal say that nothing has moved between them: the way to an idle time-out.
+    /// Bytes that have gone from this end of a splice to the other, and the other way; `None` for a connection that is
+    /// not spliced, or no longer. Two readings that are equal say that nothing has moved between them: the way to an
+    /// idle time-out.
     pub fn spliced_bytes(&self, handle: Handle) -> Option<(u64, u64)> {
         let (splice, side) = self.splice_of(handle)?;
         Some((splice.bytes[side], splice.bytes[1 - side]))

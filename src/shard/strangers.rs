@@ -141,7 +141,7 @@ fn places(hash: Hash) -> [(usize, u64); 2] {
 /// Functions before the current one that are asked. Fewer lose connections when the table changes often.
 pub(super) const FORMER_MAX: usize = 3;
 
-/// Marks of the filter. Origin: with 10,000 connections left elsewhere, one port in 10,000 is skipped for nothing; 128 kB.
+/// Marks of the filter. Origin: with 10,000 connections left elsewhere, one port in 2,750 is skipped for nothing; 128 kB.
 const MARKS: usize = 1 << 20;
 
 #[cfg(test)]

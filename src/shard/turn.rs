@@ -17,7 +17,8 @@ use crate::tick::Now;
 /// What a turn came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TurnReport {
-    /// Something arrived, expired, was told or was sent, or other shards wait for what is looked for here; an idle turn may be followed by sleep.
+    /// Something arrived, expired, was told or was sent, or other shards wait for what is looked for here; an idle turn
+    /// may be followed by sleep.
     pub busy: bool,
 }
 

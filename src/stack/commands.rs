@@ -3,9 +3,7 @@
 use super::alarm::Alarm;
 use crate::owner::Owners;
 use crate::shard::Policies;
-use crate::wire::ethernet::MacAddress;
 use crossbeam::queue::ArrayQueue;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// One request.
@@ -16,22 +14,24 @@ pub(super) enum Command {
     /// Another division of connections between the shards.
     ChangeOwners(Arc<Owners>),
     /// Another Ethernet address and MTU of an interface.
+    #[cfg(feature = "xdp")]
     ChangeLink {
         /// Its number.
         interface: u8,
         /// The address.
-        mac: MacAddress,
+        mac: crate::wire::ethernet::MacAddress,
         /// The MTU, bytes.
         mtu: usize,
     },
     /// Where a neighbour is.
+    #[cfg(feature = "xdp")]
     Learn {
         /// The number of the interface that leads to it.
         interface: u8,
         /// Its address.
-        ip: IpAddr,
+        ip: std::net::IpAddr,
         /// Its Ethernet address.
-        mac: MacAddress,
+        mac: crate::wire::ethernet::MacAddress,
     },
     /// Tell the neighbours where the own addresses are.
     Announce,

@@ -1,5 +1,5 @@
-//! Watching the interface: down and up, MTU, MAC address, queues. What changes is counted, logged, and told to the shards; its removal
-//! ends the stack.
+//! Watching the interface: down and up, MTU, MAC address, queues. What changes is counted, logged, and told to the
+//! shards; its removal ends the stack.
 
 use super::StackError;
 use super::commands::Command;
@@ -36,8 +36,9 @@ pub(super) struct LinkWatch {
 }
 
 impl LinkWatch {
-    /// Follows `interface`, which has that `number` among the stack's, in the calling thread's network namespace, from what it is now on. When it is removed, the stack of `shared`
-    /// is stopped: its sockets are bound to nothing then, and stay so even if an interface of that name is made again.
+    /// Follows `interface`, which has that `number` among the stack's, in the calling thread's network namespace, from
+    /// what it is now on. When it is removed, the stack of `shared` is stopped: its sockets are bound to nothing then,
+    /// and stay so even if an interface of that name is made again.
     pub(super) fn start(
         number: u8,
         interface: Interface,

@@ -22,6 +22,8 @@ mod questions;
 mod run;
 #[cfg(feature = "xdp")]
 mod shared;
+#[cfg(feature = "xdp")]
+mod spread_watch;
 mod spreading;
 mod wait;
 #[cfg(feature = "xdp")]
@@ -39,6 +41,8 @@ pub use published::ShardSnapshot;
 #[cfg(feature = "xdp")]
 pub use shared::SharedPorts;
 pub use wait::WaitLink;
+#[cfg(feature = "cli")]
+pub(crate) use xdp::check_idle;
 #[cfg(feature = "xdp")]
 pub use xdp::{InterfaceReport, Stack, StackConfig, StackReport, Umem};
 
@@ -194,6 +198,12 @@ pub enum StackError {
         /// What mends it.
         advice: &'static str,
     },
+    /// Shards that share cores would take them from each other without end.
+    #[error("idle strategy {}: shards that share cores must sleep; take sleep, or leave --share-cores out", .idle.name())]
+    SharedCoreNeverIdle {
+        /// What they were to do when idle.
+        idle: Idle,
+    },
     /// An interface was given more than once.
     #[error("interface {interface}: it is given twice; give each once, with all of its addresses")]
     InterfaceTwice {
@@ -323,6 +333,7 @@ where
     L: WaitLink + Send + 'static,
     S: Service,
 {
+    let config = &ShardConfig { secrets: Some(secrets_of(config)?), ..config.clone() };
     let owners = Arc::new(Owners::new(spread, seats.len() as u16, config.ports));
     crate::memory::check(&config.bill_among(&owners), seats.len())?;
     let asking = if config.neighbors_elsewhere { 1 + config.beside.len() } else { 0 };
@@ -367,7 +378,12 @@ where
     Ok(running)
 }
 
-/// Secrets from the operating system's randomness.
+/// The secrets that the caller gave, or others at each start.
+fn secrets_of(config: &ShardConfig) -> Result<Secrets, StackError> {
+    config.secrets.map_or_else(random_secrets, Ok)
+}
+
+/// Secrets from the operating system's randomness: what a stack has whose [`ShardConfig::secrets`] are not given.
 pub fn random_secrets() -> Result<Secrets, StackError> {
     let draw = || {
         let mut random = rand::rngs::SysRng;

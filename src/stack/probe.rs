@@ -165,7 +165,7 @@ mod tests {
             chunks_max: 8,
             ..Default::default()
         };
-        ShardConfig { addresses: addresses.iter().map(own).collect(), limits, ..ShardConfig::default() }
+        ShardConfig { addresses: addresses.iter().map(own).collect(), limits, ..ShardConfig::seeded(0) }
     }
 
     /// The conflict that a stack with `wanted` finds, if it looks so, on a wire with a host that has `taken`.

@@ -3,7 +3,6 @@
 use super::alarm::Alarm;
 use crossbeam::queue::ArrayQueue;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
 
 /// What shards want to know, and what wakes who asks for them.
 #[derive(Debug)]
@@ -22,14 +21,18 @@ impl Questions {
         let _ = self.queue.push(ip);
         self.alarm.ring();
     }
+}
 
+/// What asks elsewhere asks the kernel.
+#[cfg(feature = "xdp")]
+impl Questions {
     /// The questions that are open.
     pub(super) fn take(&self) -> impl Iterator<Item = IpAddr> {
         (0..QUESTIONS_MAX).map_while(|_| self.queue.pop())
     }
 
     /// Waits by `wait`, which is to end when the descriptor is readable, unless a question is open.
-    pub(super) fn wait(&self, wait: impl FnOnce(BorrowedFd<'_>)) {
+    pub(super) fn wait(&self, wait: impl FnOnce(std::os::fd::BorrowedFd<'_>)) {
         self.alarm.sleep(|| !self.queue.is_empty(), wait);
     }
 }

@@ -191,6 +191,8 @@ pub(crate) struct ShardLoop<L, S> {
     draining: bool,
     /// The drain has taken too long: by when those that it has aborted are to have heard of it, us.
     aborted_until_us: Option<u64>,
+    /// Nothing is left to do but to send what the link has not taken: until when, us.
+    behind_until_us: Option<u64>,
     /// The time of the next turn: the end of the one before.
     now: Now,
 }
@@ -228,6 +230,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             busy_us: now.us(),
             draining: false,
             aborted_until_us: None,
+            behind_until_us: None,
             now,
         })
     }
@@ -351,10 +354,12 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                     Err(error) => tracing::warn!(shard = self.number, %error, "policies not changed"),
                 },
                 Command::ChangeOwners(owners) => self.shard.change_owners(&owners, now),
+                #[cfg(feature = "xdp")]
                 Command::Learn { interface, ip, mac } => self.shard.learn_neighbor(interface, ip, mac, now),
                 // One shard does it for all.
                 Command::Announce if self.number == 0 => self.shard.announce(now),
                 Command::Announce => {}
+                #[cfg(feature = "xdp")]
                 Command::ChangeLink { interface, mac, mtu } => {
                     if !self.shard.change_link(interface, mac, mtu) {
                         tracing::warn!(shard = self.number, mtu, "no MTU for TCP: the one from before stays");
@@ -385,10 +390,22 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                 return self.all_aborted(now);
             }
             let drained = self.shard.application().service.is_drained() && self.shard.connections_live() == 0;
+            let drained = drained && self.has_sent(now);
             return self.shared.all_done(self.number, drained);
         }
         let done = self.shard.application().service.is_done() && self.shard.connections_live() == 0;
+        let done = done && self.has_sent(now);
         self.shared.all_done(self.number, done)
+    }
+
+    /// Whether all that was to be sent has left, the last ACKs and RSTs with it, or its time is over: a link that takes nothing holds up no
+    /// end.
+    fn has_sent(&mut self, now: Now) -> bool {
+        if !self.shard.link().is_behind() {
+            self.behind_until_us = None;
+            return true;
+        }
+        now.us() >= *self.behind_until_us.get_or_insert(now.us() + LAST_WORDS_US)
     }
 
     /// Whoever is still there at the end of a drain learns that it is over. Returns whether everybody has: a turn sends as many RSTs and tells of
@@ -406,7 +423,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         if left > 0 && now.us() >= until_us {
             tracing::warn!(shard = self.number, left, "connections were left without a RST at the end of the drain");
         }
-        left == 0 || now.us() >= until_us
+        (left == 0 && !self.shard.link().is_behind()) || now.us() >= until_us
     }
 
     fn note_length(&mut self, length_us: u64, now: Now) {

@@ -1,6 +1,7 @@
-//! Shared-address mode: the kernel keeps the addresses, the stack has single ports of them. What it has, the kernel must not use: the
-//! ports to listen at are held by bound sockets, the range to open from is reserved in `ip_local_reserved_ports` and given back at
-//! the end. What a killed process has left reserved is recognised by its record and given back by the next.
+//! Shared-address mode: the kernel keeps the addresses, the stack has single ports of them. What it has, the kernel
+//! must not use: the ports to listen at are held by bound sockets, the range to open from is reserved in
+//! `ip_local_reserved_ports` and given back at the end. What a killed process has left reserved is recognised by its
+//! record and given back by the next.
 
 use super::StackError;
 use crate::link::xdp::hold_port;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Which TCP ports of the kernel's addresses are the stack's.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SharedPorts {
-    /// Those to listen at.
+    /// Those to listen at; listeners elsewhere are refused, later ones too ([`crate::api::ListenError::NotClaimed`]).
     pub listen: Vec<u16>,
     /// Whether connections are opened, from the ports of [`crate::shard::ShardConfig::ports`].
     pub opens: bool,

@@ -4,11 +4,13 @@ use crate::counters::DropReason;
 use crate::limits::Limits;
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
 use crate::link::nics::{Spreader, nics};
+use crate::link::{Frame, Levels, Link, LinkCounters};
 use crate::owner::Rss;
 use crate::shard::{LocalAddress, Shard};
 use crate::tcp::time_wait::Policy;
 use crate::wire::ethernet::MacAddress;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -185,7 +187,13 @@ fn drain_with_a_live_connection_ends_at_its_deadline() {
     let (a, b) = links();
     let server = run(seat(a), &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
     let (make, done) = pinger(1);
-    let mut client = Shard::new(b, make(0), config(CLIENT), Now::default()).unwrap();
+    let mut client = Shard::new(
+        b,
+        make(0),
+        ShardConfig { secrets: ShardConfig::seeded(1).secrets, ..config(CLIENT) },
+        Now::default(),
+    )
+    .unwrap();
     wait_until(|| {
         client.turn(server.now());
         server.snapshots()[0].counters.established == 1 || done.load(Ordering::Relaxed) == 1
@@ -265,6 +273,18 @@ fn panic_in_a_shard_stops_all_and_is_an_error() {
 }
 
 #[test]
+fn secrets_are_the_given_ones_or_drawn_anew_at_each_start() {
+    let given = ShardConfig::seeded(7);
+    assert_eq!(secrets_of(&given).ok(), given.secrets);
+    let drawn = [0, 1].map(|_| secrets_of(&config(SERVER)).expect("randomness"));
+    assert_ne!(drawn[0], drawn[1]);
+    // No other way round: a shard does without them as little as a stack.
+    let (a, _b) = links();
+    let error = Shard::new(a, Echo::new(None), config(SERVER), Now::default()).map(|_| ()).unwrap_err();
+    assert_eq!(error, ConfigError::NoSecrets);
+}
+
+#[test]
 fn wrong_configuration_and_core_are_errors_and_leave_no_thread() {
     let (a, b) = links();
     let no_address = ShardConfig { addresses: Vec::new(), ..config(SERVER) };
@@ -284,4 +304,144 @@ fn first_drops_that_the_peer_can_mend_come_with_the_command() {
     assert!(advice(DropReason::TcpChecksumPartial).unwrap().contains("ethtool -K PEER tx off"));
     assert!(advice(DropReason::TooLong).unwrap().contains("ethtool -K PEER tso off gso off gro off"));
     assert_eq!(advice(DropReason::Truncated), None);
+}
+
+#[cfg(feature = "xdp")]
+#[test]
+fn shards_that_share_cores_and_never_sleep_are_refused() {
+    for idle in [Idle::Spin, Idle::BusyPoll] {
+        let config = StackConfig { idle, share_cores: true, ..StackConfig::new("lo") };
+        let refused = Stack::start(&config, |_| Echo::new(None)).map(drop).expect_err("whatever the interface");
+        assert!(matches!(refused, StackError::SharedCoreNeverIdle { .. }), "{refused}");
+    }
+}
+
+/// A link that takes what is to be sent at each tenth flush only, or never: as an XSK whose wake-ups are answered EAGAIN.
+struct Reluctant {
+    inner: MemoryLink,
+    flushes: u32,
+    every: u32,
+}
+
+impl Reluctant {
+    fn new(inner: MemoryLink, every: u32) -> Reluctant {
+        Reluctant { inner, flushes: 0, every }
+    }
+}
+
+impl WaitLink for Reluctant {
+    fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration) -> bool {
+        self.inner.wait(alarm, timeout)
+    }
+}
+
+impl Link for Reluctant {
+    fn receive(&mut self, burst: &mut Vec<Frame>, max: usize) {
+        self.inner.receive(burst, max);
+    }
+
+    fn bytes(&self, frame: &Frame) -> &[u8] {
+        self.inner.bytes(frame)
+    }
+
+    fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
+        self.inner.bytes_mut(frame)
+    }
+
+    fn take(&mut self) -> Option<Frame> {
+        self.inner.take()
+    }
+
+    fn send(&mut self, frame: Frame, len: usize) -> Result<(), Frame> {
+        self.inner.send(frame, len)
+    }
+
+    fn give_back(&mut self, frame: Frame) {
+        self.inner.give_back(frame);
+    }
+
+    fn flush(&mut self) {
+        self.flushes += 1;
+        if self.flushes.is_multiple_of(self.every) {
+            self.inner.flush();
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.inner.levels().transmit > 0
+    }
+
+    fn mac(&self) -> MacAddress {
+        self.inner.mac()
+    }
+
+    fn mtu(&self) -> usize {
+        self.inner.mtu()
+    }
+
+    fn frame_bytes_max(&self) -> usize {
+        self.inner.frame_bytes_max()
+    }
+
+    fn levels(&self) -> Levels {
+        self.inner.levels()
+    }
+
+    fn counters(&self) -> LinkCounters {
+        self.inner.counters()
+    }
+}
+
+/// Opens one connection and does nothing with it.
+struct Opener {
+    live: Option<bool>,
+}
+
+impl Application for Opener {
+    fn on_event(&mut self, _: &mut Calls<'_>, event: Event<'_>) {
+        match event {
+            Event::Connected { .. } => self.live = Some(true),
+            Event::Closed { .. } => self.live = Some(false),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn last_words_of_a_drain_leave_a_link_that_lags_behind() {
+    let (a, b) = links();
+    let seats = vec![Seat { link: Reluctant::new(a, 10), core: None }];
+    let server = run(seats, &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
+    let mut client = Shard::new(b, Opener { live: None }, config(CLIENT), Now::default()).unwrap();
+    client.calls(server.now()).connect((SERVER, 7).into(), &ConnectOptions::default()).unwrap();
+    wait_until(|| {
+        client.turn(server.now());
+        server.snapshots()[0].counters.established == 1
+    });
+    server.drain(Duration::ZERO);
+    let (_, last) = server.join().unwrap();
+    assert_eq!((last[0].connections_live, last[0].counters.rst_sent), (0, 1));
+    client.turn(Now::from_ms(100_000));
+    assert_eq!(client.application().live, Some(false), "it has heard of the end");
+}
+
+#[test]
+fn a_link_that_takes_nothing_is_tried_again_soon_and_holds_up_no_end() {
+    let (a, _b) = links();
+    let mut shard = Shard::new(Reluctant::new(a, 10), Opener { live: None }, config(SERVER), Now::default()).unwrap();
+    let now = Now::from_ms(1);
+    assert_eq!(shard.next_deadline(now), None);
+    shard.announce(now);
+    shard.turn(now);
+    assert_eq!(shard.next_deadline(now).map(|tick| now.tick().until(tick)), Some(1));
+    let (a, _b) = links();
+    let seats = vec![Seat { link: Reluctant::new(a, u32::MAX), core: None }];
+    let (make, _) = pinger(0);
+    let stack = run(seats, &Spread::Symmetric, &config(CLIENT), Idle::Sleep, make).unwrap();
+    let began = Instant::now();
+    // An announcement waits from the first turn on.
+    let _ = stack.announce();
+    stack.drain(Duration::from_secs(60));
+    stack.join().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }

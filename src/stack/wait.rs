@@ -11,12 +11,12 @@ use std::time::Duration;
 
 /// A link that an idle shard can sleep on.
 pub trait WaitLink: Link {
-    /// Sleeps until a frame is there, `alarm` is readable, or `timeout` has passed; may return early. False when there is nothing to do
-    /// as far as it knows.
+    /// Sleeps until a frame is there, `alarm` is readable, or `timeout` has passed; may return early. False when there
+    /// is nothing to do as far as it knows.
     fn wait(&self, alarm: BorrowedFd<'_>, timeout: Duration) -> bool;
 
-    /// What is readable when a frame is there on interface number `interface`, for a thread that waits for other things too; `None` where
-    /// there is no such thing.
+    /// What is readable when a frame is there on interface number `interface`, for a thread that waits for other things
+    /// too; `None` where there is no such thing.
     fn descriptor(&self, interface: u8) -> Option<BorrowedFd<'_>> {
         let _ = interface;
         None

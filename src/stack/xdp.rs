@@ -4,9 +4,10 @@ use super::kernel_neighbors::Asker;
 use super::link_watch::{LinkEvents, LinkWatch};
 use super::run::{Drive, Turns};
 use super::shared::{SharedPorts, Taken};
-use super::spreading::Watch;
+use super::spread_watch::Watch;
 use super::{
     ConflictCheck, Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by,
+    secrets_of,
 };
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
@@ -39,11 +40,11 @@ pub struct StackConfig {
     pub link: XdpConfig,
     /// Ports of addresses that the kernel keeps; `None` for addresses that are the stack's alone.
     pub shared: Option<SharedPorts>,
-    /// Every shard's configuration; the limits are those of one shard. `beside` is overwritten.
+    /// Every shard's configuration; the limits are those of one shard. `beside`, `neighbors_elsewhere` and `listen_only` are overwritten.
     pub shard: ShardConfig,
-    /// What idle shards do; those that share cores sleep.
+    /// What idle shards do; those that share cores must sleep.
     pub idle: Idle,
-    /// Whether several shards may run on one core.
+    /// Whether several shards may run on one core; only with [`Idle::Sleep`].
     pub share_cores: bool,
     /// How it is made sure at the start that no other host has an own address.
     pub conflict_check: ConflictCheck,
@@ -162,22 +163,29 @@ impl<S: Service> Stack<S> {
 
     /// As [`Stack::start`], driven by `drive`.
     pub(crate) fn start_by(config: &StackConfig, drive: impl Drive<S>) -> Result<Stack<S>, StackError> {
+        check_idle(config.idle, config.share_cores)?;
         let named = config.interfaces()?;
         let queried: Vec<Interface> =
             named.iter().map(|(name, _)| Interface::query(name)).collect::<Result<_, XdpError>>()?;
         let cores = shard_cores(config, &queried)?;
+        let alone = config.shard.transparent.is_empty();
+        let secrets = secrets_of(&config.shard)?;
         let shard = ShardConfig {
             beside: config.beside.iter().map(|(_, attachment)| attachment.clone()).collect(),
             neighbors_elsewhere: config.shared.is_some(),
+            // Of networks that it stands in for the stack has every port.
+            listen_only: config.shared.as_ref().filter(|_| alone).map(|ports| ports.listen.clone()),
+            secrets: Some(secrets),
             ..config.shard.clone()
         };
+        shard.check_routes()?;
         check_kernel_addresses(config, &named)?;
         let own: Vec<IpAddr> =
             named.iter().flat_map(|(_, attachment)| &attachment.addresses).map(|own| own.address).collect();
         let taken = config.shared.as_ref().map(|ports| Taken::take(ports, &own, shard.ports)).transpose()?;
         let (mut bases, mut links) = (Vec::new(), Vec::new());
         for (name, attachment) in &named {
-            let (base, bound) = occupy(config, name, attachment, cores.len())?;
+            let (base, bound) = occupy(config, name, attachment, cores.len(), secrets.random)?;
             bases.push(base);
             links.push(bound);
         }
@@ -252,13 +260,14 @@ fn occupy(
     name: &str,
     attachment: &Attachment,
     shards: usize,
+    seed: u64,
 ) -> Result<(Base, Vec<XdpLink>), StackError> {
     let mut steering = Steering::attach(name, config.mode)?;
     let mut links = Vec::new();
     for queue in 0..shards as u32 {
         let link = XdpLink::bind(name, queue, config.link)?;
         steering.steer(&link)?;
-        if config.idle == Idle::BusyPoll && !config.share_cores {
+        if config.idle == Idle::BusyPoll {
             link.prefer_busy_poll(BUSY_POLL_FRAMES)?;
         }
         links.push(link);
@@ -267,8 +276,7 @@ fn occupy(
     claim(&mut steering, config, attachment)?;
     claim_transparent(config, &mut steering)?;
     if config.shared.is_none()
-        && let Some(Conflict { address, mac }) =
-            probe::conflict(&mut links, attachment, config.conflict_check, config.shard.secrets.random)
+        && let Some(Conflict { address, mac }) = probe::conflict(&mut links, attachment, config.conflict_check, seed)
     {
         return Err(StackError::AddressConflict { address, mac, interface: name.to_owned() });
     }
@@ -289,7 +297,7 @@ fn run_links<S: Service>(
     drive: impl Drive<S>,
 ) -> Result<(Running<S>, Spread, Vec<CaptureReader>), StackError> {
     let spread = spread(names, cores.len());
-    let idle = if config.share_cores { Idle::Sleep } else { config.idle };
+    let idle = config.idle;
     let mut readers = Vec::new();
     let running = match (config.capture, links.pop()) {
         (None, Some(only)) if links.is_empty() => run_by(seats(only, cores), &spread, shard, idle, drive)?,
@@ -376,6 +384,14 @@ fn watch<S>(
 
 fn seats<L: Link>(links: Vec<L>, cores: &[usize]) -> Vec<Seat<L>> {
     links.into_iter().zip(cores).map(|(link, core)| Seat { link, core: Some(*core) }).collect()
+}
+
+/// Shards that share cores must leave them to each other.
+pub(crate) fn check_idle(idle: Idle, share_cores: bool) -> Result<(), StackError> {
+    match (share_cores, idle) {
+        (true, Idle::Spin | Idle::BusyPoll) => Err(StackError::SharedCoreNeverIdle { idle }),
+        (true, Idle::Sleep) | (false, _) => Ok(()),
+    }
 }
 
 /// A core per shard; their number is the number of shards.

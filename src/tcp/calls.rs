@@ -60,15 +60,17 @@ pub fn received(tcb: &mut Tcb, taken: u32, cx: &Context<'_>) {
     window_opens(tcb, cx);
 }
 
-/// A window that is larger than it was said to be is worth a segment when what was said is small; otherwise it rides on ACKs.
+/// A window that is larger than it was said to be is worth a segment when what was said is small, or so small that the peer's
+/// silly-window avoidance waits for more; otherwise it rides on ACKs.
 #[inline]
 fn window_opens(tcb: &mut Tcb, cx: &Context<'_>) {
     if !tcb.state.can_receive() {
         return;
     }
     let free = cx.receive_buffer_bytes().saturating_sub(tcb.unread_bytes);
-    let small = tcb.rcv_wnd() < (cx.receive_buffer_bytes() / 8).max(1);
-    if small && free.saturating_sub(tcb.rcv_wnd()) >= output::window_step(tcb, cx) {
+    let step = output::window_step(tcb, cx);
+    let small = tcb.rcv_wnd() < (cx.receive_buffer_bytes() / 8).max(step).max(1);
+    if small && free.saturating_sub(tcb.rcv_wnd()) >= step {
         tcb.owed.add(Owed::WINDOW_UPDATE);
     }
 }

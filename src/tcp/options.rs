@@ -90,20 +90,26 @@ pub fn paws_refuses(tcb: &Tcb, seg: &Segment, now: Tick) -> bool {
     }
     match seg.options.timestamps {
         None => true,
-        Some(timestamps) => {
-            Seq(timestamps.val).lt(Seq(tcb.ts_recent)) && tcb.ts_recent_at.days_until(now) < TS_RECENT_VALID_DAYS
-        }
+        Some(timestamps) => Seq(timestamps.val).lt(Seq(tcb.ts_recent)) && !is_outdated(tcb, now),
     }
 }
 
-/// RFC 7323 4.3: TS.Recent follows segments that begin at or before the last acknowledgment sent.
+/// RFC 7323 4.3: TS.Recent follows segments that begin at or before the last acknowledgment sent; one that is outdated follows
+/// whatever they bring (5.5).
 #[inline]
 pub fn update_ts_recent(tcb: &mut Tcb, seg: &Segment, now: Tick) {
     let Some(timestamps) = seg.options.timestamps.filter(|_| tcb.agreed.timestamps()) else { return };
-    if Seq(timestamps.val).ge(Seq(tcb.ts_recent)) && seg.seq.le(tcb.last_ack_sent) {
+    let follows = Seq(timestamps.val).ge(Seq(tcb.ts_recent)) || is_outdated(tcb, now);
+    if follows && seg.seq.le(tcb.last_ack_sent) {
         tcb.ts_recent = timestamps.val;
         tcb.ts_recent_at = CoarseTick::of(now);
     }
+}
+
+/// TS.Recent is too old to say what is older (RFC 7323 5.5).
+#[inline]
+fn is_outdated(tcb: &Tcb, now: Tick) -> bool {
+    tcb.ts_recent_at.days_until(now) >= TS_RECENT_VALID_DAYS
 }
 
 /// Largest window shift. Origin: RFC 7323 2.3; beyond it the window could not be told from the sequence space.

@@ -368,6 +368,10 @@ fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, 
     } else if again && !tcb.agreed.timestamps() {
         tcb.timed = Timed::NONE;
     }
+    if tcb.flight() == 0 {
+        // The persist timer of a small window is no time-out of what leaves now (RFC 6298 5.1).
+        tcb.retransmit_at = Deadline::NONE;
+    }
     if seq.le(tcb.snd_resume) {
         tcb.snd_resume = tcb.snd_resume.max(end);
     }
@@ -386,7 +390,6 @@ fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, 
 fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u32, flags: Flags) -> Plan {
     let wnd = offer_window(tcb, cx);
     tcb.owed.remove(Owed::ACK | Owed::ACK_NOW | Owed::WINDOW_UPDATE);
-    tcb.facts.remove(Fact::FULL_SEGMENT_UNACKED);
     tcb.owed.duplicate_acks = 0;
     tcb.delayed_ack_at = Deadline::NONE;
     tcb.last_ack_sent = tcb.rcv_nxt;

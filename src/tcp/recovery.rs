@@ -13,7 +13,8 @@ use crate::tick::Deadline;
 /// Loss recovery of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Recovery {
-    /// Recovery ends when this is acknowledged (RFC 6582 "recover", RFC 6675 RecoveryPoint).
+    /// One past the highest octet sent when recovery began, or at a time-out: once everything before it is acknowledged, recovery ends.
+    /// One past RFC 6582's "recover" and RFC 6675's RecoveryPoint; before SND.UNA if there was none.
     recover: Seq,
     /// Duplicate ACKs in a row.
     pub duplicates: u8,
@@ -73,7 +74,7 @@ pub struct Heard {
 impl Recovery {
     /// The state after the handshake.
     pub fn start(snd_una: Seq) -> Recovery {
-        Recovery { recover: snd_una, ..Recovery::default() }
+        Recovery { recover: snd_una.back(1), ..Recovery::default() }
     }
 
     /// Nothing is being recovered.
@@ -112,7 +113,7 @@ impl Recovery {
         self.duplicates = 0;
         let done = snd_una.ge(self.recover);
         // Keeps "recover" from falling half the sequence space behind on a connection without losses.
-        self.recover = self.recover.max(snd_una);
+        self.recover = self.recover.max(snd_una.back(1));
         if self.phase != Phase::Fast {
             window.acknowledged(acked, conditions);
             if done {
@@ -151,11 +152,13 @@ impl Recovery {
             }
             return false;
         }
-        // RFC 6582 3.2 step 2: after a time-out no new recovery for what was sent before it.
-        if self.duplicates != sack::DUP_THRESH as u8 || snd_una.lt(self.recover) {
+        // RFC 6582 3.2 step 2: no new recovery before more is acknowledged than was sent when the last began, or before the
+        // time-out: what was sent again, and had come, brings duplicates as well.
+        if self.duplicates != sack::DUP_THRESH as u8 || snd_una.le(self.recover) {
             return false;
         }
-        window.reduce(conditions);
+        // What limited transmit has sent beyond cwnd does not count (RFC 5681 3.2 step 2).
+        window.reduce(&Conditions { flight: conditions.flight.min(window.cwnd), ..*conditions });
         window.cwnd += 3 * conditions.mss;
         self.recover = snd_nxt;
         self.phase = Phase::Fast;
@@ -292,7 +295,7 @@ fn count_acknowledged(tcb: &mut Tcb, board: &Scoreboard, acked: u32, duplicate: 
     let fast = recovery.phase == Phase::Fast;
     if tcb.snd_una.ge(recovery.recover) {
         recovery.end();
-        recovery.recover = tcb.snd_una;
+        recovery.recover = recovery.recover.max(tcb.snd_una.back(1));
     }
     if !fast {
         tcb.congestion.acknowledged(acked, &conditions);
@@ -458,6 +461,16 @@ mod tests {
         assert!(recovery.is_open() && window.cwnd <= 5000);
     }
 
+    /// Shows RFC 5681.
+    #[test]
+    fn what_limited_transmit_has_sent_does_not_widen_the_halved_window() {
+        let (mut window, mut recovery) = (Congestion::start(MSS, false), Recovery::start(Seq(0)));
+        for flight in [10_000, 11_000, 12_000] {
+            recovery.duplicate(&mut window, Seq(0), Seq(flight), &with_flight(flight));
+        }
+        assert_eq!((window.ssthresh, recovery.is_open()), (5000, false));
+    }
+
     #[test]
     fn t26_duplicates_inflate_the_window_by_no_more_than_was_in_flight() {
         let (mut window, mut recovery) = (Congestion::start(MSS, false), Recovery::start(Seq(0)));
@@ -473,13 +486,17 @@ mod tests {
         assert_eq!(window.cwnd, 12_000, "a partial acknowledgment leaves a segment more");
     }
 
+    /// Shows RFC 6582.
     #[test]
-    fn no_recovery_starts_before_what_a_time_out_covered_is_acknowledged() {
+    fn no_recovery_starts_before_more_is_acknowledged_than_a_time_out_covered() {
         let (mut window, mut recovery) = (Congestion::start(MSS, false), Recovery::start(Seq(0)));
         let at = with_flight(1000);
         recovery.timed_out(Seq(10_000), false);
         assert!(!(0..5).any(|_| recovery.duplicate(&mut window, Seq(0), Seq(10_000), &at)));
-        assert!(!recovery.acknowledged(&mut window, 10_000, Seq(10_000), &at));
-        assert!((0..3).any(|_| recovery.duplicate(&mut window, Seq(10_000), Seq(20_000), &at)));
+        // Exactly that: what was sent again and had come brings these. One octet more, and they tell of a loss.
+        assert!(!recovery.acknowledged(&mut window, 10_000, Seq(10_000), &at) && recovery.is_open());
+        assert!(!(0..5).any(|_| recovery.duplicate(&mut window, Seq(10_000), Seq(20_000), &at)));
+        assert!(!recovery.acknowledged(&mut window, 1, Seq(10_001), &at));
+        assert!((0..3).any(|_| recovery.duplicate(&mut window, Seq(10_001), Seq(20_000), &at)));
     }
 }

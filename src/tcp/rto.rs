@@ -11,7 +11,8 @@ pub struct Rto {
     pub rttvar_us: u32,
     /// RTO without backoff and minimum, ms.
     base_ms: u16,
-    /// Times the RTO has been doubled since the last acknowledgment of new data (RFC 6298 5.5).
+    /// Times the RTO has been doubled since the last acknowledgment that measured the path or showed that it had done so (RFC 6298 5.5;
+    /// Karn: one of what was sent again shows nothing).
     pub backoff: u8,
     patience: Patience,
 }
@@ -106,7 +107,7 @@ impl Rto {
         }
     }
 
-    /// New data was acknowledged: the backoff ends.
+    /// An acknowledgment says that the path needs no longer time-out: the backoff ends.
     pub fn progressed(&mut self) {
         self.backoff = 0;
     }

@@ -248,7 +248,9 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     tcb.retransmit_at = Deadline::NONE;
     tcb.retries = 0;
     tcb.rto.opened(syn_was_lost);
-    tcb.owed.remove(Owed::SYN);
+    // Simultaneous open: the peer's SYN and SYN-ACK came together, and nothing has acknowledged the SYN yet.
+    let unanswered = tcb.owed.take(Owed::SYN) && tcb.opened() == Opened::Actively;
+    tcb.owed.add_if(Owed::ACK_NOW, unanswered);
     tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
     tcb.recovery = Recovery::start(tcb.snd_una);
     update_send_window(tcb, seg);
@@ -279,6 +281,10 @@ fn take_acknowledgment(
         update_send_window(tcb, seg);
     }
     let acked = if seg.ack.gt(tcb.snd_una) { advance_snd_una(tcb, seg, cx, out) } else { 0 };
+    if acked > 0 && window_before == 0 {
+        // Probes have backed off for a closed window, not for the path.
+        tcb.rto.progressed();
+    }
     let blocks = sack.as_ref().map_or(&[][..], |sack| sack.blocks);
     let duplicate = acked == 0 && is_duplicate(tcb, seg, blocks, window_before);
     if acked == 0 && !duplicate && seg.ack == tcb.snd_una {
@@ -327,8 +333,9 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
     tcb.snd_wl1 = seg.seq;
 }
 
-/// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18). Returns `false` for
-/// an acknowledgment whose ACK may have been lost before or may be that late: the backoff stays until one that says more.
+/// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18). Returns whether
+/// the backoff ends: not by an acknowledgment that measures nothing without timestamps (RFC 6298 5), or whose ACK may have been
+/// lost before or may be that late. It stays until one that says more.
 #[inline(always)]
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> bool {
     let timed = tcb.timed.acknowledged(seg.ack);
@@ -340,7 +347,7 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
         if let Some(rtt_ms) = timed_ms {
             tcb.rto.measured(rtt_ms.saturating_mul(1000));
         }
-        return true;
+        return timed_ms.is_some();
     }
     let Some(rtt_ms) = echoed_ms(tcb, seg, cx) else { return true };
     // RFC 3522: what is acknowledged after a time-out was sent before it.
@@ -434,11 +441,20 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     tcb.unread_bytes += taken;
     out.text = Some((skip as u16, taken as u16));
     tcb.owed.add(Owed::ACK);
-    if taken + TIMESTAMPS_ROOM >= u32::from(tcb.mss) {
-        tcb.owed.add_if(Owed::ACK_NOW, tcb.facts.has(Fact::FULL_SEGMENT_UNACKED));
-        tcb.facts.add(Fact::FULL_SEGMENT_UNACKED);
-    }
+    // What fills a gap is acknowledged at once and once (RFC 5681 4.2): duplicates still owed would repeat the new number.
+    let fills = core::mem::take(&mut tcb.owed.duplicate_acks) > 0;
+    let due = fills || is_second_full_segment(tcb, taken);
+    tcb.owed.add_if(Owed::ACK_NOW, due);
     Continue(())
+}
+
+/// SHLD-19: `taken` octets are the second full-sized segment, or the last of as many octets, that no ACK of ours has covered. The
+/// path's segments may be smaller than our MSS: any as large as half of it is full if the one before was not larger.
+#[inline]
+fn is_second_full_segment(tcb: &Tcb, taken: u32) -> bool {
+    let mss = u32::from(tcb.mss);
+    let full = if 2 * taken >= mss { taken } else { mss };
+    tcb.rcv_nxt - tcb.last_ack_sent + OPTIONS_ROOM >= 2 * full
 }
 
 /// A FIN counts once everything before it has been taken.
@@ -492,5 +508,6 @@ fn finish(tcb: &mut Tcb, out: &mut Outcome, end: End) {
     out.end = Some(end);
 }
 
-/// What the timestamps option takes from a full-sized segment's text, bytes: 10 and two NOPs.
-const TIMESTAMPS_ROOM: u32 = 12;
+/// What options take from the text of two full-sized segments, bytes: timestamps with two NOPs from each, 12, and from one three
+/// SACK blocks, 28, but no more than 40 from one.
+const OPTIONS_ROOM: u32 = 52;

@@ -157,10 +157,8 @@ impl Fact {
     /// A segment of the current MSS has arrived, as far as one can see from here: with Nagle's algorithm at most one segment
     /// in flight is smaller, so whoever acknowledges so many octets at once has had a large one.
     pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(4);
-    /// A full-sized segment has been received since our last ACK (SHLD-19: at least one ACK per two).
-    pub const FULL_SEGMENT_UNACKED: Bits<Fact> = Bits::bit(5);
     /// The application has not heard of it: accepting waits for text.
-    pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(6);
+    pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(5);
 }
 
 /// How a connection was opened.

@@ -145,7 +145,9 @@ pub fn stalled_ms(tcb: &Tcb) -> u32 {
         State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
             // Those that have passed were half of the next one, a quarter, and so on.
             let next_ms = recovery::time_out_ms(tcb);
-            next_ms - next_ms.checked_shr(tcb.rto.backoff.into()).unwrap_or(0)
+            // The backoff may outlast progress, but what a closed window answers ends only the count of retransmissions.
+            let doubled = if tcb.snd_wnd > 0 { tcb.rto.backoff.min(tcb.retries) } else { tcb.rto.backoff };
+            next_ms - next_ms.checked_shr(doubled.into()).unwrap_or(0)
         }
     }
 }

@@ -42,12 +42,10 @@ pub use net::Net;
 pub use sockets::Sockets;
 pub use stream::TcpStream;
 
-#[cfg(feature = "xdp")]
 use crate::stack::{Stack, StackConfig, StackError};
 
-/// Starts a stack as [`Stack::start`] does, with a tokio runtime on each shard's thread that runs `main(shard, net)`. A shard ends
-/// when its future has ended and no connection lives, or when the stack is told to.
-#[cfg(feature = "xdp")]
+/// Starts a stack as [`Stack::start`] does, with a tokio runtime on each shard's thread that runs `main(shard, net)`. A
+/// shard ends when its future has ended and no connection lives, or when the stack is told to.
 pub fn start<F, M>(config: &StackConfig, main: F) -> Result<Stack<Sockets>, StackError>
 where
     F: Fn(usize, Net) -> M + Send + Sync + 'static,

@@ -33,8 +33,8 @@ impl Net {
         Net(reach)
     }
 
-    /// Takes connections to `address`, one of the stack's or the unspecified one, that this shard is given. Each shard listens for
-    /// itself. [`io::ErrorKind::ConnectionAborted`] when the stack drains.
+    /// Takes connections to `address`, one of the stack's or the unspecified one, that this shard is given. Each shard
+    /// listens for itself. [`io::ErrorKind::ConnectionAborted`] when the stack drains.
     pub fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
         self.listen_with(address, &ListenOptions::default())
     }
@@ -51,7 +51,9 @@ impl Net {
         let listener = listened.map_err(|error: crate::api::ListenError| {
             let kind = match error {
                 crate::api::ListenError::InUse(_) => io::ErrorKind::AddrInUse,
-                crate::api::ListenError::NotOurAddress(_) => io::ErrorKind::AddrNotAvailable,
+                crate::api::ListenError::NotOurAddress(_) | crate::api::ListenError::NotClaimed(_) => {
+                    io::ErrorKind::AddrNotAvailable
+                }
                 _ => io::ErrorKind::InvalidInput,
             };
             io::Error::new(kind, error)

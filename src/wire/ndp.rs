@@ -98,8 +98,8 @@ pub fn emit_solicitation(
     emit(frame, &path, [SOLICITATION, 0], target, SOURCE_LINK)
 }
 
-/// Writes a frame that asks whether anybody has `target`, from no address and so without a link-layer address (RFC 4862 5.4.2); returns
-/// the frame's length. Panics if `frame` is shorter than 82 bytes.
+/// Writes a frame that asks whether anybody has `target`, from no address and so without a link-layer address (RFC 4862
+/// 5.4.2); returns the frame's length. Panics if `frame` is shorter than 82 bytes.
 pub fn emit_probe(frame: &mut [u8], src_mac: MacAddress, vlan: Option<u16>, target: Ipv6Addr) -> usize {
     let dst = solicited_node(target);
     let path = path(src_mac, group_mac(dst), vlan, Ipv6Addr::UNSPECIFIED, dst);

@@ -1,7 +1,7 @@
 //! The asking side of the control socket.
 
 use super::Request;
-use crate::cli::session::say;
+use crate::cli::output::say;
 use crate::cli::{Exit, Failure};
 use serde_json::Value;
 use std::io::{Read, Write};

@@ -48,8 +48,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Ends it once everything is written, or when that takes too long: whoever reads the log may have stalled. Returns how many lines
-    /// were lost because it was too slow; what a pipe or a buffer has taken counts as written.
+    /// Ends it once everything is written, or when that takes too long: whoever reads the log may have stalled. Returns
+    /// how many lines were lost because it was too slow; what a pipe or a buffer has taken counts as written.
     pub(super) fn finish(self) -> u64 {
         self.stop.store(true, Ordering::Release);
         let deadline = Instant::now() + LAST_LINES;
@@ -202,8 +202,8 @@ fn line(out: &mut String, ended: &Ended, listener: &Listener, origin_us: i64) {
 /// How often notes are looked for. Smaller wakes an idle machine; larger needs longer queues.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How long the last lines may take. Origin: all that wait are written in a tenth of a second; smaller loses lines on a slow disk,
-/// larger holds up the end where nobody reads.
+/// How long the last lines may take. Origin: all that wait are written in a tenth of a second; smaller loses lines on a
+/// slow disk, larger holds up the end where nobody reads.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

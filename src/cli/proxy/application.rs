@@ -348,8 +348,9 @@ impl Proxy {
         }
     }
 
-    /// Both sides have closed. What is left is that a peer acknowledges the last bytes, which may take as long as bytes may take
-    /// before; a FIN alone, which no reader holds up, is not waited for as long. Nothing that comes now is an error of the session.
+    /// Both sides have closed. What is left is that a peer acknowledges the last bytes, which may take as long as bytes
+    /// may take before; a FIN alone, which no reader holds up, is not waited for as long. Nothing that comes now is an
+    /// error of the session.
     fn end_if_lingering(&mut self, calls: &mut Calls<'_>, number: u32) {
         let pair = self.pairs.get(number);
         let ends = [pair.client, pair.to_backend].into_iter().flatten();

@@ -9,6 +9,7 @@ use crate::cli::arguments::Common;
 use crate::cli::network::parse_addresses;
 use crate::limits::{CHUNK_BYTES, DEADLINE_MAX_MS, Limits};
 use crate::shard::LocalAddress;
+use crate::stack::check_idle;
 use crate::tcp::Settings;
 use clap::{CommandFactory, Parser};
 use std::fmt;
@@ -80,8 +81,9 @@ impl Config {
         }
     }
 
-    /// Chunks of the whole process for bytes on their way, half of them each way: the default of a shard, and at least one each way for
-    /// each client. Origin: the least that the kernel keeps for a socket, 4 kB (`tcp_rmem`, `tcp_wmem`).
+    /// Chunks of the whole process for bytes on their way, half of them each way: the default of a shard, and at least
+    /// one each way for each client. Origin: the least that the kernel keeps for a socket, 4 kB (`tcp_rmem`,
+    /// `tcp_wmem`).
     pub(super) fn chunks_max(&self) -> u32 {
         Limits::default().chunks_max.max(self.connections_max.saturating_mul(2))
     }
@@ -214,6 +216,9 @@ fn read_stack(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Com
         .map(|options| options.common)
         .map_err(|error| problems.add(section.at, format_args!("stack: {}", first_paragraph(&error))))
         .ok()?;
+    if let Err(problem) = check_idle(common.idle, common.share_cores) {
+        problems.add(section.at, format_args!("stack: {problem}"));
+    }
     let unusable: Vec<_> = common.interfaces.addresses().into_iter().filter(|own| !own.is_usable()).collect();
     for own in &unusable {
         problems

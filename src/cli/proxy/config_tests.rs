@@ -134,6 +134,11 @@ fn addresses_must_be_where_the_stack_can_use_them() {
         ("address = \"0.0.0.0:80\"\n", "", "listeners.address is missing"),
         ("backends = [{", "idle_timeout = \"25d\"\nbackends = [{", "listeners.idle_timeout: \"25d\" is no time"),
         ("veth0\"\n", "veth0\"\nshare_cores = 1\n", "stack.share_cores: must be true or false"),
+        (
+            "veth0\"\n",
+            "veth0\"\nshare_cores = true\nidle = \"spin\"\n",
+            "idle strategy spin: shards that share cores must sleep",
+        ),
         ("veth0\"\n", "veth0\"\nqueues = 1\nqueues = 2\n", "duplicate key"),
         ("veth0\"\n", "veth0\"\nmsl = 0\n", "1..=600"),
         ("}]", "}, { name = \"b\", address = \"10.0.0.3:80\" }]", "already that of backend 10.0.0.3:80"),

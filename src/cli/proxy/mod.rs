@@ -18,7 +18,8 @@ mod config_tests;
 mod tests;
 
 use super::arguments::Proxy as Arguments;
-use super::session::{self, Session, say};
+use super::output::{self, say};
+use super::session::{self, Session};
 use super::{Exit, Failure};
 use crate::limits::Limits;
 use crate::stack::SharedPorts;
@@ -54,6 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let log = log.write_from(session.now())?;
     announce(&config, &session.mode());
     session.wait(None, || {});
+    output::hurry();
     let ended = session.end(config.drain_timeout);
     let lost = log.finish();
     if lost > 0 {

@@ -76,8 +76,8 @@ impl Notes {
     }
 }
 
-/// Notes of one shard that may wait at least. Origin: that thread looks every 20 ms; a shard of 200,000 connections a second ends 4,000 in
-/// that time.
+/// Notes of one shard that may wait at least. Origin: that thread looks every 20 ms; a shard of 200,000 connections a
+/// second ends 4,000 in that time.
 const NOTES_MIN: usize = 16 * 1024;
 
 #[cfg(test)]

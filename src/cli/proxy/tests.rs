@@ -91,7 +91,7 @@ impl World {
         let of = |address| ShardConfig {
             limits: Limits { tcbs_max: 64, time_wait_max: 64, half_open_max: 16, chunks_max: 64, ..Limits::default() },
             addresses: vec![LocalAddress { address, prefix_len: 24 }],
-            ..ShardConfig::default()
+            ..ShardConfig::seeded(0)
         };
         let (a, b) = pair(MemoryConfig::default(), MACS);
         let notes = Notes::new(64);
@@ -375,7 +375,7 @@ fn thousands_that_are_left_at_the_end_of_a_drain_are_each_reset_and_logged() {
     let limits = Limits { tcbs_max: 16 * 1024, time_wait_max: 16 * 1024, chunks_max: 64, ..Limits::default() };
     let of = |address| {
         let addresses = vec![LocalAddress { address, prefix_len: 24 }];
-        ShardConfig { limits, addresses, ..ShardConfig::default() }
+        ShardConfig { limits, addresses, ..ShardConfig::seeded(0) }
     };
     // The RSTs of all are more than a turn can send.
     let memory = MemoryConfig { queue_frames: 12 * 1024, ..MemoryConfig::default() };

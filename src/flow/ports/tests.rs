@@ -285,7 +285,8 @@ fn draws_after_a_change_of_owners_come_past_all_ports_in_use_and_queue_none() {
     assert_eq!(f.destinations.ports_of(0), (0, 10_100));
 }
 
-/// The connections that a change has left with another shard: their ports lie next to each other in the lap, and in the queue after it.
+/// The connections that a change has left with another shard: their ports lie next to each other in the lap, and in the
+/// queue after it.
 #[test]
 fn draws_come_past_many_ports_that_somebody_else_has() {
     let mut f = Fixture::new(limits(1, 100_000), (20_000, 59_999), 5);
@@ -348,8 +349,7 @@ fn port_in_use_that_was_queued_before_leaves_the_queue() {
     assert_eq!(f.destinations.ports_of(0), (10, 0));
 }
 
-/// T10: where a destination starts says nothing about where another does.
-/// RFC 6056.
+/// T10: where a destination starts says nothing about where another does. RFC 6056.
 #[test]
 fn t10_starts_are_spread_over_the_range() {
     let mut f = Fixture::new(limits(1000, 0), (32_768, 60_999), 5);
@@ -366,3 +366,41 @@ fn ten_thousand_destinations_of_a_hundred_sources_fit() {
 }
 
 const TWO_MSL_MS: u32 = 60_000;
+
+fn next_free(f: &mut Fixture) -> Option<u32> {
+    match f.open(0) {
+        Err(DrawError::PortsExhausted { next_free_in_ms, .. }) => next_free_in_ms,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_new_lap_of_ports_in_time_wait_promises_the_first_of_their_ends() {
+    let mut f = Fixture::new(limits(1, 1000), (2000, 2009), 5);
+    let ports: Vec<u16> = (0..10).map(|_| f.open(0).unwrap()).collect();
+    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.destinations.change_owners(&f.owners);
+    assert_eq!((next_free(&mut f), next_free(&mut f)), (Some(TWO_MSL_MS), Some(TWO_MSL_MS)));
+}
+
+#[test]
+fn queued_ports_that_leave_the_queue_are_no_turn_around_it() {
+    let mut f = Fixture::new(limits(1, 10_000), (2000, 2999), 5);
+    let ports: Vec<u16> = (0..1000).map(|_| f.open(0).unwrap()).collect();
+    ports.iter().for_each(|&port| f.close(0, port, 0));
+    f.open = ports[..600].iter().map(|&port| ((0, port), 0)).collect();
+    f.by_hand = ports[600..990].iter().map(|&port| (0, port)).collect();
+    assert_eq!(next_free(&mut f), Some(0), "the last ten are free and were not asked about");
+    assert!((0..3).any(|_| f.open(0).is_ok()));
+}
+
+#[test]
+fn what_was_found_taken_before_a_change_of_owners_counts_no_more() {
+    let mut f = Fixture::new(limits(1, 100_000), (20_000, 29_999), 5);
+    f.by_hand = (20_000..30_000).map(|port| (0, port)).collect();
+    let promises: Vec<_> = (0..40).map(|_| next_free(&mut f)).collect();
+    assert_eq!(promises.last(), Some(&None));
+    f.destinations.change_owners(&f.owners);
+    assert_eq!(next_free(&mut f), None, "all have been asked about");
+    assert_eq!(next_free(&mut f), Some(0), "any may have been given back since");
+}

@@ -95,7 +95,8 @@ impl LinkSocket {
         Ok(LinkSocket { interface: interface.clone(), socket })
     }
 
-    /// Waits for at most `timeout`; what the interface was when it changed, once per change. `driver` is empty and `queues` unknown.
+    /// Waits for at most `timeout`; what the interface was when it changed, once per change. `driver` is empty and
+    /// `queues` unknown.
     pub fn wait(&self, timeout: Duration) -> Vec<Interface> {
         let mut seen = Vec::new();
         if !sys::wait_readable(self.socket.as_fd(), None, timeout) {

@@ -24,7 +24,8 @@ impl KernelNeighbors {
         Ok(KernelNeighbors { interface: interface.clone(), socket })
     }
 
-    /// Where `ip` is, if the kernel knows. It is asked to make sure in any case: what it learns then, [`KernelNeighbors::wait`] tells.
+    /// Where `ip` is, if the kernel knows. It is asked to make sure in any case: what it learns then,
+    /// [`KernelNeighbors::wait`] tells.
     pub fn ask(&self, ip: IpAddr) -> Option<MacAddress> {
         let known = self.request(libc::RTM_GETNEIGH, 0, 0, ip).ok().and_then(|body| self.parse(&body));
         // Nobody is helped by the reason: without an answer the caller asks again, then gives up.

@@ -4,8 +4,8 @@ use super::sys;
 use crate::owner::{Rss, RssError};
 use std::io;
 
-/// Why the NIC's choice of queues cannot be followed. Connections are divided by a hash of the stack's own then, and what arrives on
-/// another shard's queue is handed over.
+/// Why the NIC's choice of queues cannot be followed. Connections are divided by a hash of the stack's own then, and
+/// what arrives on another shard's queue is handed over.
 #[derive(Debug, thiserror::Error)]
 pub enum NoRss {
     /// The driver does not say.

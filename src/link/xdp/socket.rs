@@ -42,8 +42,8 @@ pub struct XdpLink {
     huge_pages: bool,
     /// Wake-ups that one flush may make: more than one only where the kernel sends 32 frames per wake-up.
     kicks_max: u32,
-    /// Whether the last wake-up left frames in TX.
-    kick_again: bool,
+    /// What the last wake-up was answered: by anything but [`Kick::Done`] it has left frames in TX.
+    kicked: Kick,
     fd: RawFd,
     rx: RxQueue,
     tx: TxQueue,
@@ -74,7 +74,7 @@ impl XdpLink {
             zero_copy: false,
             huge_pages,
             kicks_max: config.tx.div_ceil(KICK_FRAMES),
-            kick_again: false,
+            kicked: Kick::Done,
             interface,
             queue,
             config,
@@ -176,15 +176,14 @@ impl XdpLink {
     /// Wakes the kernel for what is in TX, if it asks for that. In copy mode it always does.
     fn kick_transmit(&mut self, submitted: bool) {
         let outstanding = self.slots.levels().transmit > self.staged.len() as u32;
-        let due = submitted || self.kick_again || (self.zero_copy && outstanding);
+        let due = submitted || self.kicked != Kick::Done || (self.zero_copy && outstanding);
         if !due || !self.tx.needs_wakeup() {
             return;
         }
         for _ in 0..self.kicks_max {
             self.counters.tx_kicks += 1;
-            let kick = sys::kick_transmit(self.poll_fd());
-            self.kick_again = kick != Kick::Done;
-            match kick {
+            self.kicked = sys::kick_transmit(self.poll_fd());
+            match self.kicked {
                 Kick::Done => return,
                 Kick::Again => self.counters.tx_kick_eagain += 1,
                 Kick::Busy => self.counters.tx_kick_ebusy += 1,
@@ -335,6 +334,11 @@ impl Link for XdpLink {
             sys::kick_receive(self.poll_fd());
         }
         debug_assert!(self.slots.levels().conserved(), "{:?}", self.slots.levels());
+    }
+
+    /// Not after another error than EAGAIN and EBUSY, such as that of a link that is down: who waits for that end is told of it.
+    fn is_behind(&self) -> bool {
+        matches!(self.kicked, Kick::Again | Kick::Busy) || !self.staged.is_empty()
     }
 
     fn mac(&self) -> MacAddress {

@@ -1,5 +1,5 @@
-//! A program for the sender's end of a veth, which has no RSS: what its kernel sends by TCP arrives on the queue of the shard that owns
-//! it, as with a NIC (`bpf/spread.bpf.c`).
+//! A program for the sender's end of a veth, which has no RSS: what its kernel sends by TCP arrives on the queue of the
+//! shard that owns it, as with a NIC (`bpf/spread.bpf.c`).
 
 use super::XdpError;
 use super::interface::Interface;
@@ -16,8 +16,8 @@ pub struct EgressSpread {
 }
 
 impl EgressSpread {
-    /// Spreads what the kernel sends on `interface`, in the calling thread's network namespace, over `queues` queues by the stack's symmetric
-    /// hash. Flows that have begun keep their queue.
+    /// Spreads what the kernel sends on `interface`, in the calling thread's network namespace, over `queues` queues by
+    /// the stack's symmetric hash. Flows that have begun keep their queue.
     pub fn attach(interface: &str, queues: u32) -> Result<EgressSpread, XdpError> {
         let name = Interface::query(interface)?.name;
         let failed = |error: &(dyn Error + 'static)| XdpError::Load { interface: name.clone(), reason: chain(error) };

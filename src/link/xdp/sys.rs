@@ -44,8 +44,8 @@ pub fn kernel_addresses() -> Result<Vec<IpAddr>, XdpError> {
     Ok(found)
 }
 
-/// Binds a TCP socket of the kernel's to `port` of `address`, so that nobody else can; it does not listen. What the kernel has in TIME-WAIT there is no
-/// hindrance.
+/// Binds a TCP socket of the kernel's to `port` of `address`, so that nobody else can; it does not listen. What the
+/// kernel has in TIME-WAIT there is no hindrance.
 pub fn hold_port(address: IpAddr, port: u16) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let socket = open_socket(family, libc::SOCK_STREAM, 0)?;
@@ -226,8 +226,8 @@ fn check(result: i32) -> io::Result<i32> {
 /// Socket option of SOL_XDP, in <linux/if_xdp.h> since Linux 6.17.
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
 
-/// Socket options of <asm-generic/socket.h> since Linux 5.11, and how long a call may poll, us: one that does not block polls once
-/// whatever it is.
+/// Socket options of <asm-generic/socket.h> since Linux 5.11, and how long a call may poll, us: one that does not block
+/// polls once whatever it is.
 const SO_PREFER_BUSY_POLL: i32 = 69;
 const SO_BUSY_POLL_BUDGET: i32 = 70;
 const BUSY_POLL_US: u32 = 20;

@@ -1,8 +1,9 @@
 //! How fast the octets that wait to be acknowledged go, while send chunks are short (T03).
 //!
-//! The measure is how long they will stay: what waited when a connection was first looked at, times the time since, over what of it
-//! has gone. A window that opens for a moment, or an octet acknowledged now and then, counts for what it lets go, and no more; and
-//! who holds little must let little go. What the application has queued since then is not held against the peer.
+//! The measure is how long they will stay: what waited when a connection was first looked at, times the time since,
+//! over what of it has gone. A window that opens for a moment, or an octet acknowledged now and then, counts for what
+//! it lets go, and no more; and who holds little must let little go. What the application has queued since then is not
+//! held against the peer.
 //!
 //! A connection that is fast enough makes room for another one to be watched. So the table is small, and nothing is kept for
 //! a connection that nobody looks at. One whose time-out has doubled for long needs no watching: nothing has gone since.
@@ -46,8 +47,8 @@ impl Default for Paces {
 }
 
 impl Paces {
-    /// Connections that are watched at a time. Origin: one lap of 16,384 TCBs takes a quarter of a second, and those that are slow
-    /// are soon ended; fewer take longer to find them among many, more cost memory.
+    /// Connections that are watched at a time. Origin: one lap of 16,384 TCBs takes a quarter of a second, and those
+    /// that are slow are soon ended; fewer take longer to find them among many, more cost memory.
     pub(super) const MAX: usize = 1024;
 
     /// What they take, bytes.
@@ -109,12 +110,12 @@ fn place(handle: Handle) -> usize {
     handle.number as usize % Paces::MAX
 }
 
-/// How long a connection is watched before it is judged, ms. Origin: what a failed link stops for a moment is not ended, and a peer
-/// that lets something go every ten seconds is seen to do so twice.
+/// How long a connection is watched before it is judged, ms. Origin: what a failed link stops for a moment is not
+/// ended, and a peer that lets something go every ten seconds is seen to do so twice.
 const WATCH_MS: u32 = 20_000;
 
-/// How long octets may stay, s. Origin: 256 kB at 17 kbit/s, the slowest link that people use; smaller ends honest readers when memory
-/// is short, larger lets others hold it with less.
+/// How long octets may stay, s. Origin: 256 kB at 17 kbit/s, the slowest link that people use; smaller ends honest
+/// readers when memory is short, larger lets others hold it with less.
 pub(super) const PATIENCE_S: u32 = 120;
 
 #[cfg(test)]

@@ -53,9 +53,8 @@ impl Pair {
             let config = ShardConfig {
                 limits: Limits { accept_max, ..Setup::default().limits },
                 addresses: vec![LocalAddress { address: text.parse().expect("an address"), prefix_len: 24 }],
-                secrets: Secrets::from_seed(seed),
                 settings: Settings { syn_cookies, ..Settings::default() },
-                ..ShardConfig::default()
+                ..ShardConfig::seeded(seed)
             };
             Shard::new(link, Log::default(), config, now).expect("a shard")
         };

@@ -298,6 +298,10 @@ fn answers_of_neighbours_and_icmp_errors_reach_the_shard_they_are_for() {
     let question = exchange(None).pop().expect("a question about the neighbour");
     let mut answer = [&question[6..12], &MACS[1].0, &question[12..]].concat();
     answer.splice(20..42, [&[0, 2], &MACS[1].0[..], &[10, 0, 0, 2], &question[22..32]].concat());
+    // Who claims an own address tells where no neighbour is: one shard counts the conflict and defends the address.
+    let mut claim = answer.clone();
+    claim[28..32].copy_from_slice(&[10, 0, 0, 1]);
+    exchange(Some(claim));
     let syn = exchange(Some(answer)).pop().expect("the SYN");
     assert_eq!((&syn[23..24], &syn[30..34]), (&[6][..], &[10, 0, 0, 2][..]));
     let unreachable = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port);
@@ -308,6 +312,7 @@ fn answers_of_neighbours_and_icmp_errors_reach_the_shard_they_are_for() {
     let counters = [0, 1].map(|shard: usize| *shards[shard].counters());
     assert_eq!((counters[1].neighbor_answers_shared, counters[1].wrong_shard, counters[1].icmp_unmatched), (1, 1, 0));
     assert_eq!((counters[0].handover_received, counters[0].icmp_hard), (2, 1));
+    assert_eq!(counters.map(|counters| (counters.address_conflicts, counters.addresses_announced)), [(0, 0), (1, 1)]);
     assert_eq!(shards[0].application().closed.len(), 1);
 }
 

@@ -28,7 +28,7 @@ impl Application for Told {
 /// `count` connections from left to right, their handles at either end in the order of opening.
 fn opened(count: usize, settings: Settings) -> (Sim<Told, Told>, Vec<Handle>, Vec<Handle>) {
     let limits = Limits { tcbs_max: 16, time_wait_max: 64, chunks_max: 1024, ..Limits::default() };
-    let config = ShardConfig { limits, settings, ..ShardConfig::default() };
+    let config = ShardConfig { limits, settings, ..ShardConfig::seeded(0) };
     let mut sim = Sim::with_config(Told::default(), Told::default(), &config).expect("a pair");
     let remote = SocketAddr::new(Sim::<Told, Told>::RIGHT, 80);
     sim.right_calls().listen(remote.ip(), 80).expect("a listener");
@@ -173,7 +173,7 @@ fn addresses_that_the_stack_stands_in_for_are_local_ends_and_others_are_not() {
     let network = |text: &str| LocalAddress { address: text.parse().expect("an address"), prefix_len: 24 };
     let limits = Limits { tcbs_max: 16, time_wait_max: 64, chunks_max: 64, ..Limits::default() };
     let gateways = vec![Sim::<Told, Told>::RIGHT];
-    let config = ShardConfig { limits, gateways, transparent: vec![network("192.0.2.0")], ..ShardConfig::default() };
+    let config = ShardConfig { limits, gateways, transparent: vec![network("192.0.2.0")], ..ShardConfig::seeded(0) };
     let mut sim = Sim::with_config(Told::default(), Told::default(), &config).expect("a pair");
     let client: IpAddr = "192.0.2.7".parse().expect("an address");
     let remote = SocketAddr::new(Sim::<Told, Told>::LEFT, 80);

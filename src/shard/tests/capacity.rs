@@ -104,9 +104,8 @@ fn world(policy: Policy) -> Pair {
             .collect(),
         msl_ms: TWO_MSL_MS / 2,
         ports: (40_000, 40_000 + PORTS as u16 - 1),
-        secrets: Secrets::from_seed(seed),
         settings: Settings { time_wait_policy: policy, time_wait_delay_ms: DELAY_MS, ..Settings::default() },
-        ..ShardConfig::default()
+        ..ShardConfig::seeded(seed)
     };
     let hungry = Hungry { closed: 0, exhausted: 0, failed: 0 };
     let client = Shard::new(a, hungry, config(CLIENT, SOURCES, 1), now).expect("a client shard");

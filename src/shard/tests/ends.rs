@@ -23,7 +23,7 @@ fn doors() -> [Shard<MemoryLink, Door>; 2] {
     let shard = |link, addresses: [&str; 2]| {
         let addresses = addresses.map(|text| LocalAddress { address: ip(text), prefix_len: 24 }).to_vec();
         let limits = Limits { tcbs_max: 64, time_wait_max: 64, chunks_max: 64, neighbors_max: 8, ..Limits::default() };
-        let config = ShardConfig { limits, addresses, ..ShardConfig::default() };
+        let config = ShardConfig { limits, addresses, ..ShardConfig::seeded(0) };
         Shard::new(link, Door::default(), config, Now::from_ms(5000)).expect("a shard")
     };
     [shard(a, ["10.0.0.1", "10.1.0.1"]), shard(b, ["10.0.0.2", "10.1.0.2"])]

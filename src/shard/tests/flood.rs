@@ -53,9 +53,8 @@ impl Raw {
         let config = ShardConfig {
             limits,
             addresses: vec![LocalAddress { address: ip(there), prefix_len: 24 }],
-            secrets: Secrets::from_seed(2),
             settings,
-            ..ShardConfig::default()
+            ..ShardConfig::seeded(2)
         };
         let mut server = Shard::new(theirs, server.into_application(), config, now).expect("a server shard");
         server.calls(now).listen(ip(there), 80).expect("a listener");

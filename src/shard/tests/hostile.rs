@@ -128,7 +128,7 @@ impl Hostile {
         let now = Now::from_ms(9_000);
         let limits = Limits { tcbs_max: 16, time_wait_max: 64, chunks_max: 64, neighbors_max: 4, ..Limits::default() };
         let addresses = vec![LocalAddress { address: "10.0.0.2".parse().expect("an address"), prefix_len: 24 }];
-        let config = ShardConfig { limits, addresses, settings, ..ShardConfig::default() };
+        let config = ShardConfig { limits, addresses, settings, ..ShardConfig::seeded(0) };
         let mut stack = Shard::new(link, Tolerant::default(), config, now).expect("a shard");
         stack.calls(now).listen("10.0.0.2".parse().expect("an address"), 80).expect("a listener");
         Hostile { wire, stack, now, heard: [Segment::default(); 4], last: Vec::new(), opened: 0, seen: BTreeSet::new() }

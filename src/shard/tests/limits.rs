@@ -81,6 +81,20 @@ fn invalid_ends_are_refused_with_typed_errors() {
     assert!(calls.stop_listening(listener) && !calls.stop_listening(listener));
 }
 
+#[test]
+fn where_the_kernel_has_the_addresses_only_claimed_ports_are_listened_on() {
+    let (link, _peer) = pair(MemoryConfig::default(), [1, 2].map(|last| MacAddress([2, 0, 0, 0, 0, last])));
+    let (_, (server, config)) = ends(&Setup::default(), Settings::default());
+    let config = ShardConfig { listen_only: Some(vec![80]), ..config };
+    let mut shard = Shard::new(link, server, config, Now::from_ms(5_000)).expect("a shard");
+    let mut calls = shard.calls(Now::from_ms(5_000));
+    let everywhere = "0.0.0.0".parse().expect("an address");
+    assert_eq!(calls.listen(everywhere, 81), Err(ListenError::NotClaimed(81)));
+    let listener = calls.listen(everywhere, 80).expect("claimed");
+    // One that stops may come back.
+    assert!(calls.stop_listening(listener) && calls.listen(everywhere, 80).is_ok());
+}
+
 const NOTHING: Limits = Limits {
     tcbs_max: 0,
     time_wait_max: 0,
@@ -215,7 +229,7 @@ fn who_starves_for_the_send_pool_is_told_once_when_chunks_come_back() {
     let limits = Limits { chunks_max: 8, ..Setup::default().limits };
     let (a, b) = pair(MemoryConfig::default(), MACS);
     let address = |text: &str| vec![LocalAddress { address: text.parse().expect("an address"), prefix_len: 24 }];
-    let config = ShardConfig { limits, addresses: address("10.0.0.1"), ..ShardConfig::default() };
+    let config = ShardConfig { limits, addresses: address("10.0.0.1"), ..ShardConfig::seeded(0) };
     let now = Now::from_ms(5_000);
     let mut client = Shard::new(a, Starving::default(), config, now).expect("a shard");
     let mut server = shard_with(b, "10.0.0.2", Setup::default().limits).expect("a shard");
@@ -255,7 +269,7 @@ fn t28_a_full_neighbour_cache_is_no_full_backlog() {
     let (a, b) = pair(MemoryConfig::default(), MACS);
     let now = Now::from_ms(5_000);
     let addresses = vec![LocalAddress { address: remote().ip(), prefix_len: 24 }];
-    let config = ShardConfig { limits, settings, addresses, ..ShardConfig::default() };
+    let config = ShardConfig { limits, settings, addresses, ..ShardConfig::seeded(0) };
     let mut full = Shard::new(b, Mute, config, now).expect("a shard");
     full.calls(now).listen(remote().ip(), 80).expect("a listener");
     let mut client = shard_with(a, "10.0.0.1", Setup::default().limits).expect("a shard");
@@ -276,7 +290,7 @@ impl Application for Mute {
 
 fn shard_with(link: MemoryLink, address: &str, limits: Limits) -> Result<Shard<MemoryLink, Mute>, ConfigError> {
     let address = LocalAddress { address: address.parse().expect("an address"), prefix_len: 24 };
-    let config = ShardConfig { limits, addresses: vec![address], ..ShardConfig::default() };
+    let config = ShardConfig { limits, addresses: vec![address], ..ShardConfig::seeded(0) };
     Shard::new(link, Mute, config, Now::from_ms(5_000))
 }
 
@@ -294,6 +308,26 @@ fn t19_connection_that_completes_after_its_listener_has_gone_is_turned_away() {
     assert_eq!(world.server.application().accepted, 0, "8443's application is not told of a connection to 80");
     assert_eq!(world.client.application().closed, [CloseReason::Reset]);
     world.assert_clean();
+}
+
+#[test]
+fn t19_no_listener_of_the_other_ip_version_gets_the_connection() {
+    for (v6, any) in [(false, "::"), (true, "0.0.0.0")] {
+        let mut world = World::new(&Setup { connections: 1, v6, ..Setup::default() });
+        while world.server.core.half_open == 0 {
+            world.turn(50);
+        }
+        let mut calls = world.server.calls(world.now);
+        assert!(calls.stop_listening(crate::ids::ListenerId(0)));
+        let other = calls.listen(any.parse().expect("an address"), 80).expect("free");
+        assert_eq!(other, crate::ids::ListenerId(0), "it has the number of the one that has gone");
+        world.run(10_000);
+        assert_eq!(
+            (world.server.application().accepted, world.client.application().closed.as_slice()),
+            (0, &[CloseReason::Reset][..])
+        );
+        world.assert_clean();
+    }
 }
 
 #[test]
@@ -353,10 +387,10 @@ fn stalling(count: usize) -> (Shard<MemoryLink, Starving>, Shard<MemoryLink, Mut
     let addresses = |text: &str| vec![LocalAddress { address: text.parse().expect("an address"), prefix_len: 24 }];
     let now = Now::from_ms(5_000);
     let limits = Limits { chunks_max: 64, ..Setup::default().limits };
-    let config = ShardConfig { limits, addresses: addresses("10.0.0.1"), ..ShardConfig::default() };
+    let config = ShardConfig { limits, addresses: addresses("10.0.0.1"), ..ShardConfig::seeded(0) };
     let mut client = Shard::new(a, Starving::default(), config, now).expect("a shard");
     let settings = Settings { receive_buffer_bytes: 2048, ..Settings::default() };
-    let config = ShardConfig { settings, addresses: addresses("10.0.0.2"), ..ShardConfig::default() };
+    let config = ShardConfig { settings, addresses: addresses("10.0.0.2"), ..ShardConfig::seeded(0) };
     let mut server = Shard::new(b, Mute, config, now).expect("a shard");
     server.calls(now).listen(remote().ip(), 80).expect("a listener");
     for _ in 0..count {

@@ -20,7 +20,7 @@ mod simulation;
 mod splice;
 mod timers;
 
-use super::{LocalAddress, Secrets, Shard, ShardConfig, StateCounts};
+use super::{LocalAddress, Shard, ShardConfig, StateCounts};
 use crate::api::{Application, CloseReason, ConnectOptions, Event};
 use crate::flow::list::List;
 use crate::ids::Handle;
@@ -260,12 +260,11 @@ fn ends(setup: &Setup, settings: Settings) -> ((Client, ShardConfig), (Server, S
     let config = |text: &str, seed| ShardConfig {
         limits: Limits { burst: setup.burst, ..setup.limits },
         addresses: vec![LocalAddress { address: address(text), prefix_len: 24 }],
-        secrets: Secrets::from_seed(seed),
         ports: setup.ports,
         // The server answers what comes from elsewhere, too.
         gateways: if seed == 2 { vec![address(client_ip)] } else { Vec::new() },
         settings,
-        ..ShardConfig::default()
+        ..ShardConfig::seeded(seed)
     };
     let mut request: Vec<u8> = (0..setup.request_bytes.max(4)).map(|at| (at * 7) as u8).collect();
     request[..4].copy_from_slice(&(setup.connections as u32).to_be_bytes());

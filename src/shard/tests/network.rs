@@ -1,6 +1,7 @@
 //! The stack among its neighbours: announcements, conflicts, answers to whoever sent the SYN, gateways that are silent.
 
 use super::*;
+use crate::shard::ConfigError;
 use crate::shard::announce::{claimed_by, emit_probe};
 use crate::wire::{self, Expect, Parsed, arp};
 use core::net::Ipv4Addr;
@@ -69,6 +70,24 @@ fn host_with_an_own_address_is_counted_reported_and_told_once_in_10_s() {
         assert_eq!((conflict.address, conflict.mac), (IpAddr::V4(SERVER_IP), MACS[0]));
     }
     assert_eq!((server.counters().address_conflicts, server.take_conflict()), (4, None));
+}
+
+#[test]
+fn each_contested_address_is_defended_by_itself() {
+    let own = |last: u8| LocalAddress { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), prefix_len: 24 };
+    let (mut peer, mut server) = alone(|config| config.addresses = [4, 2, 3].map(own).to_vec());
+    for (ms, contested, defended) in [(0, [3, 2], vec![2, 3]), (1_000, [2, 4], vec![4]), (10_001, [3, 4], vec![3])] {
+        for last in contested {
+            let sender = Ipv4Addr::new(10, 0, 0, last);
+            send(&mut peer, |frame| arp::emit_request(frame, MACS[0], None, sender, Ipv4Addr::new(10, 0, 0, 77)));
+        }
+        server.turn(START.plus_ms(ms));
+        let mut heard: Vec<_> = received(&mut peer).iter().filter_map(claimed_by).map(|claim| claim.address).collect();
+        heard.sort();
+        let expected: Vec<_> = defended.into_iter().map(|last| own(last).address).collect();
+        assert_eq!(heard, expected, "after {ms} ms");
+    }
+    assert_eq!(server.counters().address_conflicts, 6);
 }
 
 #[test]
@@ -149,4 +168,24 @@ fn connections_follow_another_mac_and_a_smaller_mtu() {
     let learned = world.client.core.neighbors.lookup(IpAddr::V4(SERVER_IP));
     assert_eq!(learned, Some(other), "the client has learned where the server is");
     assert!(world.client.counters().segments_received > 40_000 / 860, "no segment is larger than the MTU");
+}
+
+/// RFC 8200 5.
+#[test]
+fn an_mtu_below_1280_is_refused_where_addresses_are_ipv6() {
+    for v6 in [false, true] {
+        for (mtu, fits) in [(575, false), (576, !v6), (1279, !v6), (1280, true), (1500, true)] {
+            let (_, (server, config)) = ends(&Setup { v6, ..Setup::default() }, Settings::default());
+            let (_peer, link) = pair(MemoryConfig { mtu, ..MemoryConfig::default() }, MACS);
+            match Shard::new(link, server, config, START) {
+                Ok(_) => assert!(fits, "{mtu}"),
+                Err(error) => assert_eq!((fits, error), (false, ConfigError::BadMtu(mtu.into()))),
+            }
+            let (_peer, mut server) = alone(|config| {
+                config.addresses[0].address =
+                    if v6 { "fd00::2".parse().expect("an address") } else { SERVER_IP.into() };
+            });
+            assert_eq!(server.change_link(0, MACS[1], mtu.into()), fits, "{mtu}");
+        }
+    }
 }

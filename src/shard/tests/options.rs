@@ -71,9 +71,8 @@ impl Bench {
         let config = ShardConfig {
             limits: Setup::default().limits,
             addresses: vec![LocalAddress { address: there, prefix_len: 24 }],
-            secrets: Secrets::from_seed(2),
             settings: Settings { timestamps: false, ..settings },
-            ..ShardConfig::default()
+            ..ShardConfig::seeded(2)
         };
         let now = Now::from_ms(5_000);
         let shard = Shard::new(theirs, Notes::default(), config, now).expect("a shard");
@@ -337,4 +336,24 @@ fn options_of_a_connection_that_has_ended_are_an_error_and_start_no_timer() {
     bench.exchange(&bench.next(Flags::RST), &[]);
     assert!(bench.shard.calls(bench.now).set_no_delay(handle, true).is_err());
     assert!(bench.shard.core.wheel.is_empty(), "no timer of a connection that has ended");
+}
+
+#[test]
+fn b25_a_user_timeout_runs_for_what_no_tx_frame_has_taken_yet() {
+    let mut bench = Bench::accepted(ConnectionOptions {
+        user_timeout: Some(Duration::from_secs(3)),
+        ..ConnectionOptions::default()
+    });
+    let link = bench.shard.link_mut();
+    let taken: Vec<Frame> = core::iter::from_fn(|| link.take()).collect();
+    let handle = bench.handle();
+    bench.shard.calls(bench.now).send(handle, b"stays here").expect("open");
+    for _ in 0..31 {
+        bench.turn(100);
+    }
+    assert_eq!(bench.shard.application().reason, Some(CloseReason::TimedOut));
+    let link = bench.shard.link_mut();
+    taken.into_iter().for_each(|frame| link.give_back(frame));
+    let heard = bench.turn(1);
+    assert!(heard.len() == 1 && heard[0].seg.flags.has(Flags::RST), "{heard:?}");
 }

@@ -148,7 +148,7 @@ fn with_quiet_server(quiet_time_ms: u32) -> World {
     let (a, b) = pair(MemoryConfig::default(), MACS);
     let mut world = World::over(&Setup::default(), Settings::default(), (a, pair(MemoryConfig::default(), MACS).1));
     let addresses = vec![LocalAddress { address: "10.0.0.2".parse().expect("an address"), prefix_len: 24 }];
-    let config = ShardConfig { limits: Setup::default().limits, addresses, quiet_time_ms, ..ShardConfig::default() };
+    let config = ShardConfig { limits: Setup::default().limits, addresses, quiet_time_ms, ..ShardConfig::seeded(0) };
     let server = Server { closer: Closer::Client, request_bytes: 64, ..world.server.into_application() };
     world.server = Shard::new(b, server, config, world.now).expect("a shard");
     world.server.calls(world.now).listen("10.0.0.2".parse().expect("an address"), 80).expect("a listener");

@@ -209,9 +209,8 @@ impl<E: Application> Relayed<E> {
         let config = |address, limits, seed| ShardConfig {
             limits,
             addresses: vec![LocalAddress { address, prefix_len: 24 }],
-            secrets: Secrets::from_seed(seed),
             settings: setup.settings,
-            ..ShardConfig::default()
+            ..ShardConfig::seeded(seed)
         };
         let relay =
             Relay { connection: setup.connection, prefix: setup.prefix, ..Relay::new(SocketAddr::new(of_ends, 80)) };

@@ -35,7 +35,7 @@ fn clock(timers_max: u32) -> (Shard<MemoryLink, Clock>, Now) {
     let config = ShardConfig {
         limits: Limits { timers_max, ..Setup::default().limits },
         addresses: vec![LocalAddress { address: "10.0.0.1".parse().expect("an address"), prefix_len: 24 }],
-        ..ShardConfig::default()
+        ..ShardConfig::seeded(0)
     };
     (Shard::new(link, Clock::default(), config, now).expect("a shard"), now)
 }

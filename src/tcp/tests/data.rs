@@ -308,3 +308,86 @@ fn t03_a_window_that_opens_and_closes_again_outlives_no_application_that_has_gon
     }
     panic!("a peer that acknowledges nothing is believed for ever");
 }
+
+/// Shows RFC 5681 4.2.
+#[test]
+fn what_fills_a_gap_brings_one_ack_whatever_came_before_it_in_the_burst() {
+    let (mut client, _) = established_with(plain());
+    let filler = Segment { payload_len: 1000, ..client.next(ACK) };
+    for early in 1..5 {
+        client.arrives(Segment { seq: filler.seq + early * 1000, ..filler });
+    }
+    assert_eq!(client.arrives(filler).text, Some((0, 1000)));
+    assert_eq!(client.expect(ACK).ack, filler.seq + 1000, "one with the new number, and no duplicate of it");
+}
+
+/// Shows RFC 2525 2.13.
+#[test]
+fn shld_19_segments_that_a_path_keeps_below_our_mss_are_full_sized_too() {
+    // Of a path MTU of 1400 with timestamps and with SACK blocks; smaller ones by octets.
+    for (lens, acked_at) in
+        [(&[1348, 1348][..], 1), (&[1320, 1348], 1), (&[1448, 12], 2), (&[700, 700, 700, 700, 700], 4)]
+    {
+        let (mut client, _) = established_with(plain());
+        for (at, &payload_len) in lens.iter().enumerate() {
+            client.arrives(Segment { payload_len, ..client.next(ACK) });
+            client.consume_all();
+            assert_eq!(client.sends().len(), usize::from(at == acked_at), "{lens:?} {at}");
+        }
+    }
+}
+
+#[test]
+fn b22_a_window_too_small_for_a_segment_is_opened_though_it_is_much_of_the_buffer() {
+    let small = Settings { receive_buffer_bytes: 8000, ..plain() };
+    let (_, syn) = syn_sent(small);
+    let (mut server, _) = syn_received(small, &syn);
+    server.arrives(server.next(ACK));
+    for payload_len in [1460, 1460, 1460, 1460, 900] {
+        server.arrives(Segment { payload_len, ..server.next(ACK) });
+        server.sends();
+    }
+    assert_eq!(server.tcb.rcv_wnd(), 1260, "the peer waits for more (RFC 9293 3.8.6.2.1)");
+    server.consume_all();
+    assert_eq!(server.expect(ACK).wnd, 8000);
+    let mut updates = 0;
+    for _ in 0..100 {
+        server.arrives(Segment { payload_len: 1460, ..server.next(ACK) });
+        server.sends();
+        server.consume_all();
+        updates += server.sends().len();
+    }
+    assert!(updates <= 25, "{updates} window updates in 100 segments");
+}
+
+/// Shows RFC 6298.
+#[test]
+fn what_leaves_when_a_small_window_grows_has_a_whole_time_out() {
+    let (mut client, _) = established_with(Settings { window_scale: false, ..without_sack() });
+    client.arrives(Segment { wnd: 1000, ..client.next(ACK) });
+    client.queue(5000);
+    client.expect_nothing();
+    let persist_ms = client.now.tick().until(client.tcb.deadline().expect("the persist timer"));
+    client.now = client.now.plus_ms(u64::from(persist_ms) - 1);
+    client.arrives(Segment { ack: client.tcb.snd_una, ..client.next(ACK) });
+    assert_eq!(client.sends().len(), 4);
+    let time_out = client.now.tick().until(client.tcb.deadline().expect("a time-out"));
+    assert_eq!(time_out, client.tcb.rto.current_ms());
+}
+
+#[test]
+fn b22_what_is_taken_of_a_probe_leaves_no_time_out_of_a_closed_window() {
+    let (mut client, _) = established_with(plain());
+    client.arrives(Segment { wnd: 0, ..client.next(ACK) });
+    client.queue(1000);
+    client.expect_nothing();
+    for _ in 0..6 {
+        client.time_out();
+        client.expect(ACK);
+        client.arrives(Segment { wnd: 0, ack: client.tcb.snd_una, ..client.next(ACK) });
+    }
+    assert_eq!(client.tcb.rto.backoff, 6);
+    client.arrives(Segment { ack: client.tcb.snd_una + 1, ..client.next(ACK) });
+    assert_eq!(client.tcb.rto.backoff, 0);
+    assert_eq!(client.expect(PSH_ACK).text_len, 999);
+}

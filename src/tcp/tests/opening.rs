@@ -200,3 +200,14 @@ fn connect_deadline_outlives_a_crossed_syn() {
     client.arrives(Segment { seq: Seq(5), flags: SYN, wnd: 1000, ..Segment::default() });
     assert!(client.tcb.waits_until.is_set());
 }
+
+/// Shows MUST-10.
+#[test]
+fn b06_a_syn_and_a_syn_ack_that_come_together_are_acknowledged_at_once() {
+    let (mut client, syn) = syn_sent(settings());
+    let syn_of_peer = Segment { seq: Seq(7000), ..syn };
+    client.arrives(syn_of_peer);
+    let syn_ack = Segment { ack: client.tcb.snd_nxt, flags: SYN_ACK, ..syn_of_peer };
+    assert!(client.arrives(syn_ack).established);
+    assert_eq!(client.expect(ACK).ack, Seq(7001));
+}

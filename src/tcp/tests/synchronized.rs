@@ -196,3 +196,16 @@ fn t23_forged_timestamp_without_ack_does_not_lock_the_peer_out() {
     let out = client.arrives(Segment { payload_len: 10, ..good });
     assert_eq!(out.text, Some((0, 10)), "{out:?}");
 }
+
+/// Shows RFC 7323.
+#[test]
+fn after_24_days_of_silence_ts_recent_follows_whatever_comes() {
+    let (mut client, _) = established();
+    let silence_ms = 25 * 86_400_000;
+    client.now = client.now.plus_ms(silence_ms);
+    let mut seg = Segment { payload_len: 10, ..client.next(ACK) };
+    let val = client.tcb.ts_recent.wrapping_add(silence_ms as u32);
+    seg.options.timestamps = Some(Timestamps { val, ecr: 0 });
+    assert_eq!(client.arrives(seg).text, Some((0, 10)));
+    assert_eq!(client.tcb.ts_recent, val, "what comes next is compared with this one");
+}

@@ -205,8 +205,7 @@ fn b25_user_timeout_holds_for_the_handshake_too() {
     assert_eq!(client.now.us() - start().us(), 5_000_000);
 }
 
-/// Shows SHLD-9.
-/// MUST-47.
+/// Shows SHLD-9. MUST-47.
 #[test]
 fn must_20_must_21_r1_is_told_once_and_r2_ends_as_the_options_say() {
     let options = ConnectionOptions { retries1: 2, retries2: 4, ..ConnectionOptions::DEFAULT };

@@ -12,7 +12,7 @@ use crate::api::CloseReason;
 use crate::limits::Limits;
 use crate::link::faults::{FaultConfig, FaultCounters, Faults};
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
-use crate::shard::{LocalAddress, Secrets, Shard, ShardConfig};
+use crate::shard::{LocalAddress, Shard, ShardConfig};
 use crate::tick::{Now, Tick};
 use crate::wire::ethernet::MacAddress;
 use alloc::vec;
@@ -76,10 +76,9 @@ impl Simulation {
             let config = ShardConfig {
                 limits: Limits { burst, ..plan.limits },
                 addresses: vec![LocalAddress { address: addresses[end], prefix_len: 24 }],
-                secrets: Secrets::from_seed(seed),
                 settings: plan.settings,
                 msl_ms: if plan.fair { FAIR_MSL_MS } else { crate::limits::MSL_MS },
-                ..ShardConfig::default()
+                ..ShardConfig::seeded(seed)
             };
             let peer = Peer::new(plan, end, SocketAddr::new(addresses[1 - end], 80));
             let link = Faults::new(link, plan.faults, none, seed);

@@ -191,3 +191,26 @@ fn a_time_out_because_acks_were_lost_is_not_taken_for_a_delayed_ack() {
         assert_eq!(client.tcb.rto.srtt_us == before, segments > 1, "the time until then is no round trip");
     }
 }
+
+/// Shows MUST-18, RFC 6298.
+#[test]
+fn without_timestamps_the_backoff_stays_until_something_is_measured() {
+    // The round trip has grown to 5 s: each time-out of a second is too early, and what was sent again measures nothing.
+    let (mut client, _) = established_with(plain());
+    let mut time_outs = Vec::new();
+    for _ in 0..8 {
+        client.queue(100);
+        client.expect(PSH_ACK);
+        let (answer, answer_at) = (client.next(ACK), client.now.plus_ms(5000));
+        time_outs.push(0);
+        while client.tcb.deadline().is_some_and(|at| at.is_before(answer_at.tick())) {
+            client.time_out();
+            client.sends();
+            *time_outs.last_mut().expect("one a round") += 1;
+        }
+        client.now = answer_at;
+        client.arrives(answer);
+        assert_eq!((client.tcb.flight(), crate::tcp::waits::stalled_ms(&client.tcb)), (0, 0));
+    }
+    assert_eq!((time_outs[0], &time_outs[4..]), (2, &[0; 4][..]), "{time_outs:?}");
+}
