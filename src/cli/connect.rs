@@ -335,7 +335,7 @@ mod tests {
         let config = ShardConfig {
             addresses: vec![LocalAddress { address: "10.0.0.2".parse().expect("an address"), prefix_len: 24 }],
             neighbor_timeout_s: 60,
-            ..ShardConfig::default()
+            ..ShardConfig::seeded(0)
         };
         let client = Client::new(connect, shards, channel().0).of_shard(number);
         (Shard::new(link, client, config, Now::default()).expect("a shard"), peer)
