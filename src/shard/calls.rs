@@ -201,7 +201,8 @@ impl<'a> Calls<'a> {
         Ok(&[])
     }
 
-    /// Closes our direction behind what is queued (RFC 9293 3.9.1.4); bytes are still received.
+    /// Closes our direction behind what is queued (RFC 9293 3.9.1.4); bytes are still received. Before Connected there is nothing to
+    /// close yet: the open is given up (RFC 9293 3.10.4), and Closed with reason Aborted follows.
     pub fn shutdown_write(&mut self, handle: Handle) -> Result<(), CallError> {
         self.close_direction(handle, false)
     }
