@@ -24,7 +24,7 @@ fn links() -> (MemoryLink, MemoryLink) {
 
 fn config(address: IpAddr) -> ShardConfig {
     let limits = Limits { tcbs_max: 256, time_wait_max: 1024, half_open_max: 64, chunks_max: 64, ..Limits::default() };
-    ShardConfig { limits, addresses: vec![LocalAddress { address, prefix_len: 24 }], ..ShardConfig::default() }
+    ShardConfig { limits, addresses: vec![LocalAddress { address, prefix_len: 24 }], ..ShardConfig::seeded(0) }
 }
 
 fn seat(link: MemoryLink) -> Vec<Seat<MemoryLink>> {
@@ -187,13 +187,7 @@ fn drain_with_a_live_connection_ends_at_its_deadline() {
     let (a, b) = links();
     let server = run(seat(a), &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
     let (make, done) = pinger(1);
-    let mut client = Shard::new(
-        b,
-        make(0),
-        ShardConfig { secrets: ShardConfig::seeded(1).secrets, ..config(CLIENT) },
-        Now::default(),
-    )
-    .unwrap();
+    let mut client = Shard::new(b, make(0), config(CLIENT), Now::default()).unwrap();
     wait_until(|| {
         client.turn(server.now());
         server.snapshots()[0].counters.established == 1 || done.load(Ordering::Relaxed) == 1
@@ -274,14 +268,17 @@ fn panic_in_a_shard_stops_all_and_is_an_error() {
 
 #[test]
 fn secrets_are_the_given_ones_or_drawn_anew_at_each_start() {
-    let given = ShardConfig::seeded(7);
+    let given = config(SERVER);
     assert_eq!(secrets_of(&given).ok(), given.secrets);
-    let drawn = [0, 1].map(|_| secrets_of(&config(SERVER)).expect("randomness"));
+    let unset = ShardConfig { secrets: None, ..given };
+    let drawn = [0, 1].map(|_| secrets_of(&unset).expect("randomness"));
     assert_ne!(drawn[0], drawn[1]);
-    // No other way round: a shard does without them as little as a stack.
-    let (a, _b) = links();
-    let error = Shard::new(a, Echo::new(None), config(SERVER), Now::default()).map(|_| ()).unwrap_err();
+    let [a, b] = [links().0, links().0];
+    run(seat(a), &Spread::Symmetric, &unset, Idle::Sleep, |_| Echo::new(None)).expect("draws its own").stop();
+    // A shard does without them as little as a stack.
+    let error = Shard::new(b, Echo::new(None), unset, Now::default()).map(|_| ()).unwrap_err();
     assert_eq!(error, ConfigError::NoSecrets);
+    assert_eq!(ShardConfig::default().secrets, None, "no default that everybody knows");
 }
 
 #[test]
