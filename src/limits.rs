@@ -120,9 +120,9 @@ pub const RTO_INITIAL_MS: u32 = 1000;
 pub const RTO_MIN_MS: u32 = 200;
 
 /// Smallest retransmission time-out in loss recovery and after a tail loss probe, on a path whose four round trips are not longer, ms. ACKs are not delayed
-/// there (RFC 5681 4.2). Origin: five granules of the wheel; smaller times out on a peer's scheduler, larger waits for each ACK that
-/// was the last to come and is lost.
-pub const RTO_MIN_RECOVERING_MS: u32 = 40;
+/// there (RFC 5681 4.2). Origin: what schedulers keep from a process that has just slept; smaller times out on them, larger waits
+/// for each ACK that was the last to come and is lost. One that was spurious doubles it for the next.
+pub const RTO_MIN_RECOVERING_MS: u32 = 5;
 
 /// Smallest retransmission time-out without timestamps, and with them after a time-out that was spurious, ms. Origin: RFC 6298 2.4.
 pub const RTO_MIN_PATIENT_MS: u32 = 1000;
@@ -137,7 +137,7 @@ pub const SYN_RETRIES: u8 = 7;
 pub const SYN_ACK_RETRIES: u8 = 5;
 
 /// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s (SHLD-11): 15 take 9 minutes
-/// from a time-out of 200 ms on, 6 from the smallest of fast recovery.
+/// from a time-out of 200 ms on, 3.5 from the smallest of fast recovery.
 pub const DATA_RETRIES: u8 = 15;
 
 /// R1 of RFC 9293 3.8.3 in retransmissions: after so many the application is told and the next hop asked for. Origin: SHLD-9.

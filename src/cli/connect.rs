@@ -349,7 +349,7 @@ mod tests {
         for until_ms in after_ms {
             while now.us() < until_ms * 1000 {
                 shard.turn(now);
-                let next = shard.next_deadline(now).map_or(100, |tick| u64::from(now.tick().until(tick)).clamp(1, 100));
+                let next = shard.next_deadline(now).map_or(100, |at| ((at.us() - now.us()) / 1000).clamp(1, 100));
                 now = now.plus_ms(next.min(until_ms - now.us() / 1000));
             }
             counts.push(shard.application().opened);

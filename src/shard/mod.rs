@@ -57,7 +57,7 @@ use crate::owner::Owners;
 use crate::tcp::Settings;
 use crate::tcp::state::State;
 use crate::tcp::tcb::Opened;
-use crate::tick::{Now, Tick};
+use crate::tick::Now;
 use crate::wire;
 use crate::wire::ethernet::MacAddress;
 use ::core::cmp::Reverse;
@@ -513,9 +513,9 @@ impl<L: Link, A: Application> Shard<L, A> {
     }
 
     /// The earliest time at which a turn has something to do although nothing arrives; a lower bound.
-    pub fn next_deadline(&self, now: Now) -> Option<Tick> {
-        let retry = self.link.is_behind().then(|| now.tick().plus(TX_RETRY_MS));
-        retry.into_iter().chain(self.core.next_deadline(now.tick())).reduce(Tick::min)
+    pub fn next_deadline(&self, now: Now) -> Option<Now> {
+        let retry = self.link.is_behind().then(|| now.plus_ms(TX_RETRY_MS.into()));
+        retry.into_iter().chain(self.core.next_deadline(now)).min()
     }
 
     /// Lets the application make calls outside of events.

@@ -282,11 +282,11 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
     }
 
     fn may_sleep_us(&self, now: Now) -> u64 {
-        let deadline_ms = self.shard.next_deadline(now).map_or(u64::MAX, |tick| u64::from(now.tick().until(tick)));
+        let deadline_us = self.shard.next_deadline(now).map_or(u64::MAX, |at| at.us().saturating_sub(now.us()));
         // What was counted since is still to be published.
         let longest_us = if self.busy_us > self.published_us { PUBLISH_US } else { SLEEP_MAX_US };
         let drain_us = self.shared.drain_until_us.load(Ordering::Relaxed).saturating_sub(now.us());
-        deadline_ms.saturating_mul(1000).min(longest_us).min(drain_us)
+        deadline_us.min(longest_us).min(drain_us)
     }
 
     /// Sleeps after [`Step::Idle`].
