@@ -238,7 +238,8 @@ impl Pace {
         self.rate > 0.0
     }
 
-    /// When the next connection is or was to begin, if that is neither after `now` nor after the window. In the closed loop it is now.
+    /// When the next connection is or was to begin, if that is neither after `now` nor after the window. In the closed
+    /// loop it is now.
     #[inline]
     pub(crate) fn due(&self, meter: &Meter, now: Instant) -> Option<Instant> {
         if !self.is_open_loop() {
@@ -280,7 +281,8 @@ impl Pace {
     }
 }
 
-/// How long connections that are open at the end of the window may take to finish. Shorter than this turns one lost SYN into an error.
+/// How long connections that are open at the end of the window may take to finish. Shorter than this turns one lost SYN
+/// into an error.
 const DRAIN: Duration = Duration::from_millis(2500);
 /// Period of the lines that say how it goes.
 const SECOND: Duration = Duration::from_secs(1);

@@ -2,13 +2,14 @@
 //!
 //! An application runs on its shard's thread, to completion: an event never blocks, and every call acts at once.
 //!
-//! A relay in ten lines. It bounds its memory by what it does not do: bytes that the other end does not take are not
+//! A relay in a few lines. It bounds its memory by what it does not do: bytes that the other end does not take are not
 //! consumed, and so close the window. ([`Calls::splice`] does the same inside the stack.)
 //!
 //! ```
 //! use synfin::api::{Application, CallError, CloseReason, ConnectOptions, Event};
 //! use synfin::ids::Handle;
 //! use synfin::shard::{Calls, ConfigError, Sim};
+//! use synfin::tcp::state::State;
 //!
 //! /// The user number of a connection is its other end.
 //! fn relay(calls: &mut Calls<'_>, event: Event<'_>) -> Result<(), CallError> {
@@ -18,7 +19,15 @@
 //!             let taken = calls.send(other(calls, handle)?, bytes)?;
 //!             calls.consume(handle, taken)
 //!         }
-//!         Event::Connected { handle } | Event::Writable { handle } => calls.forward(other(calls, handle)?, handle).map(drop),
+//!         Event::Writable { handle } => calls.forward(other(calls, handle)?, handle).map(drop),
+//!         Event::Connected { handle } => {
+//!             let front = other(calls, handle)?;
+//!             calls.forward(front, handle)?;
+//!             let has_closed = calls.state(front)? == State::CloseWait && calls.info(front)?.unread == 0;
+//!             if has_closed { calls.shutdown_write(handle) } else { Ok(()) }
+//!         }
+//!         // Before Connected it would give the open up.
+//!         Event::PeerClosed { handle } if calls.state(other(calls, handle)?)? == State::SynSent => Ok(()),
 //!         Event::PeerClosed { handle } => calls.shutdown_write(other(calls, handle)?),
 //!         Event::Closed { handle, reason } if reason != CloseReason::Graceful => calls.abort(other(calls, handle)?),
 //!         _ => Ok(()),
@@ -44,22 +53,27 @@
 //!     }
 //! }
 //!
-//! /// Clients and servers: clients say hello, servers answer in capitals.
+//! /// Clients and servers: clients say hello, or nothing at all where their user number is 1; servers answer in capitals.
 //! #[derive(Default)]
-//! struct Ends(Vec<u8>);
+//! struct Ends {
+//!     heard: Vec<u8>,
+//!     reasons: Vec<CloseReason>,
+//! }
 //!
 //! impl Application for Ends {
 //!     fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
 //!         let _ = match event {
+//!             Event::Connected { handle } if calls.user(handle) == Ok(1) => calls.shutdown_write(handle),
 //!             Event::Connected { handle } => calls.send(handle, b"hello").map(drop),
 //!             Event::Readable { handle, bytes } if bytes == b"hello" => {
 //!                 calls.send(handle, b"HELLO").and_then(|_| calls.consume(handle, 5)).and_then(|()| calls.shutdown_write(handle))
 //!             }
 //!             Event::Readable { handle, bytes } => {
-//!                 self.0.extend_from_slice(bytes);
+//!                 self.heard.extend_from_slice(bytes);
 //!                 calls.consume(handle, bytes.len())
 //!             }
 //!             Event::PeerClosed { handle } => calls.close(handle),
+//!             Event::Closed { reason, .. } => Ok(self.reasons.push(reason)),
 //!             _ => Ok(()),
 //!         };
 //!     }
@@ -68,9 +82,13 @@
 //! let mut sim = Sim::new(Ends::default(), Relay)?;
 //! sim.left_calls().listen("10.0.0.1".parse().unwrap(), 7).unwrap();
 //! sim.right_calls().listen("10.0.0.2".parse().unwrap(), 80).unwrap();
-//! sim.left_calls().connect("10.0.0.2:80".parse().unwrap(), &ConnectOptions::default()).unwrap();
+//! for user in [0, 1] {
+//!     let options = ConnectOptions { user, ..ConnectOptions::default() };
+//!     sim.left_calls().connect("10.0.0.2:80".parse().unwrap(), &options).unwrap();
+//! }
 //! sim.run(100);
-//! assert_eq!(sim.left.application().0, b"HELLO");
+//! assert_eq!(sim.left.application().heard, b"HELLO");
+//! assert_eq!(sim.left.application().reasons, [CloseReason::Graceful; 4]);
 //! assert_eq!((sim.left.connections_live(), sim.right.connections_live()), (0, 0));
 //! # Ok::<(), ConfigError>(())
 //! ```
@@ -141,7 +159,7 @@ pub enum Event<'a> {
         /// The connection.
         handle: Handle,
     },
-    /// The peer has sent FIN: no bytes follow those already told.
+    /// The peer has sent FIN: no bytes follow those already told. Told only when all of them have been consumed.
     PeerClosed {
         /// The connection.
         handle: Handle,
@@ -162,7 +180,8 @@ pub enum Event<'a> {
         /// What was given with it.
         token: u64,
     },
-    /// The connection is over; the handle is stale when the call returns.
+    /// The connection is over; the handle is stale when the call returns. Told only when all bytes have been consumed,
+    /// or are given up by [`Calls::close`] or [`Calls::abort`].
     Closed {
         /// The connection.
         handle: Handle,

@@ -33,6 +33,20 @@ impl Now {
         self.tick
     }
 
+    /// The same instant in microseconds, as records store it.
+    #[inline]
+    pub const fn micros(self) -> Micros {
+        Micros(self.us as u32)
+    }
+
+    /// The instant at which `tick` begins, if that is not over; otherwise this one.
+    pub const fn until_tick(self, tick: Tick) -> Now {
+        match self.tick.until(tick) {
+            0 => self,
+            ticks => Now::from_ms(self.us / 1000 + ticks as u64),
+        }
+    }
+
     /// The instant `millis` milliseconds later.
     #[must_use]
     pub const fn plus_ms(self, millis: u64) -> Now {
@@ -49,60 +63,75 @@ pub struct Tick(pub u32);
 impl Tick {
     /// Ticks per second.
     pub const PER_SECOND: u32 = 1000;
-
-    /// `self` is at or before `other`.
-    #[inline]
-    pub const fn is_at_or_before(self, other: Tick) -> bool {
-        (other.0.wrapping_sub(self.0) as i32) >= 0
-    }
-
-    /// `self` is strictly before `other`.
-    #[inline]
-    pub const fn is_before(self, other: Tick) -> bool {
-        (other.0.wrapping_sub(self.0) as i32) > 0
-    }
-
-    /// The tick `count` ticks later.
-    #[inline]
-    #[must_use]
-    pub const fn plus(self, count_ticks: u32) -> Tick {
-        Tick(self.0.wrapping_add(count_ticks))
-    }
-
-    /// The tick `count` ticks earlier.
-    #[inline]
-    #[must_use]
-    pub const fn back(self, count_ticks: u32) -> Tick {
-        Tick(self.0.wrapping_sub(count_ticks))
-    }
-
-    /// Ticks from `earlier` to `self`, modulo 2^32.
-    #[inline]
-    pub const fn since(self, earlier: Tick) -> u32 {
-        self.0.wrapping_sub(earlier.0)
-    }
-
-    /// Ticks from `self` until `later`; 0 when `later` has passed.
-    #[inline]
-    pub const fn until(self, later: Tick) -> u32 {
-        let distance = later.0.wrapping_sub(self.0) as i32;
-        if distance > 0 { distance as u32 } else { 0 }
-    }
-
-    /// The earlier of two ticks.
-    #[inline]
-    #[must_use]
-    pub const fn min(self, other: Tick) -> Tick {
-        if other.is_before(self) { other } else { self }
-    }
-
-    /// The later of two ticks.
-    #[inline]
-    #[must_use]
-    pub const fn max(self, other: Tick) -> Tick {
-        if self.is_before(other) { other } else { self }
-    }
 }
+
+/// A point in time for what is over within half an hour: microseconds modulo 2^32 (71.6 minutes). Two compare correctly only
+/// while they are less than half of that apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Micros(pub u32);
+
+/// Points in time that wrap.
+macro_rules! wrapping_time {
+    ($time:ident) => {
+        impl $time {
+            /// `self` is at or before `other`.
+            #[inline]
+            pub const fn is_at_or_before(self, other: $time) -> bool {
+                (other.0.wrapping_sub(self.0) as i32) >= 0
+            }
+
+            /// `self` is strictly before `other`.
+            #[inline]
+            pub const fn is_before(self, other: $time) -> bool {
+                (other.0.wrapping_sub(self.0) as i32) > 0
+            }
+
+            /// The moment `count` units later.
+            #[inline]
+            #[must_use]
+            pub const fn plus(self, count: u32) -> $time {
+                $time(self.0.wrapping_add(count))
+            }
+
+            /// The moment `count` units earlier.
+            #[inline]
+            #[must_use]
+            pub const fn back(self, count: u32) -> $time {
+                $time(self.0.wrapping_sub(count))
+            }
+
+            /// Units from `earlier` to `self`, modulo 2^32.
+            #[inline]
+            pub const fn since(self, earlier: $time) -> u32 {
+                self.0.wrapping_sub(earlier.0)
+            }
+
+            /// Units from `self` until `later`; 0 when `later` has passed.
+            #[inline]
+            pub const fn until(self, later: $time) -> u32 {
+                let distance = later.0.wrapping_sub(self.0) as i32;
+                if distance > 0 { distance as u32 } else { 0 }
+            }
+
+            /// The earlier of two moments.
+            #[inline]
+            #[must_use]
+            pub const fn min(self, other: $time) -> $time {
+                if other.is_before(self) { other } else { self }
+            }
+
+            /// The later of two moments.
+            #[inline]
+            #[must_use]
+            pub const fn max(self, other: $time) -> $time {
+                if self.is_before(other) { other } else { self }
+            }
+        }
+    };
+}
+
+wrapping_time!(Tick);
+wrapping_time!(Micros);
 
 /// A moment at which something is due, or none: 4 bytes, where an `Option<Tick>` takes 8. The one tick in 49.7 days that is 0
 /// is taken as the next.
@@ -161,6 +190,12 @@ impl Deadline {
 impl fmt::Debug for Tick {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ms", self.0)
+    }
+}
+
+impl fmt::Debug for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} us", self.0)
     }
 }
 

@@ -8,7 +8,7 @@ use command::{Guard, SYNFIN, Server, counts, finish, first_line, spawn, synfin};
 use common::{INTERFACE, Netns, VethPair, privileged_trial};
 use std::fs;
 use std::io::{BufRead, Read, Write};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use synfin::link::xdp::Interface;
@@ -27,6 +27,7 @@ fn main() {
         privileged_trial("removed_interface_ends_the_stack_and_says_so", removed),
         privileged_trial("drain_answers_the_control_socket_and_ends_at_a_second_signal", drain_is_served),
         privileged_trial("reader_that_has_stalled_holds_up_neither_signals_nor_the_end", stalled_reader),
+        privileged_trial("access_log_that_nobody_reads_does_not_hold_up_the_end", unread_log),
         privileged_trial("frames_of_4096_bytes_carry_larger_segments", large_frames),
     ];
     common::run(trials).exit();
@@ -295,19 +296,44 @@ fn stalled_reader() {
     }
     let status = finish(pair.left.command(SYNFIN).args(["control", path, "status"]));
     assert!(said(&status).contains("connections_live"), "{}", said(&status));
+    ends_without_its_reader(&mut server);
+    drop(unread);
+}
+
+/// A proxy whose access log goes to a pipe that is full, as what it says itself does.
+fn unread_log() {
+    let pair = VethPair::new(1);
+    let config = std::env::temp_dir().join(format!("synfin-unread-{}.toml", std::process::id()));
+    fs::write(&config, UNREAD).expect("a file can be written");
+    let (unread, mut full) = std::io::pipe().expect("a pipe");
+    full.write_all(&[b'.'; 1 << 16]).expect("as much as a pipe holds");
+    let mut command = pair.left.command(SYNFIN);
+    let command = command.args(["proxy", "--config", config.to_str().expect("is text")]);
+    let mut proxy = Guard(command.stdout(full).stderr(Stdio::piped()).spawn().expect("it starts"));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !pair.right.enter(|| std::net::TcpStream::connect("10.77.0.8:80").is_ok()) {
+        assert!(Instant::now() < deadline, "the proxy does not listen");
+        thread::sleep(Duration::from_millis(50));
+    }
+    fs::remove_file(&config).expect("the file can go");
+    ends_without_its_reader(&mut proxy);
+    drop(unread);
+}
+
+/// SIGTERM ends it within its time, with word of what nobody has read.
+fn ends_without_its_reader(child: &mut Guard) {
     let asked = Instant::now();
-    finish(pair.left.command("kill").args(["-TERM", &pid]));
+    finish(Command::new("kill").args(["-TERM", &child.0.id().to_string()]));
     let ended = loop {
-        if let Some(status) = server.0.try_wait().expect("it can be asked") {
+        if let Some(status) = child.0.try_wait().expect("it can be asked") {
             break status;
         }
-        assert!(asked.elapsed() < Duration::from_secs(10), "it waits for its reader");
+        assert!(asked.elapsed() < Duration::from_secs(15), "it waits for its reader");
         thread::sleep(Duration::from_millis(20));
     };
     let mut errors = String::new();
-    server.0.stderr.take().expect("is piped").read_to_string(&mut errors).expect("errors are text");
+    child.0.stderr.take().expect("is piped").read_to_string(&mut errors).expect("errors are text");
     assert!(ended.success() && errors.contains("lines of standard output were lost"), "{ended}: {errors}");
-    drop(unread);
 }
 
 fn large_frames() {
@@ -330,6 +356,18 @@ fn large_frames() {
         .output();
     assert_eq!(wrong.expect("synfin runs").status.code(), Some(2));
 }
+
+const UNREAD: &str = r#"
+access_log = "-"
+drain_timeout = "1s"
+[stack]
+interface = "veth0"
+address = "10.77.0.8/24"
+[[listeners]]
+name = "web"
+address = "10.77.0.8:80"
+backends = [{ address = "10.77.0.2:9" }]
+"#;
 
 const LINES: &str = r#"
 import socket, sys

@@ -235,8 +235,8 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// What has a name of its own, and where it is. Rates are connections per second, latencies of synfin in us; errors and evictions are
-/// those of all parts of the run.
+/// What has a name of its own, and where it is. Rates are connections per second, latencies of synfin in us; errors and
+/// evictions are those of all parts of the run.
 const NAMES: [(&str, &str); 9] = [
     ("synfin", "stacks.synfin.connections_per_second"),
     ("kernel", "stacks.kernel.connections_per_second"),

@@ -41,7 +41,8 @@ pub(crate) struct Verdict {
     pub text: String,
     /// What had been predicted.
     pub prediction: Prediction,
-    /// Reasons why no headline may be printed: drops, TIME-WAIT evicted, another mode than asked for, a control that shows nothing.
+    /// Reasons why no headline may be printed: drops, TIME-WAIT evicted, another mode than asked for, a control that
+    /// shows nothing.
     pub untrue: Vec<String>,
 }
 
@@ -201,8 +202,8 @@ pub(crate) struct SweepRow {
     pub closer: String,
     /// Whether timestamps were used.
     pub timestamps: bool,
-    /// Whether initial sequence numbers were by the stacks' clocks (`clocked`), random at one end (`random`), or come to where an old
-    /// text begins (`aimed`).
+    /// Whether initial sequence numbers were by the stacks' clocks (`clocked`), random at one end (`random`), or come
+    /// to where an old text begins (`aimed`).
     pub isns: String,
     /// Whether a RST ends TIME-WAIT (RFC 9293) instead of being ignored (RFC 1337).
     pub rst_ends_time_wait: bool,
@@ -212,12 +213,12 @@ pub(crate) struct SweepRow {
     pub seconds: f64,
     /// Connections completed per second.
     pub cps: f64,
-    /// Connections per second that the policy allows these 4-tuples on average, 4-tuples / time that one is held; `null` where they
-    /// come back at once.
+    /// Connections per second that the policy allows these 4-tuples on average, 4-tuples / time that one is held;
+    /// `null` where they come back at once.
     #[serde(default)]
     pub ceiling: Option<f64>,
-    /// What `cps` is a figure of: `policy` where the ends had time left and 4-tuples were wanting, `machine` where they had not; empty where
-    /// that is not known.
+    /// What `cps` is a figure of: `policy` where the ends had time left and 4-tuples were wanting, `machine` where they
+    /// had not; empty where that is not known.
     #[serde(default)]
     pub limited_by: String,
     /// Connect latency; failures are in it as the largest value.
@@ -246,7 +247,8 @@ pub(crate) struct SweepRow {
     pub old_bytes_accepted: u64,
     /// Incarnations in which that happened.
     pub incarnations_with_old_bytes: u64,
-    /// Upper bound of incarnations with old bytes / incarnations aimed at, 95 %; with none it is 3 / n. `null` when none was aimed.
+    /// Upper bound of incarnations with old bytes / incarnations aimed at, 95 %; with none it is 3 / n. `null` when
+    /// none was aimed.
     pub upper_bound: Option<f64>,
 }
 

@@ -1,8 +1,8 @@
 //! The rounds: every round of every stack on a wire of its own, in turn.
 //!
-//! A fresh pair of namespaces and a fresh veth pair for each means that no TIME-WAIT entry, timer, cached metric or neighbour of one
-//! round is there in the next: the kernel's TIME-WAIT timers would otherwise fire a minute later, on the cores that another stack
-//! is being measured on.
+//! A fresh pair of namespaces and a fresh veth pair for each means that no TIME-WAIT entry, timer, cached metric or
+//! neighbour of one round is there in the next: the kernel's TIME-WAIT timers would otherwise fire a minute later, on
+//! the cores that another stack is being measured on.
 
 use super::child::Role;
 use super::live::Live;

@@ -1,12 +1,14 @@
 //! smoltcp doing the same lifecycles in the same run: both ends on one thread, in memory, virtual time.
 //!
-//! Made to be fair to it: buffers of 128 B (a lifecycle moves 64 B each way), Nagle off, no delayed ACK (the application acts
-//! between taking and giving, so ACKs ride on data and FIN anyway), checksums computed and verified at both ends as in synfin, frames passed by exchanging buffers and never
-//! copied. Sockets are reused in place, and applications look at their live sockets only.
+//! Made to be fair to it: buffers of 128 B (a lifecycle moves 64 B each way), Nagle off, no delayed ACK (the
+//! application acts between taking and giving, so ACKs ride on data and FIN anyway), checksums computed and verified at
+//! both ends as in synfin, frames passed by exchanging buffers and never copied. Sockets are reused in place, and
+//! applications look at their live sockets only.
 //!
-//! Its TIME-WAIT is a socket with its pair of buffers, for 10 s. It is measured twice: with TIME-WAIT cut short at once by `abort`,
-//! which is less work than synfin does; and with a number of sockets kept in TIME-WAIT, of which the oldest is aborted for each
-//! connection that opens. Those cost it what sockets cost: it looks each segment's up one by one, and asks all of them what they owe.
+//! Its TIME-WAIT is a socket with its pair of buffers, for 10 s. It is measured twice: with TIME-WAIT cut short at once
+//! by `abort`, which is less work than synfin does; and with a number of sockets kept in TIME-WAIT, of which the oldest
+//! is aborted for each connection that opens. Those cost it what sockets cost: it looks each segment's up one by one,
+//! and asks all of them what they owe.
 
 use super::world::{Sample, TURNS_PER_CLOCK};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet};

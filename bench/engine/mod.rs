@@ -189,8 +189,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 const ROUND: Duration = Duration::from_secs(1);
 const QUICK_ROUND: Duration = Duration::from_millis(300);
 
-/// Connections open at a time at which smoltcp is measured, and sockets in TIME-WAIT beside them; 0 cuts TIME-WAIT short. It looks each
-/// segment's socket up one by one, so more say nothing new.
+/// Connections open at a time at which smoltcp is measured, and sockets in TIME-WAIT beside them; 0 cuts TIME-WAIT
+/// short. It looks each segment's socket up one by one, so more say nothing new.
 const COMPARED: [(usize, usize); 4] = [(1, 0), (100, 0), (1000, 0), (1000, 10_000)];
 
 #[cfg(test)]

@@ -367,8 +367,8 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
 /// Turns between two looks at the clock, so that it costs nothing.
 pub(super) const TURNS_PER_CLOCK: u32 = 64;
 
-/// Connections opened, and closed, per turn. Each takes five segments at the server when the ACK of its answer cannot ride on a FIN:
-/// with ten a burst of 64 has room for a little more, so that a backlog ends.
+/// Connections opened, and closed, per turn. Each takes five segments at the server when the ACK of its answer cannot
+/// ride on a FIN: with ten a burst of 64 has room for a little more, so that a backlog ends.
 const OPENED_PER_TURN: u32 = 10;
 
 /// Frames of each end. More cool the cache, fewer stall the ends.

@@ -239,7 +239,7 @@ fn memory(report: &Report) -> String {
         }
     };
     row("synfin, per TIME-WAIT entry", memory.synfin_bytes_per_time_wait.map(bytes));
-    row("kernel, per TIME-WAIT entry (slab and port)", memory.kernel_bytes_per_time_wait.map(bytes));
+    row("kernel, per TIME-WAIT entry (slab object)", memory.kernel_bytes_per_time_wait.map(bytes));
     if let (Some(synfin), Some(kernel)) = (memory.synfin_bytes_per_time_wait, memory.kernel_bytes_per_time_wait) {
         row("kernel / synfin", (synfin > 0.0).then(|| format!("{} x", trimmed(kernel / synfin, 1))));
     }

@@ -13,7 +13,7 @@ use synfin::link::faults::{FaultConfig, Faults};
 use synfin::link::memory::{MemoryConfig, MemoryLink, pair};
 use synfin::shard::{LocalAddress, Shard, ShardConfig};
 use synfin::tcp::Settings;
-use synfin::tick::{Now, Tick};
+use synfin::tick::Now;
 use synfin::wire::ethernet::MacAddress;
 
 /// What a cell came to.
@@ -155,14 +155,11 @@ impl World {
 
     /// When something can happen next.
     fn next(&self) -> Now {
-        let of_tick = |tick: Tick| {
-            // A deadline is a lower bound: one that has passed is looked at again in a millisecond.
-            let in_ms = u64::from(self.now.tick().until(tick)).max(1);
-            Now::from_us(self.now.us() + in_ms * 1000)
-        };
+        // A deadline is a lower bound: one that has passed is looked at again in a millisecond.
+        let later = |at: Now| if at <= self.now { self.now.plus_ms(1) } else { at };
         [
-            self.client.next_deadline(self.now).map(of_tick),
-            self.server.next_deadline(self.now).map(of_tick),
+            self.client.next_deadline(self.now).map(later),
+            self.server.next_deadline(self.now).map(later),
             self.client.link().next_due(),
             self.server.link().next_due(),
             self.client.application().next_open_us().map(Now::from_us),

@@ -335,7 +335,7 @@ mod tests {
         let config = ShardConfig {
             addresses: vec![LocalAddress { address: "10.0.0.2".parse().expect("an address"), prefix_len: 24 }],
             neighbor_timeout_s: 60,
-            ..ShardConfig::default()
+            ..ShardConfig::seeded(0)
         };
         let client = Client::new(connect, shards, channel().0).of_shard(number);
         (Shard::new(link, client, config, Now::default()).expect("a shard"), peer)
@@ -349,7 +349,7 @@ mod tests {
         for until_ms in after_ms {
             while now.us() < until_ms * 1000 {
                 shard.turn(now);
-                let next = shard.next_deadline(now).map_or(100, |tick| u64::from(now.tick().until(tick)).clamp(1, 100));
+                let next = shard.next_deadline(now).map_or(100, |at| ((at.us() - now.us()) / 1000).clamp(1, 100));
                 now = now.plus_ms(next.min(until_ms - now.us() / 1000));
             }
             counts.push(shard.application().opened);

@@ -123,8 +123,7 @@ fn exchange(kind: ServiceKind, text: &[u8], closes: bool, appetite: usize) -> Pe
     client.into_application()
 }
 
-/// Shows SHLD-13.
-/// SHLD-23.
+/// Shows SHLD-13. SHLD-23.
 #[test]
 fn echo_returns_every_byte_and_closes_after_the_peer() {
     let text: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();

@@ -88,9 +88,9 @@ impl Chunks {
         self.free() < self.nodes.len() as u32 / 2
     }
 
-    /// Bytes up to which one chain may grow now: without a bound while half of the chunks are free, then by an eighth of what is free
-    /// beyond the last quarter, and of that quarter by one chunk. So those that only grow share what they leave, and there is a
-    /// chunk for who holds nothing, a quarter of the chunks long.
+    /// Bytes up to which one chain may grow now: without a bound while half of the chunks are free, then by an eighth
+    /// of what is free beyond the last quarter, and of that quarter by one chunk. So those that only grow share what
+    /// they leave, and there is a chunk for who holds nothing, a quarter of the chunks long.
     #[inline]
     pub const fn share_bytes(&self) -> u32 {
         if !self.is_short() {
@@ -325,8 +325,8 @@ struct Node {
 /// [`CHUNK_BYTES`] in the unit of a chain's offsets.
 const CHUNK: u32 = CHUNK_BYTES as u32;
 
-/// A chain grows to one part in so many of what is free beyond the last quarter. Smaller lets the first few take nearly all of that, larger
-/// leaves much unused where only a few need it.
+/// A chain grows to one part in so many of what is free beyond the last quarter. Smaller lets the first few take nearly
+/// all of that, larger leaves much unused where only a few need it.
 const SHARE: u32 = 8;
 
 /// What fills a chunk that was never used; anything but 0.

@@ -39,8 +39,8 @@ impl Listeners {
         max as u64 * size_of::<Option<(IpAddr, u16)>>() as u64 + (places(max) * size_of::<u32>()) as u64
     }
 
-    /// Adds a listener for an address, or for every address of the family if it is unspecified, and returns its number: one that nobody has and
-    /// that is `free` otherwise, too.
+    /// Adds a listener for an address, or for every address of the family if it is unspecified, and returns its number:
+    /// one that nobody has and that is `free` otherwise, too.
     pub fn add(&mut self, address: IpAddr, port: u16, free: impl Fn(u32) -> bool) -> Result<u32, AddError> {
         let end = (address, port);
         let place = self.place_of(end);

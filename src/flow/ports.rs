@@ -1,10 +1,11 @@
-//! Local ports for active opens: one record per destination, a draw in O(1) but for ports in use or in TIME-WAIT when a lap begins
-//! anew, of which each is asked about once, and for at most 512 in the queue that somebody else has.
+//! Local ports for active opens: one record per destination, a draw in O(1) but for ports in use or in TIME-WAIT when a
+//! lap begins anew, of which each is asked about once, and for at most 512 in the queue that somebody else has.
 //!
-//! A destination starts at a port that a keyed hash chooses (RFC 6056 3.3.3) and takes the ports that this shard owns once
-//! around, one by one (`owner`: segments to any other port would arrive at another shard). Ports that come back wait in a queue; when the lap is done, the oldest of them is next, which is the one whose TIME-WAIT
-//! ends first. The queues share a bounded pool: a port that finds it full is forgotten, and a destination that forgot
-//! ports drops its queue and takes another lap when it needs them.
+//! A destination starts at a port that a keyed hash chooses (RFC 6056 3.3.3) and takes the ports that this shard owns
+//! once around, one by one (`owner`: segments to any other port would arrive at another shard). Ports that come back
+//! wait in a queue; when the lap is done, the oldest of them is next, which is the one whose TIME-WAIT ends first. The
+//! queues share a bounded pool: a port that finds it full is forgotten, and a destination that forgot ports drops its
+//! queue and takes another lap when it needs them.
 //!
 //! Whether a port is free is not known here: the caller looks the 4-tuple up and answers with a [`PortStatus`].
 
@@ -127,8 +128,9 @@ impl Destinations {
     /// Draws a local port for a connection, and says which destination it is to be given back to.
     ///
     /// `status` is asked about each port of a lap once, about 16 that wait in the queue, and about up to 512 more of those that begin it
-    /// and are taken. About more than 16,384 of a lap (512 in laps that repeat because the queues were full), or more than those of
-    /// the queue, only by further draws: then this one fails with a next try in 0 ms, which goes on where this one was.
+    /// and are taken. About more than 16,384 of a lap (512 in laps that repeat because the queues were full), or more
+    /// than those of the queue, only by further draws: then this one fails with a next try in 0 ms, which goes on where
+    /// this one was.
     #[inline(always)]
     pub fn draw(
         &mut self,
@@ -358,8 +360,8 @@ impl Destinations {
         if found { self.dequeue(number) } else { None }
     }
 
-    /// Sends those that begin the queue and that somebody else has to its end, many at a time, for they lie side by side; says how many.
-    /// Of those that a connection will give back a lap has found one more; they go.
+    /// Sends those that begin the queue and that somebody else has to its end, many at a time, for they lie side by
+    /// side; says how many. Of those that a connection will give back a lap has found one more; they go.
     fn pass_taken(
         &mut self,
         number: u32,
@@ -492,11 +494,12 @@ impl Soonest {
     }
 }
 
-/// Ports of the lap that a draw finds taken before it gives up. Each is asked about once in a lap: fewer only make the draws after a
-/// change of owners fail, whose lap begins among the ports in use; more make a single draw slower.
+/// Ports of the lap that a draw finds taken before it gives up. Each is asked about once in a lap: fewer only make the
+/// draws after a change of owners fail, whose lap begins among the ports in use; more make a single draw slower.
 const FRESH_ASKED_MAX: u32 = 16_384;
 
-/// The same of a lap that repeats, and of the queue, which ask about a port any number of times: what a draw costs while none is free.
+/// The same of a lap that repeats, and of the queue, which ask about a port any number of times: what a draw costs
+/// while none is free.
 const REPEATED_ASKED_MAX: u32 = 512;
 
 /// Queued ports that a draw asks about before it gives up. Fewer wait for ports whose TIME-WAIT was restarted in a row.

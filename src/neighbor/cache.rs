@@ -157,8 +157,8 @@ impl Neighbors {
         Ok(NeighborId(number))
     }
 
-    /// Finds or makes the entry that stands for `mac` on interface number `interface`, whatever its IP address, and counts one user of
-    /// it. It is never asked for.
+    /// Finds or makes the entry that stands for `mac` on interface number `interface`, whatever its IP address, and
+    /// counts one user of it. It is never asked for.
     pub fn resolve_mac(&mut self, interface: u8, mac: MacAddress, now: Tick) -> Result<NeighborId, Full> {
         let [a, b, c, d, e, f] = mac.0;
         // Multicast: no neighbour has that address, nor can any be heard to have it.

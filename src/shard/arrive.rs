@@ -160,7 +160,7 @@ fn connection<L: Link>(
         history::heard(core, number, &arrival.segment, rcv_nxt, &outcome, now);
     }
     if attached.is_some() || gaps::may_be_new(&outcome) {
-        gaps::arrived(core, receiving, number, &arrival.segment, &outcome);
+        gaps::arrived(core, receiving, number, &arrival.segment, &outcome, now);
     }
     if outcome.established || outcome.acked_bytes > 0 {
         core.heard_from(number, arrival.interface, arrival.src_mac, now);

@@ -5,7 +5,7 @@ use super::announce::Claims;
 use super::burst::expire_budget;
 use super::connection::{Connection, Fact, Owing, Tell, Telling};
 use super::find::Found;
-use super::gaps::Gaps;
+use super::gaps::{self, Gaps};
 use super::history::Histories;
 use super::options::{OptionSets, OptionsId};
 use super::pressure::Pressure;
@@ -94,6 +94,8 @@ pub(super) struct Core {
     /// What is known to be too large for the way to some peers.
     pub path_mtus: PathMtus,
     pub wheel: Wheel,
+    /// Deadlines of connections that have lost something, to the microsecond, by record of what is missing.
+    pub exact: Wheel,
     /// Octets that peers have not acknowledged.
     pub sending: Chunks,
     /// Who gives way when memory runs short.
@@ -213,6 +215,7 @@ impl Core {
             claims: Claims::new(attachments.iter().flat_map(|at| &at.addresses).map(|own| own.address).collect()),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
+            exact: gaps::exact_wheel(now),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
             pressure: Pressure::default(),
             owing: [const { List::new() }; INTERFACES_MAX],
@@ -380,8 +383,13 @@ impl Core {
     /// Puts the connection on the wheel for its earliest deadline.
     #[inline(always)]
     pub(super) fn arm(&mut self, number: u32) {
-        if let Some(deadline) = self.connections[number].tcb.deadline() {
+        let connection = &self.connections[number];
+        let (deadline, attached) = (connection.tcb.deadline(), connection.gaps());
+        if let Some(deadline) = deadline {
             self.wheel.arm(&mut self.connections, number, deadline);
+        }
+        if let Some(attached) = attached {
+            gaps::arm_exactly(self, number, attached);
         }
     }
 
@@ -480,10 +488,11 @@ impl Core {
     }
 
     /// The earliest deadline of any kind; a lower bound.
-    pub(super) fn next_deadline(&self, now: Tick) -> Option<Tick> {
+    pub(super) fn next_deadline(&self, at: Now) -> Option<Now> {
+        let now = at.tick();
         let fed = !self.starved.is_empty() && self.sending.free() > 0;
         if fed || !self.telling.is_empty() {
-            return Some(now);
+            return Some(at);
         }
         // Nothing wakes who waits for a TX frame.
         let owing = self.owing.iter().zip(self.tx_full).filter(|(owing, _)| !owing.is_empty());
@@ -499,6 +508,10 @@ impl Core {
         .into_iter()
         .flatten()
         .reduce(Tick::min)
+        .map(|tick| at.until_tick(tick))
+        .into_iter()
+        .chain(gaps::next_deadline(self, at))
+        .min()
     }
 
     /// Connections by state.

@@ -11,7 +11,13 @@ use crate::tick::Now;
 /// Deadlines of TCBs: retransmission, persist, delayed ACK, connect, deferred accept, FIN-WAIT-2.
 pub(super) fn connections(core: &mut Core, burst: &mut Burst, now: Now) {
     let budget = core.expire_budget();
+    gaps::expire(core, now, budget, &mut burst.due);
+    due(core, burst, now);
     core.wheel.expire(&mut core.connections, now.tick(), budget, &mut burst.due);
+    due(core, burst, now);
+}
+
+fn due(core: &mut Core, burst: &mut Burst, now: Now) {
     for number in burst.due.drain(..) {
         core.defer_no_longer(number, now);
         let attached = gaps::for_time_out(core, number, now);

@@ -5,8 +5,8 @@
 //!                          ^                     |
 //!                          +---- empty queue ----+
 //! ```
-//! Only a segment that no record here answers for is asked about, so connections at home pay nothing. The owner does with it what it
-//! would with one of its own queue; a listener's answer or a RST comes from there alone.
+//! Only a segment that no record here answers for is asked about, so connections at home pay nothing. The owner does
+//! with it what it would with one of its own queue; a listener's answer or a RST comes from there alone.
 //!
 //! **After a change of owners** the former functions are asked too, the newest first, until no connection of theirs is left: a
 //! frame counts how many were asked, and so takes a bounded number of steps. When all have been, the owner has the last word.
@@ -511,7 +511,8 @@ const ALL_ASKED: u8 = u8::MAX;
 /// How long a former function is asked at least, ms: all shards have learned of the change by then.
 const FORMER_MS_MIN: u32 = 10_000;
 
-/// Places of TCBs, and TCBs, that one turn looks at for strangers. More make the turn long, fewer the time until draws know of them.
+/// Places of TCBs, and TCBs, that one turn looks at for strangers. More make the turn long, fewer the time until draws
+/// know of them.
 const SWEEP_STEP: u32 = 4096;
 const SWEEP_LIVE: u32 = 64;
 

@@ -8,9 +8,9 @@ use crate::tcp::state::State;
 use crate::wire::ethernet::MacAddress;
 
 impl<L: Link, A: Application> Shard<L, A> {
-    /// From now on this end is at `mac` on interface number `interface`, where an IP packet has at most `mtu` bytes, or as many as a frame holds. Connections that would
-    /// send larger ones become smaller; what is on its way is lost and sent again. False for an MTU that TCP cannot use there: the
-    /// one from before stays.
+    /// From now on this end is at `mac` on interface number `interface`, where an IP packet has at most `mtu` bytes, or
+    /// as many as a frame holds. Connections that would send larger ones become smaller; what is on its way is lost and
+    /// sent again. False for an MTU that TCP cannot use there: the one from before stays.
     pub fn change_link(&mut self, interface: u8, mac: MacAddress, mtu: usize) -> bool {
         let count = usize::from(self.core.interface_count);
         let Some(own) = self.core.interfaces[..count].get_mut(usize::from(interface)) else { return false };

@@ -1,7 +1,7 @@
 //! What gives way when memory runs short (T03, T12): peers that hold it and let little or nothing move.
 //!
-//! Nothing is done, and nothing kept, while half of the send chunks and a quarter of the others are free. After that a few connections are
-//! looked at, once per tick:
+//! Nothing is done, and nothing kept, while half of the send chunks and a quarter of the others are free. After that a
+//! few connections are looked at, once per tick:
 //!
 //! - While send chunks are short, so that nobody gets as many as he likes, of the connections whose octets will stay for longest
 //!   the first is ended with a RST, at most one per tick ([`paces`]).

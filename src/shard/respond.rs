@@ -106,7 +106,7 @@ pub(super) fn first_owing<L: Link>(
     }
     core.owing[place].pop_front(&mut core.connections);
     if core.connections[number].gaps().is_some() {
-        has_sent_with_gaps(core, receiving, number);
+        has_sent_with_gaps(core, receiving, number, now);
     } else {
         has_sent(core, number);
     }
@@ -125,8 +125,8 @@ fn has_sent(core: &mut Core, number: u32) {
 
 #[cold]
 #[inline(never)]
-fn has_sent_with_gaps(core: &mut Core, receiving: &mut Chunks, number: u32) {
-    gaps::detach_if_idle(core, receiving, number);
+fn has_sent_with_gaps(core: &mut Core, receiving: &mut Chunks, number: u32, now: Now) {
+    gaps::detach_if_idle(core, receiving, number, now);
     has_sent(core, number);
 }
 

@@ -143,8 +143,8 @@ impl Routes {
         self.networks.iter().find(|(network, _)| contains(network, address)).map_or(0, |(_, interface)| *interface)
     }
 
-    /// The neighbour to send to on the way to `remote`, of which interface [`Routes::interface_of`] tells: itself on an own network,
-    /// else a gateway, first that of the interface of `local`.
+    /// The neighbour to send to on the way to `remote`, of which interface [`Routes::interface_of`] tells: itself on an
+    /// own network, else a gateway, first that of the interface of `local`.
     #[inline]
     pub(super) fn next_hop(&self, local: Option<IpAddr>, remote: IpAddr) -> Option<IpAddr> {
         if self.networks.iter().any(|(network, _)| contains(network, remote)) {

@@ -1,9 +1,10 @@
-//! What former divisions of connections have left with other shards, so that no draw of a port meets it: a filter of 4-tuples that all
-//! shards of a stack share.
+//! What former divisions of connections have left with other shards, so that no draw of a port meets it: a filter of
+//! 4-tuples that all shards of a stack share.
 //!
-//! After a change each shard looks through its TCBs (see `handover`) and marks those that are another's now. Until all have done so, a
-//! 4-tuple that a former function gave to another shard counts as left there. A mark may be somebody else's, which costs a port for
-//! a while, never a connection. TIME-WAIT is not marked: its peer is in CLOSED and answers a SYN as that of any new connection.
+//! After a change each shard looks through its TCBs (see `handover`) and marks those that are another's now. Until all
+//! have done so, a 4-tuple that a former function gave to another shard counts as left there. A mark may be somebody
+//! else's, which costs a port for a while, never a connection. TIME-WAIT is not marked: its peer is in CLOSED and
+//! answers a SYN as that of any new connection.
 
 use crate::flow::index::Hash;
 use crate::four_tuple::FourTuple;
@@ -17,7 +18,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[derive(Debug)]
 pub(super) struct Strangers {
     marks: Box<[AtomicU64]>,
-    /// By shard, the number of the change ([`Owners::changes`](crate::owner::Owners::changes)) up to which it has marked what it has.
+    /// By shard, the number of the change ([`Owners::changes`](crate::owner::Owners::changes)) up to which it has
+    /// marked what it has.
     marked_to: Box<[AtomicU32]>,
     /// A shard is taking all marks away.
     forgetting: AtomicBool,
@@ -60,8 +62,8 @@ impl Strangers {
         self.marked_to.get(usize::from(shard)).map_or(u32::MAX, |marked_to| marked_to.load(Ordering::Relaxed))
     }
 
-    /// Whether a connection of `hash` may be left with another shard; `None` where none is marked while not all have marked theirs
-    /// up to `changes`.
+    /// Whether a connection of `hash` may be left with another shard; `None` where none is marked while not all have
+    /// marked theirs up to `changes`.
     pub(super) fn may_have(&self, hash: Hash, changes: u32) -> Option<bool> {
         let all = self.marked_to.iter().all(|marked_to| marked_to.load(Ordering::Acquire) >= changes);
         let is_set = |(word, bit): (usize, u64)| {
@@ -73,8 +75,8 @@ impl Strangers {
 
     /// Takes all marks away unless one `is_needed`, which is asked when nobody begins to mark any more; false if it is.
     ///
-    /// A shard that obeys a change first says that it may need marks and then asks [`Strangers::is_forgetting`]: one of the two sees
-    /// the other, in the one order of sequentially consistent operations.
+    /// A shard that obeys a change first says that it may need marks and then asks [`Strangers::is_forgetting`]: one of
+    /// the two sees the other, in the one order of sequentially consistent operations.
     pub(super) fn forget(&self, is_needed: impl Fn() -> bool) -> bool {
         if is_needed() || self.forgetting.swap(true, Ordering::SeqCst) {
             return false;

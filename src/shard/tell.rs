@@ -33,7 +33,7 @@ impl<A: Application> Teller<'_, A> {
     pub(super) fn text(&mut self, text: &Text, bytes: &[u8]) {
         self.lend(text.number, bytes);
         if text.pieces > 0 {
-            gaps::take(self.core, self.receiving, text.number, text.pieces);
+            gaps::take(self.core, self.receiving, text.number, text.pieces, self.now);
             self.core.connections[text.number].tell.add(Tell::READABLE);
             self.core.tell(text.number);
         }

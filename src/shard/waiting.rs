@@ -38,8 +38,8 @@ impl Core {
         if self.interface_count == 1 { 0 } else { interface().into() }
     }
 
-    /// What was heard of a neighbour on interface number `interface`; connections that waited for it go on. What is heard where it
-    /// cannot be is nothing.
+    /// What was heard of a neighbour on interface number `interface`; connections that waited for it go on. What is
+    /// heard where it cannot be is nothing.
     pub(super) fn learn(&mut self, interface: u8, ip: IpAddr, mac: MacAddress, heard: Heard, now: Now) {
         if !self.is_on(ip, interface) {
             return;
@@ -49,8 +49,8 @@ impl Core {
         }
     }
 
-    /// The connection has made progress by what came from `mac` on interface number `interface`: its neighbour is there, whichever
-    /// queue answers to requests arrive on.
+    /// The connection has made progress by what came from `mac` on interface number `interface`: its neighbour is
+    /// there, whichever queue answers to requests arrive on.
     #[inline(always)]
     pub(super) fn heard_from(&mut self, number: u32, interface: u8, mac: MacAddress, now: Now) {
         let neighbor = self.connections[number].neighbor;

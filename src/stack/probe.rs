@@ -52,8 +52,8 @@ impl ConflictCheck {
     }
 }
 
-/// Asks for every address of `attachment` on the first of `links`, all of its interface, and listens on all of them; the first host that has
-/// one, or is about to take it. Whatever else arrives meanwhile is dropped: nobody serves yet.
+/// Asks for every address of `attachment` on the first of `links`, all of its interface, and listens on all of them;
+/// the first host that has one, or is about to take it. Whatever else arrives meanwhile is dropped: nobody serves yet.
 pub(super) fn conflict<L: Link>(
     links: &mut [L],
     attachment: &Attachment,
@@ -125,8 +125,9 @@ fn listen<L: Link>(link: &mut L, vlan: Option<u16>, addresses: &[IpAddr]) -> Opt
     found
 }
 
-/// How often each address is asked for, and how long an answer may take, unless told otherwise. A stack that serves a wire of today would
-/// lose the seconds of RFC 5227 at each start, and what is overlooked shows as `address_conflicts` later.
+/// How often each address is asked for, and how long an answer may take, unless told otherwise. A stack that serves a
+/// wire of today would lose the seconds of RFC 5227 at each start, and what is overlooked shows as `address_conflicts`
+/// later.
 const QUICK_PROBES: usize = 4;
 const QUICK_INTERVAL: Duration = Duration::from_millis(100);
 

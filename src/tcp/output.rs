@@ -3,7 +3,7 @@
 //! [`next`] is called with a TX frame in hand: what it returns is sent, and the record already says so.
 
 use super::options;
-use super::rack::Probe;
+use super::rack::{self, Probe};
 use super::recovery;
 use super::sack::Scoreboard;
 use super::state::State;
@@ -59,7 +59,7 @@ pub fn next(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> 
 #[cold]
 #[inline(never)]
 fn next_by_scoreboard(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option<Plan> {
-    let board = recovery::in_use(tcb, board);
+    let board = recovery::in_use_to_send(tcb, board, cx);
     next_segment(tcb, board, cx)
 }
 
@@ -255,7 +255,7 @@ fn tail_probe(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> Option
     let room = segment_room(tcb);
     let sent_end = if tcb.snd_nxt.lt(tcb.send_end) { tcb.snd_nxt } else { tcb.send_end };
     let new = (tcb.send_end - sent_end).min(room).min(tcb.snd_wnd.saturating_sub(tcb.flight()));
-    if new > 0 && tcb.rto.srtt_us > SHORT_PATH_US {
+    if new > 0 && tcb.rto.srtt_us > rack::SHORT_PATH_US {
         board.rack.probe = Some(Probe::Sent(tcb.snd_nxt + new));
         return Some(segment_again(tcb, Some(board), cx, tcb.snd_nxt, new));
     }
@@ -377,11 +377,11 @@ fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, 
     }
     tcb.snd_nxt = tcb.snd_nxt.max(end);
     if let Some(board) = &mut board {
-        board.sent(seq, end, cx.now.tick());
+        board.sent(seq, end, cx.now.micros());
     }
-    recovery::arm_after_sending(tcb, board.as_deref(), cx);
     let unsent = board.is_some() || has_unsent(tcb);
     tcb.owed.set(Owed::DATA, unsent);
+    recovery::arm_after_sending(tcb, board, cx);
     plan
 }
 
@@ -436,10 +436,6 @@ fn segment_room(tcb: &Tcb) -> u32 {
 /// Bytes of a SACK option before its blocks, with two NOPs, and of each block (RFC 2018 3).
 const SACK_HEADER: u32 = 4;
 const SACK_BLOCK: u32 = 8;
-
-/// Longest SRTT at which a probe is the last segment again, us. Origin: a quarter of the delay of an ACK; on a longer path what
-/// is sent twice costs more than the delay.
-const SHORT_PATH_US: u32 = 10_000;
 
 /// Delay of an ACK that nothing carries, ticks. Origin: Linux's 40 ms; MUST-40 allows less than 500.
 const DELAYED_ACK_TICKS: u32 = 40 * Tick::PER_SECOND / 1000;

@@ -1,12 +1,12 @@
 //! RACK-TLP (RFC 8985): losses found by time, and a probe for those at the tail that nothing else would show.
 //!
-//! Times are ticks of 1 ms, and SRTT stands for the smallest round trip. What was sent before the scoreboard was on counts
+//! Times are microseconds, and SRTT stands for the smallest round trip. What was sent before the scoreboard was on counts
 //! as sent one SRTT before that, which is never later than it was.
 
 use super::sack::{Delivered, Scoreboard};
 use super::tcb::Tcb;
 use crate::seq::Seq;
-use crate::tick::Tick;
+use crate::tick::{Deadline, Micros, Tick};
 
 /// RACK's and TLP's variables beside the scoreboard's ranges.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,14 +16,16 @@ pub(super) struct Rack {
     /// The probe that is out.
     pub(super) probe: Option<Probe>,
     /// When cwnd was last reduced.
-    pub(super) reduced_at: Tick,
+    pub(super) reduced_at: Option<Micros>,
+    /// The retransmission deadline to the microsecond, beside the tick that it is the exact time of.
+    pub(super) due: Option<(Deadline, Micros)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Latest {
-    sent_at: Tick,
+    sent_at: Micros,
     end: Seq,
-    rtt_ticks: u32,
+    rtt_us: u32,
 }
 
 /// A tail loss probe.
@@ -72,20 +74,20 @@ impl Reordering {
 pub(super) struct Found {
     /// Something is lost that had been sent again since cwnd was last reduced (RFC 5681 4.3).
     pub(super) lost_again: bool,
-    /// Something will be lost in so many ticks if it is not acknowledged.
-    pub(super) wait_ticks: Option<u32>,
+    /// Something will be lost in so many microseconds if it is not acknowledged.
+    pub(super) wait_us: Option<u32>,
 }
 
 impl Rack {
     /// RACK_update: octets were delivered. What was sent again and came sooner than a round trip takes was not that (RFC 8985
     /// 6.2 step 2).
-    pub(super) fn delivered(&mut self, octets: &Delivered, now: Tick, srtt_ticks: u32) {
-        let rtt_ticks = now.since(octets.sent_at);
-        if octets.again && rtt_ticks < srtt_ticks / 2 {
+    pub(super) fn delivered(&mut self, octets: &Delivered, now: Micros, srtt_us: u32) {
+        let rtt_us = now.since(octets.sent_at);
+        if octets.again && rtt_us < srtt_us / 2 {
             return;
         }
         if self.latest.is_none_or(|latest| sent_after(octets.sent_at, octets.end, latest.sent_at, latest.end)) {
-            self.latest = Some(Latest { sent_at: octets.sent_at, end: octets.end, rtt_ticks });
+            self.latest = Some(Latest { sent_at: octets.sent_at, end: octets.end, rtt_us });
         }
     }
 
@@ -111,51 +113,51 @@ impl Rack {
 
 /// RACK_detect_loss: what was sent before something that the peer has is lost once its round trip and the reordering window
 /// are over.
-pub(super) fn detect(board: &mut Scoreboard, now: Tick, window_ticks: u32) -> Found {
+pub(super) fn detect(board: &mut Scoreboard, now: Micros, window_us: u32) -> Found {
     let mut found = Found::default();
     let Rack { latest: Some(latest), reduced_at, .. } = board.rack else { return found };
     board.lose_if(|range| {
         if !sent_after(latest.sent_at, latest.end, range.sent_at, range.end) {
             return false;
         }
-        let remaining = now.until(range.sent_at.plus(latest.rtt_ticks + window_ticks));
+        let remaining = now.until(range.sent_at.plus(latest.rtt_us.saturating_add(window_us)));
         if remaining > 0 {
-            found.wait_ticks = found.wait_ticks.max(Some(remaining));
+            found.wait_us = found.wait_us.max(Some(remaining));
             return false;
         }
-        found.lost_again |= range.again && reduced_at.is_at_or_before(range.sent_at);
+        found.lost_again |= range.again && reduced_at.is_none_or(|at| at.is_at_or_before(range.sent_at));
         true
     });
     found
 }
 
-/// RACK_update_reo_wnd: how long something may be overtaken before it counts as lost, ticks.
+/// RACK_update_reo_wnd: how long something may be overtaken before it counts as lost, us.
 pub(super) fn reordering_window(tcb: &Tcb, board: &Scoreboard) -> u32 {
-    let quarter = (tcb.rto.srtt_us / 4).div_ceil(TICK_US).max(1);
+    let srtt_us = least_srtt_us(tcb);
     match tcb.recovery.reordering.quarters() {
         0 if !tcb.recovery.is_open() || board.sacked() >= super::sack::DUP_THRESH * u32::from(tcb.mss) => 0,
-        times => (quarter * u32::from(times.max(1))).min(srtt_ticks(tcb).max(1)),
+        times => (srtt_us / 4).saturating_mul(times.max(1).into()).min(srtt_us),
     }
 }
 
-/// SRTT, ticks, rounded up.
-pub(super) fn srtt_ticks(tcb: &Tcb) -> u32 {
-    tcb.rto.srtt_us.div_ceil(TICK_US)
+/// SRTT, us, but at least what timestamps can tell.
+pub(super) fn least_srtt_us(tcb: &Tcb) -> u32 {
+    tcb.rto.srtt_us.max(TICK_US)
 }
 
-/// TLP_calc_PTO: how long after the last transmission a probe is worth it, ticks; none if the time-out comes first.
+/// TLP_calc_PTO: how long after the last transmission a probe is worth it, us; none if the time-out comes first.
 #[inline]
-pub(super) fn probe_after(tcb: &Tcb) -> Option<u32> {
+pub(super) fn probe_after_us(tcb: &Tcb) -> Option<u32> {
     if tcb.rto.srtt_us == 0 {
         return None;
     }
-    let delay = if tcb.flight() <= u32::from(tcb.mss) { ACK_DELAY_TICKS } else { 0 };
-    let after = (tcb.rto.srtt_us / (TICK_US / 2)).max(PROBE_TICKS_MIN) + delay;
-    (after < tcb.rto.current_ms()).then_some(after)
+    let delay = if tcb.flight() <= u32::from(tcb.mss) { ACK_DELAY_US } else { 0 };
+    let after_us = (2 * tcb.rto.srtt_us).max(PROBE_US_MIN) + delay;
+    (after_us < tcb.rto.current_ms() * TICK_US).then_some(after_us)
 }
 
 /// RACK_sent_after.
-fn sent_after(at: Tick, end: Seq, other_at: Tick, other_end: Seq) -> bool {
+fn sent_after(at: Micros, end: Seq, other_at: Micros, other_end: Seq) -> bool {
     other_at.is_before(at) || (at == other_at && end.gt(other_end))
 }
 
@@ -168,11 +170,19 @@ const REORDERING_MAX: u8 = 4;
 /// RACK.reo_wnd_persist: recoveries after which a wide window is forgotten. Origin: RFC 8985 6.2 step 4.
 const PERSIST_RECOVERIES: u8 = 16;
 
-/// TLP.max_ack_delay, ticks: how long a peer may keep the ACK of a lone segment. Origin: RFC 8985 7.2.
-const ACK_DELAY_TICKS: u32 = 200 * Tick::PER_SECOND / 1000;
+/// TLP.max_ack_delay, us: how long a peer may keep the ACK of a lone segment. Origin: RFC 8985 7.2.
+const ACK_DELAY_US: u32 = 200_000;
 
-/// Shortest time to a probe, ticks. Origin: RFC 8985 has none; times are told to a tick, so that one could be none.
-const PROBE_TICKS_MIN: u32 = 2 * Tick::PER_SECOND / 1000;
+/// Shortest time to a probe, us. Origin: RFC 8985 has none; smaller probes peers that another process keeps from answering.
+const PROBE_US_MIN: u32 = 1000;
 
 /// Microseconds per tick.
-const TICK_US: u32 = 1_000_000 / Tick::PER_SECOND;
+pub(super) const TICK_US: u32 = 1_000_000 / Tick::PER_SECOND;
+
+/// Longest SRTT of a short path, us, where a probe is the last segment again and deadlines are exact. Origin: a quarter
+/// of the delay of an ACK; on a longer path what is sent twice costs more than that delay, and a granule of the wheel
+/// is not much.
+pub(super) const SHORT_PATH_US: u32 = 10_000;
+
+/// How long a path counts as one that loses, us. Origin: a thousand segments of a short path, of which two or three may be lost.
+pub(super) const LOSSY_US: u32 = 100_000;

@@ -2,19 +2,20 @@
 //!
 //! With a [`Scoreboard`] by SACK (RFC 6675) and time (RFC 8985), without one by duplicate ACKs alone (NewReno, RFC 6582).
 
-use super::Context;
 use super::congestion::{Conditions, Congestion};
 use super::rack::{self, Found, Probe, Reordering};
 use super::sack::{self, Scoreboard};
 use super::tcb::{Owed, Tcb};
+use super::{Context, output};
 use crate::seq::Seq;
-use crate::tick::Deadline;
+use crate::tick::{Deadline, Micros, Now};
 
 /// Loss recovery of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Recovery {
-    /// One past the highest octet sent when recovery began, or at a time-out: once everything before it is acknowledged, recovery ends.
-    /// One past RFC 6582's "recover" and RFC 6675's RecoveryPoint; before SND.UNA if there was none.
+    /// One past the highest octet sent when recovery began, or at a time-out: once everything before it is
+    /// acknowledged, recovery ends. One past RFC 6582's "recover" and RFC 6675's RecoveryPoint; before SND.UNA if there
+    /// was none.
     recover: Seq,
     /// Duplicate ACKs in a row.
     pub duplicates: u8,
@@ -83,14 +84,20 @@ impl Recovery {
         self.phase == Phase::Open
     }
 
+    /// What a time-out in fast recovery or after a tail loss probe has given up is sent again.
+    #[inline]
+    pub fn has_relapsed(&self) -> bool {
+        self.phase == Phase::Relapse
+    }
+
     /// Octets that limited transmit lets leave beyond cwnd (RFC 3042): one segment for each of the first two duplicate ACKs.
     #[inline]
     pub fn limited_transmit(&self, mss: u32) -> u32 {
         if self.duplicates > 0 && self.is_open() { u32::from(self.duplicates.min(2)) * mss } else { 0 }
     }
 
-    /// The retransmission timer expired, `probed` if that came after a tail loss probe: recovery ends, and none begins for what was
-    /// sent before `snd_nxt`.
+    /// The retransmission timer expired, `probed` if that came after a tail loss probe: recovery ends, and none begins
+    /// for what was sent before `snd_nxt`.
     pub fn timed_out(&mut self, snd_nxt: Seq, probed: bool) {
         let phase = match self.phase {
             Phase::Open if probed => Phase::Relapse,
@@ -176,7 +183,7 @@ pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, heard: Heard, cx: &Context<'
         None => by_duplicates(tcb, heard.acked, heard.duplicate, cx),
     };
     if heard.acked > 0 || begins {
-        arm(tcb, None, cx);
+        arm(tcb, cx);
     }
     begins
 }
@@ -189,6 +196,23 @@ pub(super) fn in_use<'a>(tcb: &Tcb, board: &'a mut Scoreboard) -> Option<&'a mut
         board.clear();
     }
     board.is_on().then_some(board)
+}
+
+/// Whether the scoreboard stays although nothing is missing: while more is sent on a short path that has just lost
+/// something, what is lost next shows by its exact deadlines.
+pub fn stays(tcb: &Tcb, board: &Scoreboard, now: Now) -> bool {
+    let lossy = board.rack.reduced_at.is_some_and(|at| now.micros().since(at) < rack::LOSSY_US);
+    lossy && tcb.rto.srtt_us <= rack::SHORT_PATH_US && (tcb.flight() > 0 || output::has_unsent(tcb))
+}
+
+/// The scoreboard in use for what is sent next, or begun now because it stays.
+pub(super) fn in_use_to_send<'a>(tcb: &Tcb, board: &'a mut Scoreboard, cx: &Context<'_>) -> Option<&'a mut Scoreboard> {
+    // With nothing in flight a probe is one of the window.
+    if !board.is_on() && tcb.flight() == 0 && !tcb.owed.has(Owed::PROBE) && stays(tcb, board, cx.now) {
+        restart(tcb, board, cx);
+        return Some(board);
+    }
+    in_use(tcb, board)
 }
 
 /// The scoreboard in use, or begun now because the segment's blocks are a reason to.
@@ -210,12 +234,17 @@ fn begun<'a>(tcb: &mut Tcb, sack: Sack<'a>, cx: &Context<'_>) -> Option<(&'a mut
 
 /// Turns the scoreboard on for what is in flight.
 pub(super) fn begin(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) {
-    let sent_at = cx.now.tick().0.wrapping_sub(rack::srtt_ticks(tcb).max(1));
-    board.begin(tcb.snd_una, tcb.snd_nxt, crate::tick::Tick(sent_at));
+    restart(tcb, board, cx);
     if tcb.recovery.phase == Phase::Fast {
         // From here on the pipe is known: the window need not be inflated for what has left it.
         tcb.congestion.cwnd = tcb.congestion.cwnd.min(tcb.congestion.ssthresh);
     }
+}
+
+fn restart(tcb: &Tcb, board: &mut Scoreboard, cx: &Context<'_>) {
+    let reduced_at = board.rack.reduced_at;
+    board.begin(tcb.snd_una, tcb.snd_nxt, cx.now.micros().back(rack::least_srtt_us(tcb)));
+    board.rack.reduced_at = reduced_at;
 }
 
 #[inline(always)]
@@ -243,14 +272,14 @@ fn by_scoreboard(
     Heard { ack, acked, duplicate }: Heard,
     cx: &Context<'_>,
 ) -> bool {
-    let (now, srtt) = (cx.now.tick(), rack::srtt_ticks(tcb));
+    let (now, srtt_us) = (cx.now.micros(), tcb.rto.srtt_us);
     // Of an ACK that was overtaken, what is acknowledged since had come for the first time (RFC 2883 4).
     let twice = sack::duplicate(blocks, ack);
     let news = &blocks[usize::from(twice.is_some())..];
     let seen = tcb.recovery.reordering.quarters() > 0;
     let (mut rack, mut reordered) = (board.rack, twice.is_some() && seen);
     let mut delivered = |octets| {
-        rack.delivered(&octets, now, srtt);
+        rack.delivered(&octets, now, srtt_us);
         reordered |= octets.reordered && !seen;
     };
     board.advance(tcb.snd_una, &mut delivered);
@@ -272,8 +301,8 @@ fn by_scoreboard(
     let found = find_losses(tcb, board, partial, cx);
     let begins = react(tcb, board, found, cx);
     // Recovery begins with a time-out of its own: no probe is due in it (RFC 8985 7.2).
-    if acked > 0 || begins || found.wait_ticks.is_some() || (sacked > 0 && tcb.recovery.is_open()) {
-        arm(tcb, Some((board, found.wait_ticks)), cx);
+    if acked > 0 || begins || found.wait_us.is_some() || (sacked > 0 && tcb.recovery.is_open()) {
+        arm_exactly(tcb, board, found.wait_us, cx);
     }
     tcb.owed.add(Owed::DATA);
     begins
@@ -306,7 +335,7 @@ fn count_acknowledged(tcb: &mut Tcb, board: &Scoreboard, acked: u32, duplicate: 
 /// All that may be lost: by SACKed octets beyond it, by duplicates, by time.
 fn find_losses(tcb: &Tcb, board: &mut Scoreboard, partial: bool, cx: &Context<'_>) -> Found {
     let mss = u32::from(tcb.mss);
-    let found = rack::detect(board, cx.now.tick(), rack::reordering_window(tcb, board));
+    let found = rack::detect(board, cx.now.micros(), rack::reordering_window(tcb, board));
     if tcb.recovery.reordering.quarters() == 0 {
         board.mark_lost(mss);
         let enough = u32::from(tcb.recovery.duplicates) >= sack::DUP_THRESH && tcb.recovery.is_open();
@@ -318,8 +347,8 @@ fn find_losses(tcb: &Tcb, board: &mut Scoreboard, partial: bool, cx: &Context<'_
     found
 }
 
-/// Fast recovery begins with the first loss; one that hits what was sent again counts once more (RFC 5681 4.3). Returns whether it
-/// begins now.
+/// Fast recovery begins with the first loss; one that hits what was sent again counts once more (RFC 5681 4.3). Returns
+/// whether it begins now.
 fn react(tcb: &mut Tcb, board: &mut Scoreboard, found: Found, cx: &Context<'_>) -> bool {
     match tcb.recovery.phase {
         Phase::Open if board.next_lost().is_some() => {
@@ -341,19 +370,19 @@ fn reduce(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) {
     let (cwnd, conditions) = (tcb.congestion.cwnd, tcb.conditions(cx));
     // What limited transmit has sent beyond cwnd does not count (RFC 5681 3.2 step 2), nor what has left the network since.
     tcb.congestion.reduce(&Conditions { flight: conditions.flight.min(cwnd), ..conditions });
-    board.rack.reduced_at = cx.now.tick();
+    board.rack.reduced_at = Some(cx.now.micros());
 }
 
 /// The reordering window is over (RFC 8985 6.3). Returns whether fast recovery begins.
 pub(super) fn reordering_over(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) -> bool {
     let Some(board) = in_use(tcb, board) else {
-        arm(tcb, None, cx);
+        arm(tcb, cx);
         return false;
     };
     let found = find_losses(tcb, board, false, cx);
     let begins = react(tcb, board, found, cx);
     // What still waits is for an acknowledgment to show, or the time-out: one deadline must not put off the other for ever.
-    arm(tcb, Some((board, None)), cx);
+    arm_exactly(tcb, board, None, cx);
     tcb.owed.add(Owed::DATA);
     begins
 }
@@ -361,27 +390,59 @@ pub(super) fn reordering_over(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Contex
 /// Sets the one deadline that losses have: the end of the reordering window, else a tail loss probe, else the time-out
 /// (RFC 6298 5.2, 5.3; RFC 8985 7.2). Off when nothing is in flight.
 #[inline(always)]
-fn arm(tcb: &mut Tcb, board: Option<(&Scoreboard, Option<u32>)>, cx: &Context<'_>) {
+fn arm(tcb: &mut Tcb, cx: &Context<'_>) {
     if tcb.flight() == 0 {
         tcb.retransmit_at = Deadline::NONE;
         return;
     }
-    let (board, wait) = board.map_or((None, None), |(board, wait)| (Some(board), wait));
-    let (timer, after) = match (wait, probe_after(tcb, board)) {
-        (Some(wait), _) => (Timer::Reordering, wait.min(time_out_ms(tcb))),
-        (None, Some(after)) => (Timer::Probe, after),
-        // What the peer has, and what is out of order for it, it answers at once.
-        (None, None) if board.is_some_and(|board| is_probed(tcb, board)) => {
-            (Timer::Retransmission, tcb.rto.in_fast_recovery_ms())
-        }
-        (None, None) => (Timer::Retransmission, time_out_ms(tcb)),
+    let (timer, after) = match probe_after_us(tcb, None) {
+        Some(after_us) => (Timer::Probe, in_ticks(after_us)),
+        None => (Timer::Retransmission, time_out_ms(tcb)),
     };
     tcb.recovery.timer = timer;
     tcb.retransmit_at = Deadline::at(cx.now.tick().plus(after));
 }
 
-/// A tail loss probe has repeated the last segment, which is not acknowledged yet. Whether the probe came twice may be told later;
-/// no deadline of what follows is for that.
+/// The same where there is a scoreboard, which keeps the deadline to the microsecond; `wait_us` is what is left of the reordering
+/// window.
+fn arm_exactly(tcb: &mut Tcb, board: &mut Scoreboard, wait_us: Option<u32>, cx: &Context<'_>) {
+    if tcb.flight() == 0 {
+        tcb.retransmit_at = Deadline::NONE;
+        return;
+    }
+    let (timer, after_us) = match (wait_us, probe_after_us(tcb, Some(board))) {
+        (Some(wait_us), _) => (Timer::Reordering, wait_us.min(time_out_ms(tcb) * rack::TICK_US)),
+        (None, Some(after_us)) => (Timer::Probe, after_us),
+        // What the peer has, and what is out of order for it, it answers at once.
+        (None, None) if is_probed(tcb, board) => (Timer::Retransmission, tcb.rto.in_fast_recovery_ms() * rack::TICK_US),
+        (None, None) => (Timer::Retransmission, time_out_ms(tcb) * rack::TICK_US),
+    };
+    set_exactly(tcb, board, timer, after_us, cx);
+}
+
+fn set_exactly(tcb: &mut Tcb, board: &mut Scoreboard, timer: Timer, after_us: u32, cx: &Context<'_>) {
+    let tick = Now::from_us(cx.now.us() + u64::from(after_us + rack::TICK_US - 1)).tick();
+    tcb.recovery.timer = timer;
+    tcb.retransmit_at = Deadline::at(tick);
+    board.rack.due = Some((tcb.retransmit_at, cx.now.micros().plus(after_us)));
+}
+
+/// The retransmission deadline to the microsecond, where a scoreboard keeps it.
+pub fn exact_deadline(tcb: &Tcb, board: &Scoreboard) -> Option<Micros> {
+    let (of, at) = board.rack.due?;
+    (of.is_set() && of == tcb.retransmit_at).then_some(at)
+}
+
+/// Whether the retransmission deadline has come.
+pub(super) fn is_due(tcb: &Tcb, board: Option<&Scoreboard>, cx: &Context<'_>) -> bool {
+    match board.and_then(|board| exact_deadline(tcb, board)) {
+        Some(at) => at.is_at_or_before(cx.now.micros()),
+        None => tcb.retransmit_at.is_due(cx.now.tick()),
+    }
+}
+
+/// A tail loss probe has repeated the last segment, which is not acknowledged yet. Whether the probe came twice may be
+/// told later; no deadline of what follows is for that.
 pub(super) fn is_probed(tcb: &Tcb, board: &Scoreboard) -> bool {
     board.is_on() && matches!(board.rack.probe, Some(Probe::SentAgain(end)) if tcb.snd_una.lt(end))
 }
@@ -392,14 +453,17 @@ pub(super) fn arm_time_out(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.retransmit_at = Deadline::at(cx.now.tick().plus(time_out_ms(tcb)));
 }
 
-/// Something was sent: a deadline runs from now on (RFC 6298 5.1), and that of a probe begins again with each segment, but
-/// never past the time-out (RFC 8985 7.2): of what was sent first and is being timed, or of the last progress. The first segment of
-/// a burst is alone only for a moment: the next one takes the allowance for a delayed ACK back.
+/// Something was sent: a deadline runs from now on (RFC 6298 5.1), and that of a probe begins again with each segment,
+/// but never past the time-out (RFC 8985 7.2): of what was sent first and is being timed, or of the last progress. The
+/// first segment of a burst is alone only for a moment: the next one takes the allowance for a delayed ACK back.
 #[inline(always)]
-pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &Context<'_>) {
-    let Some(due) = tcb.retransmit_at.tick() else { return arm(tcb, board.map(|board| (board, None)), cx) };
-    let Some(after) = probe_after(tcb, board) else { return };
-    let probe = cx.now.tick().plus(after);
+pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) {
+    if let Some(board) = board {
+        return arm_exactly_after_sending(tcb, board, cx);
+    }
+    let Some(due) = tcb.retransmit_at.tick() else { return arm(tcb, cx) };
+    let Some(after_us) = probe_after_us(tcb, None) else { return };
+    let probe = cx.now.tick().plus(in_ticks(after_us));
     let at = match tcb.recovery.timer {
         Timer::Reordering => return,
         Timer::Retransmission => probe.min(due),
@@ -412,17 +476,44 @@ pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&Scoreboard>, cx: &
     tcb.retransmit_at = Deadline::at(at);
 }
 
-/// When a probe is worth it, ticks from now (RFC 8985 7.2): only with SACK, outside recovery, for text, into an open window, not
+/// The same where there is a scoreboard.
+#[cold]
+#[inline(never)]
+fn arm_exactly_after_sending(tcb: &mut Tcb, board: &mut Scoreboard, cx: &Context<'_>) {
+    let until_us = |tick| cx.now.tick().until(tick).saturating_mul(rack::TICK_US);
+    let exact = exact_deadline(tcb, board).map(|at| cx.now.micros().until(at));
+    let Some(due_us) = exact.or_else(|| tcb.retransmit_at.tick().map(until_us)) else {
+        return arm_exactly(tcb, board, None, cx);
+    };
+    let Some(after_us) = probe_after_us(tcb, Some(board)) else { return };
+    let after_us = match tcb.recovery.timer {
+        Timer::Reordering => return,
+        Timer::Retransmission => after_us.min(due_us),
+        Timer::Probe => {
+            let time_out_us = tcb.timed.sent_at().map_or(after_us, |sent_at| until_us(sent_at.plus(time_out_ms(tcb))));
+            after_us.min(time_out_us.max(due_us))
+        }
+    };
+    set_exactly(tcb, board, Timer::Probe, after_us, cx);
+}
+
+/// When a probe is worth it, us from now (RFC 8985 7.2): only with SACK, outside recovery, for text, into an open window, not
 /// after a time-out, and one at a time.
 #[inline]
-fn probe_after(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
+fn probe_after_us(tcb: &Tcb, board: Option<&Scoreboard>) -> Option<u32> {
     let may = tcb.agreed.sack()
         && tcb.recovery.is_open()
         && tcb.rto.backoff == 0
         && tcb.snd_una.lt(tcb.send_end)
         && tcb.snd_wnd > 0
         && board.is_none_or(|board| board.rack.probe.is_none() || !board.is_on());
-    if may { rack::probe_after(tcb) } else { None }
+    if may { rack::probe_after_us(tcb) } else { None }
+}
+
+/// So many microseconds in ticks, two at least: times are told to a tick, so that one could be none.
+#[inline]
+fn in_ticks(after_us: u32) -> u32 {
+    after_us.div_ceil(rack::TICK_US).max(2)
 }
 
 /// The retransmission time-out now. In fast recovery nothing is acknowledged with delay (RFC 5681 4.2).

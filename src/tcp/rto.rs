@@ -17,21 +17,30 @@ pub struct Rto {
     patience: Patience,
 }
 
-/// When RFC 6298's minimum of the time-out holds.
+/// Which minimum of the time-out holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Patience {
-    /// Always.
-    #[default]
-    Always,
-    /// Except in recovery, where ACKs are not delayed.
-    OutsideRecovery,
-    /// Not as long as no time-out was spurious.
-    Never,
+struct Patience {
+    /// How often the smallest time-out of fast recovery is doubled, in the lowest three bits; above them what is known of the peer.
+    packed: u8,
+}
+
+impl Patience {
+    const fn has(self, what: u8) -> bool {
+        self.packed & what != 0
+    }
+
+    const fn doublings(self) -> u8 {
+        self.packed & DOUBLINGS
+    }
+
+    fn set_doublings(&mut self, doublings: u8) {
+        self.packed = self.packed & !DOUBLINGS | doublings.min(DOUBLINGS);
+    }
 }
 
 impl Default for Rto {
     fn default() -> Rto {
-        Rto { srtt_us: 0, rttvar_us: 0, base_ms: RTO_INITIAL_MS as u16, backoff: 0, patience: Patience::Always }
+        Rto { srtt_us: 0, rttvar_us: 0, base_ms: RTO_INITIAL_MS as u16, backoff: 0, patience: Patience::default() }
     }
 }
 
@@ -57,21 +66,23 @@ impl Rto {
     /// The time-out in force, ms: doubled per backoff, at most [`RTO_MAX_MS`] (RFC 6298 2.5).
     #[inline]
     pub fn current_ms(&self) -> u32 {
-        self.at_least(if self.patience == Patience::Never { RTO_MIN_MS } else { RTO_MIN_PATIENT_MS })
+        let known = self.patience.packed & (TIMESTAMPS | DELAYS);
+        self.at_least(if known == TIMESTAMPS { RTO_MIN_MS } else { RTO_MIN_PATIENT_MS })
     }
 
     /// The same in loss recovery.
     pub fn in_recovery_ms(&self) -> u32 {
-        self.at_least(if self.patience == Patience::Always { RTO_MIN_PATIENT_MS } else { RTO_MIN_MS })
+        self.at_least(if self.patience.has(TIMESTAMPS) { RTO_MIN_MS } else { RTO_MIN_PATIENT_MS })
     }
 
     /// The same in fast recovery: the peer misses something and answers all that comes at once, so that on a short path four
-    /// round trips are enough.
+    /// round trips are enough, unless the peer has been slower lately.
     pub fn in_fast_recovery_ms(&self) -> u32 {
-        match self.patience {
-            Patience::Never => self.at_least((self.srtt_us / 250).clamp(RTO_MIN_RECOVERING_MS, RTO_MIN_MS)),
-            Patience::OutsideRecovery | Patience::Always => self.in_recovery_ms(),
+        if !self.patience.has(TIMESTAMPS) {
+            return self.in_recovery_ms();
         }
+        let least_ms = RTO_MIN_RECOVERING_MS << self.patience.doublings();
+        self.at_least((self.srtt_us / 250).max(least_ms).min(RTO_MIN_MS))
     }
 
     #[inline]
@@ -81,15 +92,20 @@ impl Rto {
 
     /// Timestamps were agreed: they show whether a time-out was spurious (RFC 3522), so that the smaller minimum does no harm twice.
     pub fn trust_timestamps(&mut self) {
-        self.patience = Patience::Never;
+        self.patience.packed |= TIMESTAMPS;
     }
 
     /// A time-out came although the octets had arrived, such as one on a peer that delays its ACKs for long: RFC 6298's minimum holds
     /// from now on, but for recovery.
     pub fn was_spurious(&mut self) {
-        if self.patience == Patience::Never {
-            self.patience = Patience::OutsideRecovery;
-        }
+        self.patience.packed |= DELAYS;
+    }
+
+    /// A time-out in fast recovery was answered. If it was spurious, the next one waits twice as long, otherwise half as long again:
+    /// a peer that another process keeps from answering does so now and then.
+    pub fn answered_in_fast_recovery(&mut self, was_spurious: bool) {
+        let doublings = self.patience.doublings();
+        self.patience.set_doublings(if was_spurious { doublings + 1 } else { doublings.saturating_sub(1) });
     }
 
     /// The timer has expired (RFC 6298 5.5).
@@ -116,7 +132,18 @@ impl Rto {
 /// The first time-out for text where the SYN timed out and nothing was measured, ms. Origin: RFC 6298 5.7.
 const RTO_AFTER_LOST_SYN_MS: u16 = 3000;
 
+/// The bits of [`Patience`] that hold its doublings.
+const DOUBLINGS: u8 = 7;
+
+/// Timestamps tell whether a time-out was spurious.
+const TIMESTAMPS: u8 = 8;
+
+/// A time-out outside recovery was spurious: the peer delays its ACKs for longer than the smaller minimum.
+const DELAYS: u8 = 16;
+
 const _: () = assert!(RTO_MAX_MS <= u16::MAX as u32);
+const _: () =
+    assert!(RTO_MIN_RECOVERING_MS << DOUBLINGS >= RTO_MIN_MS, "doubled often enough it is no smaller than any other");
 
 #[cfg(test)]
 mod tests {
@@ -156,7 +183,24 @@ mod tests {
         rto.measured(50);
         assert_eq!((rto.current_ms(), rto.in_fast_recovery_ms()), (RTO_MIN_MS, RTO_MIN_RECOVERING_MS));
         rto.was_spurious();
-        assert_eq!((rto.current_ms(), rto.in_fast_recovery_ms()), (RTO_MIN_PATIENT_MS, RTO_MIN_MS));
+        assert_eq!((rto.current_ms(), rto.in_recovery_ms()), (RTO_MIN_PATIENT_MS, RTO_MIN_MS));
+        assert_eq!(rto.in_fast_recovery_ms(), RTO_MIN_RECOVERING_MS, "nothing is acknowledged late there");
+    }
+
+    #[test]
+    fn spurious_time_outs_in_fast_recovery_make_the_next_later_and_others_sooner() {
+        let mut rto = Rto::default();
+        rto.trust_timestamps();
+        rto.measured(50);
+        for doubled in 1..20 {
+            rto.answered_in_fast_recovery(true);
+            let expected = (RTO_MIN_RECOVERING_MS << doubled.min(DOUBLINGS)).min(RTO_MIN_MS);
+            assert_eq!((rto.in_fast_recovery_ms(), rto.current_ms()), (expected, RTO_MIN_MS));
+        }
+        for _ in 0..DOUBLINGS {
+            rto.answered_in_fast_recovery(false);
+        }
+        assert_eq!(rto.in_fast_recovery_ms(), RTO_MIN_RECOVERING_MS);
     }
 
     #[test]

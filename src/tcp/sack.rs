@@ -7,7 +7,7 @@
 
 use crate::limits::SCOREBOARD_RANGES_MAX;
 use crate::seq::Seq;
-use crate::tick::Tick;
+use crate::tick::Micros;
 
 /// What happened to the octets from SND.UNA on. Off, and empty, until something may have been lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -26,7 +26,7 @@ pub struct Scoreboard {
 pub(super) struct Range {
     pub(super) end: Seq,
     /// When they were sent last, or a guess at it for what was sent before the scoreboard was on.
-    pub(super) sent_at: Tick,
+    pub(super) sent_at: Micros,
     pub(super) fate: Fate,
     /// They were sent more than once.
     pub(super) again: bool,
@@ -48,7 +48,7 @@ pub(super) enum Fate {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Delivered {
     pub(super) end: Seq,
-    pub(super) sent_at: Tick,
+    pub(super) sent_at: Micros,
     pub(super) again: bool,
     /// Octets behind them, sent once too, had come before.
     pub(super) reordered: bool,
@@ -56,7 +56,7 @@ pub(super) struct Delivered {
 
 impl Scoreboard {
     /// Everything from `snd_una` to `snd_nxt` is in flight and was sent at `sent_at`.
-    pub fn begin(&mut self, snd_una: Seq, snd_nxt: Seq, sent_at: Tick) {
+    pub fn begin(&mut self, snd_una: Seq, snd_nxt: Seq, sent_at: Micros) {
         *self = Scoreboard { start: snd_una, ..Scoreboard::default() };
         self.append(snd_nxt, sent_at);
     }
@@ -72,13 +72,18 @@ impl Scoreboard {
         self.count > 0
     }
 
+    /// The retransmission deadline to the microsecond, if one was set since it is on; it may be over or put off by now.
+    pub fn deadline(&self) -> Option<Micros> {
+        self.rack.due.map(|(_, at)| at)
+    }
+
     /// Whether it says no more than SND.UNA and SND.NXT do.
     pub fn is_plain(&self) -> bool {
         self.rack.probe.is_none() && self.used().iter().all(|range| range.fate == Fate::InFlight && !range.again)
     }
 
     /// Octets from `seq` to `end` are sent at `now`: new ones at the end, or some again.
-    pub fn sent(&mut self, seq: Seq, end: Seq, now: Tick) {
+    pub fn sent(&mut self, seq: Seq, end: Seq, now: Micros) {
         let known = self.end();
         if seq.lt(known) {
             let upper = if end.lt(known) { end } else { known };
@@ -247,7 +252,7 @@ impl Scoreboard {
     }
 
     /// New octets up to `end`. Without a range for them the last one takes them, as if sent with them.
-    fn append(&mut self, end: Seq, sent_at: Tick) {
+    fn append(&mut self, end: Seq, sent_at: Micros) {
         if end.le(self.end()) {
             return;
         }
@@ -291,10 +296,16 @@ impl Scoreboard {
         });
     }
 
-    /// When ranges run out, neighbours that differ only in when they were sent become one, sent at the later time.
+    /// When ranges run out, neighbours that differ only in when they were sent become one, sent at the later time: those of one
+    /// millisecond first.
     fn make_room(&mut self) {
-        if usize::from(self.count) + 2 > SCOREBOARD_RANGES_MAX {
-            self.join(|one, other| one.fate == other.fate && one.again == other.again);
+        for same_time in [|at: Micros| at.0 >> 10, |_| 0] {
+            if usize::from(self.count) + 2 <= SCOREBOARD_RANGES_MAX {
+                return;
+            }
+            self.join(|one, other| {
+                one.fate == other.fate && one.again == other.again && same_time(one.sent_at) == same_time(other.sent_at)
+            });
         }
     }
 

@@ -236,7 +236,7 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
         return Break(());
     }
     options::update_ts_recent(tcb, seg, cx.now.tick());
-    measure_round_trip(tcb, seg, cx);
+    measure_round_trip(tcb, seg, &[], cx);
     let syn_was_lost = tcb.retries > 0;
     // The application is told before it can send: nothing is queued behind our SYN.
     tcb.snd_una = seg.ack;
@@ -280,12 +280,12 @@ fn take_acknowledgment(
     if seg.ack.ge(tcb.snd_una) && may_update {
         update_send_window(tcb, seg);
     }
-    let acked = if seg.ack.gt(tcb.snd_una) { advance_snd_una(tcb, seg, cx, out) } else { 0 };
+    let blocks = sack.as_ref().map_or(&[][..], |sack| sack.blocks);
+    let acked = if seg.ack.gt(tcb.snd_una) { advance_snd_una(tcb, seg, blocks, cx, out) } else { 0 };
     if acked > 0 && window_before == 0 {
         // Probes have backed off for a closed window, not for the path.
         tcb.rto.progressed();
     }
-    let blocks = sack.as_ref().map_or(&[][..], |sack| sack.blocks);
     let duplicate = acked == 0 && is_duplicate(tcb, seg, blocks, window_before);
     if acked == 0 && !duplicate && seg.ack == tcb.snd_una {
         output::window_answered(tcb, window_before);
@@ -306,8 +306,8 @@ fn is_duplicate(tcb: &Tcb, seg: &Segment, blocks: &[(Seq, Seq)], window_before: 
 
 /// Moves SND.UNA; returns by how many octets.
 #[inline(always)]
-fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> u32 {
-    let measured = measure_round_trip(tcb, seg, cx);
+fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Context<'_>, out: &mut Outcome) -> u32 {
+    let measured = measure_round_trip(tcb, seg, blocks, cx);
     let acked = seg.ack - tcb.snd_una;
     // What is acknowledged beyond the text is our FIN.
     let text = acked.min(tcb.send_end - tcb.snd_una);
@@ -337,7 +337,7 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
 /// the backoff ends: not by an acknowledgment that measures nothing without timestamps (RFC 6298 5), or whose ACK may have been
 /// lost before or may be that late. It stays until one that says more.
 #[inline(always)]
-pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>) -> bool {
+pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Context<'_>) -> bool {
     let timed = tcb.timed.acknowledged(seg.ack);
     if timed.is_some() {
         tcb.timed = Timed::over(cx.now.tick());
@@ -350,19 +350,39 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>)
         return timed_ms.is_some();
     }
     let Some(rtt_ms) = echoed_ms(tcb, seg, cx) else { return true };
-    // RFC 3522: what is acknowledged after a time-out was sent before it.
-    if tcb.retries > 0 && timed_ms.is_some_and(|since_sent_again| rtt_ms > since_sent_again) {
-        // No peer delays the ACK of more than a segment, or beyond a second time-out: an earlier ACK was lost, and this says
-        // nothing of the path's time; or the path has become slow, and a time-out that stays doubled waits for the ACK that
-        // shows it. Taken for a round trip, each such wait would lengthen the next.
-        if seg.ack - tcb.snd_una > u32::from(tcb.mss) || tcb.retries > 1 {
-            return false;
-        }
-        tcb.rto.was_spurious();
+    if let Some(since_sent_again_ms) = timed_ms.filter(|_| tcb.retries > 0)
+        && !answers_time_out(tcb, seg, blocks, rtt_ms > since_sent_again_ms)
+    {
+        return false;
     }
     // A forged echo from the future or from before the connection measures nothing.
     if rtt_ms < 1 << 20 {
         tcb.rto.measured(rtt_ms * 1000);
+    }
+    true
+}
+
+/// What a time-out gave up is acknowledged, by an echo of what was sent `before` it or of what was sent again. Returns
+/// `false` where that says nothing of the path's time.
+#[cold]
+#[inline(never)]
+fn answers_time_out(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], before: bool) -> bool {
+    let in_fast_recovery = tcb.recovery.has_relapsed();
+    if before {
+        // No peer delays the ACK of more than a segment, or beyond a second time-out: an earlier ACK was lost, and this says
+        // nothing of the path's time; or the path has become slow, and a time-out that stays doubled waits for the ACK that
+        // shows it. Taken for a round trip, each such wait would lengthen the next. The same holds where the peer delays
+        // nothing and answers what was sent again.
+        let came_twice = in_fast_recovery && sack::duplicate(blocks, seg.ack).is_some();
+        if came_twice || seg.ack - tcb.snd_una > u32::from(tcb.mss) || tcb.retries > 1 {
+            return false;
+        }
+    }
+    // RFC 3522: what is acknowledged after a time-out was sent before it.
+    match in_fast_recovery {
+        true => tcb.rto.answered_in_fast_recovery(before),
+        false if before => tcb.rto.was_spurious(),
+        false => {}
     }
     true
 }

@@ -32,7 +32,7 @@ pub fn due(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) -> O
         tcb.delayed_ack_at = Deadline::NONE;
         tcb.owed.add(Owed::ACK_NOW);
     }
-    if tcb.retransmit_at.is_due(now) {
+    if recovery::is_due(tcb, board.as_deref(), cx) {
         tcb.retransmit_at = Deadline::NONE;
         match (tcb.recovery.take_timer(), board) {
             (Timer::Reordering, Some(board)) => out.recovery_begins = recovery::reordering_over(tcb, board, cx),

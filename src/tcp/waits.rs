@@ -138,7 +138,8 @@ fn keepalive(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     tcb.waits_until = Deadline::at(cx.now.tick().plus(ticks(keepalive.interval)));
 }
 
-/// For how long at least nothing that is queued has moved, as the doublings of the time-out tell, ms. 0 before the handshake is over.
+/// For how long at least nothing that is queued has moved, as the doublings of the time-out tell, ms. 0 before the
+/// handshake is over.
 pub fn stalled_ms(tcb: &Tcb) -> u32 {
     match tcb.state {
         State::Closed | State::SynSent | State::SynReceived => 0,

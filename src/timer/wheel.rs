@@ -8,7 +8,8 @@
 //! [`Timed::deadline`] again and hung where that says. So a timer that is put off by every segment costs nothing per
 //! segment. One without a deadline by then just leaves.
 //!
-//! Ticks wrap, and so do granules: both are powers of two. `expire` must be called at least every 24 days (2^31 ms).
+//! A tick is a millisecond, or whatever else all callers of a wheel count. Ticks wrap, and so do granules: both are
+//! powers of two. While something is armed, `expire` must be called at least every 2^31 ticks (24 days).
 
 use crate::ids::NONE;
 use crate::tick::Tick;
@@ -122,6 +123,10 @@ impl Wheel {
     {
         let mut budget = budget;
         let reached = (now.0 >> self.shift).wrapping_add(1);
+        if self.is_empty() {
+            self.next = reached;
+            return;
+        }
         let mut granules = self.granules_from_next(reached).max(0) as u32;
         if granules > self.slots() {
             // More than a lap: the last lap visits every slot.
@@ -542,6 +547,16 @@ mod tests {
             }
             assert_eq!(f.wheel.len(), 64);
             assert!(fired > days * 64, "{fired} timers fired in {days} days");
+        }
+    }
+
+    #[test]
+    fn an_empty_wheel_that_nobody_has_asked_for_long_goes_on_with_the_clock() {
+        let mut f = Fixture::new(64, 1, 7, 1);
+        for _ in 0..3 {
+            assert!(f.advance(u32::MAX / 2 + 1000, 1).is_empty());
+            f.arm(0, 5);
+            assert_eq!((f.advance(4, 1), f.advance(1, 1)), (Vec::new(), vec![0]));
         }
     }
 

@@ -6,11 +6,15 @@
 //! deadline or another of its tasks wakes it.
 //!
 //! ```no_run
+//! use synfin::shard::{LocalAddress, ShardConfig};
 //! use synfin::stack::StackConfig;
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! # fn main() -> Result<(), synfin::stack::StackError> {
-//! let stack = synfin::tokio::start(&StackConfig::new("veth0"), |_shard, net| async move {
+//! let addresses = vec![LocalAddress { address: [10, 0, 0, 2].into(), prefix_len: 24 }];
+//! let shard = ShardConfig { addresses, ..ShardConfig::default() };
+//! let config = StackConfig { shard, ..StackConfig::new("veth0") };
+//! let stack = synfin::tokio::start(&config, |_shard, net| async move {
 //!     let listener = net.listen(([10, 0, 0, 2], 7).into()).expect("port 7 is free");
 //!     while let Ok((mut stream, _peer)) = listener.accept().await {
 //!         tokio::task::spawn_local(async move {

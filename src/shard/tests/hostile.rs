@@ -309,8 +309,7 @@ fn play(acts: &[Act], syn_cookies: SynCookies) -> BTreeSet<&'static str> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// No panic, no invalid frame, no growth; when the peer has gone, time ends everything.
-    /// T31.
+    /// No panic, no invalid frame, no growth; when the peer has gone, time ends everything. T31.
     #[test]
     fn whatever_a_peer_sends_the_stack_stays_whole(
         acts in proptest::collection::vec(act(), 1..120),

@@ -177,7 +177,7 @@ fn interface_without_tx_frames_keeps_no_other_waiting() {
     (0..10).for_each(|_| two.turn());
     assert_eq!(two.relay.counters().closed_refused, 1, "by the client; the server was not reached");
     let next = two.relay.next_deadline(two.now).expect("a SYN waits");
-    assert_eq!(two.now.tick().until(next), 1);
+    assert_eq!(two.now.tick().until(next.tick()), 1);
     held.into_iter().for_each(|frame| two.relay.link.give_back(frame));
     (0..10).for_each(|_| two.turn());
     assert_eq!(two.relay.counters().closed_refused, 2);

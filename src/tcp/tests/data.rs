@@ -231,8 +231,7 @@ fn b22_fin_lost_into_a_closed_window_is_sent_again() {
     assert!(!sent.is_empty() && client.tcb.deadline().is_some(), "{sent:?} {:?}", client.tcb.deadline());
 }
 
-/// Everything queued is in flight, the peer closes its window, the rest is lost.
-/// RFC 2525 2.12.
+/// Everything queued is in flight, the peer closes its window, the rest is lost. RFC 2525 2.12.
 #[test]
 fn b22_text_lost_into_a_closed_window_is_sent_again() {
     let (mut client, _) = established_with(plain());
@@ -244,8 +243,7 @@ fn b22_text_lost_into_a_closed_window_is_sent_again() {
     assert!(!sent.is_empty() && client.tcb.deadline().is_some(), "{sent:?} {:?}", client.tcb.deadline());
 }
 
-/// One octet queued against a closed window: the second probe.
-/// MUST-36, RFC 2525 2.12.
+/// One octet queued against a closed window: the second probe. MUST-36, RFC 2525 2.12.
 #[test]
 fn b22_one_octet_is_probed_again_and_again() {
     let (mut client, _) = established_with(plain());

@@ -1,5 +1,6 @@
 //! Loss recovery of a connection: limited transmit, fast recovery, RACK and TLP.
 
+mod exact;
 mod time_outs;
 
 use super::*;

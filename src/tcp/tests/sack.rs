@@ -12,7 +12,7 @@ fn at(offset: u32) -> Seq {
 
 fn board(segments: u32) -> Scoreboard {
     let mut board = Scoreboard::default();
-    board.begin(at(0), at(segments * MSS), Tick(1));
+    board.begin(at(0), at(segments * MSS), Micros(1));
     board
 }
 
@@ -52,9 +52,9 @@ fn what_is_sent_again_counts_in_the_pipe_and_is_not_lost_by_what_came_before() {
     let mut board = board(10);
     sack(&mut board, &[block(2, 8)]);
     board.mark_lost(MSS);
-    board.sent(at(0), at(MSS), Tick(5));
+    board.sent(at(0), at(MSS), Micros(5));
     assert_eq!((lost(&board), board.pipe()), (Some((1, 2)), 3 * MSS));
-    board.sent(at(MSS), at(2 * MSS), Tick(5));
+    board.sent(at(MSS), at(2 * MSS), Micros(5));
     board.mark_lost(MSS);
     assert_eq!((lost(&board), board.pipe()), (None, 4 * MSS));
 }
@@ -98,16 +98,30 @@ fn d_sack_is_told_from_news() {
 #[test]
 fn t11_a_thousand_one_octet_blocks_take_no_more_ranges_than_there_are() {
     let mut board = Scoreboard::default();
-    board.begin(at(0), at(5000), Tick(1));
+    board.begin(at(0), at(5000), Micros(1));
     let sacked = (0..1000).map(|n| sack(&mut board, &[(at(3 + 4 * n), at(4 + 4 * n))])).sum::<u32>();
     assert!(usize::from(board.count) <= SCOREBOARD_RANGES_MAX && sacked < 20, "{sacked}");
     assert_eq!((board.sacked(), board.pipe()), (sacked, 5000 - sacked));
     board.mark_lost(MSS);
     while let Some((start, _)) = board.next_lost() {
         let pipe = board.pipe();
-        board.sent(start, start + 1, Tick(9));
+        board.sent(start, start + 1, Micros(9));
         assert!(board.pipe() > pipe, "transmission goes on");
     }
+}
+
+#[test]
+fn times_of_one_millisecond_make_room_before_others_do() {
+    let mut board = board(1);
+    for n in 0..60 {
+        board.sent(at((1 + n) * MSS), at((2 + n) * MSS), Micros(10 << 10 | n));
+    }
+    for n in 0..4 {
+        board.sent(at((61 + n) * MSS), at((62 + n) * MSS), Micros((20 + n) << 10));
+    }
+    let times: Vec<_> = board.used().iter().map(|range| range.sent_at.0 >> 10).collect();
+    assert_eq!((times[0], &times[times.len() - 4..]), (0, &[20, 21, 22, 23][..]), "{times:?}");
+    assert!(times.contains(&10) && usize::from(board.count) < SCOREBOARD_RANGES_MAX);
 }
 
 /// What one octet is, said by an oracle that has room for each.
@@ -139,7 +153,7 @@ proptest! {
     #[test]
     fn ranges_agree_with_an_oracle(ops in proptest::collection::vec((0..6u8, 0..120u32, 1..40u32), 1..12)) {
         let mut board = Scoreboard::default();
-        board.begin(at(0), at(60), Tick(1));
+        board.begin(at(0), at(60), Micros(1));
         let (mut una, mut model) = (0, vec![Octet::InFlight; 60]);
         for (tick, (op, from, len)) in (2..).zip(ops) {
             let nxt = una + model.len() as u32;
@@ -170,7 +184,7 @@ proptest! {
                 }
                 4 if !model.is_empty() => {
                     model.extend(vec![Octet::InFlight; len as usize]);
-                    board.sent(at(nxt), at(nxt + len), Tick(tick));
+                    board.sent(at(nxt), at(nxt + len), Micros(tick));
                 }
                 _ => {
                     if let Some((start, end)) = board.next_lost() {
@@ -178,7 +192,7 @@ proptest! {
                         let range = (start - at(una)) as usize..(end - at(una)) as usize;
                         prop_assert!(model[..range.start].iter().all(|octet| *octet != Octet::Lost));
                         model[range].fill(Octet::InFlight);
-                        board.sent(start, end, Tick(tick));
+                        board.sent(start, end, Micros(tick));
                     }
                 }
             }
@@ -193,7 +207,7 @@ proptest! {
     #[test]
     fn t11_any_blocks_keep_the_scoreboard_whole(ops in proptest::collection::vec((0..5u8, any::<u32>(), 0..3000u32), 1..300)) {
         let mut board = Scoreboard::default();
-        board.begin(at(0), at(3000), Tick(1));
+        board.begin(at(0), at(3000), Micros(1));
         let (mut una, mut nxt) = (0, 3000);
         for (tick, (op, from, len)) in (2..).zip(ops) {
             match op {
@@ -203,8 +217,8 @@ proptest! {
                 3 => { board.mark_lost(MSS); }
                 _ => {
                     match board.next_lost() {
-                        Some((start, end)) => board.sent(start, if end - start > 3 { start + 3 } else { end }, Tick(tick)),
-                        None if board.is_on() => { board.sent(at(nxt), at(nxt + 7), Tick(tick)); nxt += 7; }
+                        Some((start, end)) => board.sent(start, if end - start > 3 { start + 3 } else { end }, Micros(tick)),
+                        None if board.is_on() => { board.sent(at(nxt), at(nxt + 7), Micros(tick)); nxt += 7; }
                         None => {}
                     }
                 }

@@ -13,7 +13,7 @@ use crate::limits::Limits;
 use crate::link::faults::{FaultConfig, FaultCounters, Faults};
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
 use crate::shard::{LocalAddress, Shard, ShardConfig};
-use crate::tick::{Now, Tick};
+use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -140,10 +140,10 @@ impl Simulation {
         if busy || pending {
             return soon;
         }
-        let of_tick = |tick: Tick| Now::from_ms(u64::from(tick.0)).max(Now::from_us(self.now.us() + 1000));
+        let later = |at: Now| if at <= self.now { self.now.plus_ms(1) } else { at };
         let times = self.ends.iter().flat_map(|end| {
             let wish = end.application().wish(self.now);
-            [end.link().next_due(), end.next_deadline(self.now).map(of_tick), wish]
+            [end.link().next_due(), end.next_deadline(self.now).map(later), wish]
         });
         times.flatten().min().unwrap_or_else(|| self.stuck("nothing is left to happen")).max(soon)
     }

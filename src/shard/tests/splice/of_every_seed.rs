@@ -59,13 +59,12 @@ impl Relayed<Peer> {
                 self.now = soon;
                 continue;
             }
-            let of_tick =
-                |tick: crate::tick::Tick| Now::from_ms(u64::from(tick.0)).max(Now::from_us(self.now.us() + 1000));
+            let later = |at: Now| if at <= self.now { self.now.plus_ms(1) } else { at };
             let times = [
                 self.ends.link().next_due(),
                 self.relay.link().next_due(),
-                self.ends.next_deadline(self.now).map(of_tick),
-                self.relay.next_deadline(self.now).map(of_tick),
+                self.ends.next_deadline(self.now).map(later),
+                self.relay.next_deadline(self.now).map(later),
                 self.ends.application().wish(self.now),
             ];
             self.now = times.into_iter().flatten().min().expect("something is left to happen").max(soon);

@@ -69,7 +69,7 @@ fn a_time_out_in_fast_recovery_on_a_short_path_comes_soon_and_doubles() {
     later(&mut client, 1);
     acked(&mut client, &sent, 0, &[(1, 5)]);
     client.sends();
-    for expected in [40, 80, 160] {
+    for expected in [5, 10, 20] {
         let (waited, out) = client.time_out();
         assert_eq!((waited, out.note), (expected, Some(Note::TimedOut)));
         client.sends();
@@ -95,7 +95,7 @@ fn after_a_silence_of_a_time_out_transmission_starts_as_at_first() {
 #[test]
 fn a_time_out_after_a_probe_on_a_short_path_comes_soon_and_doubles() {
     let (mut client, _) = probed_on_a_short_path(3);
-    for expected in [40, 80, 160] {
+    for expected in [5, 10, 20] {
         let (waited, out) = client.time_out();
         assert_eq!((waited, out.note), (expected, Some(Note::TimedOut)));
         client.sends();
