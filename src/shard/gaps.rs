@@ -16,19 +16,18 @@ use crate::tcp::sack::{self, Scoreboard};
 use crate::tcp::state::State;
 use crate::tcp::tcb::Tcb;
 use crate::tcp::{Context, Note, Outcome, recovery, synchronized, timeouts};
-use crate::tick::{Micros, Now, Tick};
-use crate::timer::wheel::{Timed, Wheel, WheelLink};
+use crate::tick::{Now, Tick};
+use crate::timer::wheel::WheelLink;
 use crate::wire::tcp::{SackBlocks, Segment};
-use alloc::vec::Vec;
 
 /// What is missing of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     generation: u32,
     /// The connection of which it is missing.
-    connection: u32,
+    pub connection: u32,
     /// Its place on the wheel of exact deadlines.
-    link: WheelLink,
+    pub exact: WheelLink,
     /// What was received out of order.
     received: Reassembly,
     chains: [Chain; PIECES_MAX],
@@ -57,54 +56,6 @@ impl Record for Gaps {
     fn set_generation(&mut self, generation: u32) {
         self.generation = generation;
     }
-}
-
-impl Timed for Gaps {
-    fn wheel_link(&self) -> &WheelLink {
-        &self.link
-    }
-
-    fn wheel_link_mut(&mut self) -> &mut WheelLink {
-        &mut self.link
-    }
-
-    /// In microseconds, which that wheel counts.
-    fn deadline(&self) -> Option<Tick> {
-        self.sent.deadline().map(|at| Tick(at.0))
-    }
-}
-
-/// The wheel of deadlines that are kept to the microsecond.
-pub(super) fn exact_wheel(now: Now) -> Wheel {
-    Wheel::new(EXACT_SLOTS, EXACT_GRANULE_US, Tick(now.micros().0))
-}
-
-/// Bytes that it takes.
-pub(super) fn bill_exact_wheel() -> u64 {
-    Wheel::bill(EXACT_SLOTS, EXACT_GRANULE_US)
-}
-
-/// Puts the connection on that wheel too, if its record has a deadline.
-#[cold]
-#[inline(never)]
-pub(super) fn arm_exactly(core: &mut Core, number: u32, attached: u32) {
-    if let Some(at) = recovery::exact_deadline(&core.connections[number].tcb, &core.gaps[attached].sent) {
-        core.exact.arm(&mut core.gaps, attached, Tick(at.0));
-    }
-}
-
-/// Brings up to `budget` connections whose exact deadline has come.
-pub(super) fn expire(core: &mut Core, now: Now, budget: usize, due: &mut Vec<u32>) {
-    core.exact.expire(&mut core.gaps, Tick(now.micros().0), budget, due);
-    for place in due {
-        *place = core.gaps[*place].connection;
-    }
-}
-
-/// When the next exact deadline comes; a lower bound.
-pub(super) fn next_deadline(core: &Core, now: Now) -> Option<Now> {
-    let at = core.exact.next_deadline(Tick(now.micros().0))?;
-    Some(Now::from_us(now.us() + u64::from(now.micros().until(Micros(at.0)))))
 }
 
 /// Keeps what is missing of a segment out of order, if record and chunks are there; otherwise the peer sends it again.
@@ -316,11 +267,6 @@ fn is_open(state: State) -> bool {
 fn chunks_for(len: usize) -> u32 {
     (len / crate::limits::CHUNK_BYTES) as u32 + CHUNKS_FOR_PIECE
 }
-
-/// Slots and granule, us, of the wheel of exact deadlines. Origin: a lap of 65 ms holds the shortest time-outs, and a granule is a third of a round
-/// trip within a host. Fewer, and deadlines are looked at twice; a longer granule, and each loss costs a short path more.
-const EXACT_SLOTS: u32 = 1024;
-const EXACT_GRANULE_US: u32 = 64;
 
 /// Chunks for a piece shorter than one, the record's reservation counted.
 pub(super) const CHUNKS_FOR_PIECE: u32 = 2;
