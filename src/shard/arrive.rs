@@ -141,7 +141,7 @@ fn connection(
         history::heard(core, number, &arrival.segment, rcv_nxt, &outcome, now);
     }
     gaps::note_twice(core, number, &arrival.segment, &outcome);
-    gaps::detach_if_idle(core, receiving, number, now);
+    gaps::look_after(core, receiving, number, now);
     if outcome.established || outcome.acked_bytes > 0 {
         core.heard_from(number, arrival.interface, arrival.src_mac, now);
     }

@@ -384,13 +384,8 @@ impl Core {
     /// Puts the connection on the wheel for its earliest deadline.
     #[inline(always)]
     pub(super) fn arm(&mut self, number: u32) {
-        let connection = &self.connections[number];
-        let (deadline, attached) = (connection.tcb.deadline(), connection.gaps());
-        if let Some(deadline) = deadline {
+        if let Some(deadline) = self.connections[number].tcb.deadline() {
             self.wheel.arm(&mut self.connections, number, deadline);
-        }
-        if let Some(attached) = attached {
-            exact::arm(self, number, attached);
         }
     }
 

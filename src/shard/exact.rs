@@ -22,8 +22,6 @@ pub(super) fn bill() -> u64 {
 }
 
 /// Puts the connection on it, if its record has a deadline.
-#[cold]
-#[inline(never)]
 pub(super) fn arm(core: &mut Core, number: u32, attached: u32) {
     if let Some(at) = recovery::exact_deadline(&core.connections[number].tcb, &core.gaps[attached].sent) {
         core.exact.arm(&mut core.gaps, attached, in_wheel(at));

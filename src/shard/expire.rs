@@ -27,6 +27,9 @@ fn due(core: &mut Core, burst: &mut Burst, now: Now) {
         let options = core.options.get(connection.options);
         let cx = Context { now, settings: &core.settings, options, receive_room: false };
         let outcome = timeouts::due(&mut connection.tcb, board, &cx);
+        if let Some(attached) = attached {
+            exact::arm(core, number, attached);
+        }
         core.settle(number, &outcome, now);
     }
 }

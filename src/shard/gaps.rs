@@ -6,6 +6,7 @@
 //! for the peer to send again, and losses are recovered by duplicate ACKs alone.
 
 use super::core::Core;
+use super::exact;
 use crate::flow::chunks::{Chain, Chunks};
 use crate::flow::slab::Record;
 use crate::limits::{PIECES_MAX, REASSEMBLY_BYTES_MAX};
@@ -100,7 +101,7 @@ pub(super) fn forget(core: &mut Core, receiving: &mut Chunks, number: u32, now: 
     }
     receiving.unreserve(u32::from(::core::mem::take(&mut gaps.reserved)));
     core.counters.out_of_order_forgotten += 1;
-    detach_if_idle(core, receiving, number, now);
+    look_after(core, receiving, number, now);
 }
 
 /// Whether records are too few for more text out of order: the last quarter is for what is sent.
@@ -149,7 +150,7 @@ pub(super) fn take(core: &mut Core, receiving: &mut Chunks, number: u32, count: 
         let reserved = receiving.reserve(1);
         debug_assert!(reserved, "moving leaves at least as many chunks free");
     }
-    detach_if_idle(core, receiving, number, now);
+    look_after(core, receiving, number, now);
 }
 
 /// What comes twice is told to the peer with the next ACK (RFC 2883), if a record is free.
@@ -212,22 +213,25 @@ pub(super) fn release(core: &mut Core, receiving: &mut Chunks, number: u32) {
     core.gaps.remove(attached);
 }
 
-/// Gives back the record of a connection for which nothing is missing any more, and soon will not be.
+/// Looks after the record that the connection may have, when something has come or was sent: for which nothing is missing any more, and soon will
+/// not be, gives it back; another hangs by its exact deadline.
 #[inline]
-pub(super) fn detach_if_idle(core: &mut Core, receiving: &mut Chunks, number: u32, now: Now) {
+pub(super) fn look_after(core: &mut Core, receiving: &mut Chunks, number: u32, now: Now) {
     if let Some(attached) = core.connections[number].gaps() {
-        detach_unless_used(core, receiving, number, attached, now);
+        keep_or_release(core, receiving, number, attached, now);
     }
 }
 
 #[cold]
 #[inline(never)]
-fn detach_unless_used(core: &mut Core, receiving: &mut Chunks, number: u32, attached: u32, now: Now) {
+fn keep_or_release(core: &mut Core, receiving: &mut Chunks, number: u32, attached: u32, now: Now) {
     let (tcb, gaps) = (&core.connections[number].tcb, &core.gaps[attached]);
     let received = gaps.received.is_empty(tcb.rcv_nxt) && !gaps.received.tells_twice();
     let repaired = !gaps.sent.is_on() || (gaps.sent.is_plain() && tcb.recovery.is_open());
     if received && repaired && (are_scarce(core) || !recovery::stays(tcb, &gaps.sent, now)) {
         release(core, receiving, number);
+    } else {
+        exact::arm(core, number, attached);
     }
 }
 

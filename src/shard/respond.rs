@@ -105,7 +105,7 @@ pub(super) fn first_owing<L: Link>(
         return false;
     }
     core.owing[place].pop_front(&mut core.connections);
-    gaps::detach_if_idle(core, receiving, number, now);
+    gaps::look_after(core, receiving, number, now);
     if core.connections[number].facts.has(Fact::TOLD_CLOSED) {
         core.let_go(number);
     } else {
