@@ -4,7 +4,8 @@ use super::accept::AcceptQueue;
 use super::burst::{Burst, expire_budget};
 use super::connection::{Connection, Owing};
 use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
-use super::gaps::{self, Gaps};
+use super::exact;
+use super::gaps::Gaps;
 use super::history::Histories;
 use super::pressure::Pressure;
 use super::splice::Splices;
@@ -126,7 +127,7 @@ impl Limits {
             ),
             line("waiting to send", "", STARVED_MAX as u32, (STARVED_MAX * size_of::<Handle>()) as u64),
             line("paces", "", Pressure::items(), Pressure::bill()),
-            line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS) + gaps::bill_exact_wheel()),
+            line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS) + exact::bill()),
             line("burst", "burst", self.burst, Burst::bill(self)),
         ];
         Bill { lines: lines.into() }

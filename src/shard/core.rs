@@ -4,8 +4,9 @@ use super::accept::AcceptQueue;
 use super::announce::Claims;
 use super::burst::expire_budget;
 use super::connection::{Connection, Fact, Owing, Tell, Telling};
+use super::exact;
 use super::find::Found;
-use super::gaps::{self, Gaps};
+use super::gaps::Gaps;
 use super::history::Histories;
 use super::options::{OptionSets, OptionsId};
 use super::pressure::Pressure;
@@ -215,7 +216,7 @@ impl Core {
             claims: Claims::new(attachments.iter().flat_map(|at| &at.addresses).map(|own| own.address).collect()),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
-            exact: gaps::exact_wheel(now),
+            exact: exact::wheel(now),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
             pressure: Pressure::default(),
             owing: [const { List::new() }; INTERFACES_MAX],
@@ -383,13 +384,8 @@ impl Core {
     /// Puts the connection on the wheel for its earliest deadline.
     #[inline(always)]
     pub(super) fn arm(&mut self, number: u32) {
-        let connection = &self.connections[number];
-        let (deadline, attached) = (connection.tcb.deadline(), connection.gaps());
-        if let Some(deadline) = deadline {
+        if let Some(deadline) = self.connections[number].tcb.deadline() {
             self.wheel.arm(&mut self.connections, number, deadline);
-        }
-        if let Some(attached) = attached {
-            gaps::arm_exactly(self, number, attached);
         }
     }
 
@@ -510,7 +506,7 @@ impl Core {
         .reduce(Tick::min)
         .map(|tick| at.until_tick(tick))
         .into_iter()
-        .chain(gaps::next_deadline(self, at))
+        .chain(exact::next_deadline(self, at))
         .min()
     }
 

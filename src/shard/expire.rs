@@ -2,6 +2,7 @@
 
 use super::burst::Burst;
 use super::core::Core;
+use super::exact;
 use super::gaps;
 use crate::ids::{Kind, Value};
 use crate::neighbor::Due;
@@ -11,7 +12,7 @@ use crate::tick::Now;
 /// Deadlines of TCBs: retransmission, persist, delayed ACK, connect, deferred accept, FIN-WAIT-2.
 pub(super) fn connections(core: &mut Core, burst: &mut Burst, now: Now) {
     let budget = core.expire_budget();
-    gaps::expire(core, now, budget, &mut burst.due);
+    exact::expire(core, now, budget, &mut burst.due);
     due(core, burst, now);
     core.wheel.expire(&mut core.connections, now.tick(), budget, &mut burst.due);
     due(core, burst, now);
@@ -26,6 +27,9 @@ fn due(core: &mut Core, burst: &mut Burst, now: Now) {
         let options = core.options.get(connection.options);
         let cx = Context { now, settings: &core.settings, options, receive_room: false };
         let outcome = timeouts::due(&mut connection.tcb, board, &cx);
+        if let Some(attached) = attached {
+            exact::arm(core, number, attached);
+        }
         core.settle(number, &outcome, now);
     }
 }

@@ -6,6 +6,7 @@
 //! for the peer to send again, and losses are recovered by duplicate ACKs alone.
 
 use super::core::Core;
+use super::exact;
 use crate::flow::chunks::{Chain, Chunks};
 use crate::flow::slab::Record;
 use crate::limits::{PIECES_MAX, REASSEMBLY_BYTES_MAX};
@@ -16,19 +17,18 @@ use crate::tcp::sack::{self, Scoreboard};
 use crate::tcp::state::State;
 use crate::tcp::tcb::Tcb;
 use crate::tcp::{Context, Note, Outcome, recovery, synchronized, timeouts};
-use crate::tick::{Micros, Now, Tick};
-use crate::timer::wheel::{Timed, Wheel, WheelLink};
+use crate::tick::{Now, Tick};
+use crate::timer::wheel::WheelLink;
 use crate::wire::tcp::{SackBlocks, Segment};
-use alloc::vec::Vec;
 
 /// What is missing of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     generation: u32,
     /// The connection of which it is missing.
-    connection: u32,
+    pub connection: u32,
     /// Its place on the wheel of exact deadlines.
-    link: WheelLink,
+    pub exact: WheelLink,
     /// What was received out of order.
     received: Reassembly,
     chains: [Chain; PIECES_MAX],
@@ -57,54 +57,6 @@ impl Record for Gaps {
     fn set_generation(&mut self, generation: u32) {
         self.generation = generation;
     }
-}
-
-impl Timed for Gaps {
-    fn wheel_link(&self) -> &WheelLink {
-        &self.link
-    }
-
-    fn wheel_link_mut(&mut self) -> &mut WheelLink {
-        &mut self.link
-    }
-
-    /// In microseconds, which that wheel counts.
-    fn deadline(&self) -> Option<Tick> {
-        self.sent.deadline().map(|at| Tick(at.0))
-    }
-}
-
-/// The wheel of deadlines that are kept to the microsecond.
-pub(super) fn exact_wheel(now: Now) -> Wheel {
-    Wheel::new(EXACT_SLOTS, EXACT_GRANULE_US, Tick(now.micros().0))
-}
-
-/// Bytes that it takes.
-pub(super) fn bill_exact_wheel() -> u64 {
-    Wheel::bill(EXACT_SLOTS, EXACT_GRANULE_US)
-}
-
-/// Puts the connection on that wheel too, if its record has a deadline.
-#[cold]
-#[inline(never)]
-pub(super) fn arm_exactly(core: &mut Core, number: u32, attached: u32) {
-    if let Some(at) = recovery::exact_deadline(&core.connections[number].tcb, &core.gaps[attached].sent) {
-        core.exact.arm(&mut core.gaps, attached, Tick(at.0));
-    }
-}
-
-/// Brings up to `budget` connections whose exact deadline has come.
-pub(super) fn expire(core: &mut Core, now: Now, budget: usize, due: &mut Vec<u32>) {
-    core.exact.expire(&mut core.gaps, Tick(now.micros().0), budget, due);
-    for place in due {
-        *place = core.gaps[*place].connection;
-    }
-}
-
-/// When the next exact deadline comes; a lower bound.
-pub(super) fn next_deadline(core: &Core, now: Now) -> Option<Now> {
-    let at = core.exact.next_deadline(Tick(now.micros().0))?;
-    Some(Now::from_us(now.us() + u64::from(now.micros().until(Micros(at.0)))))
 }
 
 /// Keeps what is missing of a segment out of order, if record and chunks are there; otherwise the peer sends it again.
@@ -149,7 +101,7 @@ pub(super) fn forget(core: &mut Core, receiving: &mut Chunks, number: u32, now: 
     }
     receiving.unreserve(u32::from(::core::mem::take(&mut gaps.reserved)));
     core.counters.out_of_order_forgotten += 1;
-    detach_if_idle(core, receiving, number, now);
+    look_after(core, receiving, number, now);
 }
 
 /// Whether records are too few for more text out of order: the last quarter is for what is sent.
@@ -198,7 +150,7 @@ pub(super) fn take(core: &mut Core, receiving: &mut Chunks, number: u32, count: 
         let reserved = receiving.reserve(1);
         debug_assert!(reserved, "moving leaves at least as many chunks free");
     }
-    detach_if_idle(core, receiving, number, now);
+    look_after(core, receiving, number, now);
 }
 
 /// Whether what a segment did can have attached a record, or is to be told as having come twice.
@@ -219,7 +171,7 @@ pub(super) fn arrived(
     now: Now,
 ) {
     note_twice(core, number, seg, outcome);
-    detach_if_idle(core, receiving, number, now);
+    look_after(core, receiving, number, now);
 }
 
 /// What comes twice is told to the peer with the next ACK (RFC 2883), if a record is free.
@@ -281,22 +233,25 @@ pub(super) fn release(core: &mut Core, receiving: &mut Chunks, number: u32) {
     core.gaps.remove(attached);
 }
 
-/// Gives back the record of a connection for which nothing is missing any more, and soon will not be.
+/// Looks after the record that the connection may have, when something has come or was sent: for which nothing is missing any more, and soon will
+/// not be, gives it back; another hangs by its exact deadline.
 #[inline]
-pub(super) fn detach_if_idle(core: &mut Core, receiving: &mut Chunks, number: u32, now: Now) {
+pub(super) fn look_after(core: &mut Core, receiving: &mut Chunks, number: u32, now: Now) {
     if let Some(attached) = core.connections[number].gaps() {
-        detach_unless_used(core, receiving, number, attached, now);
+        keep_or_release(core, receiving, number, attached, now);
     }
 }
 
 #[cold]
 #[inline(never)]
-fn detach_unless_used(core: &mut Core, receiving: &mut Chunks, number: u32, attached: u32, now: Now) {
+fn keep_or_release(core: &mut Core, receiving: &mut Chunks, number: u32, attached: u32, now: Now) {
     let (tcb, gaps) = (&core.connections[number].tcb, &core.gaps[attached]);
     let received = gaps.received.is_empty(tcb.rcv_nxt) && !gaps.received.tells_twice();
     let repaired = !gaps.sent.is_on() || (gaps.sent.is_plain() && tcb.recovery.is_open());
     if received && repaired && (are_scarce(core) || !recovery::stays(tcb, &gaps.sent, now)) {
         release(core, receiving, number);
+    } else {
+        exact::arm(core, number, attached);
     }
 }
 
@@ -336,11 +291,6 @@ fn is_open(state: State) -> bool {
 fn chunks_for(len: usize) -> u32 {
     (len / crate::limits::CHUNK_BYTES) as u32 + CHUNKS_FOR_PIECE
 }
-
-/// Slots and granule, us, of the wheel of exact deadlines. Origin: a lap of 65 ms holds the shortest time-outs, and a granule is a third of a round
-/// trip within a host. Fewer, and deadlines are looked at twice; a longer granule, and each loss costs a short path more.
-const EXACT_SLOTS: u32 = 1024;
-const EXACT_GRANULE_US: u32 = 64;
 
 /// Chunks for a piece shorter than one, the record's reservation counted.
 pub(super) const CHUNKS_FOR_PIECE: u32 = 2;

@@ -12,6 +12,7 @@ mod calls;
 mod connection;
 mod cookie;
 mod core;
+mod exact;
 mod expire;
 mod find;
 mod gaps;

@@ -126,7 +126,7 @@ fn has_sent(core: &mut Core, number: u32) {
 #[cold]
 #[inline(never)]
 fn has_sent_with_gaps(core: &mut Core, receiving: &mut Chunks, number: u32, now: Now) {
-    gaps::detach_if_idle(core, receiving, number, now);
+    gaps::look_after(core, receiving, number, now);
     has_sent(core, number);
 }
 

@@ -1,0 +1,67 @@
+//! Deadlines to the microsecond, of connections that have lost something: a wheel beside that of all connections, of finer granules, on which
+//! the records of what is missing hang. It counts microseconds.
+//!
+//! The large wheel has such a connection too, for the tick in which its deadline lies or the next: should a record be given back, nothing is late
+//! by more than any other deadline.
+
+use super::core::Core;
+use super::gaps::Gaps;
+use crate::tcp::recovery;
+use crate::tick::{Micros, Now, Tick};
+use crate::timer::wheel::{Timed, Wheel, WheelLink};
+use alloc::vec::Vec;
+
+/// The wheel, empty.
+pub(super) fn wheel(now: Now) -> Wheel {
+    Wheel::new(SLOTS, GRANULE_US, in_wheel(now.micros()))
+}
+
+/// Bytes that it takes.
+pub(super) fn bill() -> u64 {
+    Wheel::bill(SLOTS, GRANULE_US)
+}
+
+/// Puts the connection on it, if its record has a deadline.
+pub(super) fn arm(core: &mut Core, number: u32, attached: u32) {
+    if let Some(at) = recovery::exact_deadline(&core.connections[number].tcb, &core.gaps[attached].sent) {
+        core.exact.arm(&mut core.gaps, attached, in_wheel(at));
+    }
+}
+
+/// Brings up to `budget` connections whose deadline has come.
+pub(super) fn expire(core: &mut Core, now: Now, budget: usize, due: &mut Vec<u32>) {
+    core.exact.expire(&mut core.gaps, in_wheel(now.micros()), budget, due);
+    for place in due {
+        *place = core.gaps[*place].connection;
+    }
+}
+
+/// When the next deadline comes; a lower bound.
+pub(super) fn next_deadline(core: &Core, now: Now) -> Option<Now> {
+    let Tick(at) = core.exact.next_deadline(in_wheel(now.micros()))?;
+    Some(Now::from_us(now.us() + u64::from(now.micros().until(Micros(at)))))
+}
+
+impl Timed for Gaps {
+    fn wheel_link(&self) -> &WheelLink {
+        &self.exact
+    }
+
+    fn wheel_link_mut(&mut self) -> &mut WheelLink {
+        &mut self.exact
+    }
+
+    fn deadline(&self) -> Option<Tick> {
+        self.sent.deadline().map(in_wheel)
+    }
+}
+
+/// What is a tick for that wheel.
+const fn in_wheel(at: Micros) -> Tick {
+    Tick(at.0)
+}
+
+/// Slots and granule, us. Origin: a lap of 65 ms holds the shortest time-outs, and a granule is less than a round trip within a host. Fewer slots,
+/// and deadlines are looked at twice; a longer granule, and each loss costs a short path more.
+const SLOTS: u32 = 1024;
+const GRANULE_US: u32 = 64;
