@@ -180,8 +180,8 @@ pub enum Event<'a> {
         /// What was given with it.
         token: u64,
     },
-    /// The connection is over; the handle is stale when the call returns. Told only when all bytes have been consumed, or are given
-    /// up by [`Calls::close`] or [`Calls::abort`].
+    /// The connection is over; the handle is stale when the call returns. Told only when all bytes have been consumed,
+    /// or are given up by [`Calls::close`] or [`Calls::abort`].
     Closed {
         /// The connection.
         handle: Handle,

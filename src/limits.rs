@@ -19,8 +19,8 @@ pub struct Limits {
     /// Connections of one shard of which something may be missing at a time: text out of order, or segments that are lost. Others
     /// have it sent again (SHLD-31, T12), or recover by duplicate ACKs alone. About 0.7 kB each.
     pub reassemblies_max: u32,
-    /// Pairs of spliced connections of one shard, 36 B each, and 4 B for each of `tcbs_max`. More than half of `tcbs_max` are never
-    /// used.
+    /// Pairs of spliced connections of one shard, 36 B each, and 4 B for each of `tcbs_max`. More than half of
+    /// `tcbs_max` are never used.
     pub splices_max: u32,
     /// Timers of one shard's application that run at a time, 36 B each.
     pub timers_max: u32,
@@ -67,13 +67,16 @@ impl Default for Limits {
     }
 }
 
-/// Largest burst, frames. Origin: above 64 the rates of AF_XDP on veth do not rise. Larger costs L1: a parsed segment takes about 150 B.
+/// Largest burst, frames. Origin: above 64 the rates of AF_XDP on veth do not rise. Larger costs L1: a parsed segment
+/// takes about 150 B.
 pub const BURST_MAX: u32 = 256;
 
-/// Interfaces of one stack. Origin: what the upper bits of a frame's token can tell apart. Smaller bounds nothing, larger leaves fewer slots to each.
+/// Interfaces of one stack. Origin: what the upper bits of a frame's token can tell apart. Smaller bounds nothing,
+/// larger leaves fewer slots to each.
 pub const INTERFACES_MAX: usize = 8;
 
-/// Payload of one chunk, bytes. Origin: one full-sized Ethernet segment and a cache-line multiple; smaller splits every segment, larger wastes memory on small sends.
+/// Payload of one chunk, bytes. Origin: one full-sized Ethernet segment and a cache-line multiple; smaller splits every
+/// segment, larger wastes memory on small sends.
 pub const CHUNK_BYTES: usize = 2048;
 
 /// Stretches of text out of order that one connection holds. Origin: T12; each takes a chunk at least. Smaller has more sent
@@ -88,7 +91,8 @@ pub const REASSEMBLY_BYTES_MAX: u32 = 256 * 1024;
 /// times. Smaller has more sent again when losses are scattered, larger makes each SACK dearer.
 pub const SCOREBOARD_RANGES_MAX: usize = 32;
 
-/// Smallest segment size accepted from a peer's MSS option, bytes. Origin: CVE-2019-11479; smaller lets a peer multiply our packets.
+/// Smallest segment size accepted from a peer's MSS option, bytes. Origin: CVE-2019-11479; smaller lets a peer multiply
+/// our packets.
 pub const MSS_MIN: u16 = 48;
 
 /// Send MSS without an MSS option over IPv4, bytes. Origin: RFC 9293 3.7.1, MUST-15.
@@ -115,16 +119,19 @@ pub const PATH_MTU_AGE_S: u32 = 600;
 /// First retransmission time-out, ms. Origin: RFC 6298 2.1. Smaller resends to distant peers; larger stalls one lost SYN.
 pub const RTO_INITIAL_MS: u32 = 1000;
 
-/// Smallest retransmission time-out with timestamps, ms. A named deviation from RFC 6298 2.4 (SHOULD 1 s), as Linux has it. Origin:
-/// the longest delayed ACKs that are common; smaller times out on them, larger waits longer after each loss that nothing shows.
+/// Smallest retransmission time-out with timestamps, ms. A named deviation from RFC 6298 2.4 (SHOULD 1 s), as Linux has
+/// it. Origin: the longest delayed ACKs that are common; smaller times out on them, larger waits longer after each loss
+/// that nothing shows.
 pub const RTO_MIN_MS: u32 = 200;
 
-/// Smallest retransmission time-out in loss recovery and after a tail loss probe, on a path whose four round trips are not longer, ms. ACKs are not delayed
-/// there (RFC 5681 4.2). Origin: what schedulers keep from a process that has just slept; smaller times out on them, larger waits
-/// for each ACK that was the last to come and is lost. One that was spurious doubles it for the next.
+/// Smallest retransmission time-out in loss recovery and after a tail loss probe, on a path whose four round trips are
+/// not longer, ms. ACKs are not delayed there (RFC 5681 4.2). Origin: what schedulers keep from a process that has just
+/// slept; smaller times out on them, larger waits for each ACK that was the last to come and is lost. One that was
+/// spurious doubles it for the next.
 pub const RTO_MIN_RECOVERING_MS: u32 = 5;
 
-/// Smallest retransmission time-out without timestamps, and with them after a time-out that was spurious, ms. Origin: RFC 6298 2.4.
+/// Smallest retransmission time-out without timestamps, and with them after a time-out that was spurious, ms. Origin:
+/// RFC 6298 2.4.
 pub const RTO_MIN_PATIENT_MS: u32 = 1000;
 
 /// Largest retransmission time-out, ms. Origin: RFC 6298 2.5 (at least 60 s).
@@ -136,8 +143,8 @@ pub const SYN_RETRIES: u8 = 7;
 /// Retransmissions of a SYN-ACK before half-open state is removed (B11; a named deviation, half-open state is the attacker's).
 pub const SYN_ACK_RETRIES: u8 = 5;
 
-/// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s (SHLD-11): 15 take 9 minutes
-/// from a time-out of 200 ms on, 3.5 from the smallest of fast recovery.
+/// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s
+/// (SHLD-11): 15 take 9 minutes from a time-out of 200 ms on, 3.5 from the smallest of fast recovery.
 pub const DATA_RETRIES: u8 = 15;
 
 /// R1 of RFC 9293 3.8.3 in retransmissions: after so many the application is told and the next hop asked for. Origin: SHLD-9.
@@ -174,8 +181,9 @@ pub const TIME_WAIT_DELAY_MS: u32 = 1000;
 /// How long FIN-WAIT-2 may last once the application has gone, ms (B37). Origin: Linux's tcp_fin_timeout.
 pub const FIN_WAIT_2_MS: u32 = 60_000;
 
-/// How long a connection may stay in CLOSE-WAIT with nothing under way before that is counted, ms (B37). Origin: as long as FIN-WAIT-2 at
-/// the other end lasts, after which the peer has gone. Smaller counts applications that think; larger finds leaks late.
+/// How long a connection may stay in CLOSE-WAIT with nothing under way before that is counted, ms (B37). Origin: as
+/// long as FIN-WAIT-2 at the other end lasts, after which the peer has gone. Smaller counts applications that think;
+/// larger finds leaks late.
 pub const CLOSE_WAIT_MS: u32 = 60_000;
 
 /// How long one secret makes SYN cookies, ms (B13). A cookie is valid in its period and the next, hence for at most two
@@ -196,7 +204,8 @@ pub const CHALLENGES_MAX: u8 = 10;
 /// The window of [`CHALLENGES_MAX`], ms; each connection's begin at a time of its own (CVE-2016-5696). A power of two.
 pub const CHALLENGE_WINDOW_MS: u32 = 1024;
 
-/// Range of local ports for active opens. Origin: Linux's ip_local_port_range (RFC 6056 would take 1024 to 65535; both ends are settings).
+/// Range of local ports for active opens. Origin: Linux's ip_local_port_range (RFC 6056 would take 1024 to 65535; both
+/// ends are settings).
 pub const PORTS: (u16, u16) = (32_768, 60_999);
 
 const _: () = assert!(BURST_MAX.is_power_of_two());

@@ -1,5 +1,5 @@
-//! An end of several shards, one per queue of its interface: the stack's own threads, with a client or a server as the application of
-//! each. Connections in flight and the rate are divided among them; what each counted is added.
+//! An end of several shards, one per queue of its interface: the stack's own threads, with a client or a server as the
+//! application of each. Connections in flight and the rate are divided among them; what each counted is added.
 
 use super::client::{Client, sources};
 use super::server::Server;

@@ -90,8 +90,8 @@ impl Lines {
         self.counts.waiting.load(Ordering::Relaxed) < ROOM_BYTES / 2
     }
 
-    /// Waits until everything is written; where there is a patience, no longer than that without a byte, or ten times that in all. Returns how
-    /// many lines were lost.
+    /// Waits until everything is written; where there is a patience, no longer than that without a byte, or ten times
+    /// that in all. Returns how many lines were lost.
     fn finish(&self, patience: impl Fn() -> Option<Duration>) -> u64 {
         let began = Instant::now();
         let mut progress = (self.counts.written.load(Ordering::Relaxed), Instant::now());

@@ -81,8 +81,9 @@ impl<S: Service> Session<S> {
         self.stack.modes().map(|mode| mode.to_string()).collect::<Vec<_>>().join(",")
     }
 
-    /// Waits until a signal or the control socket asks to end, every shard has ended by itself, or `within` has passed; prints the state when
-    /// asked to. `meanwhile` is called every few milliseconds. Returns whether the shards ended by themselves.
+    /// Waits until a signal or the control socket asks to end, every shard has ended by itself, or `within` has passed;
+    /// prints the state when asked to. `meanwhile` is called every few milliseconds. Returns whether the shards ended
+    /// by themselves.
     pub(super) fn wait(&mut self, within: Option<Duration>, mut meanwhile: impl FnMut()) -> bool {
         let began = Instant::now();
         loop {
@@ -103,9 +104,9 @@ impl<S: Service> Session<S> {
         }
     }
 
-    /// Drains for at most `within`, prints the state and ends; returns the applications. Meanwhile the control socket and the signals
-    /// are served; who asks to end once more ends it at once. A signal after that, while somebody reads slowly what is left to be
-    /// written, ends the process.
+    /// Drains for at most `within`, prints the state and ends; returns the applications. Meanwhile the control socket
+    /// and the signals are served; who asks to end once more ends it at once. A signal after that, while somebody reads
+    /// slowly what is left to be written, ends the process.
     pub(super) fn end(mut self, within: Duration) -> Result<Vec<S>, Failure> {
         self.signals.end.store(false, Ordering::Relaxed);
         self.stack.running().drain(within);

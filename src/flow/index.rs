@@ -75,14 +75,24 @@ impl Index {
     /// The value of `hash` for which `is_it` holds, which compares the 4-tuple in the record.
     #[inline(always)]
     pub fn find(&self, hash: Hash, is_it: impl Fn(Value) -> bool) -> Option<Value> {
+        let home = &self.buckets[self.home(hash)];
+        match home.find(hash, &is_it) {
+            None if home.reach > 0 => self.find_away(hash, is_it),
+            found => found,
+        }
+    }
+
+    /// As [`Index::find`], beyond the home bucket.
+    #[cold]
+    #[inline(never)]
+    fn find_away(&self, hash: Hash, is_it: impl Fn(Value) -> bool) -> Option<Value> {
         let mut at = self.home(hash);
-        for _ in 0..self.probes(at) {
-            let bucket = &self.buckets[at];
-            let found = places(bucket.matches(hash.tag())).map(|place| bucket.values[place]).find(|&v| is_it(v));
+        for _ in 1..self.probes(at) {
+            at = self.after(at, hash);
+            let found = self.buckets[at].find(hash, &is_it);
             if found.is_some() {
                 return found;
             }
-            at = self.after(at, hash);
         }
         None
     }
@@ -164,13 +174,23 @@ impl Index {
     /// Bucket, place in it, and distance from home in steps.
     #[inline(always)]
     fn place_of(&self, hash: Hash, value: Value) -> Option<(usize, usize, usize)> {
+        let home = self.home(hash);
+        match self.buckets[home].place_of(hash, value) {
+            Some(place) => Some((home, place, 0)),
+            None => self.place_away(hash, value),
+        }
+    }
+
+    /// As [`Index::place_of`], beyond the home bucket.
+    #[cold]
+    #[inline(never)]
+    fn place_away(&self, hash: Hash, value: Value) -> Option<(usize, usize, usize)> {
         let mut at = self.home(hash);
-        for distance in 0..self.probes(at) {
-            let bucket = &self.buckets[at];
-            if let Some(place) = places(bucket.matches(hash.tag())).find(|&place| bucket.values[place] == value) {
+        for distance in 1..self.probes(at) {
+            at = self.after(at, hash);
+            if let Some(place) = self.buckets[at].place_of(hash, value) {
                 return Some((at, place, distance));
             }
-            at = self.after(at, hash);
         }
         None
     }
@@ -243,6 +263,18 @@ impl Bucket {
         let (first, last) = (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from(u32::from_le_bytes(last)));
         let each = EACH_BYTE * u64::from(tag);
         zero_bytes(first ^ each) >> 7 | (zero_bytes(last ^ each) & TOP_BITS_OF_LAST) >> 6
+    }
+
+    /// The value for which `is_it` holds of those whose tag is that of `hash`.
+    #[inline(always)]
+    fn find(&self, hash: Hash, is_it: impl Fn(Value) -> bool) -> Option<Value> {
+        places(self.matches(hash.tag())).map(|place| self.values[place]).find(|&value| is_it(value))
+    }
+
+    /// The place of `value`, whose tag is that of `hash`.
+    #[inline(always)]
+    fn place_of(&self, hash: Hash, value: Value) -> Option<usize> {
+        places(self.matches(hash.tag())).find(|&place| self.values[place] == value)
     }
 
     #[inline]

@@ -47,10 +47,16 @@ impl<R: Record> Slab<R> {
     /// The record is `R::default()` with the slot's next odd generation.
     #[inline]
     pub fn insert(&mut self) -> Option<u32> {
+        self.insert_with(R::default)
+    }
+
+    /// As [`Slab::insert`], with what `make` returns in the place of the default.
+    #[inline]
+    pub fn insert_with(&mut self, make: impl FnOnce() -> R) -> Option<u32> {
         let number = self.free.pop()?;
         let record = &mut self.records[number as usize];
         let generation = record.generation().wrapping_add(1) | 1;
-        *record = R::default();
+        *record = make();
         record.set_generation(generation);
         Some(number)
     }
@@ -69,13 +75,19 @@ impl<R: Record> Slab<R> {
     /// The record `number` if it is live and of this generation.
     #[inline]
     pub fn get(&self, number: u32, generation: u32) -> Option<&R> {
-        self.records.get(number as usize).filter(|record| record.generation() == generation && is_live(generation))
+        match self.records.get(number as usize) {
+            Some(record) if record.generation() == generation && is_live(generation) => Some(record),
+            _ => None,
+        }
     }
 
     /// The record `number` if it is live and of this generation, to change.
     #[inline]
     pub fn get_mut(&mut self, number: u32, generation: u32) -> Option<&mut R> {
-        self.records.get_mut(number as usize).filter(|record| record.generation() == generation && is_live(generation))
+        match self.records.get_mut(number as usize) {
+            Some(record) if record.generation() == generation && is_live(generation) => Some(record),
+            _ => None,
+        }
     }
 
     /// Whether slot `number` exists and holds a live record.

@@ -13,6 +13,7 @@ use super::options::OptionsId;
 use crate::counters::DropReason;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
+use crate::link::Link;
 use crate::neighbor::Heard;
 use crate::tcp::listen::Listened;
 use crate::tcp::recovery::Sack;
@@ -24,37 +25,50 @@ use crate::wire::arp::Operation;
 use crate::wire::tcp::Flags;
 use crate::wire::{Parsed, ndp};
 
-/// One segment, by the case that find has made of it; `bytes` are its frame.
+/// One segment, by the case that find has made of it.
 #[inline(always)]
-pub(super) fn arrive(
+pub(super) fn arrive<L: Link>(
+    link: &L,
     core: &mut Core,
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    bytes: &[u8],
     found: Found,
     now: Now,
 ) {
-    let options = match found {
-        Found::Tcb(number) => core.connections[number].options,
-        Found::Listener(listener) => core.listener_options[listener as usize],
-        Found::TimeWait(_) | Found::Nobody => OptionsId::default(),
-    };
-    let answer = match found {
-        Found::Tcb(number) => connection(core, receiving, burst, arrival, bytes, number, now),
-        Found::TimeWait(value) => time_wait_record(core, arrival, value, now),
-        Found::Listener(_) | Found::Nobody if is_passed_over(core, burst, arrival, now) => None,
-        Found::Listener(listener) => listening(core, receiving, burst, arrival, bytes, listener, now),
-        Found::Nobody => closed::arrives(&arrival.segment),
+    let defaults = OptionsId::default();
+    let (answer, options) = match found {
+        Found::Tcb(number) => return connection(link, core, receiving, burst, arrival, number, now),
+        Found::TimeWait(value) => (time_wait_record(core, arrival, value, now), defaults),
+        Found::Listener(_) | Found::Nobody if is_passed_over(core, burst, arrival, now) => return,
+        Found::Listener(listener) => {
+            let options = core.listener_options[listener as usize];
+            (listening(link, core, receiving, burst, arrival, listener, now), options)
+        }
+        Found::Nobody => (closed::arrives(&arrival.segment), defaults),
     };
     if let Some(answer) = answer {
-        if is_limited(found, &answer) && !core.may_answer(found, now) {
-            return;
-        }
-        core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
-        let marks = IpMarks::of(core.options.get(options));
-        burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer, marks });
+        reply(core, burst, arrival, found, &answer, options, now);
     }
+}
+
+/// Notes what is answered without a TCB, as far as the shard's limit lets it.
+#[inline(never)]
+fn reply(
+    core: &mut Core,
+    burst: &mut Burst,
+    arrival: &Arrival,
+    found: Found,
+    answer: &Answer,
+    options: OptionsId,
+    now: Now,
+) {
+    if is_limited(found, answer) && !core.may_answer(found, now) {
+        return;
+    }
+    core.counters.rst_sent += u64::from(answer.flags.has(Flags::RST));
+    let marks = IpMarks::of(core.options.get(options));
+    burst.answers.push(Reply::Segment { frame: arrival.frame, tuple: arrival.tuple, answer: *answer, marks });
 }
 
 /// Whether a segment for no connection is dropped in silence: from the broadcast address of an own network (MUST-57,
@@ -80,33 +94,33 @@ fn is_limited(found: Found, answer: &Answer) -> bool {
 
 /// RFC 9293 3.10.7.3 and .4. What few segments need is not inlined.
 #[inline(always)]
-fn connection(
+fn connection<L: Link>(
+    link: &L,
     core: &mut Core,
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    bytes: &[u8],
     number: u32,
     now: Now,
-) -> Option<Answer> {
+) {
     let (flags, connection) = (arrival.segment.flags, &core.connections[number]);
     let completes = flags.ack() && !flags.rst() && connection.tcb.is_half_open_passively();
     if completes && core.refuses_to_accept(connection.origin) {
-        return None;
+        return;
     }
     // Few segments have any: for the others nothing is read or copied.
     let read;
     let blocks = if arrival.segment.sack.count == 0 {
         &[][..]
     } else {
-        read = arrival.segment.sack_blocks(bytes);
+        read = arrival.segment.sack_blocks(burst.bytes(link, arrival.frame));
         read.as_slice()
     };
     let attached = gaps::for_arrival(core, number, blocks);
     let connection = &mut core.connections[number];
     let receive_room = has_room(receiving, connection);
-    let options = core.options.get(connection.options);
-    let cx = Context { now, settings: &core.settings, options, receive_room };
+    let options = connection.options;
+    let cx = Context { now, settings: &core.settings, options: core.options.get(options), receive_room };
     let tcb = &mut connection.tcb;
     let rcv_nxt = tcb.rcv_nxt;
     let sack = (attached.is_some() || !blocks.is_empty())
@@ -122,11 +136,15 @@ fn connection(
         | State::Closing
         | State::LastAck => synchronized::arrives(tcb, &arrival.segment, sack, &cx, &mut outcome),
         // A remnant is outside the index: no segment finds it.
-        State::Closed => return closed::arrives(&arrival.segment),
+        State::Closed => {
+            if let Some(answer) = closed::arrives(&arrival.segment) {
+                reply(core, burst, arrival, Found::Tcb(number), &answer, options, now);
+            }
+            return;
+        }
     }
     if outcome.established && !core.is_still_wanted(number) {
-        core.turn_away(number, now);
-        return None;
+        return core.turn_away(number, now);
     }
     if let Some((skip, len)) = outcome.text {
         let reserved = receiving.reserve(1);
@@ -135,18 +153,22 @@ fn connection(
         let pieces = gaps::deliver(core, number, &mut outcome, now);
         burst.texts.push(Text { number, frame: arrival.frame, offset, len, pieces });
     } else if outcome.note == Some(Note::OutOfOrder) {
-        gaps::keep(core, receiving, number, &arrival.segment, arrival.segment.payload(bytes), now);
+        let payload = arrival.segment.payload(burst.bytes(link, arrival.frame));
+        gaps::keep(core, receiving, number, &arrival.segment, payload, now);
     }
     if core.histories.has(number) {
         history::heard(core, number, &arrival.segment, rcv_nxt, &outcome, now);
     }
-    gaps::note_twice(core, number, &arrival.segment, &outcome);
-    gaps::look_after(core, receiving, number, now);
+    if attached.is_some() || gaps::may_be_new(&outcome) {
+        gaps::arrived(core, receiving, number, &arrival.segment, &outcome, now);
+    }
     if outcome.established || outcome.acked_bytes > 0 {
         core.heard_from(number, arrival.interface, arrival.src_mac, now);
     }
     core.settle(number, &outcome, now);
-    outcome.answer
+    if let Some(answer) = outcome.answer {
+        reply(core, burst, arrival, Found::Tcb(number), &answer, options, now);
+    }
 }
 
 /// Whether there is a chunk for text of the connection (T04): while few are free, not for one that leaves much of it unread. It does not
@@ -204,12 +226,12 @@ fn reopen(core: &mut Core, arrival: &Arrival, value: Value, numbers: &Numbers, n
 
 /// RFC 9293 3.10.7.2.
 #[inline(never)]
-fn listening(
+fn listening<L: Link>(
+    link: &L,
     core: &mut Core,
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    bytes: &[u8],
     listener: u32,
     now: Now,
 ) -> Option<Answer> {
@@ -218,7 +240,7 @@ fn listening(
         Listened::Refused(answer) => match core.open_by_cookie(listener, arrival, now) {
             // With its text and FIN, as if its SYN had been kept.
             Returned::Opens(number) => {
-                arrive_again(core, receiving, burst, arrival, bytes, number, now);
+                arrive_again(link, core, receiving, burst, arrival, number, now);
                 None
             }
             Returned::NoRoom => None,
@@ -238,16 +260,16 @@ fn listening(
 /// The segment that has made its connection meets it.
 #[cold]
 #[inline(never)]
-fn arrive_again(
+fn arrive_again<L: Link>(
+    link: &L,
     core: &mut Core,
     receiving: &mut Chunks,
     burst: &mut Burst,
     arrival: &Arrival,
-    bytes: &[u8],
     number: u32,
     now: Now,
 ) {
-    arrive(core, receiving, burst, arrival, bytes, Found::Tcb(number), now);
+    arrive(link, core, receiving, burst, arrival, Found::Tcb(number), now);
 }
 
 /// A packet that is not TCP: neighbours, echo and errors.

@@ -43,9 +43,8 @@ impl<'a> Calls<'a> {
         self.now
     }
 
-    /// Takes connections to `port` at `address`, one of the stack's or the unspecified address of a family (MUST-41, MUST-42);
-    /// that takes connections to addresses that the stack stands in for too.
-    /// They have the default options.
+    /// Takes connections to `port` at `address`, one of the stack's or the unspecified address of a family (MUST-41,
+    /// MUST-42); that takes connections to addresses that the stack stands in for too. They have the default options.
     pub fn listen(&mut self, address: IpAddr, port: u16) -> Result<ListenerId, ListenError> {
         self.listen_with(address, port, &ListenOptions::default())
     }
@@ -139,8 +138,8 @@ impl<'a> Calls<'a> {
         Ok(taken)
     }
 
-    /// As [`Calls::send`], with the urgent flag (MUST-30): the peer hears at once that urgent data is on its way, and that it ends
-    /// with these bytes; they stay in line. New applications should not use it (SHLD-13).
+    /// As [`Calls::send`], with the urgent flag (MUST-30): the peer hears at once that urgent data is on its way, and
+    /// that it ends with these bytes; they stay in line. New applications should not use it (SHLD-13).
     pub fn send_urgent(&mut self, handle: Handle, bytes: &[u8]) -> Result<usize, CallError> {
         let taken = self.send(handle, bytes)?;
         if taken > 0 {
@@ -201,8 +200,8 @@ impl<'a> Calls<'a> {
         Ok(&[])
     }
 
-    /// Closes our direction behind what is queued (RFC 9293 3.9.1.4); bytes are still received. Before Connected there is nothing to
-    /// close yet: the open is given up (RFC 9293 3.10.4), and Closed with reason Aborted follows.
+    /// Closes our direction behind what is queued (RFC 9293 3.9.1.4); bytes are still received. Before Connected there
+    /// is nothing to close yet: the open is given up (RFC 9293 3.10.4), and Closed with reason Aborted follows.
     pub fn shutdown_write(&mut self, handle: Handle) -> Result<(), CallError> {
         self.close_direction(handle, false)
     }

@@ -122,6 +122,12 @@ impl Default for Connection {
 }
 
 impl Connection {
+    /// A connection that begins, in no list.
+    #[inline(always)]
+    pub(super) fn new(tcb: Tcb, hash: Hash, neighbor: NeighborId, options: OptionsId) -> Connection {
+        Connection { tcb, hash, neighbor, options, ..Connection::default() }
+    }
+
     /// The application wants to hear of nothing but the end: it has aborted the connection, or closed it after its end.
     #[inline]
     pub(super) fn is_given_up(&self) -> bool {

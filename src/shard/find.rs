@@ -7,6 +7,8 @@
 use super::burst::{Arrival, Control, Message};
 use super::core::Core;
 use super::icmp;
+use crate::flow::index::Hash;
+use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, Value};
 
 /// Whose a segment is: RFC 9293's own cases (3.10.7.1 to .4).
@@ -59,7 +61,7 @@ pub(super) fn find(core: &mut Core, arrival: &Arrival) -> Found {
     let value = match hint {
         None if holds => None,
         Some(value) if holds && core.is_record_of(*value, tuple) => Some(*value),
-        _ => core.index.find(*hash, |value| core.is_record_of(value, tuple)),
+        _ => find_anew(core, *hash, tuple),
     };
     match value {
         Some(value) if value.kind() == Kind::Tcb => Found::Tcb(value.number()),
@@ -69,4 +71,11 @@ pub(super) fn find(core: &mut Core, arrival: &Arrival) -> Found {
             None => Found::Nobody,
         },
     }
+}
+
+/// The hint was stale, or of another 4-tuple with the same tag.
+#[cold]
+#[inline(never)]
+fn find_anew(core: &Core, hash: Hash, tuple: &FourTuple) -> Option<Value> {
+    core.index.find(hash, |value| core.is_record_of(value, tuple))
 }

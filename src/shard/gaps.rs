@@ -153,9 +153,29 @@ pub(super) fn take(core: &mut Core, receiving: &mut Chunks, number: u32, count: 
     look_after(core, receiving, number, now);
 }
 
-/// What comes twice is told to the peer with the next ACK (RFC 2883), if a record is free.
+/// Whether what a segment did can have attached a record, or is to be told as having come twice.
 #[inline]
-pub(super) fn note_twice(core: &mut Core, number: u32, seg: &Segment, outcome: &Outcome) {
+pub(super) fn may_be_new(outcome: &Outcome) -> bool {
+    outcome.note.is_some() || outcome.text.is_some_and(|(skip, _)| skip > 0)
+}
+
+/// A segment has met its connection: what came twice is noted, and a record in which nothing is missing any more given back.
+#[cold]
+#[inline(never)]
+pub(super) fn arrived(
+    core: &mut Core,
+    receiving: &mut Chunks,
+    number: u32,
+    seg: &Segment,
+    outcome: &Outcome,
+    now: Now,
+) {
+    note_twice(core, number, seg, outcome);
+    look_after(core, receiving, number, now);
+}
+
+/// What comes twice is told to the peer with the next ACK (RFC 2883), if a record is free.
+fn note_twice(core: &mut Core, number: u32, seg: &Segment, outcome: &Outcome) {
     let end = match outcome.text {
         Some((0, _)) => return,
         Some((skip, _)) => seg.seq + u32::from(skip),

@@ -159,20 +159,20 @@ impl Handover {
 
     /// Stage 4: whether the segment is for another shard to answer. It is on its way there then.
     #[inline]
-    pub(super) fn takes(
+    pub(super) fn takes<L: Link>(
         &mut self,
+        link: &L,
         core: &mut Core,
         burst: &Burst,
         arrival: &Arrival,
-        bytes: &[u8],
         found: Found,
     ) -> bool {
         match found {
             Found::Tcb(_) | Found::TimeWait(_) => false,
             // RFC 9293's cases without a TCB: a SYN for a listener, a RST for nobody.
             Found::Listener(_) | Found::Nobody => {
-                !self.is_alone()
-                    && self.pass_on(core, &arrival.tuple, (arrival.interface, burst.asked(arrival.frame)), bytes)
+                let from = (arrival.interface, burst.asked(arrival.frame));
+                !self.is_alone() && self.pass_on(core, &arrival.tuple, from, burst.bytes(link, arrival.frame))
             }
         }
     }

@@ -95,8 +95,8 @@ pub struct ShardConfig {
     pub transparent: Vec<LocalAddress>,
     /// Next hops for everything beyond the addresses' networks, at most one per family.
     pub gateways: Vec<IpAddr>,
-    /// What the stack has on other interfaces than the first, whose link is [`crate::link::several::Several`] then. `addresses`, `gateways`
-    /// and `vlan` are those of the first.
+    /// What the stack has on other interfaces than the first, whose link is [`crate::link::several::Several`] then.
+    /// `addresses`, `gateways` and `vlan` are those of the first.
     pub beside: Vec<Attachment>,
     /// MSL, ms.
     pub msl_ms: u32,
@@ -104,13 +104,14 @@ pub struct ShardConfig {
     pub quiet_time_ms: u32,
     /// Local ports for active opens, both included.
     pub ports: (u16, u16),
-    /// Secrets of the stack. `None`, the default: what runs shards on threads draws them from the operating system at each start. A
-    /// shard that is made without it needs some.
+    /// Secrets of the stack. `None`, the default: what runs shards on threads draws them from the operating system at
+    /// each start. A shard that is made without it needs some.
     pub secrets: Option<Secrets>,
-    /// How long a neighbour, such as a gateway, may not answer before opens that need it end as unreachable, s: it is asked once a
-    /// second. At least 1.
+    /// How long a neighbour, such as a gateway, may not answer before opens that need it end as unreachable, s: it is
+    /// asked once a second. At least 1.
     pub neighbor_timeout_s: u8,
-    /// Somebody else asks for neighbours: questions wait for [`Shard::take_questions`], answers come by [`Shard::learn_neighbor`].
+    /// Somebody else asks for neighbours: questions wait for [`Shard::take_questions`], answers come by
+    /// [`Shard::learn_neighbor`].
     pub neighbors_elsewhere: bool,
     /// The only ports that can be listened on, where the kernel has the others of the addresses; `None` for all.
     pub listen_only: Option<Vec<u16>>,
@@ -149,8 +150,8 @@ impl Default for ShardConfig {
 }
 
 impl ShardConfig {
-    /// Defaults with secrets drawn from `seed`: for simulations and tests. On a wire anybody who knows the seed can guess ISNs, ports and
-    /// SYN cookies.
+    /// Defaults with secrets drawn from `seed`: for simulations and tests. On a wire anybody who knows the seed can
+    /// guess ISNs, ports and SYN cookies.
     pub fn seeded(seed: u64) -> ShardConfig {
         ShardConfig { secrets: Some(Secrets::from_seed(seed)), ..ShardConfig::default() }
     }
@@ -193,8 +194,8 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Secrets drawn from one seed: the same seed replays a simulation exactly. A seed of 64 bits that others may know is nothing for a
-    /// wire (RFC 9293 MUST-9, RFC 6528): there, leave [`ShardConfig::secrets`] out.
+    /// Secrets drawn from one seed: the same seed replays a simulation exactly. A seed of 64 bits that others may know
+    /// is nothing for a wire (RFC 9293 MUST-9, RFC 6528): there, leave [`ShardConfig::secrets`] out.
     pub fn from_seed(seed: u64) -> Secrets {
         use rand::{RngExt, SeedableRng};
         let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
@@ -428,7 +429,8 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.core.questions.drain(..)
     }
 
-    /// The answer to a question: on interface number `interface`, `ip` is at `mac`. Whoever waited for it goes on in the next turn.
+    /// The answer to a question: on interface number `interface`, `ip` is at `mac`. Whoever waited for it goes on in
+    /// the next turn.
     pub fn learn_neighbor(&mut self, interface: u8, ip: IpAddr, mac: MacAddress, now: Now) {
         self.core.learn(interface, ip, mac, Heard::Answer, now);
     }
@@ -507,7 +509,8 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.core.time_wait_len() as usize
     }
 
-    /// Puts a record into TIME-WAIT as if a connection of this name had closed now: for measurements that begin with a full store.
+    /// Puts a record into TIME-WAIT as if a connection of this name had closed now: for measurements that begin with a
+    /// full store.
     /// `false` where there is no room, or the 4-tuple is in use.
     pub fn put_time_wait(&mut self, tuple: FourTuple, now: Now) -> bool {
         self.core.put_time_wait(tuple, now)

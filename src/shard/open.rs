@@ -1,6 +1,7 @@
 //! Passive and active opens: a record in the slab, an entry in the index, a next hop, a port.
 
 use super::burst::Arrival;
+use super::connection::Connection;
 use super::core::Core;
 use super::options::OptionsId;
 use super::route::is_unicast;
@@ -153,8 +154,8 @@ impl Core {
         former: Option<Value>,
         options: OptionsId,
     ) -> Option<u32> {
-        let number = self.connections.insert();
-        let admitted = number.filter(|&number| {
+        let record = || Connection::new(tcb, hash, neighbor, options);
+        let admitted = self.connections.insert_with(record).filter(|&number| {
             let own = Value::new(Kind::Tcb, number);
             let indexed = match former {
                 Some(former) => self.index.replace(hash, former, own),
@@ -167,12 +168,8 @@ impl Core {
         });
         match admitted {
             Some(number) => {
-                let connection = &mut self.connections[number];
-                connection.tcb = tcb;
-                connection.hash = hash;
-                connection.neighbor = neighbor;
-                connection.set_former(former);
-                connection.options = self.options.share(options);
+                self.connections[number].set_former(former);
+                self.options.share(options);
             }
             None => self.neighbors.release(neighbor),
         }

@@ -105,13 +105,29 @@ pub(super) fn first_owing<L: Link>(
         return false;
     }
     core.owing[place].pop_front(&mut core.connections);
-    gaps::look_after(core, receiving, number, now);
+    if core.connections[number].gaps().is_some() {
+        has_sent_with_gaps(core, receiving, number, now);
+    } else {
+        has_sent(core, number);
+    }
+    true
+}
+
+/// Nothing is owed any more.
+#[inline(always)]
+fn has_sent(core: &mut Core, number: u32) {
     if core.connections[number].facts.has(Fact::TOLD_CLOSED) {
         core.let_go(number);
     } else {
         core.arm(number);
     }
-    true
+}
+
+#[cold]
+#[inline(never)]
+fn has_sent_with_gaps(core: &mut Core, receiving: &mut Chunks, number: u32, now: Now) {
+    gaps::look_after(core, receiving, number, now);
+    has_sent(core, number);
 }
 
 /// Everything that a connection owes, segment by segment. Returns `false` if TX frames have run out.
@@ -137,12 +153,14 @@ fn send_owed<L: Link>(
             return false;
         };
         let board = gaps.as_mut().map(|gaps| &mut gaps.sent);
-        let Some(plan) = output::next(&mut connection.tcb, board, &cx) else {
+        // Looked at where it lies: it is large.
+        let next = output::next(&mut connection.tcb, board, &cx);
+        let Some(plan) = &next else {
             link.give_back(frame);
             continue;
         };
-        count(counters, histories, number, &plan);
-        let sack = gaps.as_mut().and_then(|gaps| gaps.take_blocks(&connection.tcb, &plan));
+        count(counters, histories, number, plan);
+        let sack = gaps.as_mut().and_then(|gaps| gaps.take_blocks(&connection.tcb, plan));
         let text = match plan.text_len {
             0 => NO_TEXT,
             len => sending.slices(&connection.to_send, plan.text_offset, len.into()),

@@ -92,7 +92,10 @@ impl<A: Application> Teller<'_, A> {
         if self.core.connections[number].facts.has(Fact::SPLICED) && self.splice_goes_on(number) {
             return;
         }
-        self.readable(number);
+        let connection = &self.core.connections[number];
+        if connection.tell.has(Tell::READABLE) || connection.consumed_bytes > 0 || connection.is_given_up() {
+            self.readable(number);
+        }
         if self.core.connections[number].tell.has(Tell::URGENT | Tell::STALLED | Tell::WRITABLE) {
             self.while_open(number);
         }
@@ -155,7 +158,8 @@ impl<A: Application> Teller<'_, A> {
         true
     }
 
-    /// Buffered bytes, chunk by chunk, as long as the application takes them.
+    /// Buffered bytes, chunk by chunk, as long as the application takes them. Not inlined: most text is lent from its frame.
+    #[inline(never)]
     fn readable(&mut self, number: u32) {
         let connection = &mut self.core.connections[number];
         if connection.is_given_up() {

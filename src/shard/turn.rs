@@ -79,9 +79,8 @@ impl<L: Link, A: Application> Shard<L, A> {
         let arrivals = ::core::mem::take(&mut burst.arrivals);
         for arrival in &arrivals {
             let found = find::find(core, arrival);
-            let bytes = burst.bytes(&self.link, arrival.frame);
-            if !handover.takes(core, burst, arrival, bytes, found) {
-                arrive::arrive(core, &mut self.receiving, burst, arrival, bytes, found, now);
+            if !handover.takes(&self.link, core, burst, arrival, found) {
+                arrive::arrive(&self.link, core, &mut self.receiving, burst, arrival, found, now);
             }
         }
         burst.arrivals = arrivals;

@@ -305,8 +305,9 @@ pub enum StackError {
     },
 }
 
-/// Starts one shard per seat, between which connections are divided as `spread` says. `make` is called on each shard's own thread, with its number; `config` is for all shards.
-/// Returns when every shard is about to take its first turn, or with the first error, after the others have ended.
+/// Starts one shard per seat, between which connections are divided as `spread` says. `make` is called on each shard's
+/// own thread, with its number; `config` is for all shards. Returns when every shard is about to take its first turn,
+/// or with the first error, after the others have ended.
 pub fn run<L, S>(
     seats: Vec<Seat<L>>,
     spread: &Spread,
@@ -456,9 +457,9 @@ impl<S> Running<S> {
         *self.policies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on `spread` divides connections between the shards; those that exist stay where they are. Where the stack follows its
-    /// NICs, this holds until they spread otherwise. On [`StackError::Busy`] others than the shard named may know of it already; the
-    /// next call tells it first of all.
+    /// From now on `spread` divides connections between the shards; those that exist stay where they are. Where the
+    /// stack follows its NICs, this holds until they spread otherwise. On [`StackError::Busy`] others than the shard
+    /// named may know of it already; the next call tells it first of all.
     pub fn divide(&self, spread: &Spread) -> Result<(), StackError> {
         self.divider.change(spread)
     }

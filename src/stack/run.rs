@@ -398,8 +398,8 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         self.shared.all_done(self.number, done)
     }
 
-    /// Whether all that was to be sent has left, the last ACKs and RSTs with it, or its time is over: a link that takes nothing holds up no
-    /// end.
+    /// Whether all that was to be sent has left, the last ACKs and RSTs with it, or its time is over: a link that takes
+    /// nothing holds up no end.
     fn has_sent(&mut self, now: Now) -> bool {
         if !self.shard.link().is_behind() {
             self.behind_until_us = None;
@@ -408,9 +408,10 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         now.us() >= *self.behind_until_us.get_or_insert(now.us() + LAST_WORDS_US)
     }
 
-    /// Whoever is still there at the end of a drain learns that it is over. Returns whether everybody has: a turn sends as many RSTs and tells of
-    /// as many ends as it may. Those that still wait for a neighbour, or for room to send, are left when their time is over, and stay in
-    /// the count of live connections; those that are half open nobody has heard of.
+    /// Whoever is still there at the end of a drain learns that it is over. Returns whether everybody has: a turn sends
+    /// as many RSTs and tells of as many ends as it may. Those that still wait for a neighbour, or for room to send,
+    /// are left when their time is over, and stay in the count of live connections; those that are half open nobody has
+    /// heard of.
     fn all_aborted(&mut self, now: Now) -> bool {
         let until_us = match self.aborted_until_us {
             Some(until_us) => until_us,
@@ -531,8 +532,8 @@ impl<S: Service> Application for Timed<S> {
 /// A turn longer than this is counted and warned about, us. Origin: the design; an application that blocks shows here.
 const SLOW_US: u64 = 10_000;
 
-/// How long RSTs and ends may take once a drain has taken too long, us. Origin: 120,000 RSTs at 500,000 a second, twice; smaller leaves peers and
-/// logs without a word, larger holds up the end for a neighbour that does not answer.
+/// How long RSTs and ends may take once a drain has taken too long, us. Origin: 120,000 RSTs at 500,000 a second,
+/// twice; smaller leaves peers and logs without a word, larger holds up the end for a neighbour that does not answer.
 const LAST_WORDS_US: u64 = 500_000;
 
 /// Counts are published this often at most, us. Smaller costs turns, larger makes reports old.

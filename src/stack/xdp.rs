@@ -40,7 +40,8 @@ pub struct StackConfig {
     pub link: XdpConfig,
     /// Ports of addresses that the kernel keeps; `None` for addresses that are the stack's alone.
     pub shared: Option<SharedPorts>,
-    /// Every shard's configuration; the limits are those of one shard. `beside`, `neighbors_elsewhere` and `listen_only` are overwritten.
+    /// Every shard's configuration; the limits are those of one shard. `beside`, `neighbors_elsewhere` and
+    /// `listen_only` are overwritten.
     pub shard: ShardConfig,
     /// What idle shards do; those that share cores must sleep.
     pub idle: Idle,

@@ -77,11 +77,9 @@ pub const fn own_mss(settings: &Settings, v4: bool) -> u16 {
 /// The smallest shift that lets the window field express the whole receive buffer.
 #[inline]
 pub const fn receive_shift(receive_buffer_bytes: u32) -> u8 {
-    let mut shift = 0;
-    while shift < WINDOW_SHIFT_MAX && (65_535u32 << shift) < receive_buffer_bytes {
-        shift += 1;
-    }
-    shift
+    // As many fields as the buffer takes, rounded up to a power of two.
+    let shift = receive_buffer_bytes.div_ceil(65_535).next_power_of_two().trailing_zeros();
+    if shift < WINDOW_SHIFT_MAX as u32 { shift as u8 } else { WINDOW_SHIFT_MAX }
 }
 
 /// Whether PAWS refuses the segment (RFC 7323 5.3 R1): an older timestamp, or none although agreed (3.2). RST is exempt.

@@ -360,7 +360,8 @@ fn segment(tcb: &mut Tcb, mut board: Option<&mut Scoreboard>, cx: &Context<'_>, 
         flags = flags | Flags::PSH;
     }
     let again = seq.lt(tcb.snd_nxt);
-    let plan = Plan { again, ..plan_from(tcb, cx, seq, seq - tcb.snd_una, len, flags) };
+    let mut plan = plan_from(tcb, cx, seq, seq - tcb.snd_una, len, flags);
+    plan.again = again;
     let end = end + u32::from(with_fin);
     if !again && !tcb.timed.is_on() {
         tcb.timed = Timed::segment(end, cx.now.tick());

@@ -179,8 +179,9 @@ const PROBE_US_MIN: u32 = 1000;
 /// Microseconds per tick.
 pub(super) const TICK_US: u32 = 1_000_000 / Tick::PER_SECOND;
 
-/// Longest SRTT of a short path, us, where a probe is the last segment again and deadlines are exact. Origin: a quarter of the delay of
-/// an ACK; on a longer path what is sent twice costs more than that delay, and a granule of the wheel is not much.
+/// Longest SRTT of a short path, us, where a probe is the last segment again and deadlines are exact. Origin: a quarter
+/// of the delay of an ACK; on a longer path what is sent twice costs more than that delay, and a granule of the wheel
+/// is not much.
 pub(super) const SHORT_PATH_US: u32 = 10_000;
 
 /// How long a path counts as one that loses, us. Origin: a thousand segments of a short path, of which two or three may be lost.

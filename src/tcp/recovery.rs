@@ -13,8 +13,9 @@ use crate::tick::{Deadline, Micros, Now};
 /// Loss recovery of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Recovery {
-    /// One past the highest octet sent when recovery began, or at a time-out: once everything before it is acknowledged, recovery ends.
-    /// One past RFC 6582's "recover" and RFC 6675's RecoveryPoint; before SND.UNA if there was none.
+    /// One past the highest octet sent when recovery began, or at a time-out: once everything before it is
+    /// acknowledged, recovery ends. One past RFC 6582's "recover" and RFC 6675's RecoveryPoint; before SND.UNA if there
+    /// was none.
     recover: Seq,
     /// Duplicate ACKs in a row.
     pub duplicates: u8,
@@ -95,8 +96,8 @@ impl Recovery {
         if self.duplicates > 0 && self.is_open() { u32::from(self.duplicates.min(2)) * mss } else { 0 }
     }
 
-    /// The retransmission timer expired, `probed` if that came after a tail loss probe: recovery ends, and none begins for what was
-    /// sent before `snd_nxt`.
+    /// The retransmission timer expired, `probed` if that came after a tail loss probe: recovery ends, and none begins
+    /// for what was sent before `snd_nxt`.
     pub fn timed_out(&mut self, snd_nxt: Seq, probed: bool) {
         let phase = match self.phase {
             Phase::Open if probed => Phase::Relapse,
@@ -197,8 +198,8 @@ pub(super) fn in_use<'a>(tcb: &Tcb, board: &'a mut Scoreboard) -> Option<&'a mut
     board.is_on().then_some(board)
 }
 
-/// Whether the scoreboard stays although nothing is missing: while more is sent on a short path that has just lost something, what is
-/// lost next shows by its exact deadlines.
+/// Whether the scoreboard stays although nothing is missing: while more is sent on a short path that has just lost
+/// something, what is lost next shows by its exact deadlines.
 pub fn stays(tcb: &Tcb, board: &Scoreboard, now: Now) -> bool {
     let lossy = board.rack.reduced_at.is_some_and(|at| now.micros().since(at) < rack::LOSSY_US);
     lossy && tcb.rto.srtt_us <= rack::SHORT_PATH_US && (tcb.flight() > 0 || output::has_unsent(tcb))
@@ -346,8 +347,8 @@ fn find_losses(tcb: &Tcb, board: &mut Scoreboard, partial: bool, cx: &Context<'_
     found
 }
 
-/// Fast recovery begins with the first loss; one that hits what was sent again counts once more (RFC 5681 4.3). Returns whether it
-/// begins now.
+/// Fast recovery begins with the first loss; one that hits what was sent again counts once more (RFC 5681 4.3). Returns
+/// whether it begins now.
 fn react(tcb: &mut Tcb, board: &mut Scoreboard, found: Found, cx: &Context<'_>) -> bool {
     match tcb.recovery.phase {
         Phase::Open if board.next_lost().is_some() => {
@@ -440,8 +441,8 @@ pub(super) fn is_due(tcb: &Tcb, board: Option<&Scoreboard>, cx: &Context<'_>) ->
     }
 }
 
-/// A tail loss probe has repeated the last segment, which is not acknowledged yet. Whether the probe came twice may be told later;
-/// no deadline of what follows is for that.
+/// A tail loss probe has repeated the last segment, which is not acknowledged yet. Whether the probe came twice may be
+/// told later; no deadline of what follows is for that.
 pub(super) fn is_probed(tcb: &Tcb, board: &Scoreboard) -> bool {
     board.is_on() && matches!(board.rack.probe, Some(Probe::SentAgain(end)) if tcb.snd_una.lt(end))
 }
@@ -452,9 +453,9 @@ pub(super) fn arm_time_out(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.retransmit_at = Deadline::at(cx.now.tick().plus(time_out_ms(tcb)));
 }
 
-/// Something was sent: a deadline runs from now on (RFC 6298 5.1), and that of a probe begins again with each segment, but
-/// never past the time-out (RFC 8985 7.2): of what was sent first and is being timed, or of the last progress. The first segment of
-/// a burst is alone only for a moment: the next one takes the allowance for a delayed ACK back.
+/// Something was sent: a deadline runs from now on (RFC 6298 5.1), and that of a probe begins again with each segment,
+/// but never past the time-out (RFC 8985 7.2): of what was sent first and is being timed, or of the last progress. The
+/// first segment of a burst is alone only for a moment: the next one takes the allowance for a delayed ACK back.
 #[inline(always)]
 pub(super) fn arm_after_sending(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_>) {
     if let Some(board) = board {

@@ -58,7 +58,8 @@ impl Rto {
             self.rttvar_us = self.rttvar_us - self.rttvar_us / 4 + error / 4;
             self.srtt_us = self.srtt_us - self.srtt_us / 8 + rtt_us / 8;
         }
-        let rto_us = self.srtt_us.saturating_add(self.rttvar_us.saturating_mul(4).max(1000));
+        // Both are at most RTO_MAX_MS: five times that is far from an overflow.
+        let rto_us = self.srtt_us + (4 * self.rttvar_us).max(1000);
         self.base_ms = rto_us.div_ceil(1000).min(RTO_MAX_MS) as u16;
     }
 

@@ -362,8 +362,8 @@ pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, S
     true
 }
 
-/// What a time-out gave up is acknowledged, by an echo of what was sent `before` it or of what was sent again. Returns `false` where that
-/// says nothing of the path's time.
+/// What a time-out gave up is acknowledged, by an echo of what was sent `before` it or of what was sent again. Returns
+/// `false` where that says nothing of the path's time.
 #[cold]
 #[inline(never)]
 fn answers_time_out(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], before: bool) -> bool {

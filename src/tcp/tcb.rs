@@ -420,6 +420,10 @@ impl Tcb {
     /// The earliest deadline, for the timer wheel.
     #[inline]
     pub fn deadline(&self) -> Option<Tick> {
+        // Asked twice per segment, and most connections have no other.
+        if !self.delayed_ack_at.is_set() && !self.waits_until.is_set() {
+            return self.retransmit_at.tick();
+        }
         self.retransmit_at.earlier(self.delayed_ack_at).earlier(self.waits_until).tick()
     }
 

@@ -8,8 +8,8 @@
 //! [`Timed::deadline`] again and hung where that says. So a timer that is put off by every segment costs nothing per
 //! segment. One without a deadline by then just leaves.
 //!
-//! A tick is a millisecond, or whatever else all callers of a wheel count. Ticks wrap, and so do granules: both are powers of two. While
-//! something is armed, `expire` must be called at least every 2^31 ticks (24 days).
+//! A tick is a millisecond, or whatever else all callers of a wheel count. Ticks wrap, and so do granules: both are
+//! powers of two. While something is armed, `expire` must be called at least every 2^31 ticks (24 days).
 
 use crate::ids::NONE;
 use crate::tick::Tick;

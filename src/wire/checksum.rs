@@ -22,20 +22,23 @@ impl Sum {
                 *lane = lane.plus(u64::from_ne_bytes(*word));
             }
         }
-        let [mut sum, others @ ..] = lanes;
-        for other in others {
-            sum = sum.plus(other.0);
-        }
-        let (words, tail) = narrow.as_chunks::<8>();
-        for word in words {
-            sum = sum.plus(u64::from_ne_bytes(*word));
-        }
-        if tail.is_empty() {
+        let [first, second, third, fourth] = lanes;
+        let mut sum = first.plus(second.0).plus(third.0).plus(fourth.0);
+        if narrow.is_empty() {
             return sum;
         }
+        // Less than 32: no loop.
+        let (pieces, tail) = narrow.as_chunks::<16>();
+        if let [piece] = pieces {
+            sum = sum.array(piece);
+        }
+        let (words, tail) = tail.as_chunks::<8>();
+        if let [word] = words {
+            sum = sum.array(word);
+        }
         let (words, tail) = tail.as_chunks::<4>();
-        if let [word] = *words {
-            sum = sum.plus(u32::from_ne_bytes(word).into());
+        if let [word] = words {
+            sum = sum.array(word);
         }
         // Spelled out: a copy of unknown length would be a call of memcpy.
         let last = match *tail {

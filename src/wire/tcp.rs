@@ -271,10 +271,12 @@ pub(super) fn parse(frame: &[u8], network: Network, verify_checksum: bool) -> Re
 #[inline(always)]
 pub(super) fn checksum_of(header: &[u8; HEADER_BYTES], rest: &[u8], pseudo: Sum) -> Sum {
     let sum = pseudo.array(header);
-    match rest.as_array::<TIMESTAMPS_AND_NOPS>() {
-        Some(options) => sum.array(options),
-        None if rest.is_empty() => sum,
-        None => sum.bytes(rest),
+    if let Some(options) = rest.as_array::<TIMESTAMPS_AND_NOPS>() {
+        sum.array(options)
+    } else if let Some(options) = rest.as_array::<USUAL_SYN_OPTIONS>() {
+        sum.array(options)
+    } else {
+        sum.bytes(rest)
     }
 }
 
@@ -286,7 +288,7 @@ pub(super) fn checksum_of(header: &[u8; HEADER_BYTES], rest: &[u8], pseudo: Sum)
 #[inline(always)]
 pub fn emit(frame: &mut [u8], path: &Path, segment: &SegmentOut<'_>, payload: &[&[u8]; 2]) -> usize {
     // Nearly every frame has this shape: what is known of it is not asked again, and its headers have fixed places.
-    if let (None, Addresses::V4 { local, remote }, []) = (path.vlan, path.addresses, segment.sack) {
+    if let (&Path { vlan: None, addresses: Addresses::V4 { local, remote }, .. }, []) = (path, segment.sack) {
         let path = Path { vlan: None, addresses: Addresses::V4 { local, remote }, ..*path };
         write(frame, &path, &SegmentOut { sack: &[], ..*segment }, payload)
     } else {

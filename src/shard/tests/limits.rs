@@ -429,8 +429,9 @@ fn t03_who_has_stalled_for_longest_is_ended_when_send_chunks_run_short() {
     assert_eq!(client.counters().stalled_ended, 1, "the second has not stalled for long");
 }
 
-/// A peer to which 60 kB wait, and more as there is room for it, and which takes so many octets every so often, its window closed in
-/// between or not; five minutes, in which send chunks are short or not. Whether its connection is ended.
+/// A peer to which 60 kB wait, and more as there is room for it, and which takes so many octets every so often, its
+/// window closed in between or not; five minutes, in which send chunks are short or not. Whether its connection is
+/// ended.
 fn is_ended(octets: u32, every_ms: u64, closed_between: bool, short: bool) -> bool {
     let mut bench = Bench::accepted(ConnectionOptions { no_delay: true, ..ConnectionOptions::default() });
     let (handle, end) = (bench.handle(), bench.now.plus_ms(300_000));

@@ -117,7 +117,8 @@ fn b20_bulk_one_way_on_a_short_path_does_not_live_on_time_outs() {
     assert!(took.virtual_us < seeds * SHORT_PATH_US_MAX, "{took:?}");
 }
 
-/// What a MiB may take on a short path that loses 5 %, us: with deadlines that are told to a granule of the large wheel it takes 350,000.
+/// What a MiB may take on a short path that loses 5 %, us: with deadlines that are told to a granule of the large wheel
+/// it takes 350,000.
 const SHORT_PATH_US_MAX: u64 = 280_000;
 
 /// Bytes each way without SYNFIN_BULK_BYTES: enough for many windows, and about a second unoptimised.
