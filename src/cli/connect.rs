@@ -96,7 +96,8 @@ impl Totals {
         let mut reads = true;
         for end in ends.try_iter() {
             if reads && !output::has_room() {
-                reads = output::finish() == 0;
+                output::finish();
+                reads = output::has_room();
             }
             self.take(end, json);
         }

@@ -28,9 +28,12 @@ pub(super) fn hurry() {
     HURRY.store(true, Ordering::Relaxed);
 }
 
-/// Waits until everything is written; returns how many lines were lost because nobody read them.
+/// Waits until everything is written; returns how many lines were lost because nobody read them. However often it is
+/// called, all the waiting in a hurry counts from the first call on.
 pub(super) fn finish() -> u64 {
-    output().map_or(0, |lines| lines.finish(|| HURRY.load(Ordering::Relaxed).then_some(PATIENCE)))
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let began = *BEGAN.get_or_init(Instant::now);
+    output().map_or(0, |lines| lines.finish(began, || HURRY.load(Ordering::Relaxed).then_some(PATIENCE)))
 }
 
 fn output() -> Option<&'static Lines> {
@@ -91,9 +94,8 @@ impl Lines {
     }
 
     /// Waits until everything is written; where there is a patience, no longer than that without a byte, or ten times
-    /// that in all. Returns how many lines were lost.
-    fn finish(&self, patience: impl Fn() -> Option<Duration>) -> u64 {
-        let began = Instant::now();
+    /// that since it `began`. Returns how many lines were lost.
+    fn finish(&self, began: Instant, patience: impl Fn() -> Option<Duration>) -> u64 {
         let mut progress = (self.counts.written.load(Ordering::Relaxed), Instant::now());
         while self.counts.waiting.load(Ordering::Acquire) > 0 {
             let written = self.counts.written.load(Ordering::Relaxed);
@@ -170,7 +172,7 @@ mod tests {
             reader.read_to_string(&mut text).expect("text");
             text
         });
-        assert_eq!(lines.finish(|| None), 0);
+        assert_eq!(lines.finish(Instant::now(), || None), 0);
         drop(lines);
         let expected: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
         assert_eq!(read.join().expect("it reads"), expected);
@@ -184,9 +186,12 @@ mod tests {
         let count = 2 * ROOM_BYTES / 1024;
         (0..count).for_each(|_| lines.say(&line));
         assert!(!lines.has_room());
-        let read = count as u64 - lines.finish(|| Some(Duration::from_millis(200)));
+        let read = count as u64 - lines.finish(began, || Some(Duration::from_millis(200)));
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         assert!((1..=64).contains(&read), "{read} lines of 1 kB were written to a pipe");
+        let (long_ago, again) = (began - 11 * PATIENCE, Instant::now());
+        lines.finish(long_ago, || Some(PATIENCE));
+        assert!(again.elapsed() < PATIENCE, "all the waiting is no longer than ten times one");
         drop(reader);
     }
 
@@ -195,6 +200,6 @@ mod tests {
         let (reader, lines) = piped();
         drop(reader);
         lines.say("to nobody");
-        assert_eq!(lines.finish(|| Some(Duration::from_secs(60))), 0);
+        assert_eq!(lines.finish(Instant::now(), || Some(Duration::from_secs(60))), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::arguments::Common;
 use super::control::{Control, Subject};
-use super::output::say;
+use super::output::{self, say};
 use super::{Exit, Failure};
 use crate::limits::Limits;
 use crate::link::capture::CaptureConfig;
@@ -108,14 +108,20 @@ impl<S: Service> Session<S> {
     /// and the signals are served; who asks to end once more ends it at once. A signal after that, while somebody reads
     /// slowly what is left to be written, ends the process.
     pub(super) fn end(mut self, within: Duration) -> Result<Vec<S>, Failure> {
-        self.signals.end.store(false, Ordering::Relaxed);
+        if self.signals.end.swap(false, Ordering::Relaxed) {
+            output::hurry();
+        }
         self.stack.running().drain(within);
         if !self.wait(None, || {}) {
             self.stack.running().drain(Duration::ZERO);
         }
         let Session { stack, signals, capture, json, .. } = self;
         let ended = stack.join();
-        signals.over.store(true, Ordering::Relaxed);
+        signals.over.store(true, Ordering::SeqCst);
+        // One that came since the last look has ended nothing.
+        if signals.end.load(Ordering::SeqCst) {
+            output::hurry();
+        }
         let captured = capture.map(CaptureWriter::finish);
         let (services, report) = ended?;
         print_report(&report, json);
