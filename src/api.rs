@@ -287,6 +287,12 @@ pub enum ConnectError {
     /// The 4-tuple with the given local port is in use.
     #[error("local port {0} is in use towards this remote: choose another or let the stack draw one")]
     PortInUse(u16),
+    /// The kernel keeps the addresses, and the stack did not claim this local port of them at its start.
+    #[error(
+        "what comes back to local port {0} is the kernel's: set SharedPorts::opens when the stack starts and let the \
+         stack draw one, or have addresses of its own"
+    )]
+    NotClaimed(u16),
     /// What comes back to the given local port arrives at another shard.
     #[error(
         "local port {port} towards this remote belongs to shard {shard}: connect from there, or let the stack draw one"

@@ -59,11 +59,13 @@ impl<'a> Calls<'a> {
         if port == 0 {
             return Err(ListenError::PortZero);
         }
-        if self.core.listen_only.as_ref().is_some_and(|ports| !ports.contains(&port)) {
-            return Err(ListenError::NotClaimed(port));
-        }
-        if !address.is_unspecified() && !self.core.routes.is_local(address) {
+        let routes = &self.core.routes;
+        if !address.is_unspecified() && !routes.is_local(address) {
             return Err(ListenError::NotOurAddress(address));
+        }
+        let is_own = routes.is_own(address) || (address.is_unspecified() && !routes.stands_in(address.is_ipv4()));
+        if is_own && !self.core.is_claimed(port) {
+            return Err(ListenError::NotClaimed(port));
         }
         let set = self.core.options.acquire(&options.connection)?;
         // A connection that still waits for a listener that is gone knows it by its number.

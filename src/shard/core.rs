@@ -68,8 +68,8 @@ pub(super) struct Core {
     pub listeners: Listeners,
     /// Settings of connections, shared by those that have the same.
     pub options: OptionSets,
-    /// See [`ShardConfig::listen_only`].
-    pub listen_only: Option<Vec<u16>>,
+    /// See [`ShardConfig::claimed`].
+    pub claimed: Option<Vec<(u16, u16)>>,
     /// By number of the listener, the options that its connections inherit.
     pub listener_options: Vec<OptionsId>,
     pub time_wait_v4: TimeWaitStore<TimeWaitV4>,
@@ -190,7 +190,7 @@ impl Core {
             gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, secrets.index),
             listeners: Listeners::new(limits.listeners_max),
-            listen_only: config.listen_only.clone(),
+            claimed: config.claimed.clone(),
             options: OptionSets::new(),
             listener_options: vec![OptionsId::default(); limits.listeners_max as usize],
             time_wait_v4: TimeWaitStore::new(time_wait_v4_max, two_msl_ms),

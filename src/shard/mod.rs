@@ -113,8 +113,9 @@ pub struct ShardConfig {
     /// Somebody else asks for neighbours: questions wait for [`Shard::take_questions`], answers come by
     /// [`Shard::learn_neighbor`].
     pub neighbors_elsewhere: bool,
-    /// The only ports that can be listened on, where the kernel has the others of the addresses; `None` for all.
-    pub listen_only: Option<Vec<u16>>,
+    /// Ranges, both ends included, of the own addresses' ports that are the stack's, where the kernel has the others;
+    /// `None` for all. Of what the stack stands in for it has every port.
+    pub claimed: Option<Vec<(u16, u16)>>,
     /// What is accepted is answered to the MAC address that its SYN came from, without a route: as behind a load balancer that
     /// forwards frames.
     pub reply_to_sender: bool,
@@ -140,7 +141,7 @@ impl Default for ShardConfig {
             secrets: None,
             neighbor_timeout_s: NEIGHBOR_ASKS,
             neighbors_elsewhere: false,
-            listen_only: None,
+            claimed: None,
             reply_to_sender: false,
             vlan: None,
             verify_checksums: true,

@@ -89,7 +89,12 @@ impl Core {
             }
             None => self.draw_port(local, remote, now)?,
         };
-        let opened = self.admit_active(&wanted, options, now);
+        let port = wanted.tuple.local_port;
+        let opened = if self.is_claimed(port) || !self.routes.is_own(local) {
+            self.admit_active(&wanted, options, now)
+        } else {
+            Err(ConnectError::NotClaimed(port))
+        };
         match opened {
             Ok(number) => {
                 let connection = &mut self.connections[number];
@@ -103,7 +108,7 @@ impl Core {
             }
             Err(error) => {
                 if destination != NONE {
-                    self.destinations.give_back(destination, wanted.tuple.local_port, now.tick());
+                    self.destinations.give_back(destination, port, now.tick());
                 }
                 Err(error)
             }
@@ -221,6 +226,13 @@ impl Core {
             Some(address) => Ok(address),
             None => self.routes.source(remote).ok_or(ConnectError::NoRoute(remote)),
         }
+    }
+
+    /// Whether what comes to the port of an own address is the stack's; else the kernel has it.
+    #[inline]
+    pub(super) fn is_claimed(&self, port: u16) -> bool {
+        let has = |ranges: &[(u16, u16)]| ranges.iter().any(|(low, high)| (*low..=*high).contains(&port));
+        self.claimed.as_deref().is_none_or(has)
     }
 
     fn wanted(&self, tuple: FourTuple) -> Wanted {

@@ -118,6 +118,11 @@ impl Routes {
         stands_in && is_unicast(address) && !self.is_broadcast(address)
     }
 
+    /// Whether there is any address of a family that the stack stands in for.
+    pub(super) fn stands_in(&self, is_v4: bool) -> bool {
+        self.transparent.iter().any(|network| network.address.is_ipv4() == is_v4)
+    }
+
     /// Whether the address is the stack's.
     #[inline]
     pub(super) fn is_own(&self, address: IpAddr) -> bool {

@@ -16,10 +16,19 @@ use std::path::{Path, PathBuf};
 /// Which TCP ports of the kernel's addresses are the stack's.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SharedPorts {
-    /// Those to listen at; listeners elsewhere are refused, later ones too ([`crate::api::ListenError::NotClaimed`]).
+    /// Those to listen at. Listeners at ports that are not the stack's are refused, later ones too
+    /// ([`crate::api::ListenError::NotClaimed`]).
     pub listen: Vec<u16>,
-    /// Whether connections are opened, from the ports of [`crate::shard::ShardConfig::ports`].
+    /// Whether connections are opened, from the ports of [`crate::shard::ShardConfig::ports`]: all of them are then the
+    /// stack's. Connections from ports that are not are refused ([`crate::api::ConnectError::NotClaimed`]).
     pub opens: bool,
+}
+
+impl SharedPorts {
+    /// The stack's ports as ranges, both ends included; connections are opened from `range`.
+    pub(super) fn claimed(&self, range: (u16, u16)) -> Vec<(u16, u16)> {
+        self.listen.iter().map(|port| (*port, *port)).chain(self.opens.then_some(range)).collect()
+    }
 }
 
 /// What the stack has taken from the kernel; dropped, it gives it back.

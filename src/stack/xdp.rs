@@ -41,7 +41,7 @@ pub struct StackConfig {
     /// Ports of addresses that the kernel keeps; `None` for addresses that are the stack's alone.
     pub shared: Option<SharedPorts>,
     /// Every shard's configuration; the limits are those of one shard. `beside`, `neighbors_elsewhere` and
-    /// `listen_only` are overwritten.
+    /// `claimed` are overwritten.
     pub shard: ShardConfig,
     /// What idle shards do; those that share cores must sleep.
     pub idle: Idle,
@@ -169,13 +169,11 @@ impl<S: Service> Stack<S> {
         let queried: Vec<Interface> =
             named.iter().map(|(name, _)| Interface::query(name)).collect::<Result<_, XdpError>>()?;
         let cores = shard_cores(config, &queried)?;
-        let alone = config.shard.transparent.is_empty();
         let secrets = secrets_of(&config.shard)?;
         let shard = ShardConfig {
             beside: config.beside.iter().map(|(_, attachment)| attachment.clone()).collect(),
             neighbors_elsewhere: config.shared.is_some(),
-            // Of networks that it stands in for the stack has every port.
-            listen_only: config.shared.as_ref().filter(|_| alone).map(|ports| ports.listen.clone()),
+            claimed: config.shared.as_ref().map(|ports| ports.claimed(config.shard.ports)),
             secrets: Some(secrets),
             ..config.shard.clone()
         };
@@ -440,9 +438,9 @@ fn claim(steering: &mut Steering, config: &StackConfig, attachment: &Attachment)
     for LocalAddress { address, .. } in &attachment.addresses {
         match &config.shared {
             None => steering.claim((*address).into(), Claim::Own)?,
-            Some(SharedPorts { listen, opens }) => {
-                let range = config.shard.ports.0..=config.shard.ports.1;
-                for port in listen.iter().copied().chain(range.filter(|_| *opens)) {
+            Some(ports) => {
+                let claimed = ports.claimed(config.shard.ports);
+                for port in claimed.into_iter().flat_map(|(low, high)| low..=high) {
                     steering.claim_port(Some(*address), port)?;
                 }
             }

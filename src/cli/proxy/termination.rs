@@ -93,6 +93,7 @@ impl Cause {
             | ConnectError::NeighborsFull(_)
             | ConnectError::NotOurAddress(_)
             | ConnectError::PortInUse(_)
+            | ConnectError::NotClaimed(_)
             | ConnectError::OtherShard { .. }
             | ConnectError::NoPortOfThisShard(_)
             | ConnectError::PortsExhausted { .. }

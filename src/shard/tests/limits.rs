@@ -82,17 +82,47 @@ fn invalid_ends_are_refused_with_typed_errors() {
 }
 
 #[test]
-fn where_the_kernel_has_the_addresses_only_claimed_ports_are_listened_on() {
+fn where_the_kernel_has_the_addresses_only_claimed_ports_are_used() {
     let (link, _peer) = pair(MemoryConfig::default(), [1, 2].map(|last| MacAddress([2, 0, 0, 0, 0, last])));
     let (_, (server, config)) = ends(&Setup::default(), Settings::default());
-    let config = ShardConfig { listen_only: Some(vec![80]), ..config };
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let config = ShardConfig { claimed: Some(vec![(80, 80), (90, 99)]), ..config };
     let mut shard = Shard::new(link, server, config, Now::from_ms(5_000)).expect("a shard");
     let mut calls = shard.calls(Now::from_ms(5_000));
-    let everywhere = "0.0.0.0".parse().expect("an address");
-    assert_eq!(calls.listen(everywhere, 81), Err(ListenError::NotClaimed(81)));
+    let (everywhere, own) = (address("0.0.0.0"), address("10.0.0.2"));
+    for at in [everywhere, own] {
+        assert_eq!(calls.listen(at, 81), Err(ListenError::NotClaimed(81)));
+        assert!(calls.listen(at, 99).is_ok());
+    }
     let listener = calls.listen(everywhere, 80).expect("claimed");
     // One that stops may come back.
     assert!(calls.stop_listening(listener) && calls.listen(everywhere, 80).is_ok());
+    let client = "10.0.0.1:80".parse().expect("an end");
+    let from = |port| ConnectOptions { local_port: Some(port), ..ConnectOptions::default() };
+    assert_eq!(calls.connect(client, &from(100)), Err(ConnectError::NotClaimed(100)));
+    let drawn = calls.connect(client, &ConnectOptions::default());
+    assert!(matches!(drawn, Err(ConnectError::NotClaimed(32_768..=60_999))), "{drawn:?}");
+    assert!(calls.connect(client, &from(90)).is_ok());
+}
+
+#[test]
+fn of_addresses_that_the_stack_stands_in_for_it_has_every_port() {
+    let (link, _peer) = pair(MemoryConfig::default(), [1, 2].map(|last| MacAddress([2, 0, 0, 0, 0, last])));
+    let (_, (server, config)) = ends(&Setup::default(), Settings::default());
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let transparent = vec![LocalAddress { address: address("198.51.100.0"), prefix_len: 24 }];
+    let config = ShardConfig { claimed: Some(vec![(80, 80)]), transparent, ..config };
+    let mut shard = Shard::new(link, server, config, Now::from_ms(5_000)).expect("a shard");
+    let mut calls = shard.calls(Now::from_ms(5_000));
+    assert_eq!(calls.listen(address("10.0.0.2"), 81), Err(ListenError::NotClaimed(81)));
+    assert_eq!(calls.listen(address("::"), 81), Err(ListenError::NotClaimed(81)), "of this family there are none");
+    for at in ["198.51.100.7", "0.0.0.0"] {
+        assert!(calls.listen(address(at), 81).is_ok(), "{at}");
+    }
+    let client = "10.0.0.1:80".parse().expect("an end");
+    let from = |text| ConnectOptions { local_address: Some(address(text)), ..ConnectOptions::default() };
+    assert!(matches!(calls.connect(client, &from("10.0.0.2")), Err(ConnectError::NotClaimed(_))));
+    assert!(calls.connect(client, &from("198.51.100.7")).is_ok());
 }
 
 const NOTHING: Limits = Limits {
