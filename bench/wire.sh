@@ -82,7 +82,9 @@ give_back() {
     fi
     if [ $((flags & 1)) -eq 0 ] || ip link set dev "$nic" up; then
         for address in $addresses; do
-            ip addr replace "$address" dev "$nic" || incomplete=yes
+            # A tentative address can be no route's source; that nobody else has it was known before it was moved.
+            case "$address" in *:*) nodad=nodad ;; *) nodad= ;; esac
+            ip addr replace "$address" dev "$nic" $nodad || incomplete=yes
         done
         # A gateway may be reached by a route that stands behind its own.
         give_routes_back 2>/dev/null || give_routes_back || incomplete=yes

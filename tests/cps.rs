@@ -118,7 +118,9 @@ fn give_back() {
         host.ip(&["route", "add", &onward, "dev", nic]);
         host.ip(&["route", "add", "default", "via", &gateway, "metric", net]);
         host.ip(&["route", "add", "198.51.100.0/24", "via", &gateway, "table", &format!("7{net}")]);
-        host.ip(&["-6", "route", "add", "default", "via", &format!("fd09:{net}::fe"), "metric", net]);
+        let (gateway, own) = (format!("fd09:{net}::fe"), format!("fd09:{net}::1"));
+        host.ip(&["-6", "route", "add", "default", "via", &gateway, "metric", net]);
+        host.ip(&["-6", "route", "add", &format!("2001:db8:{net}::/48"), "via", &gateway, "src", &own]);
     }
     let [a, b] = ["a", "b"].map(|end| format!("synfin-wire-{end}-{}", std::process::id()));
     for (first, seen) in [("nic1", "up away back"), ("bridge0", "refused there back")] {
