@@ -277,6 +277,11 @@ impl Report {
         self.flags.tw.first().is_some_and(|policy| leaves_no_time_wait(policy))
     }
 
+    /// The headline's rate over the kernel's, where the two are alike: the kernel keeps its TIME-WAIT.
+    pub(crate) fn ratio_to_kernel(&self) -> Option<f64> {
+        self.ratios.synfin_to_kernel.filter(|_| !self.is_without_time_wait())
+    }
+
     /// What every part of the run has counted against itself: all stacks and policies, and the rounds with entries beforehand.
     pub(crate) fn blemishes(&self) -> Vec<Blemish> {
         let of_stack = |(name, stack): (String, &StackReport)| Blemish {

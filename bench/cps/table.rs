@@ -73,8 +73,11 @@ fn stacks(out: &mut String, report: &Report) {
         );
     }
     let shown = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_string(), |ratio| format!("{ratio:.2}"));
-    let (kernel, limit) = (shown(report.ratios.synfin_to_kernel), shown(report.ratios.synfin_to_limit));
+    let (kernel, limit) = (shown(report.ratio_to_kernel()), shown(report.ratios.synfin_to_limit));
     let _ = writeln!(out, "synfin/kernel {kernel}   synfin/limit {limit}");
+    if report.is_without_time_wait() {
+        let _ = writeln!(out, "synfin's figures are WITHOUT TIME-WAIT");
+    }
     shards(out, report);
     for step in &report.rate_search {
         let clean = if step.clean { "clean" } else { "" };

@@ -85,9 +85,10 @@ pub(super) fn markdown(report: &Report) -> String {
         let _ = writeln!(out, "| limit | {} | | | | |", grouped(connections));
     }
     let shown = |ratio: Option<f64>| ratio.map_or("-".into(), |ratio| trimmed(ratio, 2));
-    let (kernel, limit) = (shown(report.ratios.synfin_to_kernel), shown(report.ratios.synfin_to_limit));
+    let (kernel, limit) = (shown(report.ratio_to_kernel()), shown(report.ratios.synfin_to_limit));
     if standing == Standing::Valid {
-        let _ = writeln!(out, "\nsynfin/kernel {kernel}, synfin/limit {limit}");
+        let without = if report.is_without_time_wait() { ", WITHOUT TIME-WAIT" } else { "" };
+        let _ = writeln!(out, "\nsynfin/kernel {kernel}, synfin/limit {limit}{without}");
     }
     if let Some(sweep) = &report.sweep {
         let _ = writeln!(

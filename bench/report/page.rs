@@ -101,8 +101,7 @@ fn tiles(body: &mut String, report: &Report) {
     let without = report.is_without_time_wait();
     let kept = if without { "WITHOUT TIME-WAIT" } else { "TIME-WAIT kept" };
     let mut tiles = vec![(rate(synfin.connections_per_second), format!("connections per second, {kept}"))];
-    // The kernel keeps its TIME-WAIT: the two are not alike then.
-    if let Some(ratio) = report.ratios.synfin_to_kernel.filter(|_| !without) {
+    if let Some(ratio) = report.ratio_to_kernel() {
         let kernel = report.stacks.kernel.as_ref().map_or(0.0, |kernel| kernel.connections_per_second);
         tiles.push((
             format!("{} x", trimmed(ratio, 2)),

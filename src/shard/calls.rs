@@ -202,8 +202,9 @@ impl<'a> Calls<'a> {
         Ok(&[])
     }
 
-    /// Closes our direction behind what is queued (RFC 9293 3.9.1.4); bytes are still received. Before Connected there
-    /// is nothing to close yet: the open is given up (RFC 9293 3.10.4), and Closed with reason Aborted follows.
+    /// Closes our direction behind what is queued (RFC 9293 3.9.1.4); bytes are still received. Before Connected the open is
+    /// given up (RFC 9293 3.10.4), and Closed with reason Aborted follows; one that has met the peer's own SYN goes on, and its
+    /// FIN follows the handshake.
     pub fn shutdown_write(&mut self, handle: Handle) -> Result<(), CallError> {
         self.close_direction(handle, false)
     }

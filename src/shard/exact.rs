@@ -21,9 +21,11 @@ pub(super) fn bill() -> u64 {
     Wheel::bill(SLOTS, GRANULE_US)
 }
 
-/// Puts the connection on it, if its record has a deadline.
-pub(super) fn arm(core: &mut Core, number: u32, attached: u32) {
-    if let Some(at) = recovery::exact_deadline(&core.connections[number].tcb, &core.gaps[attached].sent) {
+/// Puts the connection on it, if its record has a deadline. One that is more than a lap away is left to the large wheel, whose granule is
+/// not much of that: each lap would wake the shard.
+pub(super) fn arm(core: &mut Core, number: u32, attached: u32, now: Now) {
+    let at = recovery::exact_deadline(&core.connections[number].tcb, &core.gaps[attached].sent);
+    if let Some(at) = at.filter(|&at| now.micros().until(at) < SLOTS * GRANULE_US) {
         core.exact.arm(&mut core.gaps, attached, in_wheel(at));
     }
 }

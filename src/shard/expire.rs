@@ -28,7 +28,7 @@ fn due(core: &mut Core, burst: &mut Burst, now: Now) {
         let cx = Context { now, settings: &core.settings, options, receive_room: false };
         let outcome = timeouts::due(&mut connection.tcb, board, &cx);
         if let Some(attached) = attached {
-            exact::arm(core, number, attached);
+            exact::arm(core, number, attached, now);
         }
         core.settle(number, &outcome, now);
     }

@@ -251,7 +251,7 @@ fn keep_or_release(core: &mut Core, receiving: &mut Chunks, number: u32, attache
     if received && repaired && (are_scarce(core) || !recovery::stays(tcb, &gaps.sent, now)) {
         release(core, receiving, number);
     } else {
-        exact::arm(core, number, attached);
+        exact::arm(core, number, attached, now);
     }
 }
 

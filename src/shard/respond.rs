@@ -101,6 +101,7 @@ pub(super) fn first_owing<L: Link>(
     };
     if !send_owed(link, core, number, interface, dst_mac, now) {
         // What has left is timed, whenever the rest may.
+        gaps::look_after(core, receiving, number, now);
         core.arm(number);
         return false;
     }

@@ -91,6 +91,12 @@ impl Rack {
         }
     }
 
+    /// A time-out has given up all that was sent: what came before it tells nothing of what follows.
+    pub(super) const fn timed_out(&mut self) {
+        self.latest = None;
+        self.probe = None;
+    }
+
     /// TLP_process_ack: the probe is answered. Returns whether it has made good a loss, to which the window must react.
     pub(super) fn probe_answered(&mut self, ack: Seq, duplicate: Option<(Seq, Seq)>, is_plain_duplicate: bool) -> bool {
         match self.probe {
@@ -179,9 +185,9 @@ const PROBE_US_MIN: u32 = 1000;
 /// Microseconds per tick.
 pub(super) const TICK_US: u32 = 1_000_000 / Tick::PER_SECOND;
 
-/// Longest SRTT of a short path, us, where a probe is the last segment again and deadlines are exact. Origin: a quarter
-/// of the delay of an ACK; on a longer path what is sent twice costs more than that delay, and a granule of the wheel
-/// is not much.
+/// Longest SRTT of a short path, us, where a probe is the last segment again and the scoreboard stays for a while after a
+/// loss. Origin: a quarter of the delay of an ACK; on a longer path what is sent twice costs more than that delay, and a
+/// granule of the wheel is not much.
 pub(super) const SHORT_PATH_US: u32 = 10_000;
 
 /// How long a path counts as one that loses, us. Origin: a thousand segments of a short path, of which two or three may be lost.

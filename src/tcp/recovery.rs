@@ -435,10 +435,10 @@ pub fn exact_deadline(tcb: &Tcb, board: &Scoreboard) -> Option<Micros> {
 
 /// Whether the retransmission deadline has come.
 pub(super) fn is_due(tcb: &Tcb, board: Option<&Scoreboard>, cx: &Context<'_>) -> bool {
-    match board.and_then(|board| exact_deadline(tcb, board)) {
-        Some(at) => at.is_at_or_before(cx.now.micros()),
-        None => tcb.retransmit_at.is_due(cx.now.tick()),
-    }
+    // The tick is never before the exact time, and tells times apart that microseconds do not: a process may have been
+    // stopped for longer than half their wrap.
+    let exact = board.and_then(|board| exact_deadline(tcb, board));
+    tcb.retransmit_at.is_due(cx.now.tick()) || exact.is_some_and(|at| at.is_at_or_before(cx.now.micros()))
 }
 
 /// A tail loss probe has repeated the last segment, which is not acknowledged yet. Whether the probe came twice may be

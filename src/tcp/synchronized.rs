@@ -371,10 +371,17 @@ fn answers_time_out(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], before:
     if before {
         // No peer delays the ACK of more than a segment, or beyond a second time-out: an earlier ACK was lost, and this says
         // nothing of the path's time; or the path has become slow, and a time-out that stays doubled waits for the ACK that
-        // shows it. Taken for a round trip, each such wait would lengthen the next. The same holds where the peer delays
-        // nothing and answers what was sent again.
-        let came_twice = in_fast_recovery && sack::duplicate(blocks, seg.ack).is_some();
-        if came_twice || seg.ack - tcb.snd_una > u32::from(tcb.mss) || tcb.retries > 1 {
+        // shows it. Taken for a round trip, each such wait would lengthen the next. In fast recovery the peer delays nothing,
+        // and what fills a gap acknowledges what lies behind it too: only a D-SACK, an answer to what was sent again, shows
+        // that the ACK was lost.
+        let lost_ack = sack::duplicate(blocks, seg.ack).is_some();
+        let slow = in_fast_recovery && !lost_ack;
+        let measures =
+            !(in_fast_recovery && lost_ack) && seg.ack - tcb.snd_una <= u32::from(tcb.mss) && tcb.retries <= 1;
+        if !measures {
+            if slow {
+                tcb.rto.answered_in_fast_recovery(true);
+            }
             return false;
         }
     }

@@ -102,7 +102,7 @@ fn retransmission(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_
             }
             tcb.snd_resume = tcb.snd_nxt;
             board.lose_all(tcb.retries > 1);
-            board.rack.probe = None;
+            board.rack.timed_out();
         }
         None => tcb.snd_resume = tcb.snd_una,
     }

@@ -9,7 +9,8 @@
 //! segment. One without a deadline by then just leaves.
 //!
 //! A tick is a millisecond, or whatever else all callers of a wheel count. Ticks wrap, and so do granules: both are
-//! powers of two. While something is armed, `expire` must be called at least every 2^31 ticks (24 days).
+//! powers of two. While something is armed, `expire` must be called at least every 2^31 ticks (24 days; 35 minutes
+//! where they are microseconds).
 
 use crate::ids::NONE;
 use crate::tick::Tick;

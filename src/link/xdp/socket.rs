@@ -336,7 +336,7 @@ impl Link for XdpLink {
         debug_assert!(self.slots.levels().conserved(), "{:?}", self.slots.levels());
     }
 
-    /// Not after another error than EAGAIN and EBUSY, such as that of a link that is down: who waits for that end is told of it.
+    /// Not after an error that lasts, such as that of a link that is down: who waits for that end is told of it.
     fn is_behind(&self) -> bool {
         matches!(self.kicked, Kick::Again | Kick::Busy) || !self.staged.is_empty()
     }

@@ -114,7 +114,8 @@ pub(super) fn kick_transmit(xsk: BorrowedFd<'_>) -> Kick {
         return Kick::Done;
     }
     match io::Error::last_os_error().raw_os_error() {
-        Some(libc::EAGAIN) => Kick::Again,
+        // Without memory for an skb what is in TX stays there, too, until there is some.
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Kick::Again,
         Some(libc::EBUSY) => Kick::Busy,
         _ => Kick::Failed,
     }

@@ -73,6 +73,15 @@ fn rack_the_reordering_window_of_a_short_path_is_over_to_the_microsecond() {
     assert_eq!(seqs(&client.sends(), &sent), [0]);
 }
 
+/// A process that was stopped for more than half the wrap of the microseconds.
+#[test]
+fn what_is_long_overdue_is_due() {
+    let (mut client, sent) = recovered_nearby();
+    later(&mut client, 40 * 60 * 1000);
+    assert!(due(&mut client).is_some());
+    assert_eq!(seqs(&client.sends(), &sent), [7]);
+}
+
 /// Shows RFC 8985.
 #[test]
 fn tlp_a_path_that_has_just_lost_something_is_probed_after_a_millisecond() {
@@ -126,24 +135,31 @@ fn a_window_that_closes_after_a_recovery_is_probed() {
 /// Shows RFC 3522: told by the echo, and by the D-SACK that an answer to what was sent again brings.
 #[test]
 fn time_outs_in_fast_recovery_come_later_where_they_were_spurious() {
-    for (echo_before, twice, expected) in [(true, false, 10), (true, true, 5), (false, false, 5)] {
+    for (echo_before, twice, times, expected) in
+        [(true, false, 1, 10), (true, false, 2, 10), (true, true, 1, 5), (false, false, 1, 5)]
+    {
         let (mut client, sent) = sending_nearby(6);
         let ecr = client.tcb.ts_offset.wrapping_add(client.now.tick().0);
         later_us(&mut client, 100);
         acked(&mut client, &sent, 0, &[(1, 6)]);
         client.sends();
-        assert_eq!(client.time_out().1.note, Some(Note::TimedOut));
-        assert_eq!(seqs(&client.sends(), &sent), [0]);
+        for _ in 0..times {
+            assert_eq!(client.time_out().1.note, Some(Note::TimedOut));
+            assert_eq!(seqs(&client.sends(), &sent), [0]);
+        }
         let sent_again_at = client.tcb.ts_offset.wrapping_add(client.now.tick().0);
         later_us(&mut client, 200);
-        let mut seg = Segment { ack: edge(&sent, 1), ..client.next(ACK) };
+        // It fills the gap, and so acknowledges what lies behind it too.
+        let mut seg = Segment { ack: edge(&sent, 6), ..client.next(ACK) };
         let echo = if echo_before { ecr } else { sent_again_at };
         seg.options.timestamps = seg.options.timestamps.map(|timestamps| Timestamps { ecr: echo, ..timestamps });
         let blocks = [(edge(&sent, 0), edge(&sent, 1)), (edge(&sent, 1), edge(&sent, 2))];
         client.arrives_with(seg, &blocks[..usize::from(twice)]);
+        // The next ACK measures the path and ends the backoff.
+        client.tcb.rto.progressed();
         client.tcb.rto.srtt_us = 0;
         client.tcb.rto.measured(100);
-        assert_eq!(client.tcb.rto.in_fast_recovery_ms(), expected, "{echo_before} {twice}");
+        assert_eq!(client.tcb.rto.in_fast_recovery_ms(), expected, "{echo_before} {twice} {times}");
         assert_eq!(client.tcb.rto.current_ms(), 200, "peers do not delay ACKs because of that");
     }
 }
