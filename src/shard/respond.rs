@@ -106,29 +106,13 @@ pub(super) fn first_owing<L: Link>(
         return false;
     }
     core.owing[place].pop_front(&mut core.connections);
-    if core.connections[number].gaps().is_some() {
-        has_sent_with_gaps(core, receiving, number, now);
-    } else {
-        has_sent(core, number);
-    }
-    true
-}
-
-/// Nothing is owed any more.
-#[inline(always)]
-fn has_sent(core: &mut Core, number: u32) {
+    gaps::look_after(core, receiving, number, now);
     if core.connections[number].facts.has(Fact::TOLD_CLOSED) {
         core.let_go(number);
     } else {
         core.arm(number);
     }
-}
-
-#[cold]
-#[inline(never)]
-fn has_sent_with_gaps(core: &mut Core, receiving: &mut Chunks, number: u32, now: Now) {
-    gaps::look_after(core, receiving, number, now);
-    has_sent(core, number);
+    true
 }
 
 /// Everything that a connection owes, segment by segment. Returns `false` if TX frames have run out.

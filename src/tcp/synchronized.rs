@@ -374,12 +374,9 @@ fn answers_time_out(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], before:
         // shows it. Taken for a round trip, each such wait would lengthen the next. In fast recovery the peer delays nothing,
         // and what fills a gap acknowledges what lies behind it too: only a D-SACK, an answer to what was sent again, shows
         // that the ACK was lost.
-        let lost_ack = sack::duplicate(blocks, seg.ack).is_some();
-        let slow = in_fast_recovery && !lost_ack;
-        let measures =
-            !(in_fast_recovery && lost_ack) && seg.ack - tcb.snd_una <= u32::from(tcb.mss) && tcb.retries <= 1;
-        if !measures {
-            if slow {
+        let lost_ack = in_fast_recovery && sack::duplicate(blocks, seg.ack).is_some();
+        if lost_ack || seg.ack - tcb.snd_una > u32::from(tcb.mss) || tcb.retries > 1 {
+            if in_fast_recovery && !lost_ack {
                 tcb.rto.answered_in_fast_recovery(true);
             }
             return false;
