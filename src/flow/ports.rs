@@ -472,6 +472,10 @@ impl Record for Destination {
     fn set_generation(&mut self, generation: u32) {
         self.generation = generation;
     }
+
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.in_use
+    }
 }
 
 impl Linked<Idle> for Destination {

@@ -201,6 +201,10 @@ impl Record for Connection {
     fn set_generation(&mut self, generation: u32) {
         self.generation = generation;
     }
+
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.aside
+    }
 }
 
 impl Linked<Owing> for Connection {

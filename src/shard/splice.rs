@@ -47,6 +47,10 @@ impl Record for Splice {
     fn set_generation(&mut self, generation: u32) {
         self.generation = generation;
     }
+
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.ends[0]
+    }
 }
 
 impl Splices {
