@@ -19,8 +19,7 @@ pub struct Limits {
     /// Connections of one shard of which something may be missing at a time: text out of order, or segments that are lost. Others
     /// have it sent again (SHLD-31, T12), or recover by duplicate ACKs alone. About 0.7 kB each.
     pub reassemblies_max: u32,
-    /// Pairs of spliced connections of one shard, 36 B each, and 4 B for each of `tcbs_max`. More than half of
-    /// `tcbs_max` are never used.
+    /// Pairs of spliced connections of one shard, 40 B each. More than half of `tcbs_max` are never used.
     pub splices_max: u32,
     /// Timers of one shard's application that run at a time, 36 B each.
     pub timers_max: u32,

@@ -101,7 +101,7 @@ impl Limits {
                 "splices",
                 "splices_max",
                 self.splices_max.min(self.tcbs_max / 2),
-                Splices::bill(self.splices_max.min(self.tcbs_max / 2), self.tcbs_max),
+                Splices::bill(self.splices_max.min(self.tcbs_max / 2)),
             ),
             line(
                 "histories",

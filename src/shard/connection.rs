@@ -30,8 +30,9 @@ pub(super) struct Connection {
     pub to_send: Chain,
     /// Octets that the application has not taken.
     pub unread: Chain,
-    /// Octets at the front of `unread` that the application has taken during an event, not yet out of the chain.
-    pub consumed_bytes: u32,
+    /// With [`Fact::SPLICED`] the number of its splice; otherwise octets at the front of `unread` that the application has taken during an
+    /// event, not yet out of the chain.
+    consumed_or_splice: u32,
     /// Opened passively, the listener that it came to; actively, the destination that its port belongs to, or [`NONE`].
     pub origin: u32,
     /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
@@ -107,7 +108,7 @@ impl Default for Connection {
             user: 0,
             to_send: Chain::default(),
             unread: Chain::default(),
-            consumed_bytes: 0,
+            consumed_or_splice: 0,
             origin: NONE,
             aside: NONE,
             options: OptionsId::default(),
@@ -143,6 +144,51 @@ impl Connection {
     /// The application's name for the connection in slot `number`.
     pub(super) fn handle(&self, number: u32) -> Handle {
         Handle { number, generation: self.generation }
+    }
+}
+
+impl Connection {
+    /// Octets at the front of `unread` that the application has taken during an event, not yet out of the chain. Those of a spliced
+    /// connection its splice knows.
+    #[inline]
+    pub(super) fn consumed_bytes(&self) -> u32 {
+        if self.facts.has(Fact::SPLICED) { 0 } else { self.consumed_or_splice }
+    }
+
+    /// The application has taken `count` octets more. The connection must not be spliced.
+    #[inline]
+    pub(super) fn consume(&mut self, count: u32) {
+        debug_assert!(!self.facts.has(Fact::SPLICED));
+        self.consumed_or_splice += count;
+    }
+
+    /// Returns what [`Connection::consumed_bytes`] says, and is 0 from now on.
+    #[inline]
+    pub(super) fn take_consumed(&mut self) -> u32 {
+        let consumed = self.consumed_bytes();
+        if consumed > 0 {
+            self.consumed_or_splice = 0;
+        }
+        consumed
+    }
+
+    /// The number of its splice.
+    pub(super) fn splice(&self) -> Option<u32> {
+        self.facts.has(Fact::SPLICED).then_some(self.consumed_or_splice)
+    }
+
+    /// It is one end of splice number `splice` from now on. Returns the octets that it had consumed.
+    pub(super) fn begin_splice(&mut self, splice: u32) -> u32 {
+        let consumed = self.take_consumed();
+        self.facts.add(Fact::SPLICED);
+        self.consumed_or_splice = splice;
+        consumed
+    }
+
+    /// It is spliced no longer, and has consumed nothing.
+    pub(super) fn end_splice(&mut self) {
+        self.facts.remove(Fact::SPLICED);
+        self.consumed_or_splice = 0;
     }
 }
 

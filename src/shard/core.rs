@@ -226,7 +226,7 @@ impl Core {
             starved: VecDeque::with_capacity(STARVED_MAX),
             histories: Histories::new(limits.histories_max.min(limits.tcbs_max)),
             timers: Timers::new(limits.timers_max, expire_budget(&limits), now.tick()),
-            splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2), limits.tcbs_max),
+            splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2)),
             accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
             cookies: Cookies::new(secrets.cookies, now),
