@@ -237,6 +237,14 @@ mod tests {
     }
 
     #[test]
+    fn idle_connection_costs_at_most_256_bytes_all_in() {
+        let limits = |tcbs_max| Limits { tcbs_max, time_wait_max: 1024, ..Limits::default() };
+        let bill = |tcbs_max| limits(tcbs_max).bill(Families::BOTH, 60_000).total_bytes();
+        let each = (bill(20_000_000) - bill(10_000_000)) as f64 / 10e6;
+        assert!(each <= 256.0, "{each} B");
+    }
+
+    #[test]
     fn time_wait_costs_at_most_40_and_64_bytes_all_in() {
         let limits = Limits { tcbs_max: 1024, time_wait_max: 60_000_000, ..Limits::default() };
         for (families, most) in [(Families::V4, 40.0), (Families::V6, 64.0), (Families::BOTH, 40.0 + 64.0)] {

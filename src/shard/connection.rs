@@ -15,40 +15,41 @@ use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::tick::Tick;
 use crate::timer::wheel::{Timed, WheelLink};
 
-/// One connection of a shard.
+/// One connection of a shard. Its fields lie as they are written: what a segment of an open connection touches comes before what
+/// only its begin and its end do. Over IPv4 that is 207 B, since the TCB ends with the 4-tuple.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C)]
 pub(super) struct Connection {
-    /// The protocol's state.
-    pub tcb: Tcb,
     generation: u32,
-    /// Hash of the 4-tuple: leaving the index needs no second one.
-    pub hash: Hash,
-    /// The application's own number.
-    pub user: u64,
+    /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
+    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of what is missing.
+    aside: u32,
+    /// With [`Fact::SPLICED`] the number of its splice; otherwise octets at the front of `unread` that the application has taken during an
+    /// event, not yet out of the chain.
+    consumed_or_splice: u32,
     /// Octets that the peer has not acknowledged.
     pub to_send: Chain,
     /// Octets that the application has not taken.
     pub unread: Chain,
-    /// With [`Fact::SPLICED`] the number of its splice; otherwise octets at the front of `unread` that the application has taken during an
-    /// event, not yet out of the chain.
-    consumed_or_splice: u32,
-    /// Opened passively, the listener that it came to; actively, the destination that its port belongs to, or [`NONE`].
-    pub origin: u32,
-    /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
-    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of what is missing.
-    aside: u32,
-    /// Its option set.
-    pub options: OptionsId,
+    owing: Link,
+    telling: Link,
+    wheel: WheelLink,
     /// Its next hop.
     pub neighbor: NeighborId,
+    /// Its option set.
+    pub options: OptionsId,
     /// What the application has not been told.
     pub tell: Bits<Tell>,
     /// What else is true of it.
     pub facts: Bits<Fact>,
-    wheel: WheelLink,
-    owing: Link,
-    telling: Link,
+    /// The protocol's state.
+    pub tcb: Tcb,
+    /// Hash of the 4-tuple: leaving the index needs no second one.
+    pub hash: Hash,
+    /// Opened passively, the listener that it came to; actively, the destination that its port belongs to, or [`NONE`].
+    pub origin: u32,
+    /// The application's own number.
+    pub user: u64,
 }
 
 /// What the application has yet to be told, in the order in which it is told, and what that depends on.
@@ -112,7 +113,7 @@ impl Default for Connection {
             origin: NONE,
             aside: NONE,
             options: OptionsId::default(),
-            neighbor: NeighborId(NONE),
+            neighbor: NeighborId::NONE,
             tell: Bits::NONE,
             facts: Bits::NONE,
             wheel: WheelLink::default(),
@@ -287,8 +288,8 @@ impl Timed for Connection {
     }
 }
 
-/// An idle connection costs this much and its places in index and lists. Smaller would be better still.
-const _: () = assert!(size_of::<Connection>() <= 256);
+/// An idle connection costs this much and its place in the index, together at most 256. Smaller would be better still.
+const _: () = assert!(size_of::<Connection>() <= 248);
 
 /// Gives a TIME-WAIT record to the store's rules.
 macro_rules! time_wait_record {

@@ -29,7 +29,7 @@ use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, INTERFACES_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
-use crate::neighbor::Neighbors;
+use crate::neighbor::{self, Neighbors};
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -168,6 +168,9 @@ impl Core {
             if records > Value::NUMBER_MAX {
                 return Err(ConfigError::TooManyRecords(records));
             }
+        }
+        if limits.neighbors_max > neighbor::ENTRIES_MAX {
+            return Err(ConfigError::TooManyNeighbors(limits.neighbors_max));
         }
         config.bill_among(place.owners()).reserve()?;
         let entries = limits.index_entries(routes.families());
