@@ -7,10 +7,13 @@ usage() {
 usage: bench/bulk.sh [OPTIONS]
 
 Joins two network namespaces by a veth pair without offloads and measures, in turn and in several rounds, how fast one stream flows
-  synfin-kernel    from synfin on AF_XDP to the kernel's TCP
-  kernel-synfin    from the kernel's TCP to synfin
-  kernel-kernel    between the kernel's TCP at both ends: the baseline
-  synfin-synfin    between synfin at both ends (only when asked for)
+  synfin-kernel      from synfin on AF_XDP to the kernel's TCP
+  kernel-synfin      from the kernel's TCP to synfin
+  kernel-kernel      between the kernel's TCP at both ends: the baseline
+  kernel-synfin-gso, kernel-kernel-gso
+                     the same with segmentation in software, which ethtool does not turn off for the kernel's TCP: it hands over
+                     up to 64 KiB at once. Where it is not named, every segment is sent by itself (gso_max_segs 1)
+  synfin-synfin      between synfin at both ends (only when asked for)
 a core for each end. Every byte sent must be received. Needs root.
 
   --quick               under 30 s: rounds of 1 s
@@ -20,12 +23,12 @@ a core for each end. Every byte sent must be received. Needs root.
   --mode auto|skb|drv   how the XDP program is attached [auto]
   --buffer-kb N         send and receive buffer of synfin's ends, KiB [4096]; the kernel's grow by themselves
   --cpus A,B            CPUs of the sender and of the receiver [0,1]
-  --direction LIST      what to run, in this order [synfin-kernel,kernel-synfin,kernel-kernel]
+  --direction LIST      what to run, in this order [all but synfin-synfin]
   --keep                leave the last pair of namespaces for inspection
   -h, --help            this text
 
 Examples:
-  bench/bulk.sh                               everything, under two minutes
+  bench/bulk.sh                               everything, about a minute and a half
   bench/bulk.sh --quick --json result.json    for a first look and for CI
   bench/bulk.sh --direction synfin-kernel --rounds 5
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes and removes the wire of one run: two network namespaces joined by a veth pair of one queue each, or of
-# SYNFIN_BENCH_QUEUES queues.
+# SYNFIN_BENCH_QUEUES queues. With SYNFIN_BENCH_GSO=off the kernel's TCP makes its segments itself.
 #
 #   wire.sh up NS_A NS_B kernel TIME_WAIT_MAX        with addresses for the kernel's TCP at both ends
 #   wire.sh up NS_A NS_B xdp TIME_WAIT_MAX           without addresses: the ends belong to AF_XDP
@@ -137,6 +137,8 @@ kernel_end() {
         net.ipv4.tcp_rfc1337=1 \
         net.ipv4.tcp_max_syn_backlog=65535 \
         net.core.somaxconn=65535
+    # Linux's TCP hands over up to 64 KiB at once, cut up just before the interface, whatever ethtool says.
+    [ "$gso" = on ] || ip -n "$ns" link set dev "$dev" gso_max_segs 1
 }
 
 # An address whose peers are sent to by CUBIC, whatever this machine's default is: both stacks are then alike.
@@ -178,6 +180,8 @@ if_a=client0
 if_b=server0
 # Queues of the veth pair.
 queues=${SYNFIN_BENCH_QUEUES:-1}
+# Whether the kernel's TCP may leave segmentation to the way out.
+gso=${SYNFIN_BENCH_GSO:-on}
 # How interfaces were before they were moved, by namespace.
 notes=/run/synfin-bench
 # Whether something of them is not as it was.

@@ -122,7 +122,8 @@ fn backend_dies() {
             .count()
     };
     assert_eq!((ended("SD", "one"), ended("SD", "two")), (5, 0), "{log:#?}");
-    assert!(log.iter().all(|line| line.contains(" -- ") || line.contains(" SD ")), "{log:#?}");
+    // Refused may only have been who came before the checks knew of a backend: the program counts the others.
+    assert!(log.iter().all(|line| [" -- ", " SD ", " SC "].iter().any(|how| line.contains(how))), "{log:#?}");
     let errors = fs::read_to_string(errors).expect("errors are kept");
     assert!(errors.contains("backend is down") && errors.contains("backend is up"), "{errors}");
 }
@@ -131,7 +132,7 @@ fn redispatch() {
     let pair = VethPair::new(1);
     let files = Files::new();
     let proxy = Proxy::start(&pair.right, &files, &web(&[("nobody", 8001), ("two", 8002)], ""));
-    assert_eq!(play(&pair.left, ECHO_BEHIND, &["8002", "10", "0"]), "10 echoed, 0 errors\n");
+    assert_eq!(play(&pair.left, ECHO_BEHIND, &["8002", "10", "at once"]), "10 echoed, 0 errors\n");
     let log = proxy.end();
     let again = log.iter().filter(|line| line.contains(" web/two ") && line.ends_with("/+1 0/0")).count();
     // The other has been chosen out of turn, so the next turn is that of the first again.
@@ -240,14 +241,11 @@ fn two_shards() {
     let text =
         format!("{}share_cores = true\nmode = \"drv\"\n{}", STACK, web(&[("nobody", 8001), ("two", 8002)], check));
     let proxy = Proxy::start_whole(&pair.right, &files, &text, Stdio::inherit());
-    assert_eq!(play(&pair.left, ECHO_BEHIND, &["8002", "200", "1"]), "200 echoed, 0 errors\n");
+    assert_eq!(play(&pair.left, ECHO_BEHIND, &["8002", "200", "settled"]), "200 echoed, 0 errors\n");
     let log = proxy.end();
     // No try was made at the backend that is down, on either shard.
-    assert_eq!(
-        log.iter().filter(|line| line.contains(" web/two ") && line.ends_with("/0 0/0")).count(),
-        200,
-        "{log:#?}"
-    );
+    let at_once = |line: &&String| line.contains(" web/two ") && line.ends_with("/0 0/0");
+    assert_eq!(log.iter().rev().take(200).filter(at_once).count(), 200, "{log:#?}");
 }
 
 fn example() {

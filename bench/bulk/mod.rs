@@ -63,7 +63,7 @@ pub(crate) struct BulkArgs {
         value_enum,
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "synfin-kernel,kernel-synfin,kernel-kernel"
+        default_value = "synfin-kernel,kernel-synfin,kernel-synfin-gso,kernel-kernel,kernel-kernel-gso"
     )]
     pub direction: Vec<Direction>,
     /// Leave the last pair of namespaces for inspection
@@ -79,8 +79,12 @@ pub(crate) enum Direction {
     SynfinKernel,
     /// The kernel sends, synfin receives.
     KernelSynfin,
+    /// The same, with the kernel's segmentation in software.
+    KernelSynfinGso,
     /// The kernel at both ends: the baseline.
     KernelKernel,
+    /// The same, with the kernel's segmentation in software: the second baseline.
+    KernelKernelGso,
     /// synfin at both ends.
     SynfinSynfin,
 }
@@ -90,16 +94,21 @@ impl Direction {
     const fn ends(self) -> (&'static str, &'static str, Ends) {
         match self {
             Direction::SynfinKernel => ("synfin", "kernel", Ends::XdpKernel),
-            Direction::KernelSynfin => ("kernel", "synfin", Ends::KernelXdp),
-            Direction::KernelKernel => ("kernel", "kernel", Ends::Kernel),
+            Direction::KernelSynfin | Direction::KernelSynfinGso => ("kernel", "synfin", Ends::KernelXdp),
+            Direction::KernelKernel | Direction::KernelKernelGso => ("kernel", "kernel", Ends::Kernel),
             Direction::SynfinSynfin => ("synfin", "synfin", Ends::Xdp),
         }
+    }
+
+    /// Whether the kernel that sends leaves segmentation to the way out.
+    const fn gso(self) -> bool {
+        matches!(self, Direction::KernelSynfinGso | Direction::KernelKernelGso)
     }
 
     /// For people.
     pub(crate) fn text(self) -> String {
         let (from, to, _) = self.ends();
-        format!("{from} -> {to}")
+        format!("{from}{} -> {to}", if self.gso() { ", GSO" } else { "" })
     }
 }
 
@@ -159,7 +168,7 @@ fn flags(args: &BulkArgs) -> Result<Flags, Failure> {
 /// One stream on a wire of its own.
 fn one_round(args: &BulkArgs, flags: &Flags, direction: Direction, live: &mut Live) -> Result<Round, Failure> {
     let (from, to, ends) = direction.ends();
-    let wire = Wire::veth(&args.wire, [&args.netns_a, &args.netns_b], args.keep);
+    let wire = Wire { gso: direction.gso(), ..Wire::veth(&args.wire, [&args.netns_a, &args.netns_b], args.keep) };
     let up = wire.up(ends, TIME_WAIT_MAX)?;
     let role = |interface: &str, cpu: usize| -> Vec<String> {
         let pairs = [

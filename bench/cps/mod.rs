@@ -103,14 +103,10 @@ fn judge(report: &Report) -> Result<(), Failure> {
 }
 
 fn measure(args: &CpsArgs, plan: &Plan, live: &mut Live) -> Result<Report, Failure> {
-    let (client, server) = (args.netns_a.clone(), args.netns_b.clone());
     let wire = Wire {
-        script: args.wire.clone(),
-        client,
-        server,
-        keep: args.keep,
         queues: args.queues,
         nics: args.nic.clone(),
+        ..Wire::veth(&args.wire, [&args.netns_a, &args.netns_b], args.keep)
     };
     let bench = Bench { plan, mode: args.mode, wire };
     if let Some(end) = args.end {

@@ -344,6 +344,8 @@ pub(crate) struct Wire {
     pub keep: bool,
     /// Queues of the veth pair.
     pub queues: u32,
+    /// Whether the kernel's TCP may leave segmentation to the way out of a veth pair (GSO), as it does by default.
+    pub gso: bool,
     /// Interfaces to use in place of a veth pair: the client's and the server's, or none.
     pub nics: Vec<String>,
 }
@@ -370,7 +372,7 @@ impl Wire {
     /// A veth pair of one queue between two namespaces, the client's and the server's.
     pub(crate) fn veth(script: &Path, [client, server]: [&str; 2], keep: bool) -> Wire {
         let (client, server) = (client.to_string(), server.to_string());
-        Wire { script: script.to_path_buf(), client, server, keep, queues: 1, nics: Vec::new() }
+        Wire { script: script.to_path_buf(), client, server, keep, queues: 1, nics: Vec::new(), gso: true }
     }
 
     /// Makes the wire anew; a kernel end keeps at most `time_wait_max` TIME-WAIT entries.
@@ -403,7 +405,11 @@ impl Wire {
     }
 
     fn run(&self, args: &[&str]) -> Result<(), Failure> {
-        let output = Command::new(&self.script).args(args).env("SYNFIN_BENCH_QUEUES", self.queues.to_string()).output();
+        let output = Command::new(&self.script)
+            .args(args)
+            .env("SYNFIN_BENCH_QUEUES", self.queues.to_string())
+            .env("SYNFIN_BENCH_GSO", if self.gso { "on" } else { "off" })
+            .output();
         let script = self.script.display();
         let output = output.map_err(|error| Failure::environment(format!("cannot run {script}: {error}")))?;
         if output.status.success() {

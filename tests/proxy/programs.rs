@@ -120,12 +120,23 @@ atexit.register(lambda: [os.kill(pid, signal.SIGKILL) for pid in children])
 def ask(s, text=b"x"):
     s.sendall(text)
     return exactly(s, 1 + len(text))
+def settle(*names):
+    "Until the last ten connections have reached backends of all these names and none was refused: the checks know who is up."
+    names, last, deadline = set(names), [], time.time() + 20
+    while len(last) < 10 or set(last) != names:
+        assert time.time() < deadline, last
+        try:
+            with connect() as s:
+                last = [*last[-9:], ask(s)[:1]]
+        except OSError:
+            last = []
+        time.sleep(0.02)
 "#;
 
 /// Ten connections over two backends, of which one dies; then new ones, until it is back.
 pub(crate) const BACKEND_DIES: &str = r#"
 one, two = backend(8001, b"1"), backend(8002, b"2")
-time.sleep(0.3)
+settle(b"1", b"2")
 connections = [connect() for _ in range(10)]
 names = [ask(s)[:1] for s in connections]
 assert sorted(names) == [b"1"] * 5 + [b"2"] * 5, names
@@ -145,10 +156,13 @@ print("both again" if time.time() < deadline else "only one")
 time.sleep(0.2)
 "#;
 
-/// An echo behind the proxy, on the given port, and so many connections to it after so many seconds.
+/// An echo behind the proxy, on the given port, and so many connections to it, perhaps once it is known to be up.
 pub(crate) const ECHO_BEHIND: &str = r#"
 backend(int(sys.argv[1]), b"=")
-time.sleep(float(sys.argv[3]))
+if sys.argv[3] == "settled":
+    settle(b"=")
+    # What was before this is in the log before the rest.
+    time.sleep(0.5)
 count, echoed, errors = int(sys.argv[2]), 0, []
 for number in range(count):
     try:
