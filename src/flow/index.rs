@@ -383,7 +383,7 @@ mod tests {
         ) {
             let mut index = Index::new(max, key);
             // Either real hashes, or hashes of which many share a home and a tag.
-            let hash_of = |index: &Index, n: u32| if same_home { Hash((n % 3) << 29 | n % 8) } else { index.hash(&tuple(n)) };
+            let hash_of = |index: &Index, n: u32| if same_home { Hash((n % 3) << 29 | (n & 7)) } else { index.hash(&tuple(n)) };
             let mut model: HashMap<u32, Value> = HashMap::new();
             for (op, n, number) in ops {
                 let hash = hash_of(&index, n);
