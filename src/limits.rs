@@ -3,7 +3,7 @@
 /// How much a shard may hold. Memory is laid out from this once, at start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// TCBs of one shard (half-open, open and remnants), records of 256 B.
+    /// TCBs of one shard (half-open, open and remnants), records of 248 B.
     pub tcbs_max: u32,
     /// TIME-WAIT records of one shard, 32 B (IPv4) or 56 B (IPv6) each.
     pub time_wait_max: u32,
@@ -19,10 +19,9 @@ pub struct Limits {
     /// Connections of one shard of which something may be missing at a time: text out of order, or segments that are lost. Others
     /// have it sent again (SHLD-31, T12), or recover by duplicate ACKs alone. About 0.7 kB each.
     pub reassemblies_max: u32,
-    /// Pairs of spliced connections of one shard, 36 B each, and 4 B for each of `tcbs_max`. More than half of
-    /// `tcbs_max` are never used.
+    /// Pairs of spliced connections of one shard, 40 B each. More than half of `tcbs_max` are never used.
     pub splices_max: u32,
-    /// Timers of one shard's application that run at a time, 36 B each.
+    /// Timers of one shard's application that run at a time, 32 B each.
     pub timers_max: u32,
     /// TCBs of one shard of which `info` knows age, least round trip and bytes, 32 B each: those of the lowest numbers, which are
     /// taken first. None by default, for it costs every segment of theirs.
@@ -30,7 +29,7 @@ pub struct Limits {
     /// Destinations (remote address, remote port, local address) that own a port, of one shard. With 0 it opens nothing, and
     /// TIME-WAIT takes 2.1 B less a place.
     pub destinations_max: u32,
-    /// Neighbours of one shard.
+    /// Neighbours of one shard, at most 65,535.
     pub neighbors_max: u32,
     /// Listeners of one shard.
     pub listeners_max: u32,
