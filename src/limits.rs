@@ -124,7 +124,7 @@ pub const RTO_INITIAL_MS: u32 = 1000;
 pub const RTO_MIN_MS: u32 = 200;
 
 /// Smallest retransmission time-out in loss recovery and after a tail loss probe, on a path whose four round trips are
-/// not longer, ms. ACKs are not delayed there (RFC 5681 4.2). Origin: what schedulers keep from a process that has just
+/// not longer, ms. A named deviation from RFC 6298 2.4 (SHOULD 1 s). ACKs are not delayed there (RFC 5681 4.2). Origin: what schedulers keep from a process that has just
 /// slept; smaller times out on them, larger waits for each ACK that was the last to come and is lost. One that was
 /// spurious doubles it for the next.
 pub const RTO_MIN_RECOVERING_MS: u32 = 5;

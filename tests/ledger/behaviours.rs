@@ -45,7 +45,7 @@ pub(crate) const ROWS: &[Row] = &[
     done("B22", "honest window, silly-window avoidance, zero-window probes", "src/tcp/output.rs",
         &["b22_window_closes_while_nobody_reads_and_opens_by_a_step_worth_sending",
             "b22_must_37_probes_of_a_closed_window_go_on_while_they_are_acknowledged", "b22_text_lost_into_a_closed_window_is_sent_again"]),
-    done("B23", "every header field has its meaning; urgent data stays in line and is told", "src/wire/tcp.rs",
+    done("B23", "every header field has its meaning, the reserved bits none (RFC 9293 3.1: ignored when received); urgent data stays in line and is told", "src/wire/tcp.rs",
         &["odd_options_are_read_or_skipped", "data_offset_below_5_or_past_the_segment_is_dropped_t16", "b23_t15_text_with_any_urgent_pointer_stays_in_line"]),
     done("B24", "keepalive: off by default; first probe after 2 h, then every 75 s, ten of them; all are options of a connection", "src/tcp/waits.rs",
         &["b24_must_25_must_28_defaults_are_off_and_two_hours",
