@@ -11,8 +11,9 @@ pub struct Limits {
     pub half_open_max: u32,
     /// Connections of one shard that are established and of which the application has not been told (B10).
     pub accept_max: u32,
-    /// Accepted SYN cookies that a shard remembers, so that a replayed ACK opens nothing (B13), 8 B each. Origin: two minutes of
-    /// 500 a second. Fewer, and an old ACK may open a connection that its peer's RST then ends.
+    /// Accepted SYN cookies that a shard remembers for up to two minutes, so that a replayed ACK opens nothing (B13), 8 B each. Half
+    /// full it forgets one in 120. Origin: as many as TIME-WAIT has, half of which are two minutes of 4,000 a second. Fewer, and who
+    /// has seen an ACK may open a connection with it that its peer's RST then ends (`syn_cookies_forgotten`); more take memory.
     pub cookies_remembered_max: u32,
     /// Chunks of [`CHUNK_BYTES`] for unacknowledged and unread bytes of one shard.
     pub chunks_max: u32,
@@ -50,7 +51,7 @@ impl Default for Limits {
             time_wait_max: 1024 * 1024,
             half_open_max: 16 * 1024,
             accept_max: 4096,
-            cookies_remembered_max: 64 * 1024,
+            cookies_remembered_max: 1024 * 1024,
             chunks_max: 16 * 1024,
             reassemblies_max: 1024,
             splices_max: 64 * 1024,
