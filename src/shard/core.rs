@@ -4,7 +4,7 @@ use super::accept::AcceptQueue;
 use super::announce::Claims;
 use super::burst::expire_budget;
 use super::connection::{Connection, Fact, Owing, Tell, Telling};
-use super::exact;
+use super::exact::Exact;
 use super::find::Found;
 use super::gaps::Gaps;
 use super::history::Histories;
@@ -96,7 +96,7 @@ pub(super) struct Core {
     pub path_mtus: PathMtus,
     pub wheel: Wheel,
     /// Deadlines of connections that have lost something, to the microsecond, by record of what is missing.
-    pub exact: Wheel,
+    pub exact: Exact,
     /// Octets that peers have not acknowledged.
     pub sending: Chunks,
     /// Who gives way when memory runs short.
@@ -219,7 +219,7 @@ impl Core {
             claims: Claims::new(attachments.iter().flat_map(|at| &at.addresses).map(|own| own.address).collect()),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
-            exact: exact::wheel(now),
+            exact: Exact::new(now),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
             pressure: Pressure::default(),
             owing: [const { List::new() }; INTERFACES_MAX],
@@ -509,7 +509,7 @@ impl Core {
         .reduce(Tick::min)
         .map(|tick| at.until_tick(tick))
         .into_iter()
-        .chain(exact::next_deadline(self, at))
+        .chain(self.exact.next_deadline(at))
         .min()
     }
 

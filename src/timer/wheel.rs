@@ -10,7 +10,7 @@
 //!
 //! A tick is a millisecond, or whatever else all callers of a wheel count. Ticks wrap, and so do granules: both are
 //! powers of two. While something is armed, `expire` must be called at least every 2^31 ticks (24 days; 35 minutes
-//! where they are microseconds).
+//! where they are microseconds), or [`Wheel::clear`] before it is.
 
 use crate::ids::NONE;
 use crate::tick::Tick;
@@ -112,6 +112,21 @@ impl Wheel {
     {
         if records[number].wheel_link().is_armed() {
             self.unlink(records, number);
+        }
+    }
+
+    /// Takes every record out. For a clock that has jumped further than ticks tell apart.
+    pub fn clear<S: IndexMut<u32>>(&mut self, records: &mut S)
+    where
+        S::Output: Timed,
+    {
+        while self.begun != NONE {
+            self.unlink(records, self.begun);
+        }
+        for slot in 0..self.heads.len() {
+            while self.heads[slot] != NONE {
+                self.unlink(records, self.heads[slot]);
+            }
         }
     }
 
@@ -525,6 +540,19 @@ mod tests {
         assert!(f.advance(DAY_MS, 1000).is_empty());
         assert_eq!(f.wheel.begun, NONE);
         assert_eq!(f.advance(1, usize::MAX).len(), 1000);
+    }
+
+    #[test]
+    fn cleared_wheel_has_forgotten_all_and_goes_on_after_any_jump() {
+        let mut f = Fixture::new(64, 1, 7, 10);
+        (0..10).for_each(|n| f.arm(n, 5 + n / 5 * 40));
+        assert_eq!(f.advance(5, 2).len(), 2, "the other three stay in the slot begun");
+        f.wheel.clear(&mut f.timers);
+        assert!(f.wheel.is_empty() && f.timers.0.iter().all(|timer| !timer.link.is_armed()));
+        assert!(f.wheel.occupied.iter().all(|word| *word == 0));
+        assert!(f.advance(u32::MAX / 2 + 1000, 10).is_empty());
+        (0..10).for_each(|n| f.arm(n, 5));
+        assert_eq!((f.advance(4, 10).len(), f.advance(1, 10).len()), (0, 10));
     }
 
     #[test]
