@@ -539,6 +539,7 @@ impl Core {
             Note::OutOfWindow => &mut self.counters.segments_out_of_window,
             Note::BadAck => &mut self.counters.segments_bad_ack,
             Note::Paws => &mut self.counters.segments_paws,
+            Note::Ignored => &mut self.counters.segments_ignored,
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
             Note::TimedOut => &mut self.counters.time_outs,
             Note::TailProbe => &mut self.counters.tail_probes,

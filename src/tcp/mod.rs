@@ -245,6 +245,8 @@ pub enum Note {
     BadAck,
     /// PAWS refused the segment (RFC 7323 5.3).
     Paws,
+    /// The RFC has the segment, or its text and FIN behind the peer's FIN, dropped in silence.
+    Ignored,
     /// In the window, but not next.
     OutOfOrder,
     /// The retransmission time-out has come (RFC 6298 5.4).

@@ -191,6 +191,7 @@ fn fifth_check_ack(
     out: &mut Outcome,
 ) -> ControlFlow<()> {
     if !seg.flags.ack() {
+        out.note = Some(Note::Ignored);
         return Break(());
     }
     let (snd_una, snd_wnd) = (tcb.snd_una, tcb.snd_wnd);
@@ -222,7 +223,10 @@ fn fifth_check_ack(
             Break(())
         }
         State::FinWait1 => Continue(()),
-        State::Closing | State::LastAck => Break(()),
+        State::Closing | State::LastAck => {
+            ignore_behind_fin(seg, out);
+            Break(())
+        }
         State::Closed | State::SynSent | State::SynReceived => Break(()),
     }
 }
@@ -423,7 +427,10 @@ fn sixth_check_urg(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) {
 fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     match tcb.state {
         State::Established | State::FinWait1 | State::FinWait2 => {}
-        State::CloseWait | State::Closing | State::LastAck => return Continue(()),
+        State::CloseWait | State::Closing | State::LastAck => {
+            ignore_behind_fin(seg, out);
+            return Continue(());
+        }
         State::Closed | State::SynSent | State::SynReceived => return Break(()),
     }
     if seg.seq.gt(tcb.rcv_nxt) {
@@ -470,6 +477,14 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     let due = fills || is_second_full_segment(tcb, taken);
     tcb.owed.add_if(Owed::ACK_NOW, due);
     Continue(())
+}
+
+/// Nothing comes behind the peer's FIN (RFC 9293 3.10.7.4, seventh and eighth): text there and a second FIN are ignored.
+#[inline]
+fn ignore_behind_fin(seg: &Segment, out: &mut Outcome) {
+    if !seg.is_empty() {
+        out.note = Some(Note::Ignored);
+    }
 }
 
 /// SHLD-19: `taken` octets are the second full-sized segment, or the last of as many octets, that no ACK of ours has covered. The

@@ -98,11 +98,39 @@ fn t23_reset_is_exempt_from_paws() {
 }
 
 #[test]
-fn segment_without_ack_is_dropped() {
-    let (mut client, _) = established_with(plain());
-    let out = client.arrives(Segment { payload_len: 5, ..client.next(Flags::PSH) });
-    assert_eq!(out.text, None);
-    client.expect_nothing();
+fn segment_without_ack_is_ignored_in_every_state() {
+    for state in 0..8 {
+        let mut end = in_state(state);
+        let out = end.arrives(Segment { payload_len: 5, ..end.next(Flags::PSH) });
+        assert_eq!((out.text, out.note), (None, Some(Note::Ignored)), "{:?}", end.tcb.state);
+        end.expect_nothing();
+    }
+}
+
+/// RFC 9293 3.10.7.4, seventh and eighth: text and a FIN behind the peer's FIN "should not occur".
+#[test]
+fn text_and_fin_behind_the_peers_fin_are_ignored_and_their_ack_is_taken() {
+    for (state, flags, payload_len) in [5, 6, 7].into_iter().flat_map(|at| [(at, ACK, 5), (at, FIN_ACK, 0)]) {
+        let mut end = in_state(state);
+        let (before, rcv_nxt) = (end.tcb.state, end.tcb.rcv_nxt);
+        let seg = Segment { payload_len, ack: end.tcb.snd_una, wnd: 77, ..end.next(flags) };
+        let out = end.arrives(seg);
+        assert_eq!((out.text, out.peer_closed, out.note), (None, false, Some(Note::Ignored)), "{before:?}");
+        assert_eq!(
+            (end.tcb.state, end.tcb.rcv_nxt, end.tcb.snd_wnd),
+            (before, rcv_nxt, 77 << end.tcb.agreed.snd_shift())
+        );
+        end.expect_nothing();
+    }
+}
+
+#[test]
+fn pure_ack_is_never_noted() {
+    for state in 1..8 {
+        let mut end = in_state(state);
+        let before = end.tcb.state;
+        assert_eq!(end.arrives(end.next(ACK)).note, None, "{before:?}");
+    }
 }
 
 #[test]
