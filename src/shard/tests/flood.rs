@@ -16,7 +16,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 /// Sends whatever it is told to over `link`; `tuple` is as the sender sees it. Returns the frame's length, bytes.
-fn forge(link: &mut MemoryLink, tuple: &FourTuple, seg: &Segment, text: &[u8]) -> usize {
+pub(super) fn forge(link: &mut MemoryLink, tuple: &FourTuple, seg: &Segment, text: &[u8]) -> usize {
     let mut frame: Frame = link.take().expect("a free frame");
     let path = Path {
         src_mac: link.mac(),
