@@ -92,6 +92,8 @@ counters! {
         accept_queue_full,
         /// Deferred connections that were told without text, because their deadline came.
         accept_defer_expired,
+        /// SYNs in the window of a half-open connection, which they have ended (RFC 9293 3.10.7.4, fourth).
+        syn_returned_to_listen,
         /// SYNs during the quiet time (B48).
         syn_dropped_quiet,
         /// SYNs answered by a cookie (B13).
@@ -181,6 +183,8 @@ counters! {
         send_pool_exhausted,
         /// ARP and neighbour-discovery packets taken.
         neighbor_packets,
+        /// Questions about neighbours sent: ARP requests, neighbour solicitations.
+        neighbor_questions,
         /// Times that another host said that it has an own address (RFC 5227 2.4).
         address_conflicts,
         /// Own addresses told to the neighbours: gratuitous ARP, unsolicited advertisements.

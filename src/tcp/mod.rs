@@ -237,6 +237,8 @@ pub enum Note {
     RstAccepted,
     /// A RST was outside the window, or in TIME-WAIT.
     RstIgnored,
+    /// A SYN in the window ended a half-open connection (RFC 9293 3.10.7.4, fourth).
+    ReturnedToListen,
     /// A challenge ACK is owed (RFC 5961).
     ChallengeAck,
     /// The sequence number was unacceptable.

@@ -81,12 +81,7 @@ fn meet_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut O
     }
     match (tcb.state, tcb.opened()) {
         (State::SynReceived, Opened::Actively) if is_syn_ack_again(tcb, seg) => return Continue(()),
-        (State::SynReceived, _) if seg.flags.syn() && seg.seq == tcb.irs() => {
-            // The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
-            let may = tcb.owed.has(Owed::SYN) || tcb.may_challenge(cx);
-            tcb.owed.add_if(Owed::SYN, may);
-            out.challenge_suppressed = !may;
-        }
+        (State::SynReceived, _) if seg.flags.syn() && seg.seq == tcb.irs() => repeat_syn(tcb, cx, out),
         // T25: one that an old SYN made and the peer's TIME-WAIT would acknowledge each other until it times out; the SYN-ACK
         // that the timer repeats says all there is to say.
         (State::SynReceived, Opened::Passively) => {}
@@ -104,6 +99,16 @@ fn meet_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut O
     }
     out.note = Some(Note::OutOfWindow);
     Break(())
+}
+
+/// The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
+#[cold]
+#[inline(never)]
+fn repeat_syn(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
+    let may = tcb.owed.has(Owed::SYN) || tcb.may_challenge(cx);
+    tcb.owed.add_if(Owed::SYN, may);
+    out.challenge_suppressed = !may;
+    out.note = Some(Note::OutOfWindow);
 }
 
 /// An ACK for a segment that is unacceptable by its numbers. Text and FIN are always answered: their sender waits for an
@@ -186,8 +191,13 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
         return Continue(());
     }
     match (tcb.state, tcb.opened()) {
-        (State::SynReceived, Opened::Passively) => finish(tcb, out, End::Listen),
         (State::SynReceived, Opened::Actively) if is_syn_ack_again(tcb, seg) => return Continue(()),
+        // Its text or FIN is in the window, the SYN before it: what lies outside is trimmed off (RFC 9293 3.10.7.4, first).
+        (State::SynReceived, _) if seg.seq == tcb.irs() => repeat_syn(tcb, cx, out),
+        (State::SynReceived, Opened::Passively) => {
+            out.note = Some(Note::ReturnedToListen);
+            finish(tcb, out, End::Listen);
+        }
         (State::SynReceived, Opened::Actively)
         | (
             State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck,
