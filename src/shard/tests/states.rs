@@ -1,4 +1,4 @@
-//! B38: what a shard answers by itself, the rows of `docs/states.md` with a star; B08 where nothing is left of it.
+//! B38: what a shard answers by itself, the rows of `docs/states.md` with a star.
 
 use super::options::Bench;
 use super::*;
@@ -33,25 +33,6 @@ fn b38_a_shard_answers_by_itself_as_the_states_document_says() {
         assert!(heard.is_empty() && row.sent == "-", "{row:?}: {heard:?}");
         assert_eq!((held.next(), otherwise), (row.next, row.otherwise), "{row:?}");
     }
-}
-
-#[test]
-fn b08_old_syn_then_reset_leaves_nothing_in_the_shard() {
-    let mut bench = Bench::new(Settings::default(), false);
-    bench.listen(ConnectionOptions::default()).expect("a listener");
-    let answers = bench.exchange(&bench.next(Flags::SYN), &[]);
-    assert_eq!(answers.iter().map(|heard| heard.seg.flags).collect::<Vec<_>>(), [SYN_ACK]);
-    assert_eq!((bench.shard.half_open_live(), bench.shard.connections_live()), (1, 1));
-    // The peer has sent no such SYN: it answers the SYN-ACK by a RST.
-    bench.seq += 1;
-    assert!(bench.exchange(&bench.next(Flags::RST), &[]).is_empty());
-    assert_shard_clean(&bench.shard);
-    assert_eq!((bench.shard.connections_live(), bench.shard.time_wait_live()), (0, 0));
-    assert!(bench.shard.application().events.is_empty(), "nobody is told of it");
-    // LISTEN again, for the same peer and the same ports.
-    bench.seq += 100_000;
-    bench.open();
-    assert_eq!(bench.shard.application().events, ["accepted"]);
 }
 
 /// A shard with something in a state.
