@@ -56,7 +56,7 @@ pub(super) struct Bench {
     pub(super) shard: Shard<MemoryLink, Notes>,
     pub(super) now: Now,
     /// As the peer sees it.
-    tuple: FourTuple,
+    pub(super) tuple: FourTuple,
     /// What the peer sends next, and what it expects next.
     pub(super) seq: Seq,
     pub(super) ack: Seq,
