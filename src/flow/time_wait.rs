@@ -185,31 +185,26 @@ impl<R: TimeWaitRecord> TimeWaitStore<R> {
         }
     }
 
-    /// The number of the record whose 2MSL ends first, as precisely as the slots are; any if all end later than the store was made for.
-    ///
-    /// A page whose first records were released or restarted hangs too early: it goes where the others say.
-    pub fn oldest(&mut self) -> Option<u32> {
+    /// Removes the record whose 2MSL ends first, as precisely as the slots are: the policy `evict-oldest`. Any if all end later than the store
+    /// was made for.
+    pub fn evict_oldest(&mut self) -> Option<(u32, R)> {
         let mut oldest = None;
         for _ in 0..EARLY_PAGES_MAX {
             let (slot, granule) = self.first_slot()?;
             self.earliest = granule;
             let page = self.slots[slot].front()?;
             let number = self.first_of(page)?;
-            let due = self.granule_of(self.records[number as usize].deadline());
-            oldest = Some(number);
+            let record = self.records[number as usize];
+            oldest = Some((number, record));
+            let due = self.granule_of(record.deadline());
             if self.granules_from_next(due) <= self.granules_from_next(granule) {
                 break;
             }
+            // Its first records were released or restarted: it goes where the others say.
             self.unhang(page);
             self.hang(page, due);
         }
-        oldest
-    }
-
-    /// Removes the record whose 2MSL ends first: the policy `evict-oldest`.
-    pub fn evict_oldest(&mut self) -> Option<(u32, R)> {
-        let number = self.oldest()?;
-        let record = self.records[number as usize];
+        let (number, record) = oldest?;
         self.release(number);
         Some((number, record))
     }
@@ -442,6 +437,10 @@ impl Record for Page {
 
     fn set_generation(&mut self, generation: u32) {
         self.generation = generation;
+    }
+
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.granule
     }
 }
 

@@ -29,7 +29,7 @@ use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, INTERFACES_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
-use crate::neighbor::Neighbors;
+use crate::neighbor::{self, Neighbors};
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -169,6 +169,9 @@ impl Core {
                 return Err(ConfigError::TooManyRecords(records));
             }
         }
+        if limits.neighbors_max > neighbor::ENTRIES_MAX {
+            return Err(ConfigError::TooManyNeighbors(limits.neighbors_max));
+        }
         config.bill_among(place.owners()).reserve()?;
         let entries = limits.index_entries(routes.families());
         if !(1..=MSL_MAX_MS).contains(&config.msl_ms) {
@@ -226,7 +229,7 @@ impl Core {
             starved: VecDeque::with_capacity(STARVED_MAX),
             histories: Histories::new(limits.histories_max.min(limits.tcbs_max)),
             timers: Timers::new(limits.timers_max, expire_budget(&limits), now.tick()),
-            splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2), limits.tcbs_max),
+            splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2)),
             accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
             cookies: Cookies::new(secrets.cookies, now),
