@@ -440,10 +440,43 @@ fn t10_starts_are_spread_over_the_range() {
     assert!(widest < 600, "{widest}");
 }
 
+/// With as many places for ports as for TIME-WAIT records, as by default: far fewer nodes than destinations, and the lap goes on without them.
 #[test]
 fn ten_thousand_destinations_of_a_hundred_sources_fit() {
-    let bill = Destinations::bill(&limits(1_000_000, 30_000_000));
-    assert!(bill < 180_000_000, "{bill} bytes");
+    let limits = limits(1_000_000, 1 << 20);
+    let mut destinations = Destinations::new(limits, (7, 8), Arc::new(Owners::alone((32_768, 60_999))), 0);
+    let bytes = |destinations: &Destinations| {
+        destinations.slab.region().end as u64 - destinations.slab.region().start as u64
+            + destinations.index.bytes()
+            + destinations.queues.bytes()
+    };
+    assert_eq!(bytes(&destinations), Destinations::bill(&limits));
+    assert!(Destinations::bill(&limits) < 110 * 1_000_000, "{} bytes", Destinations::bill(&limits));
+    let key = |number: u32| {
+        let [_, _, a, b] = (number / 100).to_be_bytes();
+        let local = Ipv4Addr::new(10, 0, 0, (number % 100) as u8).into();
+        DestinationKey { local, remote: Ipv4Addr::new(10, 1, a, b).into(), remote_port: 80 }
+    };
+    let mut in_use = Vec::with_capacity(1_000_000);
+    let mut before: Vec<(u32, u16)> = Vec::new();
+    for _ in 0..2 {
+        for number in 0..1_000_000 {
+            let mut asked = 0;
+            let drawn = destinations.draw(&key(number), Tick(5), |_| {
+                asked += 1;
+                PortStatus::Free
+            });
+            in_use.push(drawn.expect("there is room"));
+            assert_eq!(asked, 1, "destination {number}");
+        }
+        assert!(in_use.iter().zip(&before).all(|(now, before)| now.0 == before.0 && now.1 != before.1));
+        let more = destinations.draw(&key(1_000_000), Tick(5), |_| PortStatus::Free);
+        assert_eq!((more, destinations.len()), (Err(DrawError::DestinationsExhausted), 1_000_000));
+        in_use.iter().for_each(|&(number, port)| destinations.give_back(number, port, Tick(5)));
+        before = core::mem::take(&mut in_use);
+    }
+    assert!((0..1_000_000).all(|number| destinations.ports_of(number) == (0, 2)));
+    assert_eq!(bytes(&destinations), Destinations::bill(&limits), "nothing has grown");
 }
 
 const TWO_MSL_MS: u32 = 60_000;
