@@ -55,6 +55,11 @@ impl PortPool {
         ports_max.div_ceil(PORTS as u32) as u64 * size_of::<Node>() as u64
     }
 
+    /// Bytes that the pool takes.
+    pub fn bytes(&self) -> u64 {
+        (self.nodes.len() * size_of::<Node>()) as u64
+    }
+
     /// Appends a port; `false` when that needs a node and none is free.
     #[inline]
     pub fn push(&mut self, queue: &mut PortQueue, port: u16) -> bool {
