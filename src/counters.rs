@@ -104,6 +104,8 @@ counters! {
         syn_cookies_invalid,
         /// ACKs that brought a cookie that had made a connection before.
         syn_cookies_replayed,
+        /// Cookies that had made a connection and were forgotten while they were valid: their ACK could open another.
+        syn_cookies_forgotten,
         /// TIME-WAIT records made.
         time_wait_created,
         /// TIME-WAIT records that ended after 2MSL.

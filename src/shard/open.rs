@@ -192,13 +192,13 @@ impl Core {
     ) -> Option<NeighborId> {
         if let (true, Some((interface, mac))) = (self.reply_to_sender, heard_from) {
             let neighbor = self.neighbors.resolve_mac(interface, mac, now.tick()).ok()?;
-            self.neighbor_interfaces[neighbor.0 as usize] = interface;
+            self.neighbor_interfaces[neighbor.index()] = interface;
             return Some(neighbor);
         }
         let hop = self.routes.next_hop(Some(tuple.local()), tuple.remote())?;
         let neighbor = self.neighbors.resolve(hop, now.tick()).ok()?;
         if self.interface_count > 1 {
-            self.neighbor_interfaces[neighbor.0 as usize] = self.routes.interface_of(hop);
+            self.neighbor_interfaces[neighbor.index()] = self.routes.interface_of(hop);
         }
         if let Some((interface, mac)) = heard_from.filter(|_| self.neighbors.mac(neighbor).is_none()) {
             self.learn(interface, hop, mac, Heard::Request, now);

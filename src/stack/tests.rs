@@ -271,6 +271,7 @@ fn panic_in_a_shard_stops_all_and_is_an_error() {
     drop(client);
 }
 
+/// Shows T09.
 #[test]
 fn secrets_are_the_given_ones_or_drawn_anew_at_each_start() {
     let given = ShardConfig::seeded(7);

@@ -27,7 +27,9 @@ pub fn send_room(tcb: &Tcb, offered: usize, cx: &Context<'_>) -> Result<usize, R
         }
         State::SynSent | State::SynReceived => Err(Refused::NotOpen),
         State::Closed => Err(Refused::Ended),
-        _ => Err(Refused::Closing),
+        State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck => {
+            Err(Refused::Closing)
+        }
     }
 }
 

@@ -68,26 +68,41 @@ fn first_check_sequence(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
         }
         return Break(());
     }
-    if is_acceptable(tcb, seg) || is_crossed_syn_ack(tcb, seg) {
-        return Continue(());
-    }
-    out.note = Some(Note::OutOfWindow);
+    if is_acceptable(tcb, seg) { Continue(()) } else { meet_unacceptable(tcb, seg, cx, out) }
+}
+
+/// What is not acceptable by its numbers: a RST is dropped, the rest is answered.
+#[cold]
+#[inline(never)]
+fn meet_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if seg.flags.rst() {
+        out.note = Some(Note::OutOfWindow);
         return Break(());
     }
-    if tcb.state == State::SynReceived && seg.flags.syn() && seg.seq == tcb.irs() {
-        // The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
-        let may = tcb.owed.has(Owed::SYN) || tcb.may_challenge(cx);
-        tcb.owed.add_if(Owed::SYN, may);
-        out.challenge_suppressed = !may;
-    } else if !tcb.is_half_open_passively() {
+    match (tcb.state, tcb.opened()) {
+        (State::SynReceived, Opened::Actively) if is_syn_ack_again(tcb, seg) => return Continue(()),
+        (State::SynReceived, _) if seg.flags.syn() && seg.seq == tcb.irs() => {
+            // The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
+            let may = tcb.owed.has(Owed::SYN) || tcb.may_challenge(cx);
+            tcb.owed.add_if(Owed::SYN, may);
+            out.challenge_suppressed = !may;
+        }
         // T25: one that an old SYN made and the peer's TIME-WAIT would acknowledge each other until it times out; the SYN-ACK
         // that the timer repeats says all there is to say.
-        if is_keepalive(tcb, seg) {
-            waits::heard(tcb, tcb.snd_una, tcb.snd_wnd, cx);
+        (State::SynReceived, Opened::Passively) => {}
+        (State::SynReceived, Opened::Actively)
+        | (
+            State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck,
+            _,
+        ) => {
+            if is_keepalive(tcb, seg) {
+                waits::heard(tcb, tcb.snd_una, tcb.snd_wnd, cx);
+            }
+            answer_unacceptable(tcb, seg, cx, out);
         }
-        answer_unacceptable(tcb, seg, cx, out);
+        (State::Closed | State::SynSent, _) => {}
     }
+    out.note = Some(Note::OutOfWindow);
     Break(())
 }
 
@@ -131,11 +146,10 @@ fn is_keepalive(tcb: &Tcb, seg: &Segment) -> bool {
     seg.flags.ack() && seg.seq == tcb.rcv_nxt.back(1) && tcb.snd_una.le(seg.ack) && seg.ack.le(tcb.snd_nxt)
 }
 
-/// Simultaneous open (RFC 9293 3.5 figure 8): the peer's SYN-ACK repeats the SYN that has been taken already, so only its
-/// ACK is new.
-fn is_crossed_syn_ack(tcb: &Tcb, seg: &Segment) -> bool {
-    let crossed = tcb.state == State::SynReceived && tcb.opened() == Opened::Actively;
-    crossed && seg.flags.has(Flags::SYN | Flags::ACK) && seg.seq == tcb.irs()
+/// Simultaneous open (RFC 9293 3.5 figure 8): in SYN-RECEIVED the peer's SYN-ACK repeats the SYN that has been taken already,
+/// so only its ACK is new.
+fn is_syn_ack_again(tcb: &Tcb, seg: &Segment) -> bool {
+    seg.flags.has(Flags::SYN | Flags::ACK) && seg.seq == tcb.irs()
 }
 
 /// RFC 5961 3.2 (T05): only a RST at exactly RCV.NXT counts; in the window it gets a challenge ACK.
@@ -171,12 +185,15 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     if !seg.flags.syn() {
         return Continue(());
     }
-    if tcb.state == State::SynReceived && tcb.opened() == Opened::Passively {
-        finish(tcb, out, End::Listen);
-    } else if is_crossed_syn_ack(tcb, seg) {
-        return Continue(());
-    } else {
-        challenge(tcb, cx, out);
+    match (tcb.state, tcb.opened()) {
+        (State::SynReceived, Opened::Passively) => finish(tcb, out, End::Listen),
+        (State::SynReceived, Opened::Actively) if is_syn_ack_again(tcb, seg) => return Continue(()),
+        (State::SynReceived, Opened::Actively)
+        | (
+            State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck,
+            _,
+        ) => challenge(tcb, cx, out),
+        (State::Closed | State::SynSent, _) => {}
     }
     Break(())
 }
@@ -202,6 +219,12 @@ fn fifth_check_ack(
         State::Closed | State::SynSent => return Break(()),
     }
     waits::heard(tcb, snd_una, snd_wnd, cx);
+    fin_may_be_acknowledged(tcb, cx, out)
+}
+
+/// The fifth check, second half, in the state that the first has led to: whether our FIN is acknowledged.
+#[inline(always)]
+fn fin_may_be_acknowledged(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     let fin_is_acknowledged = tcb.fin_is_acknowledged();
     match tcb.state {
         State::Established | State::CloseWait | State::FinWait2 => Continue(()),

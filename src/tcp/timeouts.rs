@@ -122,7 +122,12 @@ fn retries_max(tcb: &Tcb, cx: &Context<'_>) -> u8 {
     match (tcb.state, tcb.opened()) {
         (State::SynSent, _) | (State::SynReceived, Opened::Actively) => cx.options.syn_retries,
         (State::SynReceived, Opened::Passively) => SYN_ACK_RETRIES,
-        _ => cx.options.retries2,
+        (
+            State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck,
+            _,
+        ) => cx.options.retries2,
+        // Nothing is sent any more.
+        (State::Closed, _) => 0,
     }
 }
 

@@ -249,6 +249,15 @@ fn limits_with_which_nothing_works_are_refused_with_the_limit_and_its_least_valu
 }
 
 #[test]
+fn more_neighbors_than_connections_can_name_are_refused() {
+    let limits = Limits { neighbors_max: 65_536, ..Setup::default().limits };
+    let (link, _) = pair(MemoryConfig::default(), MACS);
+    let Err(error) = shard_with(link, "10.0.0.2", limits) else { panic!("65,536 neighbours were granted") };
+    let says = "65536 neighbours are more than 65535: lower limits.neighbors_max";
+    assert_eq!(alloc::string::ToString::to_string(&error), says);
+}
+
+#[test]
 fn with_two_chunks_bytes_still_arrive_whole() {
     let limits = Limits { chunks_max: 2, ..Setup::default().limits };
     let mut world = World::new(&Setup { request_bytes: 20_000, limits, ..Setup::default() });

@@ -18,12 +18,13 @@ mod policies;
 mod reuse;
 mod simulation;
 mod splice;
+mod time_wait;
 mod timers;
 
 use super::{LocalAddress, Shard, ShardConfig, StateCounts};
 use crate::api::{Application, CloseReason, ConnectOptions, Event};
 use crate::ids::Handle;
-use crate::limits::Limits;
+use crate::limits::{Limits, MSL_MS};
 use crate::link::Link;
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
 use crate::shard::Calls;
@@ -181,6 +182,7 @@ struct Setup {
     burst: u32,
     limits: Limits,
     ports: (u16, u16),
+    msl_ms: u32,
 }
 
 impl Default for Setup {
@@ -196,6 +198,7 @@ impl Default for Setup {
             burst: 64,
             limits,
             ports: (32_768, 60_999),
+            msl_ms: MSL_MS,
         }
     }
 }
@@ -260,6 +263,7 @@ fn ends(setup: &Setup, settings: Settings) -> ((Client, ShardConfig), (Server, S
         limits: Limits { burst: setup.burst, ..setup.limits },
         addresses: vec![LocalAddress { address: address(text), prefix_len: 24 }],
         ports: setup.ports,
+        msl_ms: setup.msl_ms,
         // The server answers what comes from elsewhere, too.
         gateways: if seed == 2 { vec![address(client_ip)] } else { Vec::new() },
         settings,

@@ -1,7 +1,12 @@
-//! T21, B42: every frame of a first incarnation again, at every moment of the second one of the same 4-tuple.
+//! B08: a SYN long dead. T21, B42: every frame of a first incarnation again, at every moment of the second one of the same
+//! 4-tuple.
 
+use super::flood::forge;
 use super::*;
+use crate::four_tuple::FourTuple;
+use crate::seq::Seq;
 use crate::tcp::time_wait::Policy;
+use crate::wire::tcp::{Flags, Options, Segment};
 
 /// A way between two ends that remembers what went over it.
 struct Way {
@@ -128,6 +133,34 @@ fn t21_old_duplicates_at_every_moment_never_reach_a_new_incarnation() {
                 second(reuse, moment, at..at + 1);
             }
             second(reuse, moment, 0..old);
+        }
+    }
+}
+
+#[test]
+fn b08_old_syn_that_its_host_no_longer_knows_brings_a_reset_and_leaves_nothing() {
+    for v6 in [false, true] {
+        let mut world = World::new(&Setup { connections: 0, v6, ..Setup::default() });
+        let remote = world.client.application().remote;
+        let local: IpAddr = if v6 { "fd00::1" } else { "10.0.0.1" }.parse().expect("an address");
+        let tuple = FourTuple::new(local, 40_000, remote.ip(), remote.port());
+        for number in [0, 7_000, u32::MAX] {
+            let options = Options { mss: Some(1460), ..Options::default() };
+            let syn = Segment { seq: Seq(number), wnd: 8000, flags: Flags::SYN, options, ..Segment::default() };
+            let reset = world.client.counters().rst_sent;
+            forge(world.client.link_mut(), &tuple, &syn, &[]);
+            crate::link::Link::flush(world.client.link_mut());
+            world.server.turn(world.now);
+            assert_eq!((world.server.core.half_open, world.server.connections_live()), (1, 1));
+            for _ in 0..10 {
+                world.turn(1000);
+            }
+            assert_eq!(world.client.counters().rst_sent, reset + 1, "the host knows of no such connection");
+            assert_eq!(world.server.application().accepted + world.server.application().closed.len(), 0);
+            assert_eq!((world.server.connections_live(), world.server.time_wait_live()), (0, 0));
+            assert_eq!((world.server.core.index.len(), world.server.core.neighbors.in_use()), (0, 0));
+            assert_eq!(world.server.counters().rst_sent, 0, "no RST answers a RST");
+            world.assert_clean();
         }
     }
 }

@@ -1,13 +1,18 @@
 //! TIME-WAIT and its reuse: behaviours B40 to B46, by policy.
 
-use super::options::Bench;
+use super::flood::forge;
 use super::*;
-use crate::api::{ConnectError, ConnectionOptions};
+use crate::api::ConnectError;
 use crate::counters::Counters;
-use crate::ids::Value;
-use crate::tcp::Settings;
-use crate::tcp::time_wait::{Full, Policy};
-use crate::wire::tcp::Flags;
+use crate::four_tuple::FourTuple;
+use crate::neighbor::Heard;
+use crate::seq::Seq;
+use crate::tcp::state::State;
+use crate::tcp::time_wait::{Full, Numbers, Policy};
+use crate::tcp::{Settings, isn};
+use crate::wire::tcp::{Flags, Options, Segment, Timestamps};
+use alloc::format;
+use core::time::Duration;
 
 /// A client that closes first and has one port: its second connection meets the first one's TIME-WAIT.
 fn one_port(settings: Settings) -> World {
@@ -85,6 +90,39 @@ fn b45_a_refused_reuse_restores_time_wait_with_its_remaining_time() {
     assert_eq!(world.client.counters().time_wait_reused, 0);
 }
 
+/// A port that leads nowhere (something on the way may still know its former connection) is not tried again at once.
+#[test]
+fn b45_after_a_reuse_without_an_answer_the_next_try_takes_another_port() {
+    let setup = Setup { connections: 2, ports: (40_000, 40_001), ..Setup::default() };
+    let mut world =
+        World::with_settings(&setup, Settings { time_wait_policy: Policy::Timestamp, ..Settings::default() });
+    world.run(1000);
+    assert_eq!(world.client.time_wait_live(), 2);
+    world.now = world.now.plus_ms(1100);
+    let mut tried = Vec::new();
+    for answered_by_reset in [false, true, false] {
+        let remote = world.client.application().remote;
+        let options = ConnectOptions { deadline: Some(Duration::from_secs(2)), ..ConnectOptions::default() };
+        let handle = world.client.calls(world.now).connect(remote, &options).expect("a port is reusable");
+        tried.push(world.client.core.connections[handle.number()].tcb.tuple.local_port);
+        if answered_by_reset {
+            assert!(world.server.calls(world.now).stop_listening(crate::ids::ListenerId(0)));
+        }
+        for _ in 0..30 {
+            world.client.turn(world.now);
+            if answered_by_reset {
+                world.server.turn(world.now);
+            }
+            world.now = world.now.plus_ms(100);
+        }
+        assert_eq!((world.client.connections_live(), world.client.time_wait_live()), (0, 2), "{tried:?}");
+    }
+    let closed = &world.client.application().closed[2..];
+    assert_eq!(closed, [CloseReason::TimedOut, CloseReason::Refused, CloseReason::TimedOut]);
+    assert!(tried[0] != tried[1] && tried[1] != tried[2], "{tried:?}");
+    assert_eq!(world.client.counters().time_wait_reused, 0);
+}
+
 #[test]
 fn b44_old_record_that_expires_during_the_handshake_leaves_no_trace() {
     let (mut world, second) = second_connection(Policy::Timestamp, true, 59_500);
@@ -101,14 +139,27 @@ fn b44_old_record_that_expires_during_the_handshake_leaves_no_trace() {
 
 /// The server closes first, so a SYN from the same port meets TIME-WAIT there. The client's own store is out of the way.
 fn passive(policy: Policy, timestamps: bool, wait_ms: u64) -> World {
-    let settings = Settings { time_wait_policy: policy, timestamps, ..Settings::default() };
-    let setup = Setup { closer: Closer::Server, ports: (40_000, 40_000), ..Setup::default() };
-    let mut world = World::with_settings(&setup, settings);
-    world.run(1000);
-    assert_eq!((world.client.time_wait_live(), world.server.time_wait_live()), (0, 1));
+    let mut world = server_waits(policy, timestamps, MSL_MS);
     world.now = world.now.plus_ms(wait_ms);
     connect(&mut world).expect("the client's port is free");
     world
+}
+
+/// The server has closed first and is in TIME-WAIT.
+fn server_waits(policy: Policy, timestamps: bool, msl_ms: u32) -> World {
+    let settings = Settings { time_wait_policy: policy, timestamps, ..Settings::default() };
+    let setup = Setup { closer: Closer::Server, ports: (40_000, 40_000), msl_ms, ..Setup::default() };
+    let mut world = World::with_settings(&setup, settings);
+    world.run(1000);
+    assert_eq!((world.client.time_wait_live(), world.server.time_wait_live()), (0, 1));
+    world
+}
+
+/// The server's only record, and its 4-tuple as the client sees it.
+fn server_record(world: &World) -> (Numbers, FourTuple) {
+    let store = &world.server.core.time_wait_v4;
+    let record = &store[store.oldest().expect("a record")];
+    (record.numbers, record.tuple().reversed())
 }
 
 /// Shows SHLD-4, MAY-2, RFC 6191.
@@ -140,6 +191,7 @@ fn b44_passive_reuse_follows_the_policy() {
 #[test]
 fn b44_half_open_reuse_that_is_reset_restores_the_record() {
     let mut world = passive(Policy::Timestamp, true, 50);
+    let (former, _) = server_record(&world);
     world.client.turn(world.now);
     world.server.turn(world.now);
     assert_eq!(world.server.core.half_open, 1);
@@ -151,9 +203,93 @@ fn b44_half_open_reuse_that_is_reset_restores_the_record() {
         world.turn(50);
     }
     assert_eq!((world.server.core.half_open, world.server.application().accepted), (0, 1));
+    assert_restored(&world, &former);
+}
+
+/// The server's record is found again as it was: its numbers, and the end of its 2MSL.
+#[track_caller]
+fn assert_restored(world: &World, former: &Numbers) {
+    assert_eq!(server_record(world).0, *former);
     assert_eq!((world.server.time_wait_live(), world.server.core.index.len()), (1, 1));
-    assert_eq!((world.server.counters().time_wait_reused, world.server.counters().half_open_failed), (0, 1));
+    let counters = world.server.counters();
+    assert_eq!((counters.time_wait_reused, counters.time_wait_expired, counters.half_open_failed), (0, 0, 1));
     assert_shard_clean(&world.server);
+}
+
+/// With the usual MSL the record ends first: the SYN-ACK is given up after 63 s, 2MSL is 60 s.
+#[test]
+fn b44_half_open_reuse_that_times_out_restores_what_is_left_of_the_record() {
+    for (msl_ms, is_left) in [(120_000, true), (MSL_MS, false)] {
+        let mut world = server_waits(Policy::Timestamp, true, msl_ms);
+        world.now = world.now.plus_ms(50);
+        connect(&mut world).expect("the client's port is free");
+        let (former, tuple) = server_record(&world);
+        world.client.turn(world.now);
+        world.server.turn(world.now);
+        assert_eq!((world.server.core.half_open, world.server.time_wait_live()), (1, 1));
+        // The client's host is there, and does not answer the SYN-ACKs.
+        let began = world.now;
+        while world.server.core.half_open > 0 {
+            world.now = world.now.plus_ms(100);
+            world.server.core.learn(0, tuple.local(), MACS[0], Heard::Answer, world.now);
+            world.server.turn(world.now);
+            assert!(world.now < began.plus_ms(70_000), "half-open for ever");
+        }
+        assert!(world.now > began.plus_ms(62_000), "{:?} after {began:?}", world.now);
+        if is_left {
+            assert_restored(&world, &former);
+            // It guards the 4-tuple as before, and for as long.
+            let old = Segment { seq: former.rcv_nxt.back(500), flags: Flags::ACK, wnd: 1000, ..Segment::default() };
+            forge(world.client.link_mut(), &tuple, &old, b"old");
+            crate::link::Link::flush(world.client.link_mut());
+            world.server.turn(world.now);
+            assert_eq!(world.server.counters().time_wait_acks, 1);
+            world.now =
+                world.now.plus_ms(u64::from(world.now.tick().until(former.deadline)) + 2 * u64::from(msl_ms) / 64);
+            world.server.turn(world.now);
+        }
+        assert_eq!((world.server.time_wait_live(), world.server.core.index.len()), (0, 0), "MSL {msl_ms} ms");
+        assert_eq!(world.server.counters().time_wait_expired, 1);
+        assert_shard_clean(&world.server);
+    }
+}
+
+#[test]
+fn b44_the_new_iss_lies_beyond_everything_the_old_incarnation_sent() {
+    // So soon that the clock has not come so far; then by the clock, as for any other connection.
+    for (wait_ms, by_clock) in [(50, false), (10_000, true)] {
+        let mut world = passive(Policy::Timestamp, true, wait_ms);
+        let (former, _) = server_record(&world);
+        world.client.turn(world.now);
+        world.server.turn(world.now);
+        let core = &world.server.core;
+        let (_, opened) = core.connections.iter().next().expect("a half-open connection");
+        assert_eq!(opened.tcb.state, State::SynReceived);
+        let clocked = isn::start(core.settings.isn_secret, &opened.tcb.tuple, world.now).iss;
+        assert_eq!(opened.tcb.iss() == clocked, by_clock, "{wait_ms} ms");
+        let beyond = opened.tcb.iss() - (former.snd_nxt + 65_535);
+        assert!((1..1 << 31).contains(&beyond) && (by_clock || beyond <= 65_536), "{wait_ms} ms: {beyond}");
+    }
+}
+
+/// Shows RFC 6191.
+#[test]
+fn b44_syn_with_an_older_timestamp_is_acknowledged_however_far_its_number_lies_beyond() {
+    for (stamp, beyond, opens) in [(-1, 1, false), (-1, 1 << 30, false), (0, 0, false), (0, 1, true), (1, 0, true)] {
+        let mut world = server_waits(Policy::TimestampOrSequence, true, MSL_MS);
+        let (former, tuple) = server_record(&world);
+        let val = former.ts_recent.wrapping_add_signed(stamp);
+        let options = Options { timestamps: Some(Timestamps { val, ecr: 0 }), ..Options::default() };
+        let seq: Seq = former.rcv_nxt + beyond;
+        let syn = Segment { seq, wnd: 8000, flags: Flags::SYN, options, ..Segment::default() };
+        forge(world.client.link_mut(), &tuple, &syn, &[]);
+        crate::link::Link::flush(world.client.link_mut());
+        world.server.turn(world.now);
+        let place = format!("TSval {stamp}, SEQ {beyond} beyond");
+        assert_eq!(world.server.core.half_open, u32::from(opens), "{place}");
+        assert_eq!(world.server.counters().time_wait_acks, u64::from(!opens), "{place}");
+        assert_eq!(server_record(&world).0, former, "{place}: the record is kept");
+    }
 }
 
 #[test]
@@ -204,96 +340,4 @@ fn policies_have_names_that_are_read_back() {
         assert_eq!(Full::from_name(full.name()), Some(full));
     }
     assert_eq!(Policy::from_name("sometimes"), None);
-}
-
-/// The index entry of the peer's 4-tuple.
-fn indexed(bench: &Bench) -> Option<Value> {
-    let (core, tuple) = (&bench.shard.core, bench.tuple.reversed());
-    core.index.find(core.index.hash(&tuple), |value| core.is_record_of(value, &tuple))
-}
-
-#[test]
-fn b41_last_ack_that_is_lost_restarts_2msl_and_the_index_follows_the_record() {
-    for v6 in [false, true] {
-        let mut bench = Bench::new(Settings::default(), v6);
-        bench.listen(ConnectionOptions::default()).expect("a listener");
-        bench.open();
-        let fin = bench.end_in_time_wait();
-        for restarts in 1..=3 {
-            let before = indexed(&bench).expect("in TIME-WAIT");
-            // Within the 2MSL of the last restart, beyond that of the first.
-            bench.turn(40_000);
-            let answers = bench.exchange(&fin, &[]);
-            assert_eq!(
-                answers.iter().map(|heard| (heard.seg.flags, heard.seg.ack)).collect::<Vec<_>>(),
-                [(Flags::ACK, fin.end())]
-            );
-            let after = indexed(&bench).expect("still in TIME-WAIT");
-            assert_ne!(before, after, "the record has moved");
-            let deadline = bench.shard.core.time_wait_numbers(after).expect("a record").deadline;
-            assert_eq!(deadline, bench.now.plus_ms(60_000).tick());
-            let counters = bench.shard.counters();
-            assert_eq!((counters.time_wait_restarted, counters.time_wait_expired), (restarts, 0));
-            assert_eq!((bench.shard.time_wait_live(), bench.shard.core.index.len()), (1, 1));
-        }
-        bench.turn(59_999);
-        assert_eq!(bench.shard.time_wait_live(), 1);
-        bench.turn(600);
-        assert_eq!((bench.shard.time_wait_live(), bench.shard.counters().time_wait_expired), (0, 1));
-        assert_shard_clean(&bench.shard);
-    }
-}
-
-/// Shows RFC 1337.
-#[test]
-fn b43_reset_ends_the_record_where_that_is_set_and_is_counted() {
-    for (rst_ends_time_wait, live) in [(false, 1), (true, 0)] {
-        let mut bench = Bench::new(Settings { rst_ends_time_wait, ..Settings::default() }, false);
-        bench.listen(ConnectionOptions::default()).expect("a listener");
-        bench.open();
-        bench.end_in_time_wait();
-        assert!(bench.exchange(&bench.next(Flags::RST), &[]).is_empty());
-        assert_eq!(bench.shard.time_wait_live(), live);
-        let counters = bench.shard.counters();
-        assert_eq!((counters.time_wait_ended_by_rst, counters.time_wait_rst_ignored), (1 - live as u64, live as u64));
-        assert_shard_clean(&bench.shard);
-    }
-}
-
-#[test]
-fn b44_record_evicted_during_the_handshake_that_reuses_it_leaves_no_trace() {
-    for completes in [true, false] {
-        let settings = Settings { time_wait_full: Full::EvictOldest, ..Settings::default() };
-        let limits = Limits { time_wait_max: 1, ..Setup::default().limits };
-        let mut bench = Bench::with_limits(settings, false, limits);
-        bench.listen(ConnectionOptions::default()).expect("a listener");
-        bench.open();
-        bench.end_in_time_wait();
-        let beyond = bench.seq + 100_000;
-        bench.tuple.local_port += 1;
-        bench.open();
-        let other = (bench.seq, bench.ack);
-        // The first 4-tuple again, half-open over its former incarnation's record.
-        (bench.tuple.local_port, bench.seq) = (bench.tuple.local_port - 1, beyond);
-        let syn_ack = bench.exchange(&bench.next(Flags::SYN), &[]);
-        assert_eq!((syn_ack.len(), bench.shard.half_open_live(), bench.shard.time_wait_live()), (1, 1, 1));
-        let again = (bench.seq + 1, syn_ack[0].seg.seq + 1);
-        // The other connection needs the only place.
-        (bench.tuple.local_port, (bench.seq, bench.ack)) = (bench.tuple.local_port + 1, other);
-        bench.end_in_time_wait();
-        assert_eq!((bench.shard.time_wait_live(), bench.shard.counters().time_wait_evicted), (1, 1));
-        assert_eq!(bench.shard.core.index.len(), 2);
-        (bench.tuple.local_port, (bench.seq, bench.ack)) = (bench.tuple.local_port - 1, again);
-        if completes {
-            bench.exchange(&bench.next(Flags::ACK), &[]);
-            bench.end_in_time_wait();
-        } else {
-            bench.exchange(&bench.next(Flags::RST), &[]);
-            assert_eq!((indexed(&bench), bench.shard.counters().half_open_failed), (None, 1), "nothing to restore");
-        }
-        let counters = bench.shard.counters();
-        assert_eq!((counters.time_wait_reused, counters.time_wait_evicted), (0, 1 + u64::from(completes)));
-        assert_eq!((bench.shard.time_wait_live(), bench.shard.core.index.len()), (1, 1));
-        assert_shard_clean(&bench.shard);
-    }
 }

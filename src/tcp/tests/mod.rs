@@ -16,6 +16,7 @@ mod requirements;
 mod states;
 mod synchronized;
 mod time_wait;
+mod timestamps;
 mod urgent;
 mod waits;
 

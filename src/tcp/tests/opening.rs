@@ -211,3 +211,14 @@ fn b06_a_syn_and_a_syn_ack_that_come_together_are_acknowledged_at_once() {
     assert!(client.arrives(syn_ack).established);
     assert_eq!(client.expect(ACK).ack, Seq(7001));
 }
+
+#[test]
+fn t19_a_reset_that_also_says_syn_and_ack_again_is_outside_the_window_and_dropped() {
+    let (mut client, syn) = syn_sent(plain());
+    client.arrives(Segment { seq: Seq(7000), ..syn });
+    client.expect(SYN_ACK);
+    let flags = Flags(SYN_ACK.0 | RST.0);
+    let out = client.arrives(Segment { seq: Seq(7000), ack: client.tcb.snd_nxt, flags, ..syn });
+    assert_eq!((out.end, out.note, client.tcb.state), (None, Some(Note::OutOfWindow), State::SynReceived));
+    client.expect_nothing();
+}

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::tcp::Note;
-use crate::tcp::time_wait::{self, Arrived, Numbers};
+use crate::tcp::time_wait::{self, Arrived, Numbers, Policy};
+use alloc::format;
 
 /// The record of a client that closed first, and a segment of the server that is next in order.
-fn record(settings: &Settings) -> (Numbers, Segment) {
+pub(super) fn record(settings: &Settings) -> (Numbers, Segment) {
     let (mut client, _) = established_with(*settings);
     client.close();
     client.sends();
@@ -63,4 +64,76 @@ fn t25_pure_ack_in_order_is_not_answered() {
     let (numbers, fin) = record(&plain());
     let ack = Segment { seq: numbers.rcv_nxt, ack: numbers.snd_nxt, flags: ACK, ..fin };
     assert_eq!(arrives(&numbers, ack, &plain()), Arrived::default());
+}
+
+/// What a SYN says, in terms of the record: its TSval less TS.Recent, where both have timestamps, and its number less RCV.NXT.
+type Says = (Option<i32>, i32);
+
+/// Which of [`Policy::ALL`] let a SYN open a new incarnation. Written from RFC 6191 2 and RFC 9293 3.6.1, MAY-2.
+const REOPENS: [(Says, [bool; 4]); 16] = [
+    // Newer: whatever the number.
+    ((Some(1), 1), [false, true, true, true]),
+    ((Some(1), 0), [false, true, true, true]),
+    ((Some(1), -1), [false, true, true, true]),
+    ((Some(i32::MAX), i32::MIN + 1), [false, true, true, true]),
+    // Equal: the number must lie beyond.
+    ((Some(0), 1), [false, true, true, true]),
+    ((Some(0), i32::MAX), [false, true, true, true]),
+    ((Some(0), 0), [false, false, false, true]),
+    ((Some(0), -1), [false, false, false, true]),
+    // Older: never by the number.
+    ((Some(-1), 1), [false, false, false, true]),
+    ((Some(-1), i32::MAX), [false, false, false, true]),
+    ((Some(-1), 0), [false, false, false, true]),
+    ((Some(-i32::MAX), 1), [false, false, false, true]),
+    // One side at least has none: the number alone, where the policy trusts it.
+    ((None, 1), [false, false, true, true]),
+    ((None, i32::MAX), [false, false, true, true]),
+    ((None, 0), [false, false, false, true]),
+    ((None, -1), [false, false, false, true]),
+];
+
+/// Shows RFC 6191, MAY-2.
+#[test]
+fn b44_timestamps_decide_alone_and_sequence_numbers_only_without_them() {
+    for ((stamp, off), by_policy) in REOPENS {
+        // The record's side and the SYN's have timestamps, or either has not, or neither.
+        let sides: &[(bool, bool)] =
+            if stamp.is_some() { &[(true, true)] } else { &[(true, false), (false, true), (false, false)] };
+        for (of_record, of_syn) in sides {
+            let (numbers, fin) = record(&Settings { timestamps: *of_record, ..settings() });
+            let val = numbers.ts_recent.wrapping_add_signed(stamp.unwrap_or(1));
+            let options = Options { timestamps: of_syn.then_some(Timestamps { val, ecr: 0 }), ..Options::default() };
+            let seq = Seq(numbers.rcv_nxt.0.wrapping_add_signed(off));
+            let syn = Segment { seq, flags: SYN, options, ..fin };
+            for (policy, reopens) in Policy::ALL.into_iter().zip(by_policy) {
+                let settings = Settings { time_wait_policy: policy, ..settings() };
+                let place = format!("{} {stamp:?} {off} {of_record} {of_syn}", policy.name());
+                let arrived = arrives(&numbers, syn, &settings);
+                assert_eq!((arrived.reopens, arrived.answer.is_none()), (reopens, reopens), "{place}");
+                assert!(!arrived.restart && !arrived.ends, "{place}");
+                let syn_ack = arrives(&numbers, Segment { flags: SYN_ACK, ..syn }, &settings);
+                assert!(!syn_ack.reopens && syn_ack.answer.is_some(), "{place}: a SYN-ACK opens nothing");
+            }
+        }
+    }
+}
+
+/// The floor is SND.NXT and the largest unscaled window.
+#[test]
+fn b44_the_next_iss_is_the_clocked_one_or_lies_beyond_the_floor() {
+    let (mut numbers, _) = record(&settings());
+    for snd_nxt in [0, u32::MAX - 65_535, u32::MAX - 65_534, u32::MAX, 1 << 31] {
+        numbers.snd_nxt = Seq(snd_nxt);
+        let floor = numbers.snd_nxt + 65_535;
+        for beyond in [1, 1000, (1 << 31) - 1] {
+            assert_eq!(time_wait::iss_beyond(&numbers, floor + beyond, 7), floor + beyond);
+        }
+        for behind in [0, 1, 65_535, 1 << 30] {
+            for random in [0, u16::MAX] {
+                let iss = time_wait::iss_beyond(&numbers, floor.back(behind), random);
+                assert_eq!(iss - floor, u32::from(random) + 1, "SND.NXT {snd_nxt:#x}, {behind} behind");
+            }
+        }
+    }
 }
