@@ -67,7 +67,8 @@ plant() {
 }
 
 mkdir "$copy/tree"
-tar --exclude=./target --exclude=./.git -cf - . | tar -xf - -C "$copy/tree"
+# With the time of the copy: cargo would take the former run's build, which has its last bug in it, for newer than these files.
+tar --exclude=./target --exclude=./.git -cf - . | tar -xmf - -C "$copy/tree"
 if [ $# -eq 0 ]; then
     set -- tests/planted/*.patch
 fi

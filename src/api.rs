@@ -321,7 +321,8 @@ pub enum ConnectError {
         in_use: u32,
         /// Ports in TIME-WAIT.
         time_wait: u32,
-        /// When the oldest TIME-WAIT ends, ms; `None` when no port is in TIME-WAIT.
+        /// When it is worth another try, ms: when the first TIME-WAIT ends, of those that were asked about; 0 when some ports
+        /// have not been asked about, which the next try will be. `None` if that depends on connections that are open.
         next_free_in_ms: Option<u32>,
     },
     /// The table of destinations is full of destinations that own ports.

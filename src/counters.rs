@@ -104,6 +104,8 @@ counters! {
         syn_cookies_invalid,
         /// ACKs that brought a cookie that had made a connection before.
         syn_cookies_replayed,
+        /// Cookies that had made a connection and were forgotten while they were valid: their ACK could open another.
+        syn_cookies_forgotten,
         /// TIME-WAIT records made.
         time_wait_created,
         /// TIME-WAIT records that ended after 2MSL.
@@ -112,7 +114,7 @@ counters! {
         time_wait_reused,
         /// TIME-WAIT records evicted before 2MSL to make room.
         time_wait_evicted,
-        /// Connections that went straight to CLOSED because the TIME-WAIT store was full.
+        /// Connections that went straight to CLOSED instead of TIME-WAIT: the store was full, or the policy is `none`.
         time_wait_skipped,
         /// Restarts of 2MSL by a retransmitted FIN.
         time_wait_restarted,
@@ -220,8 +222,10 @@ counters! {
         /// Frames that other shards passed on, for which their interface had no frame here: dropped. With one interface
         /// they wait.
         handover_without_frame,
-        /// OPEN calls refused because no port was free.
+        /// OPEN calls refused because no port of this shard was free towards the remote, or no destination record.
         ports_exhausted,
+        /// OPEN calls refused because the TIME-WAIT store had no place left for the connection (policy `refuse-open`).
+        opens_refused_time_wait,
         /// Times the policies were changed.
         policies_changed,
         /// Hints that were stale when the segment arrived, and were looked up again.

@@ -3,7 +3,7 @@
 /// How much a shard may hold. Memory is laid out from this once, at start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// TCBs of one shard (half-open, open and remnants), records of 256 B.
+    /// TCBs of one shard (half-open, open and remnants), records of 248 B.
     pub tcbs_max: u32,
     /// TIME-WAIT records of one shard, 32 B (IPv4) or 56 B (IPv6) each.
     pub time_wait_max: u32,
@@ -11,18 +11,18 @@ pub struct Limits {
     pub half_open_max: u32,
     /// Connections of one shard that are established and of which the application has not been told (B10).
     pub accept_max: u32,
-    /// Accepted SYN cookies that a shard remembers, so that a replayed ACK opens nothing (B13), 8 B each. Origin: two minutes of
-    /// 500 a second. Fewer, and an old ACK may open a connection that its peer's RST then ends.
+    /// Accepted SYN cookies that a shard remembers for up to two minutes, so that a replayed ACK opens nothing (B13), 8 B each. Half
+    /// full it forgets one in 120. Origin: as many as TIME-WAIT has, half of which are two minutes of 4,000 a second. Fewer, and who
+    /// has seen an ACK may open a connection with it that its peer's RST then ends (`syn_cookies_forgotten`); more take memory.
     pub cookies_remembered_max: u32,
     /// Chunks of [`CHUNK_BYTES`] for unacknowledged and unread bytes of one shard.
     pub chunks_max: u32,
     /// Connections of one shard of which something may be missing at a time: text out of order, or segments that are lost. Others
     /// have it sent again (SHLD-31, T12), or recover by duplicate ACKs alone. About 0.7 kB each.
     pub reassemblies_max: u32,
-    /// Pairs of spliced connections of one shard, 36 B each, and 4 B for each of `tcbs_max`. More than half of
-    /// `tcbs_max` are never used.
+    /// Pairs of spliced connections of one shard, 40 B each. More than half of `tcbs_max` are never used.
     pub splices_max: u32,
-    /// Timers of one shard's application that run at a time, 36 B each.
+    /// Timers of one shard's application that run at a time, 32 B each.
     pub timers_max: u32,
     /// TCBs of one shard of which `info` knows age, least round trip and bytes, 32 B each: those of the lowest numbers, which are
     /// taken first. None by default, for it costs every segment of theirs.
@@ -30,7 +30,7 @@ pub struct Limits {
     /// Destinations (remote address, remote port, local address) that own a port, of one shard. With 0 it opens nothing, and
     /// TIME-WAIT takes 2.1 B less a place.
     pub destinations_max: u32,
-    /// Neighbours of one shard.
+    /// Neighbours of one shard, at most 65,535.
     pub neighbors_max: u32,
     /// Listeners of one shard.
     pub listeners_max: u32,
@@ -51,7 +51,7 @@ impl Default for Limits {
             time_wait_max: 1024 * 1024,
             half_open_max: 16 * 1024,
             accept_max: 4096,
-            cookies_remembered_max: 64 * 1024,
+            cookies_remembered_max: 1024 * 1024,
             chunks_max: 16 * 1024,
             reassemblies_max: 1024,
             splices_max: 64 * 1024,
@@ -125,7 +125,7 @@ pub const RTO_INITIAL_MS: u32 = 1000;
 pub const RTO_MIN_MS: u32 = 200;
 
 /// Smallest retransmission time-out in loss recovery and after a tail loss probe, on a path whose four round trips are
-/// not longer, ms. ACKs are not delayed there (RFC 5681 4.2). Origin: what schedulers keep from a process that has just
+/// not longer, ms. A named deviation from RFC 6298 2.4 (SHOULD 1 s). ACKs are not delayed there (RFC 5681 4.2). Origin: what schedulers keep from a process that has just
 /// slept; smaller times out on them, larger waits for each ACK that was the last to come and is lost. One that was
 /// spurious doubles it for the next.
 pub const RTO_MIN_RECOVERING_MS: u32 = 5;

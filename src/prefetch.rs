@@ -33,7 +33,7 @@ pub fn prefetch_record<T>(target: &T) {
         if align_of::<T>() < LINE_BYTES {
             // A record that begins within a line may end on one more.
             // SAFETY: invariant 1; SSE is part of x86_64's baseline.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(begin.wrapping_add(size_of::<T>())) }
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(begin.wrapping_add(size_of::<T>().saturating_sub(1))) }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -129,7 +129,7 @@ fn tell_ready<S: Service>(args: &RoleArgs, stack: &Stack<S>) {
 fn ended(args: &RoleArgs, counters: &Counters, by_rst: fn(&Counters) -> u64) -> (u64, u64) {
     let completed = counters.closed_graceful + if args.tw == Tw::RstClose { by_rst(counters) } else { 0 };
     // In the closed loop who is refused tries again.
-    let refused = if args.rate > 0.0 { counters.ports_exhausted } else { 0 };
+    let refused = if args.rate > 0.0 { counters.ports_exhausted + counters.opens_refused_time_wait } else { 0 };
     (completed, closed(counters) - completed + refused)
 }
 
@@ -222,12 +222,17 @@ mod tests {
     fn connections_that_end_by_a_rst_as_they_were_to_are_complete() {
         let ended = |options: &[&str]| {
             let args = parse(options);
-            let (closed_graceful, closed_aborted, closed_reset, ports_exhausted) = (1, 20, 300, 4000);
-            let counters =
-                Counters { closed_graceful, closed_aborted, closed_reset, ports_exhausted, ..Counters::default() };
+            let counters = Counters {
+                closed_graceful: 1,
+                closed_aborted: 20,
+                closed_reset: 300,
+                ports_exhausted: 4000,
+                opens_refused_time_wait: 50_000,
+                ..Counters::default()
+            };
             ended(&args, &counters, |counters| counters.closed_aborted)
         };
         assert_eq!((ended(&[]), ended(&["--tw", "rst-close"])), ((1, 320), (21, 300)));
-        assert_eq!(ended(&["--rate", "5"]), (1, 4320), "an open loop does not ask again");
+        assert_eq!(ended(&["--rate", "5"]), (1, 54_320), "an open loop does not ask again");
     }
 }

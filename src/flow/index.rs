@@ -1,8 +1,8 @@
 //! The connection index: from a 4-tuple's keyed hash to a kind and a record number.
 //!
 //! Buckets are cache lines of twelve entries: an 8-bit tag and a 32-bit [`Value`] each. The hash names an entry's home; if
-//! that is full the entry goes on in steps of its own (1, 2, 4 .. 128 buckets, also from the hash, so that full buckets do
-//! not grow into runs) to the first bucket that is not. The home counts its entries that are away and keeps how far the
+//! that is full the entry goes on in steps of its own (1, 2, 4 .. 128 buckets, by the low bits of its tag, so that full buckets
+//! do not grow into runs) to the first bucket that is not. The home counts its entries that are away and keeps how far the
 //! furthest went, which is how far a look-up goes. The 4-tuple is in the record: whoever looks up compares it there.
 //!
 //! A burst is looked up in stages: `hash` and `prefetch` for all, then `candidate` for all (and a prefetch of the records),
@@ -20,9 +20,10 @@ use alloc::vec::Vec;
 use core::mem::size_of;
 use core::ops::Range;
 
-/// A 4-tuple's keyed hash in one index. The high bits name the home bucket, the low eight the tag.
+/// A 4-tuple's keyed hash in one index. The high bits name the home bucket, the low eight the tag. They are the same bits from 16
+/// million buckets on, for 160 million entries: there tags begin to say less.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Hash(u64);
+pub struct Hash(u32);
 
 /// The index holds as many entries as it was made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -57,7 +58,13 @@ impl Index {
     /// The keyed hash of a 4-tuple.
     #[inline]
     pub fn hash(&self, tuple: &FourTuple) -> Hash {
-        Hash(self.key.tuple(tuple))
+        Hash((self.wide_hash(tuple) >> 32) as u32)
+    }
+
+    /// The same in 64 bits, for uses beside the index.
+    #[inline]
+    pub fn wide_hash(&self, tuple: &FourTuple) -> u64 {
+        self.key.tuple(tuple)
     }
 
     /// Asks the processor to load the home bucket of `hash`.
@@ -204,10 +211,10 @@ impl Index {
         }
     }
 
-    /// The home bucket: the hash as a fraction of 2^64, scaled to the number of buckets.
+    /// The home bucket: the hash as a fraction of 2^32, scaled to the number of buckets, which is less.
     #[inline]
     fn home(&self, hash: Hash) -> usize {
-        ((u128::from(hash.0) * self.buckets.len() as u128) >> 64) as usize
+        ((u64::from(hash.0) * self.buckets.len() as u64) >> 32) as usize
     }
 
     /// The bucket that an entry goes on to. The number of buckets is odd, so a power of two leads through all of them.
@@ -221,13 +228,14 @@ impl Index {
 
 impl Hash {
     /// All of the hash, for uses beside the index.
-    pub const fn bits(self) -> u64 {
+    pub const fn bits(self) -> u32 {
         self.0
     }
 
+    /// Buckets past each full one. It depends on what the tag is made of, and so on nothing that names the home.
     #[inline]
     const fn step(self) -> usize {
-        1 << (self.0 >> 8 & (STEPS - 1))
+        1 << (self.0 & (STEPS - 1))
     }
 
     #[inline]
@@ -334,7 +342,7 @@ const fn bucket_count(entries_max: u32) -> usize {
 const PLACES: usize = 12;
 
 /// How many steps there are past a full bucket, a power of two. Fewer let runs of full buckets grow, more leave the page.
-const STEPS: u64 = 8;
+const STEPS: u32 = 8;
 
 /// The tag of a place without an entry.
 const EMPTY: u8 = 0;
@@ -375,7 +383,7 @@ mod tests {
         ) {
             let mut index = Index::new(max, key);
             // Either real hashes, or hashes of which many share a home and a tag.
-            let hash_of = |index: &Index, n: u32| if same_home { Hash(u64::from(n % 3) << 61 | u64::from(n % 2) | u64::from(n % 8) << 8) } else { index.hash(&tuple(n)) };
+            let hash_of = |index: &Index, n: u32| if same_home { Hash((n % 3) << 29 | (n & 7)) } else { index.hash(&tuple(n)) };
             let mut model: HashMap<u32, Value> = HashMap::new();
             for (op, n, number) in ops {
                 let hash = hash_of(&index, n);

@@ -154,6 +154,7 @@ mod tests {
     #[derive(Default)]
     struct Item {
         generation: u32,
+        next_free: u32,
         ready: Link,
         idle: Link,
     }
@@ -167,6 +168,9 @@ mod tests {
         }
         fn set_generation(&mut self, generation: u32) {
             self.generation = generation;
+        }
+        fn next_free(&mut self) -> &mut u32 {
+            &mut self.next_free
         }
     }
 

@@ -251,7 +251,7 @@ impl Destinations {
     /// The record of this destination; a new one if there is none.
     #[inline(always)]
     fn destination(&mut self, key: &DestinationKey, now: Tick) -> Result<u32, DrawError> {
-        let hash = self.hash(key, 0);
+        let hash = self.hash(key);
         if let Some(value) = self.index.find(hash, |value| self.slab[value.number()].key == Some(*key)) {
             return Ok(value.number());
         }
@@ -284,7 +284,7 @@ impl Destinations {
         let record = &mut self.slab[number];
         self.queues.clear(&mut record.queue);
         if let Some(key) = record.key.take() {
-            self.index.remove(self.hash(&key, 0), Value::new(Kind::Tcb, number));
+            self.index.remove(self.hash(&key), Value::new(Kind::Tcb, number));
         }
         self.slab.remove(number);
         Some(())
@@ -424,7 +424,7 @@ impl Destinations {
 
     /// A lap from a start that nobody else can tell (T10).
     fn lap(&self, key: &DestinationKey) -> Lap {
-        let random = self.hash(key, self.made as u16).bits();
+        let random = self.index.wide_hash(&salted(key, self.made as u16));
         self.owners.lap(self.shard, &Addresses::new(key.local, key.remote), key.remote_port, random)
     }
 
@@ -434,9 +434,14 @@ impl Destinations {
     }
 
     #[inline]
-    fn hash(&self, key: &DestinationKey, salt: u16) -> Hash {
-        self.index.hash(&FourTuple::new(key.local, salt, key.remote, key.remote_port))
+    fn hash(&self, key: &DestinationKey) -> Hash {
+        self.index.hash(&salted(key, 0))
     }
+}
+
+/// What is hashed of a destination.
+const fn salted(key: &DestinationKey, salt: u16) -> FourTuple {
+    FourTuple::new(key.local, salt, key.remote, key.remote_port)
 }
 
 /// What is known of one destination.
@@ -471,6 +476,10 @@ impl Record for Destination {
 
     fn set_generation(&mut self, generation: u32) {
         self.generation = generation;
+    }
+
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.in_use
     }
 }
 

@@ -1,7 +1,8 @@
 //! A set of marks (keyed hashes) that were seen in this period or the last: fixed in size, forgetting the oldest.
 //!
-//! One cache line of eight marks per hash; a mark keeps 56 bits, and its low byte says the period. A full line forgets one
-//! of its older marks, so the set may miss what it has seen, and takes one mark for another with 2^-53.
+//! A line of eight marks per hash, the newest first; a mark keeps 56 bits, and its low byte says the period. A full line forgets
+//! its oldest mark, so the set may miss what it has seen: with half as many as there is room for one in 120, with as many one in
+//! seven. It takes one mark for another with 2^-53.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -9,18 +10,17 @@ use alloc::vec;
 /// The marks of two periods.
 #[derive(Debug)]
 pub struct Recent {
+    /// All zero at first, so that what is never used is never touched.
     lines: Box<[Line]>,
 }
 
-/// Marks of one hash, a cache line.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(align(64))]
-struct Line([u64; 8]);
+/// Marks of one hash; 0 is none.
+type Line = [u64; 8];
 
 impl Recent {
     /// Room for at least `marks_max` marks, of which each period may take all.
     pub fn new(marks_max: u32) -> Recent {
-        Recent { lines: vec![Line::default(); lines(marks_max)].into() }
+        Recent { lines: vec![[0; 8]; lines(marks_max)].into() }
     }
 
     /// What [`Recent::new`] allocates, bytes.
@@ -30,18 +30,17 @@ impl Recent {
 
     /// Whether the mark was seen in `period` or the one before.
     pub fn contains(&self, mark: u64, period: u32) -> bool {
-        let Line(marks) = &self.lines[self.line_of(mark)];
-        marks.iter().any(|seen| (seen ^ mark) & !PERIOD == 0 && age(*seen, period) <= 1)
+        self.lines[self.line_of(mark)].iter().any(|seen| (seen ^ mark) & !PERIOD == 0 && age(*seen, period) <= 1)
     }
 
-    /// The mark was seen in `period`. Periods may not go back.
-    pub fn insert(&mut self, mark: u64, period: u32) {
+    /// The mark was seen in `period`. Periods may not go back. Returns whether a mark of this period or the one before is
+    /// forgotten for it.
+    pub fn insert(&mut self, mark: u64, period: u32) -> bool {
         let at = self.line_of(mark);
-        let Line(marks) = &mut self.lines[at];
-        let oldest = marks.iter_mut().max_by_key(|seen| if **seen == 0 { u8::MAX } else { age(**seen, period) });
-        if let Some(place) = oldest {
-            *place = mark & !PERIOD | u64::from(period as u8);
-        }
+        let line = &mut self.lines[at];
+        line.rotate_right(1);
+        let oldest = core::mem::replace(&mut line[0], mark & !PERIOD | u64::from(period as u8));
+        oldest != 0 && age(oldest, period) <= 1
     }
 
     fn line_of(&self, mark: u64) -> usize {
@@ -64,9 +63,11 @@ const PERIOD: u64 = 0xff;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyed_hash::WireHash;
+    use alloc::vec::Vec;
 
     fn mark(number: u64) -> u64 {
-        (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        WireHash::new((1, 2)).number(number)
     }
 
     #[test]
@@ -78,17 +79,38 @@ mod tests {
     }
 
     #[test]
-    fn within_its_size_nearly_nothing_is_forgotten_and_beyond_it_old_marks_go_first() {
+    fn beyond_its_size_old_marks_go_first() {
         let mut recent = Recent::new(1 << 12);
         for number in 0..1 << 11 {
             recent.insert(mark(number), 7);
         }
-        let known = (0..1 << 11).filter(|number| recent.contains(mark(*number), 7)).count();
-        assert!(known > (1 << 11) * 95 / 100, "{known}");
         for number in 1 << 11..1 << 14 {
             recent.insert(mark(number), 8);
         }
         assert!((0..1 << 11).filter(|number| recent.contains(mark(*number), 8)).count() < 100);
+    }
+
+    #[test]
+    fn a_full_line_forgets_its_oldest_mark_and_says_so_while_it_counts() {
+        let mut recent = Recent::new(8);
+        assert!((0..8).all(|number| !recent.insert(mark(number), 1)));
+        assert!(recent.insert(mark(8), 2), "one of the period before");
+        let known: Vec<u64> = (0..9).filter(|number| recent.contains(mark(*number), 2)).collect();
+        assert_eq!(known, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert!((9..16).all(|number| !recent.insert(mark(number), 3)), "those of two periods before count no more");
+        assert!(recent.insert(mark(16), 3));
+    }
+
+    #[test]
+    fn half_full_one_in_a_hundred_is_forgotten_and_full_one_in_six_at_most() {
+        for (share, forgotten_max) in [(2, 100), (1, 6)] {
+            let mut recent = Recent::new(1 << 14);
+            let marks = (1 << 14) / share;
+            let forgotten = (0..marks).filter(|number| recent.insert(mark(*number), 7)).count() as u64;
+            assert!(forgotten > 0 && forgotten * forgotten_max <= marks, "{forgotten} of {marks}");
+            let known = (0..marks).filter(|number| recent.contains(mark(*number), 7)).count() as u64;
+            assert_eq!(known + forgotten, marks, "what is not known has been said to be forgotten");
+        }
     }
 
     #[test]

@@ -15,25 +15,35 @@ pub trait Record: Default {
 
     /// Keeps the generation. Only the slab calls this.
     fn set_generation(&mut self, generation: u32);
+
+    /// Where the slab keeps the number of the next free slot while the record is free: a field that means something else, or
+    /// nothing, while it is live. Only the slab calls this.
+    fn next_free(&mut self) -> &mut u32;
 }
 
-/// A fixed number of records. Slots are taken last out, first in, so that few connections stay on few cache lines.
+/// A fixed number of records. Slots are taken last out, first in, so that few connections stay on few cache lines. The free
+/// ones are chained through their records: the slab takes no memory beside them.
 pub struct Slab<R> {
     records: Vec<R>,
-    free: Vec<u32>,
+    /// The number of the slot to take next; one past the last when all are live.
+    first_free: u32,
+    len: u32,
 }
 
 impl<R: Record> Slab<R> {
     /// A slab of `max` records, all of them free and all memory touched.
     pub fn new(max: u32) -> Slab<R> {
-        let mut records = Vec::with_capacity(max as usize);
-        records.resize_with(max as usize, R::default);
-        Slab { records, free: (0..max).rev().collect() }
+        let free = |number| {
+            let mut record = R::default();
+            *record.next_free() = number + 1;
+            record
+        };
+        Slab { records: (0..max).map(free).collect(), first_free: 0, len: 0 }
     }
 
     /// Bytes that a slab of `max` records takes.
     pub const fn bill(max: u32) -> u64 {
-        max as u64 * (size_of::<R>() + size_of::<u32>()) as u64
+        max as u64 * size_of::<R>() as u64
     }
 
     /// The addresses of the records.
@@ -53,11 +63,16 @@ impl<R: Record> Slab<R> {
     /// As [`Slab::insert`], with what `make` returns in the place of the default.
     #[inline]
     pub fn insert_with(&mut self, make: impl FnOnce() -> R) -> Option<u32> {
-        let number = self.free.pop()?;
-        let record = &mut self.records[number as usize];
+        let number = self.first_free;
+        let record = self.records.get_mut(number as usize)?;
+        debug_assert!(!is_live(record.generation()), "record {number} is live, and yet it was said to be free");
         let generation = record.generation().wrapping_add(1) | 1;
+        self.first_free = *record.next_free();
         *record = make();
         record.set_generation(generation);
+        self.len += 1;
+        // The one after it is written soon, and whoever takes it has to wait for its number of the next.
+        self.prefetch(self.first_free);
         Some(number)
     }
 
@@ -68,7 +83,9 @@ impl<R: Record> Slab<R> {
         debug_assert!(is_live(record.generation()), "record {number} is freed twice");
         if is_live(record.generation()) {
             record.set_generation(record.generation().wrapping_add(1));
-            self.free.push(number);
+            *record.next_free() = self.first_free;
+            self.first_free = number;
+            self.len -= 1;
         }
     }
 
@@ -111,14 +128,14 @@ impl<R: Record> Slab<R> {
 
     /// Live records.
     #[inline]
-    pub fn len(&self) -> u32 {
-        (self.records.len() - self.free.len()) as u32
+    pub const fn len(&self) -> u32 {
+        self.len
     }
 
     /// Whether no record is live.
     #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// The most records that can be live.
@@ -163,6 +180,8 @@ mod tests {
     #[derive(Default, Debug, PartialEq)]
     struct Item {
         generation: u32,
+        /// While the item is free, the next free one: whoever writes to it then breaks the slab.
+        owner: u32,
         content: u64,
     }
 
@@ -172,6 +191,9 @@ mod tests {
         }
         fn set_generation(&mut self, generation: u32) {
             self.generation = generation;
+        }
+        fn next_free(&mut self) -> &mut u32 {
+            &mut self.owner
         }
     }
 
@@ -189,10 +211,11 @@ mod tests {
                     let taken = slab.insert();
                     prop_assert_eq!(taken.is_some(), model.len() < max as usize);
                     let Some(number) = taken else { continue };
-                    prop_assert_eq!(slab[number].content, 0, "records start as default");
+                    prop_assert_eq!((slab[number].content, slab[number].owner), (0, 0), "records start as default");
                     let generation = slab[number].generation;
                     prop_assert!(names.insert((number, generation)), "a name is given once");
-                    slab[number].content = u64::from(pick) + 1;
+                    // What is kept there while it is live must not reach the slab.
+                    (slab[number].owner, slab[number].content) = (pick, u64::from(pick) + 1);
                     model.insert(number, (generation, u64::from(pick) + 1));
                 } else if let Some((&number, &(generation, _))) = model.iter().nth(pick as usize % model.len().max(1)) {
                     slab.remove(number);
@@ -224,6 +247,6 @@ mod tests {
         let slab = Slab::<Item>::new(0);
         assert_eq!((slab.get(0, 1), slab.is_live(u32::MAX), slab.max()), (None, false, 0));
         slab.prefetch(7);
-        assert_eq!(Slab::<Item>::bill(10), 200);
+        assert_eq!(Slab::<Item>::bill(10), 160);
     }
 }

@@ -424,6 +424,10 @@ impl Record for Page {
     fn set_generation(&mut self, generation: u32) {
         self.generation = generation;
     }
+
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.granule
+    }
 }
 
 impl Linked<InSlot> for Page {

@@ -26,7 +26,29 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The name of an entry, valid while its holder counts as a user of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-pub struct NeighborId(pub u32);
+pub struct NeighborId(u16);
+
+impl NeighborId {
+    /// No entry's.
+    pub const NONE: NeighborId = NeighborId(u16::MAX);
+
+    /// The entry's place, for tables of their holders' own: dense from 0.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0.into()
+    }
+
+    #[inline]
+    pub(super) const fn of(number: u32) -> NeighborId {
+        debug_assert!(number < ENTRIES_MAX);
+        NeighborId(number as u16)
+    }
+
+    #[inline]
+    fn number(self) -> u32 {
+        self.0.into()
+    }
+}
 
 /// Every entry of the cache is in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -91,7 +113,7 @@ pub struct Neighbors {
 }
 
 impl Neighbors {
-    /// A cache of `max` entries, at most 2^24; about 100 B each. `key` is secret: it keeps chosen addresses from
+    /// A cache of `max` entries, at most [`ENTRIES_MAX`]; about 100 B each. `key` is secret: it keeps chosen addresses from
     /// colliding.
     pub fn new(max: u32, key: (u64, u64)) -> Neighbors {
         let max = max.min(ENTRIES_MAX);
@@ -154,7 +176,7 @@ impl Neighbors {
             State::Stale => self.start_asking(number, State::Probe { asked: 0 }, now),
             State::Incomplete { .. } | State::Probe { .. } | State::Reachable | State::Fixed => {}
         }
-        Ok(NeighborId(number))
+        Ok(NeighborId::of(number))
     }
 
     /// Finds or makes the entry that stands for `mac` on interface number `interface`, whatever its IP address, and
@@ -164,9 +186,9 @@ impl Neighbors {
         // Multicast: no neighbour has that address, nor can any be heard to have it.
         let ip = Ipv6Addr::from([0xff, 0, 0, 0, 0, 0, 0, 0, 0, interface, a, b, c, d, e, f]);
         let id = self.resolve(ip.into(), now)?;
-        if self.entries[id.0 as usize].state != State::Fixed {
-            self.disarm(id.0);
-            let entry = &mut self.entries[id.0 as usize];
+        if self.entries[id.index()].state != State::Fixed {
+            self.disarm(id.number());
+            let entry = &mut self.entries[id.index()];
             (entry.mac, entry.state) = (mac, State::Fixed);
         }
         Ok(id)
@@ -175,7 +197,7 @@ impl Neighbors {
     /// Counts one user of `id` less. An id without users is ignored.
     #[inline(always)]
     pub fn release(&mut self, id: NeighborId) {
-        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return };
+        let Some(entry) = self.entries.get_mut(id.index()) else { return };
         match entry.users {
             0 => return,
             1 => {}
@@ -187,23 +209,23 @@ impl Neighbors {
         entry.users = 0;
         self.in_use -= 1;
         match entry.state {
-            State::Failed => self.set_free(id.0),
-            _ => self.idle.push_back(&mut self.unused, id.0),
+            State::Failed => self.set_free(id.number()),
+            _ => self.idle.push_back(&mut self.unused, id.number()),
         }
     }
 
     /// Somebody waits for `id`: one that has failed is asked for anew.
     pub fn wanted(&mut self, id: NeighborId, now: Tick) {
-        if self.entries.get(id.0 as usize).is_some_and(|entry| entry.state == State::Failed) {
-            self.start_asking(id.0, State::Incomplete { asked: 0 }, now);
+        if self.entries.get(id.index()).is_some_and(|entry| entry.state == State::Failed) {
+            self.start_asking(id.number(), State::Incomplete { asked: 0 }, now);
         }
     }
 
     /// What was sent by `id` is not acknowledged (RFC 9293 3.8.3, MUST-20): one that is taken to be there is asked for.
     pub fn doubted(&mut self, id: NeighborId, now: Tick) {
         let taken_to_be_there = |entry: &Entry| matches!(entry.state, State::Reachable | State::Stale);
-        if self.entries.get(id.0 as usize).is_some_and(taken_to_be_there) {
-            self.start_asking(id.0, State::Probe { asked: 0 }, now);
+        if self.entries.get(id.index()).is_some_and(taken_to_be_there) {
+            self.start_asking(id.number(), State::Probe { asked: 0 }, now);
         }
     }
 
@@ -216,11 +238,11 @@ impl Neighbors {
     /// whether the entry had no MAC address and has one now.
     #[inline]
     pub fn progressed(&mut self, id: NeighborId, mac: MacAddress, now: Tick) -> bool {
-        let Some(entry) = self.entries.get(id.0 as usize).filter(|_| !mac.is_multicast()) else { return false };
+        let Some(entry) = self.entries.get(id.index()).filter(|_| !mac.is_multicast()) else { return false };
         match entry.state {
-            State::Probe { .. } if entry.mac == mac => self.confirm(id.0, mac, now),
+            State::Probe { .. } if entry.mac == mac => self.confirm(id.number(), mac, now),
             State::Incomplete { .. } | State::Failed => {
-                self.confirm(id.0, mac, now);
+                self.confirm(id.number(), mac, now);
                 return true;
             }
             State::Free | State::Stale | State::Probe { .. } | State::Reachable | State::Fixed => {}
@@ -232,7 +254,7 @@ impl Neighbors {
     /// asked for.
     #[inline]
     pub fn mac(&self, id: NeighborId) -> Option<MacAddress> {
-        self.entries.get(id.0 as usize).and_then(Entry::mac)
+        self.entries.get(id.index()).and_then(Entry::mac)
     }
 
     /// The MAC address of `ip`, if it is known, without becoming a user.
@@ -257,7 +279,7 @@ impl Neighbors {
         match (entry.state, how) {
             (State::Incomplete { .. } | State::Failed, _) => {
                 self.confirm(number, mac, now);
-                return Some(NeighborId(number));
+                return Some(NeighborId::of(number));
             }
             (State::Stale, Heard::Request) => self.confirm(number, mac, now),
             (State::Probe { asked }, _) if known || asked > 1 => self.confirm(number, mac, now),
@@ -273,7 +295,7 @@ impl Neighbors {
     pub fn poll(&mut self, now: Tick, budget: usize, mut due: impl FnMut(Due)) {
         for _ in 0..budget {
             let Some(number) = self.first_due(now) else { return };
-            let id = NeighborId(number);
+            let id = NeighborId::of(number);
             let Entry { ip, state, users, .. } = self.entries[number as usize];
             match state {
                 // Nobody waits: ask nobody, keep what is known until the room is needed.
@@ -334,7 +356,7 @@ impl Neighbors {
         self.idle.remove(&mut self.unused, number);
         self.idle.push_back(&mut self.unused, number);
         self.confirm(number, mac, now);
-        Some(NeighborId(number))
+        Some(NeighborId::of(number))
     }
 
     /// Gives the free entry `number`, which stays idle, the address `ip`.
@@ -470,5 +492,5 @@ pub const ASKS: u8 = 3;
 /// Ticks for which a confirmation holds. Origin: REACHABLE_TIME of RFC 4861 10.
 const REACHABLE_MS: u32 = 30_000;
 
-/// Largest cache, entries; more would only be a mistake in a setting.
-const ENTRIES_MAX: u32 = 1 << 24;
+/// Largest cache, entries: what two bytes of each connection can name. As many hosts as a network of prefix length 16 has.
+pub const ENTRIES_MAX: u32 = u16::MAX as u32;

@@ -6,7 +6,7 @@ pub mod cache;
 mod index;
 mod list;
 
-pub use cache::{ASKS, Due, Full, Heard, NeighborId, Neighbors};
+pub use cache::{ASKS, Due, ENTRIES_MAX, Full, Heard, NeighborId, Neighbors};
 
 #[cfg(test)]
 mod tests;

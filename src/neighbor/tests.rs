@@ -134,10 +134,10 @@ fn poll_stops_at_its_budget() {
 fn invented_ids_and_empty_caches_do_no_harm() {
     let mut cache = Neighbors::new(0, KEY);
     assert_eq!(cache.resolve(ip(0), START), Err(Full { max: 0 }));
-    cache.release(NeighborId(0));
-    assert_eq!(cache.mac(NeighborId(u32::MAX)), None);
+    cache.release(NeighborId::of(0));
+    assert_eq!(cache.mac(NeighborId::NONE), None);
     let mut cache = Neighbors::new(1, KEY);
-    cache.release(NeighborId(0));
+    cache.release(NeighborId::of(0));
     let id = cache.resolve(ip(0), START).unwrap();
     cache.release(id);
     cache.release(id);

@@ -101,7 +101,7 @@ impl Limits {
                 "splices",
                 "splices_max",
                 self.splices_max.min(self.tcbs_max / 2),
-                Splices::bill(self.splices_max.min(self.tcbs_max / 2), self.tcbs_max),
+                Splices::bill(self.splices_max.min(self.tcbs_max / 2)),
             ),
             line(
                 "histories",
@@ -234,6 +234,14 @@ mod tests {
     fn default_limits_cost_less_than_256_megabytes() {
         let bill = Limits::default().bill(Families::V4, 60_000);
         assert!(bill.total_bytes() < 256 << 20, "{bill}");
+    }
+
+    #[test]
+    fn idle_connection_costs_at_most_256_bytes_all_in() {
+        let limits = |tcbs_max| Limits { tcbs_max, time_wait_max: 1024, ..Limits::default() };
+        let bill = |tcbs_max| limits(tcbs_max).bill(Families::BOTH, 60_000).total_bytes();
+        let each = (bill(20_000_000) - bill(10_000_000)) as f64 / 10e6;
+        assert!(each <= 256.0, "{each} B");
     }
 
     #[test]

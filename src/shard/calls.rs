@@ -164,14 +164,14 @@ impl<'a> Calls<'a> {
         let lent = self.lent.as_mut().filter(|lent| lent.handle == handle);
         let unread = match &lent {
             Some(lent) => lent.bytes.len() - lent.taken,
-            None => (connection.unread.len() - connection.consumed_bytes) as usize,
+            None => (connection.unread.len() - connection.consumed_bytes()) as usize,
         };
         if count > unread {
             return Err(CallError::TooMuchConsumed { asked: count, unread });
         }
         match lent {
             Some(lent) => lent.taken += count,
-            None => connection.consumed_bytes += count as u32,
+            None => connection.consume(count as u32),
         }
         calls::received(&mut connection.tcb, count as u32, &cx);
         if connection.facts.has(Fact::WAITS_FOR_NEIGHBOR) {
@@ -194,7 +194,7 @@ impl<'a> Calls<'a> {
         }
         let connection = self.core.connections.get(handle.number, handle.generation).ok_or(CallError::Stale)?;
         let front = self.received.front(&connection.unread);
-        let consumed = connection.consumed_bytes as usize;
+        let consumed = self.core.consumed_bytes(handle.number) as usize;
         if consumed <= front.len() {
             return Ok(&front[consumed..]);
         }

@@ -15,39 +15,41 @@ use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::tick::Tick;
 use crate::timer::wheel::{Timed, WheelLink};
 
-/// One connection of a shard.
+/// One connection of a shard. Its fields lie as they are written: what a segment of an open connection touches comes before what
+/// only its begin and its end do. Over IPv4 that is 207 B, since the TCB ends with the 4-tuple.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C)]
 pub(super) struct Connection {
-    /// The protocol's state.
-    pub tcb: Tcb,
     generation: u32,
-    /// Hash of the 4-tuple: leaving the index needs no second one.
-    pub hash: Hash,
-    /// The application's own number.
-    pub user: u64,
+    /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
+    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of what is missing.
+    aside: u32,
+    /// With [`Fact::SPLICED`] the number of its splice; otherwise octets at the front of `unread` that the application has taken during an
+    /// event, not yet out of the chain.
+    consumed_or_splice: u32,
     /// Octets that the peer has not acknowledged.
     pub to_send: Chain,
     /// Octets that the application has not taken.
     pub unread: Chain,
-    /// Octets at the front of `unread` that the application has taken during an event, not yet out of the chain.
-    pub consumed_bytes: u32,
-    /// Opened passively, the listener that it came to; actively, the destination that its port belongs to, or [`NONE`].
-    pub origin: u32,
-    /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
-    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of what is missing.
-    aside: u32,
-    /// Its option set.
-    pub options: OptionsId,
+    owing: Link,
+    telling: Link,
+    wheel: WheelLink,
     /// Its next hop.
     pub neighbor: NeighborId,
+    /// Its option set.
+    pub options: OptionsId,
     /// What the application has not been told.
     pub tell: Bits<Tell>,
     /// What else is true of it.
     pub facts: Bits<Fact>,
-    wheel: WheelLink,
-    owing: Link,
-    telling: Link,
+    /// The protocol's state.
+    pub tcb: Tcb,
+    /// Hash of the 4-tuple: leaving the index needs no second one.
+    pub hash: Hash,
+    /// Opened passively, the listener that it came to; actively, the destination that its port belongs to, or [`NONE`].
+    pub origin: u32,
+    /// The application's own number.
+    pub user: u64,
 }
 
 /// What the application has yet to be told, in the order in which it is told, and what that depends on.
@@ -107,11 +109,11 @@ impl Default for Connection {
             user: 0,
             to_send: Chain::default(),
             unread: Chain::default(),
-            consumed_bytes: 0,
+            consumed_or_splice: 0,
             origin: NONE,
             aside: NONE,
             options: OptionsId::default(),
-            neighbor: NeighborId(NONE),
+            neighbor: NeighborId::NONE,
             tell: Bits::NONE,
             facts: Bits::NONE,
             wheel: WheelLink::default(),
@@ -143,6 +145,51 @@ impl Connection {
     /// The application's name for the connection in slot `number`.
     pub(super) fn handle(&self, number: u32) -> Handle {
         Handle { number, generation: self.generation }
+    }
+}
+
+impl Connection {
+    /// Octets at the front of `unread` that the application has taken during an event, not yet out of the chain. Those of a spliced
+    /// connection its splice knows.
+    #[inline]
+    pub(super) fn consumed_bytes(&self) -> u32 {
+        if self.facts.has(Fact::SPLICED) { 0 } else { self.consumed_or_splice }
+    }
+
+    /// The application has taken `count` octets more. The connection must not be spliced.
+    #[inline]
+    pub(super) fn consume(&mut self, count: u32) {
+        debug_assert!(!self.facts.has(Fact::SPLICED));
+        self.consumed_or_splice += count;
+    }
+
+    /// Returns what [`Connection::consumed_bytes`] says, and is 0 from now on.
+    #[inline]
+    pub(super) fn take_consumed(&mut self) -> u32 {
+        let consumed = self.consumed_bytes();
+        if consumed > 0 {
+            self.consumed_or_splice = 0;
+        }
+        consumed
+    }
+
+    /// The number of its splice.
+    pub(super) fn splice(&self) -> Option<u32> {
+        self.facts.has(Fact::SPLICED).then_some(self.consumed_or_splice)
+    }
+
+    /// It is one end of splice number `splice` from now on. Returns the octets that it had consumed.
+    pub(super) fn begin_splice(&mut self, splice: u32) -> u32 {
+        let consumed = self.take_consumed();
+        self.facts.add(Fact::SPLICED);
+        self.consumed_or_splice = splice;
+        consumed
+    }
+
+    /// It is spliced no longer, and has consumed nothing.
+    pub(super) fn end_splice(&mut self) {
+        self.facts.remove(Fact::SPLICED);
+        self.consumed_or_splice = 0;
     }
 }
 
@@ -201,6 +248,10 @@ impl Record for Connection {
     fn set_generation(&mut self, generation: u32) {
         self.generation = generation;
     }
+
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.aside
+    }
 }
 
 impl Linked<Owing> for Connection {
@@ -237,8 +288,8 @@ impl Timed for Connection {
     }
 }
 
-/// An idle connection costs this much and its places in index and lists. Smaller would be better still.
-const _: () = assert!(size_of::<Connection>() <= 256);
+/// An idle connection costs this much and its place in the index, together at most 256. Smaller would be better still.
+const _: () = assert!(size_of::<Connection>() <= 248);
 
 /// Gives a TIME-WAIT record to the store's rules.
 macro_rules! time_wait_record {

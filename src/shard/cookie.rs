@@ -73,7 +73,8 @@ impl Core {
         self.histories.begin(number, now);
         // Half-open for the moment until the segment has arrived, like any other.
         self.half_open += 1;
-        self.cookies_seen.insert(valid.mark, period);
+        let forgets = self.cookies_seen.insert(valid.mark, period);
+        self.counters.syn_cookies_forgotten += u64::from(forgets);
         self.counters.opens_passive += 1;
         self.counters.syn_cookies_accepted += 1;
         Returned::Opens(number)

@@ -4,7 +4,7 @@ use super::accept::AcceptQueue;
 use super::announce::Claims;
 use super::burst::expire_budget;
 use super::connection::{Connection, Fact, Owing, Tell, Telling};
-use super::exact;
+use super::exact::Exact;
 use super::find::Found;
 use super::gaps::Gaps;
 use super::history::Histories;
@@ -29,7 +29,7 @@ use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, INTERFACES_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
-use crate::neighbor::Neighbors;
+use crate::neighbor::{self, Neighbors};
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -96,7 +96,7 @@ pub(super) struct Core {
     pub path_mtus: PathMtus,
     pub wheel: Wheel,
     /// Deadlines of connections that have lost something, to the microsecond, by record of what is missing.
-    pub exact: Wheel,
+    pub exact: Exact,
     /// Octets that peers have not acknowledged.
     pub sending: Chunks,
     /// Who gives way when memory runs short.
@@ -169,6 +169,9 @@ impl Core {
                 return Err(ConfigError::TooManyRecords(records));
             }
         }
+        if limits.neighbors_max > neighbor::ENTRIES_MAX {
+            return Err(ConfigError::TooManyNeighbors(limits.neighbors_max));
+        }
         config.bill_among(place.owners()).reserve()?;
         let entries = limits.index_entries(routes.families());
         if !(1..=MSL_MAX_MS).contains(&config.msl_ms) {
@@ -216,7 +219,7 @@ impl Core {
             claims: Claims::new(attachments.iter().flat_map(|at| &at.addresses).map(|own| own.address).collect()),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, secrets.neighbors),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now.tick()),
-            exact: exact::wheel(now),
+            exact: Exact::new(now),
             sending: Chunks::new(limits.chunks_max - limits.chunks_max / 2),
             pressure: Pressure::default(),
             owing: [const { List::new() }; INTERFACES_MAX],
@@ -226,7 +229,7 @@ impl Core {
             starved: VecDeque::with_capacity(STARVED_MAX),
             histories: Histories::new(limits.histories_max.min(limits.tcbs_max)),
             timers: Timers::new(limits.timers_max, expire_budget(&limits), now.tick()),
-            splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2), limits.tcbs_max),
+            splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2)),
             accept: AcceptQueue::new(limits.listeners_max),
             half_open: 0,
             cookies: Cookies::new(secrets.cookies, now),
@@ -506,7 +509,7 @@ impl Core {
         .reduce(Tick::min)
         .map(|tick| at.until_tick(tick))
         .into_iter()
-        .chain(exact::next_deadline(self, at))
+        .chain(self.exact.next_deadline(at))
         .min()
     }
 

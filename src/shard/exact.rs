@@ -6,14 +6,35 @@
 
 use super::core::Core;
 use super::gaps::Gaps;
+use crate::flow::slab::Slab;
 use crate::tcp::recovery;
 use crate::tick::{Micros, Now, Tick};
 use crate::timer::wheel::{Timed, Wheel, WheelLink};
 use alloc::vec::Vec;
 
-/// The wheel, empty.
-pub(super) fn wheel(now: Now) -> Wheel {
-    Wheel::new(SLOTS, GRANULE_US, in_wheel(now.micros()))
+/// The wheel.
+pub(super) struct Exact {
+    wheel: Wheel,
+    /// When it was last asked what is due.
+    asked: Now,
+}
+
+impl Exact {
+    /// The wheel, empty.
+    pub(super) fn new(now: Now) -> Exact {
+        Exact { wheel: Wheel::new(SLOTS, GRANULE_US, in_wheel(now.micros())), asked: now }
+    }
+
+    /// Takes the record off it.
+    pub(super) fn stop(&mut self, gaps: &mut Slab<Gaps>, attached: u32) {
+        self.wheel.stop(gaps, attached);
+    }
+
+    /// When the next deadline comes; a lower bound.
+    pub(super) fn next_deadline(&self, now: Now) -> Option<Now> {
+        let Tick(at) = self.wheel.next_deadline(in_wheel(now.micros()))?;
+        Some(Now::from_us(now.us() + u64::from(now.micros().until(Micros(at)))))
+    }
 }
 
 /// Bytes that it takes.
@@ -26,22 +47,22 @@ pub(super) fn bill() -> u64 {
 pub(super) fn arm(core: &mut Core, number: u32, attached: u32, now: Now) {
     let at = recovery::exact_deadline(&core.connections[number].tcb, &core.gaps[attached].sent);
     if let Some(at) = at.filter(|&at| now.micros().until(at) < SLOTS * GRANULE_US) {
-        core.exact.arm(&mut core.gaps, attached, in_wheel(at));
+        core.exact.wheel.arm(&mut core.gaps, attached, in_wheel(at));
     }
 }
 
 /// Brings up to `budget` connections whose deadline has come.
 pub(super) fn expire(core: &mut Core, now: Now, budget: usize, due: &mut Vec<u32>) {
-    core.exact.expire(&mut core.gaps, in_wheel(now.micros()), budget, due);
+    let Exact { wheel, asked } = &mut core.exact;
+    if now.us().saturating_sub(asked.us()) > UNASKED_US_MAX {
+        // No slot says any more when its records are due. All are, and the large wheel has them.
+        wheel.clear(&mut core.gaps);
+    }
+    *asked = now;
+    wheel.expire(&mut core.gaps, in_wheel(now.micros()), budget, due);
     for place in due {
         *place = core.gaps[*place].connection;
     }
-}
-
-/// When the next deadline comes; a lower bound.
-pub(super) fn next_deadline(core: &Core, now: Now) -> Option<Now> {
-    let Tick(at) = core.exact.next_deadline(in_wheel(now.micros()))?;
-    Some(Now::from_us(now.us() + u64::from(now.micros().until(Micros(at)))))
 }
 
 impl Timed for Gaps {
@@ -67,3 +88,7 @@ const fn in_wheel(at: Micros) -> Tick {
 /// and deadlines are looked at twice; a longer granule, and each loss costs a short path more.
 const SLOTS: u32 = 1024;
 const GRANULE_US: u32 = 64;
+
+/// Longest time for which the wheel is not asked and microseconds still tell what is over from what is to come, us: half of what they do, for what
+/// hangs there is at most a lap ahead. A process that was stopped leaves such a gap. Longer, and the wheel stands still for half an hour.
+const UNASKED_US_MAX: u64 = 1 << 30;

@@ -64,7 +64,7 @@ pub(super) fn neighbors(core: &mut Core, burst: &mut Burst, now: Now) {
         Due::Failed { id, .. } => silent.push(id),
     });
     for id in silent.drain(..) {
-        while let Some(number) = core.waiting[id.0 as usize].front() {
+        while let Some(number) = core.waiting[id.index()].front() {
             core.fail_waiting(number, now);
         }
     }

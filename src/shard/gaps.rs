@@ -57,6 +57,10 @@ impl Record for Gaps {
     fn set_generation(&mut self, generation: u32) {
         self.generation = generation;
     }
+
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.connection
+    }
 }
 
 /// Keeps what is missing of a segment out of order, if record and chunks are there; otherwise the peer sends it again.

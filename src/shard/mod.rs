@@ -267,6 +267,9 @@ pub enum ConfigError {
     /// A limit that record numbers cannot express.
     #[error("{0} records are more than 2^30 - 1: lower limits.tcbs_max or limits.time_wait_max")]
     TooManyRecords(u32),
+    /// More neighbours than connections can name.
+    #[error("{0} neighbours are more than {max}: lower limits.neighbors_max", max = crate::neighbor::ENTRIES_MAX)]
+    TooManyNeighbors(u32),
     /// An MTU too small for TCP over the IP versions of which its interface has addresses, or too large for its length fields.
     #[error("an MTU of {0} bytes is out of range: 576 (IPv4) or 1280 (IPv6) to 9216")]
     BadMtu(usize),

@@ -119,7 +119,7 @@ impl Core {
     fn admit_active(&mut self, wanted: &Wanted, options: &ConnectOptions, now: Now) -> Result<u32, ConnectError> {
         let Wanted { tuple, hash, holder: former } = *wanted;
         if former.is_none() && self.time_wait_is_full(tuple.is_v4()) {
-            return Err(ConnectError::TimeWaitFull(self.limits.time_wait_max));
+            return Err(self.refuse_without_time_wait());
         }
         let cx = Context { now, settings: &self.settings, options: &options.connection, receive_room: false };
         let mut tcb = Tcb::open_actively(tuple, &cx);
@@ -192,13 +192,13 @@ impl Core {
     ) -> Option<NeighborId> {
         if let (true, Some((interface, mac))) = (self.reply_to_sender, heard_from) {
             let neighbor = self.neighbors.resolve_mac(interface, mac, now.tick()).ok()?;
-            self.neighbor_interfaces[neighbor.0 as usize] = interface;
+            self.neighbor_interfaces[neighbor.index()] = interface;
             return Some(neighbor);
         }
         let hop = self.routes.next_hop(Some(tuple.local()), tuple.remote())?;
         let neighbor = self.neighbors.resolve(hop, now.tick()).ok()?;
         if self.interface_count > 1 {
-            self.neighbor_interfaces[neighbor.0 as usize] = self.routes.interface_of(hop);
+            self.neighbor_interfaces[neighbor.index()] = self.routes.interface_of(hop);
         }
         if let Some((interface, mac)) = heard_from.filter(|_| self.neighbors.mac(neighbor).is_none()) {
             self.learn(interface, hop, mac, Heard::Request, now);
@@ -274,26 +274,38 @@ impl Core {
             }
         };
         let drawn = if full {
-            let drawn = self.destinations.draw_again(&key, now.tick(), status);
-            drawn.map_err(|_| ConnectError::TimeWaitFull(self.limits.time_wait_max))
+            self.destinations.draw_again(&key, now.tick(), status)
         } else {
-            self.destinations.draw(&key, now.tick(), status).map_err(|error| {
-                self.counters.ports_exhausted += 1;
-                match error {
-                    DrawError::PortsExhausted { owned: 0, .. } => ConnectError::NoPortOfThisShard(self.shard),
-                    DrawError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms } => {
-                        ConnectError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms }
-                    }
-                    DrawError::DestinationsExhausted => {
-                        ConnectError::DestinationsExhausted(self.limits.destinations_max)
-                    }
-                }
-            })
+            self.destinations.draw(&key, now.tick(), status)
         };
-        let (destination, port) = drawn?;
+        let (destination, port) = drawn.map_err(|error| self.refuse_without_port(error, full))?;
         // The port that was asked about last is the one drawn.
         let wanted = wanted.filter(|wanted: &Wanted| wanted.tuple.local_port == port);
         Ok((destination, wanted.unwrap_or_else(|| self.wanted(tuple(port)))))
+    }
+
+    /// Why there is no port, counted. `full` says that the connection would have had to take over a place in TIME-WAIT.
+    #[cold]
+    #[inline(never)]
+    fn refuse_without_port(&mut self, error: DrawError, full: bool) -> ConnectError {
+        let refused = match error {
+            DrawError::DestinationsExhausted => ConnectError::DestinationsExhausted(self.limits.destinations_max),
+            DrawError::PortsExhausted { owned: 0, .. } => ConnectError::NoPortOfThisShard(self.shard),
+            DrawError::PortsExhausted { .. } if full => return self.refuse_without_time_wait(),
+            DrawError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms } => {
+                ConnectError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms }
+            }
+        };
+        self.counters.ports_exhausted += 1;
+        refused
+    }
+
+    /// The policy `refuse-open` (B46), counted.
+    #[cold]
+    #[inline(never)]
+    fn refuse_without_time_wait(&mut self) -> ConnectError {
+        self.counters.opens_refused_time_wait += 1;
+        ConnectError::TimeWaitFull(self.limits.time_wait_max)
     }
 }
 

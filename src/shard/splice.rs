@@ -8,24 +8,20 @@
 use super::calls::{self, Calls};
 use super::connection::{Connection, Fact, Tell};
 use super::core::Core;
-use super::tell::{Teller, settle_consumed};
+use super::tell::Teller;
 use crate::api::{Application, Event, SpliceError};
 use crate::bits::Bits;
 use crate::flow::slab::{Record, Slab};
-use crate::ids::{Handle, NONE};
+use crate::ids::Handle;
 use crate::tcp::calls::Refused;
 use crate::tcp::state::{CloseReason, State};
 use crate::tcp::tcb::Tcb;
 use crate::tcp::{self, Context};
 use crate::tick::Now;
-use alloc::vec;
-use alloc::vec::Vec;
 
 /// The splices of a shard.
 pub(super) struct Splices {
     records: Slab<Splice>,
-    /// By number of the connection, its splice; meaningful with [`Fact::SPLICED`].
-    of: Vec<u32>,
 }
 
 /// Two connections, and what has gone from each to the other.
@@ -33,6 +29,8 @@ pub(super) struct Splices {
 struct Splice {
     generation: u32,
     ends: [u32; 2],
+    /// By end, octets at the front of what is unread that the application had consumed during the event in which it spliced.
+    consumed: [u32; 2],
     /// By the end that they came from, bytes in the other's send buffer or beyond.
     bytes: [u64; 2],
     /// By the end that it came from, the FIN has been carried across.
@@ -47,37 +45,41 @@ impl Record for Splice {
     fn set_generation(&mut self, generation: u32) {
         self.generation = generation;
     }
+
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.ends[0]
+    }
 }
 
 impl Splices {
-    pub(super) fn new(splices_max: u32, tcbs_max: u32) -> Splices {
-        Splices { records: Slab::new(splices_max), of: vec![NONE; tcbs_max as usize] }
+    pub(super) fn new(splices_max: u32) -> Splices {
+        Splices { records: Slab::new(splices_max) }
     }
 
-    /// Bytes that the tables take.
-    pub(super) fn bill(splices_max: u32, tcbs_max: u32) -> u64 {
-        Slab::<Splice>::bill(splices_max) + u64::from(tcbs_max) * size_of::<u32>() as u64
+    /// Bytes that they take.
+    pub(super) fn bill(splices_max: u32) -> u64 {
+        Slab::<Splice>::bill(splices_max)
     }
 
     /// Splices in use.
     pub(super) fn len(&self) -> u32 {
         self.records.len()
     }
+}
 
-    /// Joins two connections; `None` when all records are in use.
-    fn join(&mut self, ends: [u32; 2]) -> Option<()> {
-        let splice = self.records.insert()?;
-        self.records[splice].ends = ends;
-        for end in ends {
-            self.of[end as usize] = splice;
-        }
-        Some(())
+impl Core {
+    /// The number of a connection's splice, and which of its ends the connection is.
+    fn splice_of(&self, number: u32) -> Option<(u32, usize)> {
+        let splice = self.connections[number].splice()?;
+        Some((splice, usize::from(self.splices.records[splice].ends[1] == number)))
     }
 
-    /// The splice of a connection that has one, and which of its ends the connection is.
-    fn of(&self, number: u32) -> (u32, usize) {
-        let splice = self.of[number as usize];
-        (splice, usize::from(self.records[splice].ends[1] == number))
+    /// Octets at the front of what is unread of a connection that the application has taken during an event.
+    pub(super) fn consumed_bytes(&self, number: u32) -> u32 {
+        match self.splice_of(number) {
+            Some((splice, side)) => self.splices.records[splice].consumed[side],
+            None => self.connections[number].consumed_bytes(),
+        }
     }
 }
 
@@ -101,11 +103,13 @@ impl Calls<'_> {
             self.may_splice(handle)?;
         }
         let max = self.core.splices.records.max();
-        self.core.splices.join([a.number, b.number]).ok_or(SpliceError::TooMany(max))?;
+        let splice = self.core.splices.records.insert().ok_or(SpliceError::TooMany(max))?;
         self.core.counters.splices += 1;
-        for handle in [a, b] {
+        for (side, handle) in [a, b].into_iter().enumerate() {
             let connection = &mut self.core.connections[handle.number];
-            connection.facts.add(Fact::SPLICED);
+            let record = &mut self.core.splices.records[splice];
+            record.ends[side] = handle.number;
+            record.consumed[side] = connection.begin_splice(splice);
             connection.tell.remove(NOT_TOLD);
             self.core.tell(handle.number);
         }
@@ -129,8 +133,8 @@ impl Calls<'_> {
 
     /// The splice of a connection, and which of its ends the connection is.
     fn splice_of(&self, handle: Handle) -> Option<(Splice, usize)> {
-        let connection = self.core.connections.get(handle.number, handle.generation)?;
-        let (splice, side) = connection.facts.has(Fact::SPLICED).then(|| self.core.splices.of(handle.number))?;
+        self.core.connections.get(handle.number, handle.generation)?;
+        let (splice, side) = self.core.splice_of(handle.number)?;
         Some((self.core.splices.records[splice], side))
     }
 
@@ -171,7 +175,7 @@ impl<A: Application> Teller<'_, A> {
     /// Does for either end what the other calls for: bytes, then FINs, then the end. Returns whether the splice lives on.
     pub(super) fn splice_goes_on(&mut self, number: u32) -> bool {
         self.core.connections[number].tell.remove(NOT_TOLD);
-        let (splice, _) = self.core.splices.of(number);
+        let Some((splice, _)) = self.core.splice_of(number) else { return false };
         let ends = self.core.splices.records[splice].ends;
         let breaks = ends.iter().any(|&end| {
             let tcb = &self.core.connections[end].tcb;
@@ -183,7 +187,7 @@ impl<A: Application> Teller<'_, A> {
             }
         } else {
             for side in [0, 1] {
-                self.forward_unread(ends[side]);
+                self.forward_unread(splice, side);
                 self.carry_fin(splice, side);
             }
         }
@@ -195,8 +199,10 @@ impl<A: Application> Teller<'_, A> {
     }
 
     /// What waits unread, as far as the other end takes it and the budget goes.
-    fn forward_unread(&mut self, from: u32) {
-        settle_consumed(self.core, self.receiving, from);
+    fn forward_unread(&mut self, splice: u32, side: usize) {
+        let record = &mut self.core.splices.records[splice];
+        let (from, consumed) = (record.ends[side], core::mem::take(&mut record.consumed[side]));
+        self.receiving.consume(&mut self.core.connections[from].unread, consumed);
         while !self.core.connections[from].unread.is_empty() {
             if self.budget == 0 {
                 return self.core.tell(from);
@@ -231,9 +237,8 @@ impl<A: Application> Teller<'_, A> {
         self.core.splices.records.remove(splice);
         for end in ends {
             let connection = &mut self.core.connections[end];
-            connection.facts.remove(Fact::SPLICED);
+            connection.end_splice();
             connection.tell.remove(NOT_TOLD | Tell::WANTS_WRITABLE);
-            connection.consumed_bytes = 0;
             self.receiving.clear(&mut connection.unread);
             // Nobody waits for them any more: a peer that takes nothing does not keep them for ever.
             let _ = calls::finish(self.core, end, true, self.now);
@@ -249,7 +254,7 @@ impl<A: Application> Teller<'_, A> {
 /// Queues bytes that came on `from` at the other end. Returns how many it took; after fewer than all it is told when there is
 /// room.
 fn forward(core: &mut Core, from: u32, bytes: &[u8], now: Now) -> usize {
-    let (splice, side) = core.splices.of(from);
+    let Some((splice, side)) = core.splice_of(from) else { return 0 };
     let to = core.splices.records[splice].ends[1 - side];
     let handle = core.connections[to].handle(to);
     let Ok(taken) = calls::queue(core, handle, bytes, now) else { return 0 };

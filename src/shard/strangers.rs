@@ -134,7 +134,8 @@ impl Former {
 
 /// The two marks of a 4-tuple: word and bit.
 fn places(hash: Hash) -> [(usize, u64); 2] {
-    [hash.bits(), hash.bits() >> 32].map(|bits| {
+    // The upper 20 bits and the lower 20: they share eight, which makes less than one port in 100,000 more skipped for nothing.
+    [hash.bits(), hash.bits() >> 12].map(|bits| {
         let mark = bits as usize % MARKS;
         (mark / 64, 1 << (mark % 64))
     })

@@ -93,7 +93,7 @@ impl<A: Application> Teller<'_, A> {
             return;
         }
         let connection = &self.core.connections[number];
-        if connection.tell.has(Tell::READABLE) || connection.consumed_bytes > 0 || connection.is_given_up() {
+        if connection.tell.has(Tell::READABLE) || connection.consumed_bytes() > 0 || connection.is_given_up() {
             self.readable(number);
         }
         if self.core.connections[number].tell.has(Tell::URGENT | Tell::STALLED | Tell::WRITABLE) {
@@ -165,7 +165,7 @@ impl<A: Application> Teller<'_, A> {
         if connection.is_given_up() {
             connection.tell.remove(Tell::READABLE);
             self.receiving.clear(&mut connection.unread);
-            connection.consumed_bytes = 0;
+            connection.take_consumed();
             return;
         }
         settle_consumed(self.core, self.receiving, number);
@@ -208,7 +208,7 @@ impl<A: Application> Teller<'_, A> {
         gaps::release(self.core, self.receiving, number);
         let connection = &mut self.core.connections[number];
         self.receiving.clear(&mut connection.unread);
-        connection.consumed_bytes = 0;
+        connection.take_consumed();
         connection.tell = Bits::NONE;
         connection.facts.add(Fact::TOLD_CLOSED);
         let told_again = List::<Telling>::is_linked(&self.core.connections, number);
@@ -227,14 +227,14 @@ impl<A: Application> Teller<'_, A> {
 /// waited for it.
 #[inline]
 pub(super) fn settle_consumed(core: &mut Core, receiving: &mut Chunks, number: u32) {
-    if core.connections[number].consumed_bytes > 0 {
-        take_out_consumed(core, receiving, number);
+    let consumed = core.connections[number].take_consumed();
+    if consumed > 0 {
+        take_out(core, receiving, number, consumed);
     }
 }
 
-fn take_out_consumed(core: &mut Core, receiving: &mut Chunks, number: u32) {
+fn take_out(core: &mut Core, receiving: &mut Chunks, number: u32, consumed: u32) {
     let connection = &mut core.connections[number];
-    let consumed = core::mem::take(&mut connection.consumed_bytes);
     receiving.consume(&mut connection.unread, consumed);
     if !connection.unread.is_empty() {
         // Only one chunk at a time can be seen from outside of Readable; the next is offered.

@@ -39,6 +39,10 @@ impl Record for Timer {
     fn set_generation(&mut self, generation: u32) {
         self.generation = generation;
     }
+
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.deadline.0
+    }
 }
 
 impl Timed for Timer {

@@ -21,7 +21,7 @@ impl Core {
         let connection = &mut self.connections[number];
         connection.facts.add(Fact::WAITS_FOR_NEIGHBOR);
         let neighbor = connection.neighbor;
-        self.waiting[neighbor.0 as usize].push_back(&mut self.connections, number);
+        self.waiting[neighbor.index()].push_back(&mut self.connections, number);
         self.neighbors.wanted(neighbor, now.tick());
         self.counters.neighbor_waits += 1;
     }
@@ -34,7 +34,7 @@ impl Core {
     /// The interface that leads to the connection's neighbour: the same for all its life.
     #[inline]
     pub(super) fn interface_of(&self, number: u32) -> usize {
-        let interface = || self.neighbor_interfaces[self.connections[number].neighbor.0 as usize];
+        let interface = || self.neighbor_interfaces[self.connections[number].neighbor.index()];
         if self.interface_count == 1 { 0 } else { interface().into() }
     }
 
@@ -44,7 +44,7 @@ impl Core {
         if !self.is_on(ip, interface) {
             return;
         }
-        if let Some(NeighborId(id)) = self.neighbors.learn(ip, mac, heard, now.tick()) {
+        if let Some(id) = self.neighbors.learn(ip, mac, heard, now.tick()) {
             self.wake_waiting(id);
         }
     }
@@ -54,17 +54,17 @@ impl Core {
     #[inline(always)]
     pub(super) fn heard_from(&mut self, number: u32, interface: u8, mac: MacAddress, now: Now) {
         let neighbor = self.connections[number].neighbor;
-        if self.interface_count > 1 && self.neighbor_interfaces[neighbor.0 as usize] != interface {
+        if self.interface_count > 1 && self.neighbor_interfaces[neighbor.index()] != interface {
             return;
         }
         if self.neighbors.progressed(neighbor, mac, now.tick()) {
-            self.wake_waiting(neighbor.0);
+            self.wake_waiting(neighbor);
         }
     }
 
     /// The neighbour is known: whoever waited for it may send.
-    pub(super) fn wake_waiting(&mut self, neighbor: u32) {
-        while let Some(number) = self.waiting[neighbor as usize].pop_front(&mut self.connections) {
+    pub(super) fn wake_waiting(&mut self, neighbor: NeighborId) {
+        while let Some(number) = self.waiting[neighbor.index()].pop_front(&mut self.connections) {
             self.connections[number].facts.remove(Fact::WAITS_FOR_NEIGHBOR);
             let interface = self.interface_of(number);
             self.owing[interface].push_back(&mut self.connections, number);
@@ -131,7 +131,7 @@ impl Core {
         if List::<Owing>::is_linked(&self.connections, number) {
             let (neighbor, interface) = (self.connections[number].neighbor, self.interface_of(number));
             let list = if self.connections[number].facts.has(Fact::WAITS_FOR_NEIGHBOR) {
-                &mut self.waiting[neighbor.0 as usize]
+                &mut self.waiting[neighbor.index()]
             } else {
                 &mut self.owing[interface]
             };

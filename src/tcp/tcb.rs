@@ -13,24 +13,19 @@ use crate::seq::Seq;
 use crate::tick::{CoarseTick, Deadline, Now, Tick};
 use core::ops::{Deref, DerefMut};
 
-/// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard.
+/// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard. Its fields lie as they are written,
+/// with the 4-tuple, of which IPv4 fills only the first part, at the end.
 #[derive(Clone, Debug, Default)]
+#[repr(C)]
 pub struct Tcb {
-    /// The connection's name.
-    pub tuple: FourTuple,
-    /// Its state.
-    pub state: State,
-    /// What is true of it and takes one bit.
-    pub facts: Bits<Fact>,
-
     /// Send unacknowledged.
     pub snd_una: Seq,
     /// Send next: one past the highest octet ever sent.
     pub snd_nxt: Seq,
     /// Where transmission continues: equals `snd_nxt`, and lies before it while lost octets are sent again.
     pub snd_resume: Seq,
-    /// Send urgent pointer: the first octet that is not urgent; no later than `snd_una` without urgent data.
-    pub snd_up: Seq,
+    /// One past the last octet of the send buffer: where a queued FIN stands.
+    pub send_end: Seq,
     /// Send window, bytes, scale applied.
     pub snd_wnd: u32,
     /// Segment sequence number of the last window update. SND.WL2 is not kept: no update acknowledges more than SND.UNA, and
@@ -38,32 +33,24 @@ pub struct Tcb {
     pub snd_wl1: Seq,
     /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
     pub snd_wnd_max: u32,
+    /// Send urgent pointer: the first octet that is not urgent; no later than `snd_una` without urgent data.
+    pub snd_up: Seq,
 
     /// Receive next.
     pub rcv_nxt: Seq,
     /// Right edge of the window last offered; the receive window is `rcv_edge - rcv_nxt` and never shrinks (SHLD-14).
     pub rcv_edge: Seq,
-
     /// Receive urgent pointer: the first octet that is not urgent, once there was urgent data.
     pub rcv_up: Seq,
-
-    /// One past the last octet of the send buffer: where a queued FIN stands.
-    pub send_end: Seq,
     /// Octets received in order that the application has not taken.
     pub unread_bytes: u32,
 
-    /// Effective send MSS before options, bytes.
-    pub mss: u16,
-    /// What the SYNs agreed on.
-    pub agreed: Agreed,
+    /// Last.ACK.sent (RFC 7323 4.3).
+    pub last_ack_sent: Seq,
     /// Offset of our timestamp clock (RFC 7323 5.4).
     pub ts_offset: u32,
     /// TS.Recent (RFC 7323 4.3).
     pub ts_recent: u32,
-    /// When TS.Recent was taken: PAWS forgets it after 24 days (RFC 7323 5.5).
-    pub ts_recent_at: CoarseTick,
-    /// Last.ACK.sent (RFC 7323 4.3).
-    pub last_ack_sent: Seq,
 
     /// Retransmission time-out.
     pub rto: Rto,
@@ -82,17 +69,31 @@ pub struct Tcb {
     pub delayed_ack_at: Deadline,
     /// Until when the connection waits for what must come next (`waits`).
     pub waits_until: Deadline,
+
+    /// Effective send MSS before options, bytes.
+    pub mss: u16,
+    /// What the SYNs agreed on.
+    pub agreed: Agreed,
+    /// When TS.Recent was taken: PAWS forgets it after 24 days (RFC 7323 5.5).
+    pub ts_recent_at: CoarseTick,
+    /// What is owed to the peer.
+    pub owed: Owed,
+
+    /// Its state.
+    pub state: State,
+    /// What is true of it and takes one bit.
+    pub facts: Bits<Fact>,
     /// Keepalive probes that have not been answered.
     pub keepalive_probes: u8,
     /// Retransmissions in a row without progress.
     pub retries: u8,
-
     /// ACKs that unacceptable segments may still bring (RFC 5961 7).
     pub ack_budget: AckBudget,
-    /// What is owed to the peer.
-    pub owed: Owed,
     /// Why the connection ended; meaningful in CLOSED.
     pub reason: Option<CloseReason>,
+
+    /// The connection's name.
+    pub tuple: FourTuple,
 }
 
 /// A segment whose round trip is measured, or none; then `end` is when the last was acknowledged.

@@ -31,7 +31,7 @@ pub(crate) const RFCS: &[Row] = &[
     done("RFC 6093", "urgent text in line", "src/tcp/synchronized.rs::sixth_check_urg",
         &["b23_t15_text_with_any_urgent_pointer_stays_in_line"]),
     done("RFC 6191", "timestamps shorten TIME-WAIT", "src/tcp/time_wait.rs::reopens", &["b44_passive_reuse_follows_the_policy"]),
-    done("RFC 6298", "the retransmission time-out", "src/tcp/rto.rs::Rto",
+    done("RFC 6298", "the retransmission time-out; with timestamps it is 200 ms at least, in recovery and after a tail loss probe 5 ms (named deviations from 2.4, which asks for a second; figures in `docs/design.md`)", "src/tcp/rto.rs::Rto",
         &["first_measurement_sets_srtt_and_half_of_it_as_variance", "b11_backoff_doubles_up_to_the_maximum_and_ends_with_progress",
             "rfc_6298_after_a_lost_syn_and_without_a_measurement_the_first_time_out_takes_three_seconds",
             "without_timestamps_the_backoff_stays_until_something_is_measured",
@@ -50,9 +50,10 @@ pub(crate) const RFCS: &[Row] = &[
             "resets_of_a_connection_carry_timestamps_where_all_else_does",
             "after_24_days_of_silence_ts_recent_follows_whatever_comes"]),
     done("RFC 8201", "path MTU over IPv6", "src/tcp/icmp.rs::believable_mtu", &["t27_path_mtu_never_falls_below_552_or_1280_and_never_rises"]),
-    done("RFC 8985", "RACK-TLP", "src/tcp/rack.rs",
+    done("RFC 8985", "RACK-TLP; with an SRTT of at most 10 ms a probe repeats the last segment even where new text waits, and after it the time-out is 5 ms at least (named deviations from 7.3 and from RFC 6298 2.4, figures in `docs/design.md`)", "src/tcp/rack.rs",
         &["rack_one_segment_beyond_makes_a_hole_lost_after_the_reordering_window", "tlp_the_last_segment_is_probed_before_the_time_out"]),
     declined("RFC 9937", "proportional rate reduction", "built and measured: no transfer was faster, short paths were slower by a sixth (`docs/performance.md`): a window of a few segments spends its round trip on the one segment that it lets go at once"),
+    declined("pacing", "what the window allows leaves spread over the round trip (RFC 9002 7.7 asks it of QUIC, no RFC of TCP)", "not in this version: what the window allows leaves at once, after a silence of a time-out an initial window at most"),
     done("RFC 9438", "CUBIC", "src/tcp/congestion/cubic.rs", &["window_follows_the_equations"]),
 ];
 

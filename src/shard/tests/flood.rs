@@ -223,6 +223,33 @@ fn b13_foreign_guessed_late_or_replayed_ack_makes_nothing_and_gets_a_reset() {
 }
 
 #[test]
+fn b13_a_full_memory_forgets_the_oldest_cookie_counts_it_and_hurts_no_client() {
+    let mut raw = Raw::new(always(), Limits { cookies_remembered_max: 8, ..limits() }, false);
+    let arrives = |raw: &mut Raw, port: u16, third: Segment, opens: bool| {
+        raw.tuple.local_port = port;
+        let accepted = raw.server.application().accepted;
+        let answers = raw.exchange(&[(third, &[])]);
+        assert_eq!(raw.server.application().accepted - accepted, usize::from(opens), "port {port}: {answers:?}");
+        raw.exchange(&[(Segment { flags: Flags::RST, ..third }, &[])]);
+        assert_eq!(raw.server.connections_live(), 0);
+    };
+    let mut thirds = Vec::new();
+    for port in 40_000..40_009 {
+        raw.tuple.local_port = port;
+        let third = ack_of(&raw.cookie(&syn()));
+        arrives(&mut raw, port, third, true);
+        thirds.push((port, third));
+    }
+    assert_eq!((raw.server.counters().syn_cookies_accepted, raw.server.counters().syn_cookies_forgotten), (9, 1));
+    for (port, third) in &thirds[1..] {
+        arrives(&mut raw, *port, *third, false);
+    }
+    let (port, third) = thirds[0];
+    arrives(&mut raw, port, third, true);
+    assert_eq!((raw.server.counters().syn_cookies_replayed, raw.server.counters().syn_cookies_forgotten), (8, 2));
+}
+
+#[test]
 fn b13_cookie_too_old_by_two_minutes_is_refused_while_others_are_out() {
     let mut raw = Raw::new(always(), limits(), false);
     let third = ack_of(&raw.cookie(&syn()));

@@ -49,11 +49,34 @@ fn b46_time_wait_limit_refuses_opens_and_never_evicts() {
         world.turn(50);
     }
     assert_eq!(world.client.application().closed.len(), 10);
-    assert!(world.client.application().refused > 0);
+    let refused = world.client.application().refused as u64;
+    assert!(refused > 0);
     let full = world.client.calls(world.now).connect(remote(), &ConnectOptions::default());
     assert_eq!(full, Err(ConnectError::TimeWaitFull(10)));
     let counters = world.client.counters();
     assert_eq!((counters.time_wait_created, counters.time_wait_evicted, counters.time_wait_skipped), (10, 0, 0));
+    assert_eq!((counters.opens_refused_time_wait, counters.ports_exhausted), (refused + 1, 0), "each is counted");
+    // A port that was asked for makes no difference.
+    let fixed = ConnectOptions { local_port: Some(5), ..ConnectOptions::default() };
+    assert_eq!(world.client.calls(world.now).connect(remote(), &fixed), Err(ConnectError::TimeWaitFull(10)));
+    assert_eq!(world.client.counters().opens_refused_time_wait, refused + 2);
+}
+
+#[test]
+fn destination_limit_refuses_opens_with_its_own_error_whatever_else_is_full() {
+    // With one place in TIME-WAIT, the first connection takes the last.
+    for (time_wait_max, same) in [(4096, None), (1, Some(ConnectError::TimeWaitFull(1)))] {
+        let limits = Limits { destinations_max: 1, time_wait_max, ..Setup::default().limits };
+        let mut world = World::new(&Setup { connections: 0, limits, ..Setup::default() });
+        let mut calls = world.client.calls(world.now);
+        calls.connect(remote(), &ConnectOptions::default()).expect("the first destination");
+        let other = SocketAddr::new(remote().ip(), 81);
+        let refused = calls.connect(other, &ConnectOptions::default());
+        assert_eq!(refused, Err(ConnectError::DestinationsExhausted(1)));
+        assert_eq!(calls.connect(remote(), &ConnectOptions::default()).err(), same);
+        let counters = world.client.counters();
+        assert_eq!((counters.ports_exhausted, counters.opens_refused_time_wait), (1, u64::from(same.is_some())));
+    }
 }
 
 /// Shows MUST-46.
@@ -223,6 +246,15 @@ fn limits_with_which_nothing_works_are_refused_with_the_limit_and_its_least_valu
         let Err(error) = shard_with(link, "10.0.0.2", limits) else { panic!("{says}") };
         assert_eq!(alloc::string::ToString::to_string(&error), says);
     }
+}
+
+#[test]
+fn more_neighbors_than_connections_can_name_are_refused() {
+    let limits = Limits { neighbors_max: 65_536, ..Setup::default().limits };
+    let (link, _) = pair(MemoryConfig::default(), MACS);
+    let Err(error) = shard_with(link, "10.0.0.2", limits) else { panic!("65,536 neighbours were granted") };
+    let says = "65536 neighbours are more than 65535: lower limits.neighbors_max";
+    assert_eq!(alloc::string::ToString::to_string(&error), says);
 }
 
 #[test]

@@ -114,8 +114,12 @@ impl Relay {
             calls.consume(front, skipped).expect("they are there");
             assert_eq!(calls.send(back, written), Ok(written.len()));
         }
+        let unread = calls.received(front).map(<[u8]>::to_vec);
         match calls.splice(front, back) {
-            Ok(()) => self.pairs.push([front, back]),
+            Ok(()) => {
+                assert_eq!(calls.received(front).map(<[u8]>::to_vec), unread, "what was consumed stays so");
+                self.pairs.push([front, back]);
+            }
             Err(error) => {
                 self.refused.push(error);
                 let _ = calls.abort(back);
@@ -496,6 +500,24 @@ fn prefix_is_read_and_another_written_before_the_rest_goes_across() {
     world.close(server);
     world.assert_over();
     assert_eq!(world.relay.application().ended, [[5000, 0]], "what was sent before is not counted");
+}
+
+#[test]
+fn prefix_that_was_buffered_before_the_splice_does_not_go_across() {
+    let mut world = World::new(&Setup { prefix: Some((5, b"PROXY ")), ..Setup::default() });
+    let remote = SocketAddr::new("10.0.0.2".parse().expect("an address"), 80);
+    let client = world.ends.calls(world.now).connect(remote, &ConnectOptions::default()).expect("room");
+    world.until("connected", |world| world.ends.application().connected == [client]);
+    // It arrives while the relay connects onwards, and is taken when that succeeds.
+    let bytes = text(5000, 6);
+    world.send(client, &[b"hello", bytes.as_slice()].concat());
+    world.close(client);
+    world.until("told", |world| world.ends.application().peer_closed.len() == 1);
+    let server = world.ends.application().accepted[0];
+    assert_eq!(world.ends.application().received(server), [b"PROXY ", bytes.as_slice()].concat());
+    world.close(server);
+    world.assert_over();
+    assert_eq!(world.relay.application().ended, [[5000, 0]], "what was consumed before is not counted");
 }
 
 #[test]

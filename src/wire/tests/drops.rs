@@ -68,7 +68,7 @@ fn changed_solicitation(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     frame
 }
 
-/// Shows T31.
+/// Shows T16, T31.
 #[test]
 fn shorter_than_its_headers_is_truncated() {
     for path in [path_v4(), path_v6(), Path { vlan: Some(5), ..path_v4() }] {
@@ -138,6 +138,7 @@ fn priority_tag_counts_as_no_tag() {
     assert_eq!(parse(&tagged, &Expect { vlan: Some(5), ..expect() }), Err(DropReason::Vlan));
 }
 
+/// Shows T16.
 #[test]
 fn ipv4_header_that_contradicts_itself_is_dropped() {
     for (at, value) in [(0, 0x65), (0, 0x44), (3, 19)] {

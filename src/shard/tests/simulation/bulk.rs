@@ -30,20 +30,7 @@ impl Transfer {
 
 /// So many bytes up and down over a wire with this round trip that loses this share of its frames.
 fn transfer((up, down): (u32, u32), loss: f64, round_trip_us: u64, settings: Settings, seed: u64) -> Transfer {
-    let delay_us = round_trip_us / 2;
-    let faults = FaultConfig { loss, delay_us: (delay_us, delay_us), held_max: 2048, ..FaultConfig::default() };
-    let limits = Limits { tcbs_max: 4, time_wait_max: 16, chunks_max: 2048, neighbors_max: 4, ..Limits::default() };
-    let plan = Plan {
-        seed,
-        jobs: vec![Job { opener: 0, up, down, rounds: 0, closing: Closing::Halves, bite: usize::MAX }],
-        faults,
-        settings,
-        limits,
-        mtu: 1500,
-        v6: false,
-        fair: false,
-        in_flight_max: 1,
-    };
+    let plan = plan((up, down), loss, round_trip_us, settings, seed);
     let mut simulation = Simulation::new(&plan, 64);
     let started = simulation.now;
     while simulation.ends.iter().any(|end| end.application().ends.is_empty()) {
@@ -63,6 +50,22 @@ fn transfer((up, down): (u32, u32), loss: f64, round_trip_us: u64, settings: Set
         kept: report.kept,
         time_outs: counters.iter().map(|counters| counters.time_outs).sum(),
         probes: counters.iter().map(|counters| counters.tail_probes).sum(),
+    }
+}
+
+fn plan((up, down): (u32, u32), loss: f64, round_trip_us: u64, settings: Settings, seed: u64) -> Plan {
+    let delay_us = round_trip_us / 2;
+    let faults = FaultConfig { loss, delay_us: (delay_us, delay_us), held_max: 2048, ..FaultConfig::default() };
+    Plan {
+        seed,
+        jobs: vec![Job { opener: 0, up, down, rounds: 0, closing: Closing::Halves, bite: usize::MAX }],
+        faults,
+        settings,
+        limits: Limits { tcbs_max: 4, time_wait_max: 16, chunks_max: 2048, neighbors_max: 4, ..Limits::default() },
+        mtu: 1500,
+        v6: false,
+        fair: false,
+        in_flight_max: 1,
     }
 }
 
@@ -115,6 +118,33 @@ fn b20_bulk_one_way_on_a_short_path_does_not_live_on_time_outs() {
     let took = (0..seeds).map(run).fold(Transfer::default(), Transfer::plus);
     println!("{bytes} bytes one way, 0.2 ms, 5 % lost: {:.3} s, {took:?}", took.virtual_us as f64 / 1e6 / seeds as f64);
     assert!(took.virtual_us < seeds * SHORT_PATH_US_MAX, "{took:?}");
+}
+
+/// As after a process was stopped, while its exact deadlines ran: microseconds modulo 2^32 take some of these gaps for a way back.
+#[test]
+fn b20_exact_deadlines_are_kept_after_the_clock_has_jumped() {
+    for minutes in [1, 17, 18, 36, 60, 71, 72, 24 * 60] {
+        let plan = plan((BULK_BYTES as u32, 2), 0.05, 200, Settings::default(), minutes);
+        let mut simulation = Simulation::new(&plan, 64);
+        let (mut jumps, mut exact) = (0, 0);
+        while simulation.ends.iter().any(|end| end.application().ends.is_empty()) {
+            let busy = simulation.step();
+            let now = simulation.now;
+            let last = simulation.ends.iter().filter_map(|end| end.core.exact.next_deadline(now)).max();
+            assert!(last.is_none_or(|at| at.us() - now.us() < 70_000), "{last:?} at {now:?}, {minutes} min");
+            exact += u64::from(last.is_some());
+            simulation.now = simulation.next(busy);
+            if exact == (jumps + 1) * 40 && jumps < 3 {
+                jumps += 1;
+                simulation.now = now.plus_ms(minutes * 60_000);
+                simulation.ends.iter_mut().for_each(|end| end.application_mut().forgive_silence(simulation.now));
+            }
+        }
+        assert!(jumps == 3 && exact > 160, "{exact} times with exact deadlines, {jumps} jumps of {minutes} min");
+        simulation.run();
+        let closed = simulation.report().ends;
+        assert!(closed.iter().flatten().all(|end| end.reason == CloseReason::Graceful), "{closed:?}");
+    }
 }
 
 /// What a MiB may take on a short path that loses 5 %, us: with deadlines that are told to a granule of the large wheel

@@ -50,6 +50,11 @@ struct Report {
 }
 
 impl Report {
+    /// Bytes that both ends' applications have received.
+    fn received(&self) -> u64 {
+        self.ends.iter().flatten().map(|ending| u64::from(ending.received)).sum()
+    }
+
     /// What may not depend on the burst: how much had come before an abort does.
     fn outcomes(&self) -> [Vec<Ending>; 2] {
         let mut ends = self.ends.clone();
@@ -181,12 +186,12 @@ fn simulate(seed: u64, burst: u32) -> Report {
 }
 
 fn simulate_plan(plan: &Plan, burst: u32) -> Report {
-    let bytes: u32 = plan.jobs.iter().map(|job| job.up + job.down).sum();
-    assert!(plan.jobs.len() >= 20 && bytes >= 64_000, "{} connections, {bytes} bytes", plan.jobs.len());
+    assert!(plan.jobs.len() >= 20, "{} connections", plan.jobs.len());
     let mut simulation = Simulation::new(plan, burst);
     simulation.run();
     let report = simulation.report();
     assert!(!report.whole || report.pressed == 0, "connections of a wire that loses nothing were too slow");
+    assert!(!report.whole || report.received() >= RECEIVED_MIN, "{} bytes came", report.received());
     let mut pressed = report.pressed;
     for (number, job) in plan.jobs.iter().enumerate() {
         let own = &report.ends[job.opener];
@@ -253,6 +258,8 @@ struct Totals {
     whole: u64,
     connections: u64,
     graceful: u64,
+    /// Bytes that applications have received.
+    received: u64,
     segments: u64,
     retransmitted: u64,
     kept: u64,
@@ -268,6 +275,7 @@ impl Totals {
             whole: u64::from(report.whole),
             connections: own().count() as u64,
             graceful: own().filter(|ending| ending.reason == CloseReason::Graceful).count() as u64,
+            received: report.received(),
             segments: report.segments,
             retransmitted: report.retransmitted,
             kept: report.kept,
@@ -282,6 +290,7 @@ impl Totals {
             whole: self.whole + other.whole,
             connections: self.connections + other.connections,
             graceful: self.graceful + other.graceful,
+            received: self.received + other.received,
             segments: self.segments + other.segments,
             retransmitted: self.retransmitted + other.retransmitted,
             kept: self.kept + other.kept,
@@ -332,6 +341,7 @@ fn b20_every_seed_delivers_every_byte_once_or_tells_an_error_and_leaves_nothing(
         return;
     }
     assert!(totals.whole > 0 && totals.kept > 0, "no seed was whole, or none kept text out of order: {totals:?}");
+    assert!(totals.received >= totals.seeds * RECEIVED_MIN, "fewer bytes came than each seed's bulk: {totals:?}");
     assert!(totals.pressed * 100 <= totals.connections, "too many were ended for want of chunks: {totals:?}");
     let FaultCounters { lost, corrupted, duplicated, late_duplicated, reordered, delayed, over_capacity, .. } =
         totals.faults;
@@ -364,6 +374,9 @@ const FAIR_EVERY: u64 = 4;
 /// MSL on a fair wire, ms: TIME-WAIT outlasts all time-outs, or a FIN whose ACKs were lost would be answered by RST at last.
 /// For the same reason who closes first does so by halves there: three tries of a FIN may take longer than FIN_WAIT_2_MS.
 const FAIR_MSL_MS: u32 = 600_000;
+
+/// Bytes that come over a wire that loses nothing at least, both ways together; the mean of all seeds is above it, too.
+const RECEIVED_MIN: u64 = 64_000;
 
 /// A frame that is sent so often has passed once, on a fair wire.
 const TRIES: u8 = 3;
