@@ -72,6 +72,8 @@ counters! {
         established,
         /// Pairs of connections that were spliced.
         splices,
+        /// Passive opens that came to nothing: reset, timed out or unreachable while half-open.
+        half_open_failed,
         /// Connections that the application was told had ended normally.
         closed_graceful,
         /// Connections ended by a RST from the peer.
@@ -112,6 +114,8 @@ counters! {
         time_wait_expired,
         /// TIME-WAIT records that ended because a new incarnation took their 4-tuple.
         time_wait_reused,
+        /// TIME-WAIT records that a RST ended before 2MSL, where that is allowed (RFC 1337).
+        time_wait_ended_by_rst,
         /// TIME-WAIT records evicted before 2MSL to make room.
         time_wait_evicted,
         /// Connections that went straight to CLOSED instead of TIME-WAIT: the store was full, or the policy is `none`.
@@ -230,6 +234,33 @@ counters! {
         policies_changed,
         /// Hints that were stale when the segment arrived, and were looked up again.
         hints_stale,
+    }
+}
+
+impl Counters {
+    /// Connections that were opened: each has ended, see [`Counters::ended`], or is live.
+    pub fn opened(&self) -> u64 {
+        self.opens_active + self.opens_passive
+    }
+
+    /// Connections that have ended, however that was. Passive opens that came to nothing are not among them.
+    pub fn closed(&self) -> u64 {
+        self.closed_graceful
+            + self.closed_reset
+            + self.closed_aborted
+            + self.closed_timed_out
+            + self.closed_refused
+            + self.closed_unreachable
+    }
+
+    /// Connections that have ended, and passive opens that came to nothing.
+    pub fn ended(&self) -> u64 {
+        self.closed() + self.half_open_failed
+    }
+
+    /// TIME-WAIT records that have ended, however that was: of those created the others are live.
+    pub fn time_wait_ended(&self) -> u64 {
+        self.time_wait_expired + self.time_wait_reused + self.time_wait_ended_by_rst + self.time_wait_evicted
     }
 }
 

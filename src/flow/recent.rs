@@ -64,10 +64,40 @@ const PERIOD: u64 = 0xff;
 mod tests {
     use super::*;
     use crate::keyed_hash::WireHash;
+    use alloc::collections::VecDeque;
     use alloc::vec::Vec;
+    use proptest::prelude::*;
 
     fn mark(number: u64) -> u64 {
         WireHash::new((1, 2)).number(number)
+    }
+
+    proptest! {
+        /// A queue of eight per line knows which marks are still there.
+        #[test]
+        fn any_marks_in_any_periods_agree_with_queues(
+            marks_max in 0..40u32,
+            start in any::<u32>(),
+            ops in proptest::collection::vec((0..60u64, prop_oneof![8 => Just(0u32), 2 => 1..3u32, 1 => 254..260u32]), 1..200),
+        ) {
+            let mut recent = Recent::new(marks_max);
+            let mut model = vec![VecDeque::<(u64, u32)>::new(); recent.lines.len()];
+            let mut period = start;
+            let counts = |seen: u32, period: u32| period.wrapping_sub(seen) % 256 <= 1;
+            for (number, later) in ops {
+                period = period.wrapping_add(later);
+                let line = &mut model[recent.line_of(mark(number))];
+                let forgotten = if line.len() == 8 { line.pop_front() } else { None };
+                line.push_back((number, period));
+                let counted = forgotten.is_some_and(|(_, seen)| counts(seen, period));
+                prop_assert_eq!(recent.insert(mark(number), period), counted);
+                for other in 0..60 {
+                    let line = &model[recent.line_of(mark(other))];
+                    let known = line.iter().any(|&(number, seen)| number == other && counts(seen, period));
+                    prop_assert_eq!(recent.contains(mark(other), period), known, "{} in {}", other, period);
+                }
+            }
+        }
     }
 
     #[test]

@@ -201,6 +201,7 @@ fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) 
         }
     }
     if arrived.ends {
+        core.counters.time_wait_ended_by_rst += 1;
         core.index.remove(arrival.hash, value);
         core.release_time_wait(value);
     }

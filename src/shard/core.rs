@@ -320,6 +320,7 @@ impl Core {
         match end {
             End::Listen => {
                 self.half_open -= 1;
+                self.counters.half_open_failed += 1;
                 self.leave_index(number);
                 self.retire(number, now);
                 self.owing_remove(number);

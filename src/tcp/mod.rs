@@ -30,6 +30,8 @@
 //! A function changes its record, notes what is owed in it, and says the rest in an [`Outcome`]. It sends nothing,
 //! reads no clock and knows no container.
 
+#![forbid(unsafe_code)]
+
 pub mod calls;
 pub mod closed;
 pub mod congestion;

@@ -271,10 +271,8 @@ impl Hostile {
             self.stack.turn(self.now);
             self.listen();
         }
-        let core = &self.stack.core;
-        assert_eq!((core.connections.len(), core.index.len(), core.half_open, core.accept.len()), (0, 0, 0, 0));
-        assert_eq!((core.sending.free(), self.stack.receiving.free()), (CHUNKS / 2, CHUNKS / 2));
-        assert!(core.owing.iter().all(List::is_empty) && core.telling.is_empty() && core.wheel.is_empty());
+        assert_shard_clean(&self.stack);
+        assert_eq!(self.stack.time_wait_live(), 0);
         assert_eq!(self.stack.application().accepted + self.opened, self.stack.application().closed);
     }
 }
