@@ -72,6 +72,8 @@ counters! {
         established,
         /// Pairs of connections that were spliced.
         splices,
+        /// Passive opens that came to nothing: reset, timed out or unreachable while half-open.
+        half_open_failed,
         /// Connections that the application was told had ended normally.
         closed_graceful,
         /// Connections ended by a RST from the peer.
@@ -92,6 +94,8 @@ counters! {
         accept_queue_full,
         /// Deferred connections that were told without text, because their deadline came.
         accept_defer_expired,
+        /// SYNs in the window of a half-open connection, which they have ended (RFC 9293 3.10.7.4, fourth).
+        syn_returned_to_listen,
         /// SYNs during the quiet time (B48).
         syn_dropped_quiet,
         /// SYNs answered by a cookie (B13).
@@ -110,6 +114,8 @@ counters! {
         time_wait_expired,
         /// TIME-WAIT records that ended because a new incarnation took their 4-tuple.
         time_wait_reused,
+        /// TIME-WAIT records that a RST ended before 2MSL, where that is allowed (RFC 1337).
+        time_wait_ended_by_rst,
         /// TIME-WAIT records evicted before 2MSL to make room.
         time_wait_evicted,
         /// Connections that went straight to CLOSED instead of TIME-WAIT: the store was full, or the policy is `none`.
@@ -166,6 +172,9 @@ counters! {
         segments_bad_ack,
         /// Segments refused by PAWS (RFC 7323 5).
         segments_paws,
+        /// Segments that RFC 9293 has dropped in silence: those of which it takes nothing (without ACK, a RST for nobody, no SYN
+        /// at a listener or in SYN-SENT, the peer's last ACK again in TIME-WAIT), and text or a FIN behind the peer's FIN.
+        segments_ignored,
         /// Segments in the window but not next in order.
         segments_out_of_order,
         /// Segments out of order whose text, or a part of it, was kept until the gap is filled.
@@ -180,6 +189,8 @@ counters! {
         send_pool_exhausted,
         /// ARP and neighbour-discovery packets taken.
         neighbor_packets,
+        /// Questions about neighbours sent: ARP requests, neighbour solicitations.
+        neighbor_questions,
         /// Times that another host said that it has an own address (RFC 5227 2.4).
         address_conflicts,
         /// Own addresses told to the neighbours: gratuitous ARP, unsolicited advertisements.
@@ -226,10 +237,38 @@ counters! {
     }
 }
 
+impl Counters {
+    /// Connections that were opened: each has ended, see [`Counters::ended`], or is live.
+    pub fn opened(&self) -> u64 {
+        self.opens_active + self.opens_passive
+    }
+
+    /// Connections that have ended, however that was. Passive opens that came to nothing are not among them.
+    pub fn closed(&self) -> u64 {
+        self.closed_graceful
+            + self.closed_reset
+            + self.closed_aborted
+            + self.closed_timed_out
+            + self.closed_refused
+            + self.closed_unreachable
+    }
+
+    /// Connections that have ended, and passive opens that came to nothing.
+    pub fn ended(&self) -> u64 {
+        self.closed() + self.half_open_failed
+    }
+
+    /// TIME-WAIT records that have ended, however that was: of those created the others are live.
+    pub fn time_wait_ended(&self) -> u64 {
+        self.time_wait_expired + self.time_wait_reused + self.time_wait_ended_by_rst + self.time_wait_evicted
+    }
+}
+
 /// Declares the drop reasons, each with the name under which it is counted.
 macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $reason:ident = $name:literal,)*) => {
-        /// Why a frame was dropped. Every dropped frame is counted under exactly one of these.
+        /// Why a frame was dropped for what its headers say: each under exactly one of these. What is dropped because of whom it
+        /// meets is counted under one of [`Counters`].
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
         #[repr(u8)]
         pub enum DropReason { $($(#[$doc])* $reason,)* }

@@ -130,17 +130,7 @@ fn ended(args: &RoleArgs, counters: &Counters, by_rst: fn(&Counters) -> u64) -> 
     let completed = counters.closed_graceful + if args.tw == Tw::RstClose { by_rst(counters) } else { 0 };
     // In the closed loop who is refused tries again.
     let refused = if args.rate > 0.0 { counters.ports_exhausted + counters.opens_refused_time_wait } else { 0 };
-    (completed, closed(counters) - completed + refused)
-}
-
-/// Connections that have ended, however that was.
-fn closed(counters: &Counters) -> u64 {
-    counters.closed_graceful
-        + counters.closed_reset
-        + counters.closed_aborted
-        + counters.closed_timed_out
-        + counters.closed_refused
-        + counters.closed_unreachable
+    (completed, counters.closed() - completed + refused)
 }
 
 fn sample(meter: &mut Meter, now: Instant, shards: &[ShardSnapshot]) {

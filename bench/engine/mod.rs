@@ -15,7 +15,7 @@ use compared::Smoltcp;
 use report::{Entry, Report, write_json};
 use std::time::Duration;
 use synfin::memory::{available_bytes, resident_bytes};
-use world::{Sample, World, WorldConfig};
+use world::{Sample, TimeWaitEnds, World, WorldConfig};
 
 /// Options of `synfin-bench engine`.
 #[derive(Args, Clone, Debug)]
@@ -41,7 +41,8 @@ pub(crate) struct EngineArgs {
     /// Over IPv6 instead of IPv4 (smoltcp stays on IPv4)
     #[arg(long)]
     ipv6: bool,
-    /// Instead: N lifecycles with a short 2MSL, then every count must balance and nothing be leaked
+    /// Instead: N lifecycles with a short 2MSL, and a tenth as many each where TIME-WAIT is reused and where it is evicted; then
+    /// every count must balance and nothing be leaked
     #[arg(long, value_name = "N", conflicts_with = "idle")]
     soak: Option<u64>,
     /// Instead: N lifecycles beside 1,000 live connections, and nothing measured: for counting their instructions
@@ -164,7 +165,15 @@ fn build(configs: &[WorldConfig], report: &mut Report) -> Result<Vec<(Entry, Wor
 
 fn config(live: u32, resident: u32, args: &EngineArgs) -> WorldConfig {
     let two_msl_ms = if resident == 0 { 2 } else { 60_000 };
-    WorldConfig { live, resident, two_msl_ms, exchange: true, huge_pages: !args.no_huge_pages, ipv6: args.ipv6 }
+    WorldConfig {
+        live,
+        resident,
+        two_msl_ms,
+        exchange: true,
+        huge_pages: !args.no_huge_pages,
+        ipv6: args.ipv6,
+        time_wait: TimeWaitEnds::Expired,
+    }
 }
 
 fn with_medians(entry: Entry, samples: &[Sample]) -> Entry {
@@ -213,6 +222,7 @@ mod tests {
             exchange: true,
             huge_pages: false,
             ipv6: false,
+            time_wait: TimeWaitEnds::Expired,
         };
         let mut world = World::new(&config).expect("a world");
         world.fill(&config, |_| ()).expect("lifecycles");

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use synfin::api::{Application, CloseReason, ConnectOptions, Event};
 use synfin::ids::Handle;
 use synfin::limits::{BURST_MAX, Limits};
-use synfin::link::Link;
 use synfin::link::memory::{MemoryConfig, MemoryLink, pair};
 use synfin::memory::{HugePages, advise_huge_pages};
 use synfin::shard::{Calls, LocalAddress, Shard, ShardConfig};
@@ -33,6 +32,20 @@ pub(crate) struct WorldConfig {
     pub huge_pages: bool,
     /// Over IPv6 instead of IPv4.
     pub ipv6: bool,
+    /// How TIME-WAIT records end.
+    pub time_wait: TimeWaitEnds,
+}
+
+/// How TIME-WAIT records end, for the most part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum TimeWaitEnds {
+    /// After 2MSL: there are 4-tuples and places for all.
+    #[default]
+    Expired,
+    /// By a new incarnation: one source's ports come up again within 2MSL. There must be more of `resident` than those.
+    Reused,
+    /// To make room: there is place for half of `resident`.
+    Evicted,
 }
 
 /// What a stretch of time came to.
@@ -52,7 +65,6 @@ pub(crate) struct World {
     pub server: Shard<MemoryLink, End>,
     /// What became of the wish for huge pages.
     pub huge: HugePages,
-    chunks_max: u32,
     now_ns: u128,
     ns_per_connection: u128,
 }
@@ -76,7 +88,7 @@ impl World {
             true => advise_huge_pages(client.regions().chain(server.regions())),
             false => HugePages::default(),
         };
-        Ok(World { client, server, huge, chunks_max: chunks_max(config), now_ns: 0, ns_per_connection })
+        Ok(World { client, server, huge, now_ns: 0, ns_per_connection })
     }
 
     /// What the tables of both ends cost, bytes.
@@ -147,20 +159,12 @@ impl World {
         Ok(())
     }
 
-    /// Whether every frame and every chunk is where it was at the start.
+    /// Whether both ends have nothing in use any more but TIME-WAIT.
     pub(crate) fn is_clean(&self) -> Result<(), String> {
-        for (end, levels, chunks) in [
-            ("client", self.client.link().levels(), self.client.chunks_free()),
-            ("server", self.server.link().levels(), self.server.chunks_free()),
-        ] {
-            if !levels.conserved() || levels.in_hand != 0 {
-                return Err(format!("{end}: frames are missing: {levels:?}"));
-            }
-            if chunks != self.chunks_max {
-                return Err(format!("{end}: {chunks} of {} chunks are free", self.chunks_max));
-            }
+        match (&*self.client.left_over(), &*self.server.left_over()) {
+            ([], []) => Ok(()),
+            (client, server) => Err(format!("client: {client:?} left over, server: {server:?}")),
         }
-        Ok(())
     }
 
     /// Lifecycles that have ended at the client.
@@ -297,9 +301,12 @@ impl Application for End {
 /// The end that closes first, and so keeps TIME-WAIT.
 fn client_config(config: &WorldConfig) -> ShardConfig {
     // Room for what is resident, what live connections reserve, and what expires within one granule.
-    let time_wait_max = match config.exchange {
-        true => config.resident + config.resident / 32 + config.live + config.live / 16 + 16_384,
-        false => 1024,
+    let time_wait_max = match (config.exchange, config.time_wait) {
+        (true, TimeWaitEnds::Expired | TimeWaitEnds::Reused) => {
+            config.resident + config.resident / 32 + config.live + config.live / 16 + 16_384
+        }
+        (true, TimeWaitEnds::Evicted) => config.resident / 2,
+        (false, _) => 1024,
     };
     shard_config(config, sources(config), CLIENT, 1, time_wait_max)
 }
@@ -325,7 +332,15 @@ fn shard_config(config: &WorldConfig, addresses: u32, first: Ipv4Addr, seed: u64
         ports: (1024, u16::MAX),
         msl_ms: config.two_msl_ms / 2,
         settings: Settings {
-            time_wait_full: if config.exchange { Full::RefuseOpen } else { Full::Skip },
+            time_wait_full: match (config.exchange, config.time_wait) {
+                (true, TimeWaitEnds::Expired | TimeWaitEnds::Reused) => Full::RefuseOpen,
+                (true, TimeWaitEnds::Evicted) => Full::EvictOldest,
+                (false, _) => Full::Skip,
+            },
+            time_wait_delay_ms: match config.time_wait {
+                TimeWaitEnds::Reused => config.two_msl_ms / 10,
+                TimeWaitEnds::Expired | TimeWaitEnds::Evicted => Settings::default().time_wait_delay_ms,
+            },
             ..Settings::default()
         },
         ..ShardConfig::seeded(seed)
@@ -355,8 +370,12 @@ fn payload(handle: Handle) -> [u8; 64] {
     bytes
 }
 
-/// Source addresses, so that ports never run out: 1.5 times what TIME-WAIT and live connections hold.
+/// Source addresses, so that ports never run out: 1.5 times what TIME-WAIT and live connections hold, unless ports are to be
+/// drawn from TIME-WAIT.
 fn sources(config: &WorldConfig) -> u32 {
+    if config.time_wait == TimeWaitEnds::Reused {
+        return 1;
+    }
     let tuples = (u64::from(config.resident) + 4 * u64::from(config.live)) * 3 / 2;
     (tuples / 64_512 + 2) as u32
 }

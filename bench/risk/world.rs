@@ -123,9 +123,10 @@ impl World {
         let (client, server) = (self.client.counters(), self.server.counters());
         let of_both = |count: fn(&Counters) -> u64| count(client) + count(server);
         let live = (self.client.time_wait_live() + self.server.time_wait_live()) as u64;
-        let ended =
-            of_both(|counters| counters.time_wait_expired + counters.time_wait_reused + counters.time_wait_evicted);
-        let created = of_both(|counters| counters.time_wait_created);
+        let (created, ended) = (of_both(|counters| counters.time_wait_created), of_both(Counters::time_wait_ended));
+        if created != ended + live {
+            return Err(format!("{created} TIME-WAIT records were made, {ended} have ended, {live} are live"));
+        }
         Ok(Tally {
             incarnations: self.client.application().seen.connected,
             passed: self.wire.passed,
@@ -134,7 +135,7 @@ impl World {
             retransmitted_syn: of_both(|counters| counters.retransmitted_syn),
             time_wait_created: created,
             time_wait_reused: of_both(|counters| counters.time_wait_reused),
-            time_wait_ended_by_rst: created - ended - live,
+            time_wait_ended_by_rst: of_both(|counters| counters.time_wait_ended_by_rst),
             took_us: self.now.us() - begun.us(),
             ..self.tally
         })

@@ -23,6 +23,11 @@ impl PortQueue {
         self.len
     }
 
+    /// Nodes of the pool that the queue has.
+    pub const fn nodes(&self) -> u32 {
+        (self.first as u32 + self.len).div_ceil(PORTS as u32)
+    }
+
     /// Whether the queue holds no port, and then no node.
     #[inline]
     pub const fn is_empty(&self) -> bool {
@@ -58,6 +63,14 @@ impl PortPool {
     /// Bytes that the pool takes.
     pub fn bytes(&self) -> u64 {
         (self.nodes.len() * size_of::<Node>()) as u64
+    }
+
+    /// Nodes that are not free. Walks those that are: for reports.
+    pub fn used(&self) -> u32 {
+        let next = |&node: &u32| self.nodes.get(node as usize).map(|node| node.next);
+        // The end of the list is no node.
+        let free = core::iter::successors(Some(self.free), next).count() - 1;
+        (self.nodes.len() - free) as u32
     }
 
     /// Appends a port; `false` when that needs a node and none is free.
@@ -169,14 +182,11 @@ mod tests {
                     }
                 }
                 prop_assert_eq!((queue.len() as usize, queue.is_empty()), (model.len(), model.is_empty()));
-                prop_assert_eq!(free_nodes(&pool) + nodes_of(&pool, &queues[0]) + nodes_of(&pool, &queues[1]), nodes);
+                let used = queues.each_ref().map(|queue| nodes_of(&pool, queue));
+                prop_assert_eq!(queues.each_ref().map(PortQueue::nodes), used);
+                prop_assert_eq!(pool.used(), used[0] + used[1]);
             }
         }
-    }
-
-    fn free_nodes(pool: &PortPool) -> u32 {
-        let next = |&node: &u32| pool.nodes.get(node as usize).map(|node| node.next);
-        std::iter::successors(Some(pool.free), next).count() as u32 - 1
     }
 
     fn nodes_of(pool: &PortPool, queue: &PortQueue) -> u32 {

@@ -242,6 +242,17 @@ impl Destinations {
         self.slab.is_empty()
     }
 
+    /// Ports that were drawn and not given back, of all destinations. Reads every record: for reports.
+    pub fn ports_in_use(&self) -> u64 {
+        self.slab.iter().map(|(_, record)| u64::from(record.in_use)).sum()
+    }
+
+    /// Nodes of the queues' pool that are neither free nor in a queue: 0, unless some were lost. Walks the pool: for reports.
+    pub fn nodes_lost(&self) -> u32 {
+        let queued: u32 = self.slab.iter().map(|(_, record)| record.queue.nodes()).sum();
+        self.queues.used().abs_diff(queued)
+    }
+
     /// Ports of a destination that were drawn and not given back, and ports given back and not drawn again.
     pub fn ports_of(&self, destination: u32) -> (u32, u32) {
         let record = &self.slab[destination];

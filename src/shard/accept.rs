@@ -63,7 +63,6 @@ impl AcceptQueue {
     }
 
     /// Connections in the queue.
-    #[cfg(test)]
     pub(super) fn len(&self) -> u32 {
         self.len
     }

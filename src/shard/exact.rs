@@ -25,6 +25,11 @@ impl Exact {
         Exact { wheel: Wheel::new(SLOTS, GRANULE_US, in_wheel(now.micros())), asked: now }
     }
 
+    /// Records on it.
+    pub(super) fn len(&self) -> u32 {
+        self.wheel.len()
+    }
+
     /// Takes the record off it.
     pub(super) fn stop(&mut self, gaps: &mut Slab<Gaps>, attached: u32) {
         self.wheel.stop(gaps, attached);

@@ -19,6 +19,7 @@ mod gaps;
 mod handover;
 mod history;
 mod icmp;
+mod left_over;
 mod link_change;
 mod open;
 mod options;

@@ -71,7 +71,6 @@ impl OptionSets {
     }
 
     /// Sets in use, the defaults counted.
-    #[cfg(test)]
     pub(super) fn in_use(&self) -> usize {
         self.sets.iter().filter(|set| set.users > 0).count()
     }

@@ -91,7 +91,7 @@ impl Timers {
     }
 
     /// Timers that run, or are due and not yet told.
-    #[cfg(test)]
+    /// Timers that run.
     pub(super) fn len(&self) -> u32 {
         self.records.len()
     }

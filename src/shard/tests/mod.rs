@@ -18,11 +18,12 @@ mod policies;
 mod reuse;
 mod simulation;
 mod splice;
+mod states;
+mod time_wait;
 mod timers;
 
 use super::{LocalAddress, Shard, ShardConfig, StateCounts};
 use crate::api::{Application, CloseReason, ConnectOptions, Event};
-use crate::flow::list::List;
 use crate::ids::Handle;
 use crate::limits::{Limits, MSL_MS};
 use crate::link::Link;
@@ -296,17 +297,7 @@ fn ends(setup: &Setup, settings: Settings) -> ((Client, ShardConfig), (Server, S
 #[track_caller]
 fn assert_shard_clean<L: Link, A: Application>(shard: &Shard<L, A>) {
     assert_eq!(shard.states().tcbs, StateCounts::default().tcbs);
-    let levels = shard.link().levels();
-    assert!(levels.conserved() && levels.in_hand == 0, "{levels:?}");
-    let core = &shard.core;
-    assert_eq!(core.sending.free(), core.limits.chunks_max / 2, "every chunk is back");
-    assert!(core.gaps.is_empty(), "what is missing is still kept");
-    assert_eq!((core.splices.len(), core.timers.len()), (0, 0), "a splice or a timer is left");
-    assert_eq!((core.half_open, core.accept.len()), (0, 0));
-    assert_eq!(core.options.in_use(), 1, "only the default options are in use");
-    assert!(core.owing.iter().all(List::is_empty) && core.telling.is_empty() && core.wheel.is_empty());
-    assert_eq!(core.index.len(), core.time_wait_len(), "only TIME-WAIT is left in the index");
-    assert_eq!(shard.receiving.free(), core.limits.chunks_max / 2);
+    assert_eq!(shard.left_over(), [], "{:?}", shard.counters());
 }
 
 /// Of the client and of the server.

@@ -56,7 +56,7 @@ pub(super) struct Bench {
     pub(super) shard: Shard<MemoryLink, Notes>,
     pub(super) now: Now,
     /// As the peer sees it.
-    tuple: FourTuple,
+    pub(super) tuple: FourTuple,
     /// What the peer sends next, and what it expects next.
     pub(super) seq: Seq,
     pub(super) ack: Seq,
@@ -64,12 +64,16 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(settings: Settings, v6: bool) -> Bench {
+        Bench::with_limits(settings, v6, Setup::default().limits)
+    }
+
+    pub(super) fn with_limits(settings: Settings, v6: bool, limits: Limits) -> Bench {
         let macs = [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])];
         let (link, theirs) = pair(MemoryConfig::default(), macs);
         let (here, there) = if v6 { ("fd00::1", "fd00::2") } else { ("10.0.0.1", "10.0.0.2") };
         let [here, there] = [here, there].map(|text| text.parse::<IpAddr>().expect("an address"));
         let config = ShardConfig {
-            limits: Setup::default().limits,
+            limits,
             addresses: vec![LocalAddress { address: there, prefix_len: 24 }],
             settings: Settings { timestamps: false, ..settings },
             ..ShardConfig::seeded(2)
@@ -149,6 +153,19 @@ impl Bench {
             self.link.give_back(frame);
         }
         heard
+    }
+
+    /// The shard closes, then the peer: the shard's end is in TIME-WAIT. The peer's FIN, whose ACK it has not heard.
+    pub(super) fn end_in_time_wait(&mut self) -> Segment {
+        let handle = self.handle();
+        self.shard.calls(self.now).close(handle).expect("open");
+        let fin = self.turn(1);
+        assert!(fin.len() == 1 && fin[0].seg.flags.fin(), "{fin:?}");
+        self.ack = fin[0].seg.end();
+        let fin = self.next(Flags(Flags::FIN.0 | Flags::ACK.0));
+        assert_eq!(self.exchange(&fin, &[]).len(), 1);
+        self.seq += 1;
+        fin
     }
 
     pub(super) fn handle(&self) -> Handle {
@@ -316,12 +333,12 @@ fn must_20_r1_is_told_to_the_application_and_the_next_hop_is_asked_for() {
     let mut bench = Bench::accepted(ConnectionOptions { retries1: 1, ..ConnectionOptions::default() });
     let handle = bench.handle();
     bench.shard.calls(bench.now).send(handle, b"hello").expect("open");
-    let before = bench.shard.counters().neighbor_packets;
+    let before = bench.shard.counters().neighbor_questions;
     for _ in 0..32 {
         bench.turn(100);
     }
     assert_eq!(bench.shard.application().events, ["accepted", "stalled"]);
-    assert!(bench.shard.counters().stalled == 1 && bench.shard.counters().neighbor_packets > before);
+    assert!(bench.shard.counters().stalled == 1 && bench.shard.counters().neighbor_questions > before);
 }
 
 #[test]

@@ -211,7 +211,9 @@ fn b44_half_open_reuse_that_is_reset_restores_the_record() {
 fn assert_restored(world: &World, former: &Numbers) {
     assert_eq!(server_record(world).0, *former);
     assert_eq!((world.server.time_wait_live(), world.server.core.index.len()), (1, 1));
-    assert_eq!((world.server.counters().time_wait_reused, world.server.counters().time_wait_expired), (0, 0));
+    let counters = world.server.counters();
+    assert_eq!((counters.time_wait_reused, counters.time_wait_expired, counters.half_open_failed), (0, 0, 1));
+    assert_shard_clean(&world.server);
 }
 
 /// With the usual MSL the record ends first: the SYN-ACK is given up after 63 s, 2MSL is 60 s.
