@@ -13,15 +13,16 @@ use synfin::shard::{Calls, LocalAddress, Shard, ShardConfig};
 use synfin::tick::Now;
 use synfin::wire::ethernet::MacAddress;
 
-/// Fills a shard with `entries` records and says what the process has grown by, beyond a shard that has room for one.
+/// Fills a shard with `entries` records and says what the process has grown by, beyond a shard that has room for one, and how far its look-ups go.
 pub(super) fn entries(entries: u32, ipv6: bool) -> Result<(), Failure> {
     let (_alone, empty_bytes) = filled(1, ipv6)?;
     let (shard, full_bytes) = filled(entries, ipv6)?;
     println!(
-        "{} TIME-WAIT entries over {}: {:.1} bytes each, with their places in the index",
+        "{} TIME-WAIT entries over {}: {:.1} bytes each, with their places in the index; a look-up reads at most {} cache lines of it",
         shard.time_wait_live(),
         if ipv6 { "IPv6" } else { "IPv4" },
-        full_bytes.saturating_sub(empty_bytes) as f64 / f64::from(entries)
+        full_bytes.saturating_sub(empty_bytes) as f64 / f64::from(entries),
+        shard.longest_probe()
     );
     Ok(())
 }

@@ -7,32 +7,43 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use std::sync::Arc;
 use std::time::Duration;
 use synfin::flow::chunks::{Chain, Chunks};
-use synfin::flow::index::Index;
+use synfin::flow::index::{Hash, Index};
 use synfin::flow::ports::{DestinationKey, DestinationLimits, Destinations, PortStatus};
 use synfin::flow::time_wait::{TimeWaitRecord, TimeWaitStore};
 use synfin::four_tuple::FourTuple;
 use synfin::ids::{Kind, Value};
 use synfin::owner::Owners;
+use synfin::prefetch::prefetch_record;
 use synfin::tick::Tick;
 use synfin::timer::wheel::{Timed, Wheel, WheelLink};
 use synfin::wire::checksum::Sum;
 
-/// A burst of 64 look-ups in stages, and 64 entries added and removed, at a load of four fifths.
+/// A burst of 64 look-ups in stages down to the 4-tuple in the record, and 64 entries added and removed, at a load of four fifths.
 fn index(c: &mut Criterion) {
     let mut index = Index::new(ENTRIES, (1, 2));
     for number in 0..ENTRIES - BURST {
         index.insert(index.hash(&tuple(number)), Value::new(Kind::Tcb, number)).expect("there is room");
     }
+    let records: Vec<FourTuple> = (0..ENTRIES).map(tuple).collect();
     let mut random = 1u32;
     c.bench_function("index/hash", |b| b.iter(|| index.hash(black_box(&tuple(7)))));
+    c.bench_function("index/candidate staged, burst of 64 in 1 M", |b| {
+        b.iter(|| {
+            let wanted = wanted(&index, &mut random);
+            wanted.iter().for_each(|&(hash, _)| index.prefetch(hash));
+            wanted.iter().filter_map(|&(hash, _)| index.candidate(hash)).count()
+        });
+    });
     c.bench_function("index/find staged, burst of 64 in 1 M", |b| {
         b.iter(|| {
-            let hashes: [_; BURST as usize] = std::array::from_fn(|_| {
-                random = next(random);
-                index.hash(&tuple(random % (ENTRIES - BURST)))
-            });
-            hashes.iter().for_each(|&hash| index.prefetch(hash));
-            hashes.iter().filter_map(|&hash| index.candidate(hash)).count()
+            let wanted = wanted(&index, &mut random);
+            wanted.iter().for_each(|&(hash, _)| index.prefetch(hash));
+            let candidates = wanted.iter().filter_map(|&(hash, _)| index.candidate(hash));
+            candidates.for_each(|value| prefetch_record(&records[value.number() as usize]));
+            let found = wanted
+                .iter()
+                .filter_map(|(hash, tuple)| index.find(*hash, |value| records[value.number() as usize] == *tuple));
+            found.count()
         });
     });
     c.bench_function("index/insert and remove, burst of 64 in 1 M", |b| {
@@ -46,6 +57,15 @@ fn index(c: &mut Criterion) {
             }
         });
     });
+}
+
+/// The 4-tuples of a burst, and their hashes.
+fn wanted(index: &Index, random: &mut u32) -> [(Hash, FourTuple); BURST as usize] {
+    std::array::from_fn(|_| {
+        *random = next(*random);
+        let tuple = tuple(*random % (ENTRIES - BURST));
+        (index.hash(&tuple), tuple)
+    })
 }
 
 /// A record made and one expired, with a million resident.
@@ -120,6 +140,41 @@ fn ports(c: &mut Criterion) {
             });
         });
     }
+}
+
+/// The longest draw: the owners have changed, the lap begins anew, and all that it comes to is in TIME-WAIT.
+fn worst_draw(c: &mut Criterion) {
+    let limits = DestinationLimits { destinations_max: 1, queued_ports_max: 70_000, two_msl_ms: TWO_MSL_MS };
+    let owners = Arc::new(Owners::alone((1024, u16::MAX)));
+    let mut destinations = Destinations::new(limits, (3, 4), Arc::clone(&owners), 0);
+    let (local, remote) = (Ipv4Addr::new(10, 0, 0, 1).into(), Ipv4Addr::new(10, 0, 0, 2).into());
+    let key = DestinationKey { local, remote, remote_port: 80 };
+    let connection = |port| FourTuple::new(local, port, remote, 80);
+    // Among as many others as the index has room for.
+    let mut index = Index::new(ENTRIES, (1, 2));
+    let ours = (1024..=u16::MAX).map(connection);
+    let all: Vec<_> = ours.chain((0..).map(tuple)).take(ENTRIES as usize).collect();
+    for (number, tuple) in (0..).zip(&all) {
+        index.insert(index.hash(tuple), Value::new(Kind::TimeWaitV4, number)).expect("there is room");
+    }
+    let mut asked = 0u64;
+    let mut draws = 0u64;
+    c.bench_function("ports/the longest draw", |b| {
+        b.iter(|| {
+            destinations.change_owners(&owners);
+            draws += 1;
+            let drawn = destinations.draw(&key, Tick(1), |port| {
+                asked += 1;
+                let tuple = connection(port);
+                match index.find(index.hash(&tuple), |value| all[value.number() as usize] == tuple) {
+                    Some(_) => PortStatus::TimeWait { free_in_ms: 1000, reusable: false },
+                    None => PortStatus::Free,
+                }
+            });
+            assert!(drawn.is_err(), "all are in TIME-WAIT");
+        });
+    });
+    println!("{} ports asked about per draw", asked / draws.max(1));
 }
 
 /// A request of 64 bytes put into a chain and consumed.
@@ -221,6 +276,6 @@ const TWO_MSL_MS: u32 = 60_000;
 criterion_group! {
     name = containers;
     config = quick();
-    targets = index, time_wait, wheel, ports, chunks, checksum
+    targets = index, time_wait, wheel, ports, worst_draw, chunks, checksum
 }
 criterion_main!(containers);

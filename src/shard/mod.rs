@@ -509,6 +509,11 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.core.splices.len() as usize
     }
 
+    /// The most cache lines of the index that a look-up may read now. Reads the whole index: for reports, not for turns.
+    pub fn longest_probe(&self) -> u32 {
+        self.core.index.longest_probe()
+    }
+
     /// TIME-WAIT records in use.
     pub fn time_wait_live(&self) -> usize {
         self.core.time_wait_len() as usize
