@@ -10,17 +10,16 @@ use alloc::vec;
 /// The marks of two periods.
 #[derive(Debug)]
 pub struct Recent {
-    /// All zero at first, so that what is never used is never touched.
     lines: Box<[Line]>,
 }
 
-/// Marks of one hash; 0 is none.
+/// Marks of one hash.
 type Line = [u64; 8];
 
 impl Recent {
     /// Room for at least `marks_max` marks, of which each period may take all.
     pub fn new(marks_max: u32) -> Recent {
-        Recent { lines: vec![[0; 8]; lines(marks_max)].into() }
+        Recent { lines: vec![[EMPTY; 8]; lines(marks_max)].into() }
     }
 
     /// What [`Recent::new`] allocates, bytes.
@@ -40,7 +39,7 @@ impl Recent {
         let line = &mut self.lines[at];
         line.rotate_right(1);
         let oldest = core::mem::replace(&mut line[0], mark & !PERIOD | u64::from(period as u8));
-        oldest != 0 && age(oldest, period) <= 1
+        oldest != EMPTY && age(oldest, period) <= 1
     }
 
     fn line_of(&self, mark: u64) -> usize {
@@ -56,6 +55,9 @@ fn lines(marks_max: u32) -> usize {
 fn age(seen: u64, period: u32) -> u8 {
     (period as u8).wrapping_sub(seen as u8)
 }
+
+/// No mark: one of 2^56 looks like it. Not zero: zeroed memory would come from the system untouched.
+const EMPTY: u64 = u64::MAX;
 
 /// The bits of a mark that say its period.
 const PERIOD: u64 = 0xff;
