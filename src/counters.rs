@@ -94,6 +94,8 @@ counters! {
         accept_queue_full,
         /// Deferred connections that were told without text, because their deadline came.
         accept_defer_expired,
+        /// SYNs in the window of a half-open connection, which they have ended (RFC 9293 3.10.7.4, fourth).
+        syn_returned_to_listen,
         /// SYNs during the quiet time (B48).
         syn_dropped_quiet,
         /// SYNs answered by a cookie (B13).
@@ -170,6 +172,9 @@ counters! {
         segments_bad_ack,
         /// Segments refused by PAWS (RFC 7323 5).
         segments_paws,
+        /// Segments that RFC 9293 has dropped in silence: those of which it takes nothing (without ACK, a RST for nobody, no SYN
+        /// at a listener or in SYN-SENT, the peer's last ACK again in TIME-WAIT), and text or a FIN behind the peer's FIN.
+        segments_ignored,
         /// Segments in the window but not next in order.
         segments_out_of_order,
         /// Segments out of order whose text, or a part of it, was kept until the gap is filled.
@@ -184,6 +189,8 @@ counters! {
         send_pool_exhausted,
         /// ARP and neighbour-discovery packets taken.
         neighbor_packets,
+        /// Questions about neighbours sent: ARP requests, neighbour solicitations.
+        neighbor_questions,
         /// Times that another host said that it has an own address (RFC 5227 2.4).
         address_conflicts,
         /// Own addresses told to the neighbours: gratuitous ARP, unsolicited advertisements.
@@ -260,7 +267,8 @@ impl Counters {
 /// Declares the drop reasons, each with the name under which it is counted.
 macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $reason:ident = $name:literal,)*) => {
-        /// Why a frame was dropped. Every dropped frame is counted under exactly one of these.
+        /// Why a frame was dropped for what its headers say: each under exactly one of these. What is dropped because of whom it
+        /// meets is counted under one of [`Counters`].
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
         #[repr(u8)]
         pub enum DropReason { $($(#[$doc])* $reason,)* }

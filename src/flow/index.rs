@@ -379,9 +379,13 @@ mod tests {
             max in 0..60u32,
             key in any::<(u64, u64)>(),
             same_home in any::<bool>(),
+            changed in any::<u16>(),
             ops in proptest::collection::vec((0..4u8, 0..80u32, 0..1000u32), 1..300),
         ) {
             let mut index = Index::new(max, key);
+            // Counts near their wrap half of the time.
+            let changed = if changed.is_multiple_of(2) { changed } else { u16::MAX - changed % 20 };
+            index.buckets.iter_mut().for_each(|bucket| bucket.change_count = changed);
             // Either real hashes, or hashes of which many share a home and a tag.
             let hash_of = |index: &Index, n: u32| if same_home { Hash((n % 3) << 29 | (n & 7)) } else { index.hash(&tuple(n)) };
             let mut model: HashMap<u32, Value> = HashMap::new();
@@ -439,19 +443,27 @@ mod tests {
         assert_eq!(index.bytes(), Index::bill(FLOOD));
     }
 
-    /// T30: 4-tuples that an attacker made collide under a key it guessed scatter under the real one.
+    /// T30: 4-tuples that an attacker made collide under a key it guessed scatter under the real one, in a full index as in an empty one.
     #[test]
     fn flood_of_chosen_tuples_keeps_probes_short() {
-        let guessed = Index::new(FLOOD, (0, 0));
-        let mut index = Index::new(FLOOD, (0x5eed, 0xca5e));
-        let chosen = (0..).map(tuple).filter(|tuple| guessed.home(guessed.hash(tuple)) < 64).take(2000);
-        let mut collided = Index::new(FLOOD, (0, 0));
-        for (number, tuple) in (0..).zip(chosen) {
-            index.insert(index.hash(&tuple), value(number)).unwrap();
-            collided.insert(collided.hash(&tuple), value(number)).unwrap();
-        }
-        assert!(collided.longest_probe() > 100, "the tuples do collide under the guessed key");
-        assert!(index.longest_probe() <= 2, "{}", index.longest_probe());
+        let (guessed, real) = ((0, 0), (0x5eed, 0xca5e));
+        let chosen = Index::new(FLOOD, guessed);
+        let chosen: Vec<_> =
+            (0..).map(tuple).filter(|tuple| chosen.home(chosen.hash(tuple)) < 64).take(CHOSEN as usize).collect();
+        let others: Vec<_> = (0..FLOOD - CHOSEN).map(|n| tuple(n).reversed()).collect();
+        let longest = |key, others: &[FourTuple]| {
+            let mut index = Index::new(FLOOD, key);
+            for (number, tuple) in (0..).zip(others.iter().chain(&chosen)) {
+                index.insert(index.hash(tuple), value(number)).unwrap();
+            }
+            index.longest_probe()
+        };
+        assert!(
+            longest(guessed, &[]) > 100 && longest(guessed, &others) > 100,
+            "they do collide under the guessed key"
+        );
+        assert!(longest(real, &[]) <= 2, "{}", longest(real, &[]));
+        assert!(longest(real, &others) <= 20, "{}", longest(real, &others));
     }
 
     #[test]
@@ -492,4 +504,5 @@ mod tests {
     }
 
     const FLOOD: u32 = 200_000;
+    const CHOSEN: u32 = 2000;
 }

@@ -18,6 +18,8 @@
 //!
 //! None of them panics for what comes from the network: full is a value, a stale number is `None`.
 
+#![forbid(unsafe_code)]
+
 pub mod capacity;
 pub mod chunks;
 pub mod index;

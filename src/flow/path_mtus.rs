@@ -83,9 +83,43 @@ const WAYS: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
 
     fn remote(number: u32) -> IpAddr {
         Ipv4Addr::from_bits(0x0a00_0000 + number).into()
+    }
+
+    proptest! {
+        /// A map knows what was learned last of each, and when: a set forgets one only for four that were learned no sooner.
+        #[test]
+        fn any_lessons_agree_with_a_map(
+            max in 0..40u32,
+            key in any::<(u64, u64)>(),
+            start_ms in 0..1u64 << 50,
+            ops in proptest::collection::vec((0..40u32, 1280..1500u16, prop_oneof![0..3_000u64, 0..400_000u64]), 1..150),
+        ) {
+            let mut known = PathMtus::new(max, key);
+            let mut model = HashMap::<u32, (u16, u64)>::new();
+            let mut now = Now::from_ms(start_ms);
+            for (number, mtu, later_ms) in ops {
+                now = now.plus_ms(later_ms);
+                known.learn(remote(number), mtu, now);
+                model.insert(number, (mtu, seconds(now)));
+                for (&number, &(mtu, at_s)) in &model {
+                    let got = known.get(remote(number), now);
+                    let age_s = seconds(now) - at_s;
+                    prop_assert!(got.is_none() || (got == Some(mtu) && age_s < PATH_MTU_AGE_S.into()), "{:?} of {}", got, age_s);
+                    let set = known.set_of(remote(number));
+                    let no_sooner = model.iter().filter(|(other, (_, other_s))| {
+                        **other != number && *other_s >= at_s && known.set_of(remote(**other)) == set
+                    });
+                    let must = no_sooner.count() < WAYS && age_s < PATH_MTU_AGE_S.into();
+                    prop_assert!(got.is_some() || !must, "{} is forgotten after {} s", number, age_s);
+                }
+                prop_assert_eq!(known.get(remote(40), now), None);
+            }
+        }
     }
 
     #[test]

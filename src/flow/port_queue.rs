@@ -60,6 +60,11 @@ impl PortPool {
         ports_max.div_ceil(PORTS as u32) as u64 * size_of::<Node>() as u64
     }
 
+    /// Bytes that the pool takes.
+    pub fn bytes(&self) -> u64 {
+        (self.nodes.len() * size_of::<Node>()) as u64
+    }
+
     /// Nodes that are not free. Walks those that are: for reports.
     pub fn used(&self) -> u32 {
         let next = |&node: &u32| self.nodes.get(node as usize).map(|node| node.next);

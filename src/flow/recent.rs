@@ -13,13 +13,13 @@ pub struct Recent {
     lines: Box<[Line]>,
 }
 
-/// Marks of one hash.
+/// Marks of one hash, or [`UNUSED`].
 type Line = [u64; 8];
 
 impl Recent {
     /// Room for at least `marks_max` marks, of which each period may take all.
     pub fn new(marks_max: u32) -> Recent {
-        Recent { lines: vec![[EMPTY; 8]; lines(marks_max)].into() }
+        Recent { lines: vec![[UNUSED; 8]; lines(marks_max)].into() }
     }
 
     /// What [`Recent::new`] allocates, bytes.
@@ -39,7 +39,7 @@ impl Recent {
         let line = &mut self.lines[at];
         line.rotate_right(1);
         let oldest = core::mem::replace(&mut line[0], mark & !PERIOD | u64::from(period as u8));
-        oldest != EMPTY && age(oldest, period) <= 1
+        oldest != UNUSED && age(oldest, period) <= 1
     }
 
     fn line_of(&self, mark: u64) -> usize {
@@ -56,20 +56,50 @@ fn age(seen: u64, period: u32) -> u8 {
     (period as u8).wrapping_sub(seen as u8)
 }
 
-/// No mark: one of 2^56 looks like it. Not zero: zeroed memory would come from the system untouched.
-const EMPTY: u64 = u64::MAX;
-
 /// The bits of a mark that say its period.
 const PERIOD: u64 = 0xff;
+
+/// No mark. Not zero: zeroed memory would only be promised by the system, and touched by the first burst that needs it.
+const UNUSED: u64 = u64::MAX;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::keyed_hash::WireHash;
+    use alloc::collections::VecDeque;
     use alloc::vec::Vec;
+    use proptest::prelude::*;
 
     fn mark(number: u64) -> u64 {
         WireHash::new((1, 2)).number(number)
+    }
+
+    proptest! {
+        /// A queue of eight per line knows which marks are still there.
+        #[test]
+        fn any_marks_in_any_periods_agree_with_queues(
+            marks_max in 0..40u32,
+            start in any::<u32>(),
+            ops in proptest::collection::vec((0..60u64, prop_oneof![8 => Just(0u32), 2 => 1..3u32, 1 => 254..260u32]), 1..200),
+        ) {
+            let mut recent = Recent::new(marks_max);
+            let mut model = vec![VecDeque::<(u64, u32)>::new(); recent.lines.len()];
+            let mut period = start;
+            let counts = |seen: u32, period: u32| period.wrapping_sub(seen) % 256 <= 1;
+            for (number, later) in ops {
+                period = period.wrapping_add(later);
+                let line = &mut model[recent.line_of(mark(number))];
+                let forgotten = if line.len() == 8 { line.pop_front() } else { None };
+                line.push_back((number, period));
+                let counted = forgotten.is_some_and(|(_, seen)| counts(seen, period));
+                prop_assert_eq!(recent.insert(mark(number), period), counted);
+                for other in 0..60 {
+                    let line = &model[recent.line_of(mark(other))];
+                    let known = line.iter().any(|&(number, seen)| number == other && counts(seen, period));
+                    prop_assert_eq!(recent.contains(mark(other), period), known, "{} in {}", other, period);
+                }
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! is a list of pages to walk from front to back; a page whose last record has gone is free again as a whole.
 //!
 //! ```text
-//!   slots   | .. | s | s+1 | ..      a slot per 1/256 of the 2MSL, a ring
+//!   slots   | .. | s | s+1 | ..      a slot per granule: 1/256 to 1/128 of the longest 2MSL, a ring
 //!                  |     |
 //!                page   page          64 records and a bit for each that is live
 //!                  |
@@ -163,7 +163,7 @@ impl<R: TimeWaitRecord> TimeWaitStore<R> {
     /// Removes records whose deadline has come by `now` and appends them to `out`, at most `budget` of them and from at most
     /// `budget` pages. `out` must have room for `budget`. What is left is first in the next call.
     ///
-    /// A record leaves at most 1/128 of the 2MSL after its deadline, never before it.
+    /// A record leaves at most a granule after its deadline, 1/128 of the 2MSL that the store was made for; never before it.
     pub fn expire(&mut self, now: Tick, budget: usize, out: &mut Vec<(u32, R)>) {
         let mut budget = budget;
         let reached = (now.0 >> self.shift).wrapping_add(1);
@@ -185,21 +185,26 @@ impl<R: TimeWaitRecord> TimeWaitStore<R> {
         }
     }
 
-    /// The number of the record whose 2MSL ends first, as precisely as the slots are.
-    pub fn oldest(&self) -> Option<u32> {
-        let page = self.slots[self.first_slot()?.0].front()?;
-        places(self.pages[page].live).map(|place| page * PAGE + place).reduce(|a, b| {
-            if self.records[b as usize].deadline().is_before(self.records[a as usize].deadline()) { b } else { a }
-        })
-    }
-
-    /// Removes the record whose 2MSL ends first: the policy `evict-oldest`.
+    /// Removes the record whose 2MSL ends first, as precisely as the slots are: the policy `evict-oldest`. Any if all end later than the store
+    /// was made for.
     pub fn evict_oldest(&mut self) -> Option<(u32, R)> {
-        let number = self.oldest()?;
-        if let Some((_, granule)) = self.first_slot() {
+        let mut oldest = None;
+        for _ in 0..EARLY_PAGES_MAX {
+            let (slot, granule) = self.first_slot()?;
             self.earliest = granule;
+            let page = self.slots[slot].front()?;
+            let number = self.first_of(page)?;
+            let record = self.records[number as usize];
+            oldest = Some((number, record));
+            let due = self.granule_of(record.deadline());
+            if self.granules_from_next(due) <= self.granules_from_next(granule) {
+                break;
+            }
+            // Its first records were released or restarted: it goes where the others say.
+            self.unhang(page);
+            self.hang(page, due);
         }
-        let record = self.records[number as usize];
+        let (number, record) = oldest?;
         self.release(number);
         Some((number, record))
     }
@@ -272,6 +277,13 @@ impl<R: TimeWaitRecord> TimeWaitStore<R> {
         let page = self.roomy.front()?;
         self.hang_no_later(page, deadline);
         Some(page)
+    }
+
+    /// The number of the page's record whose 2MSL ends first.
+    fn first_of(&self, page: u32) -> Option<u32> {
+        places(self.pages[page].live).map(|place| page * PAGE + place).reduce(|a, b| {
+            if self.records[b as usize].deadline().is_before(self.records[a as usize].deadline()) { b } else { a }
+        })
     }
 
     /// Walks what is left of the slot begun; `false` if the budget ended first.
@@ -353,7 +365,9 @@ impl<R: TimeWaitRecord> TimeWaitStore<R> {
 
     /// The first slot that has a page, and its granule.
     fn first_slot(&self) -> Option<(usize, u32)> {
-        if self.begun_pages > 0 && !self.slots[self.begun].is_empty() {
+        // Pages that were still to be walked may have gone meanwhile; what hangs there since is for the next lap.
+        let begun = self.slots[self.begun].front().filter(|_| self.begun_pages > 0);
+        if begun.is_some_and(|page| self.granules_from_next(self.pages[page].granule) == 0) {
             return Some((self.begun, self.next.wrapping_sub(1)));
         }
         let from = self.next.wrapping_add(self.granules_from_next(self.earliest));
@@ -363,11 +377,11 @@ impl<R: TimeWaitRecord> TimeWaitStore<R> {
             .find(|&(slot, _)| !self.slots[slot].is_empty())
     }
 
-    /// The granule that begins at or after `deadline`; the next one to come for a deadline that has passed.
+    /// The granule that begins at or after `deadline`: the next one to come if that has passed, the last of the lap if that is further away.
     #[inline]
     fn granule_of(&self, deadline: Tick) -> u32 {
         let granule = deadline.plus((1 << self.shift) - 1).0 >> self.shift;
-        self.next.wrapping_add(self.granules_from_next(granule))
+        self.next.wrapping_add(self.granules_from_next(granule).min(self.slots.len() as u32 - 1))
     }
 
     /// Granules from the next one to `granule`; 0 if that lies before it.
@@ -485,6 +499,10 @@ const FULL: u64 = u64::MAX;
 
 /// Slots that the longest 2MSL is divided into. More release closer to the deadline and leave more half-filled pages.
 const SLOTS_PER_2MSL: u32 = 256;
+
+/// Pages that hang too early and that one eviction moves. Each was emptied of 64 records that others must have released or restarted, so that fewer
+/// evict a later record only while nearly all are restarted; more make one eviction slower.
+const EARLY_PAGES_MAX: u32 = 16;
 
 /// Longest 2MSL that slots are made for, ms: a quarter of what ticks can tell apart.
 const TWO_MSL_MAX_MS: u32 = 1 << 30;

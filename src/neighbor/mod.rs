@@ -2,6 +2,8 @@
 //!
 //! The cache decides whom to ask and when; `wire::arp` and `wire::ndp` have the bytes, the shard sends them.
 
+#![forbid(unsafe_code)]
+
 pub mod cache;
 mod index;
 mod list;

@@ -45,7 +45,7 @@ pub(super) fn arrive<L: Link>(
             let options = core.listener_options[listener as usize];
             (listening(link, core, receiving, burst, arrival, listener, now), options)
         }
-        Found::Nobody => (closed::arrives(&arrival.segment), defaults),
+        Found::Nobody => (nobody(core, arrival), defaults),
     };
     if let Some(answer) = answer {
         reply(core, burst, arrival, found, &answer, options, now);
@@ -137,7 +137,7 @@ fn connection<L: Link>(
         | State::LastAck => synchronized::arrives(tcb, &arrival.segment, sack, &cx, &mut outcome),
         // A remnant is outside the index: no segment finds it.
         State::Closed => {
-            if let Some(answer) = closed::arrives(&arrival.segment) {
+            if let Some(answer) = nobody(core, arrival) {
                 reply(core, burst, arrival, Found::Tcb(number), &answer, options, now);
             }
             return;
@@ -221,8 +221,16 @@ fn reopen(core: &mut Core, arrival: &Arrival, value: Value, numbers: &Numbers, n
             core.open_passively(listener, arrival, Some((value, *numbers)), now);
             None
         }
-        None => closed::arrives(&arrival.segment),
+        None => nobody(core, arrival),
     }
+}
+
+/// RFC 9293 3.10.7.1.
+#[inline(never)]
+fn nobody(core: &mut Core, arrival: &Arrival) -> Option<Answer> {
+    let answer = closed::arrives(&arrival.segment);
+    core.counters.segments_ignored += u64::from(answer.is_none());
+    answer
 }
 
 /// RFC 9293 3.10.7.2.
@@ -237,7 +245,10 @@ fn listening<L: Link>(
     now: Now,
 ) -> Option<Answer> {
     match listen::arrives(&arrival.segment) {
-        Listened::Ignored => None,
+        Listened::Ignored => {
+            core.count(Note::Ignored);
+            None
+        }
         Listened::Refused(answer) => match core.open_by_cookie(listener, arrival, now) {
             // With its text and FIN, as if its SYN had been kept.
             Returned::Opens(number) => {

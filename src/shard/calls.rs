@@ -11,7 +11,6 @@ use crate::ids::{Handle, ListenerId};
 use crate::tcp::Context;
 use crate::tcp::calls::{self, Closed, Refused};
 use crate::tcp::state::{CloseReason, State};
-use crate::tcp::tcb::Owed;
 use crate::tcp::{status, urgent};
 use crate::tick::Now;
 use ::core::net::{IpAddr, SocketAddr};
@@ -383,9 +382,7 @@ pub(super) fn abort(core: &mut Core, number: u32, now: Now) {
     if connection.tcb.state == State::Closed {
         return;
     }
-    let owes_reset = calls::abort_owes_reset(&connection.tcb);
-    connection.tcb.end(CloseReason::Aborted);
-    connection.tcb.owed.set(Owed::RESET, owes_reset);
+    calls::abort(&mut connection.tcb);
     core.leave_index(number);
     core.close(number, CloseReason::Aborted, now);
 }

@@ -539,10 +539,12 @@ impl Core {
         let counter = match note {
             Note::RstAccepted => &mut self.counters.rst_accepted,
             Note::RstIgnored => &mut self.counters.rst_ignored,
+            Note::ReturnedToListen => &mut self.counters.syn_returned_to_listen,
             Note::ChallengeAck => &mut self.counters.challenge_acks,
             Note::OutOfWindow => &mut self.counters.segments_out_of_window,
             Note::BadAck => &mut self.counters.segments_bad_ack,
             Note::Paws => &mut self.counters.segments_paws,
+            Note::Ignored => &mut self.counters.segments_ignored,
             Note::OutOfOrder => &mut self.counters.segments_out_of_order,
             Note::TimedOut => &mut self.counters.time_outs,
             Note::TailProbe => &mut self.counters.tail_probes,

@@ -71,7 +71,7 @@ pub(super) fn ask<L: Link>(link: &mut L, core: &mut Core, ip: IpAddr) {
         (IpAddr::V6(source), IpAddr::V6(ip)) => ndp::emit_solicitation(bytes, own.mac, own.vlan, source, ip),
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return link.give_back(frame),
     };
-    core.counters.neighbor_packets += 1;
+    core.counters.neighbor_questions += 1;
     transmit(link, &mut core.counters, frame, len);
 }
 

@@ -1,7 +1,7 @@
 //! RFC 9293 3.10.2 to 3.10.5: what the application asks of a connection.
 
 use super::congestion::Congestion;
-use super::state::State;
+use super::state::{CloseReason, State};
 use super::tcb::{Fact, Owed, Tcb};
 use super::{Context, output, waits};
 use crate::tick::{Deadline, Tick};
@@ -121,8 +121,15 @@ pub fn close(tcb: &mut Tcb, both: bool, cx: &Context<'_>) -> Result<Closed, Refu
     Ok(Closed::FinFollows)
 }
 
-/// ABORT: whether the peer gets a RST (RFC 9293 3.10.5). Once both FINs have been sent there is nothing to abort any more.
-pub fn abort_owes_reset(tcb: &Tcb) -> bool {
+/// ABORT (RFC 9293 3.10.5) of a connection that has not ended: straight to CLOSED, with a RST for the peer where it is owed.
+pub fn abort(tcb: &mut Tcb) {
+    let owes_reset = abort_owes_reset(tcb);
+    tcb.end(CloseReason::Aborted);
+    tcb.owed.set(Owed::RESET, owes_reset);
+}
+
+/// Whether ABORT gives the peer a RST. Once both FINs have been sent there is nothing to abort any more.
+pub(super) fn abort_owes_reset(tcb: &Tcb) -> bool {
     match tcb.state {
         State::Closed | State::SynSent => false,
         State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait => true,

@@ -30,6 +30,8 @@
 //! A function changes its record, notes what is owed in it, and says the rest in an [`Outcome`]. It sends nothing,
 //! reads no clock and knows no container.
 
+#![forbid(unsafe_code)]
+
 pub mod calls;
 pub mod closed;
 pub mod congestion;
@@ -237,6 +239,8 @@ pub enum Note {
     RstAccepted,
     /// A RST was outside the window, or in TIME-WAIT.
     RstIgnored,
+    /// A SYN in the window ended a half-open connection (RFC 9293 3.10.7.4, fourth).
+    ReturnedToListen,
     /// A challenge ACK is owed (RFC 5961).
     ChallengeAck,
     /// The sequence number was unacceptable.
@@ -245,6 +249,8 @@ pub enum Note {
     BadAck,
     /// PAWS refused the segment (RFC 7323 5.3).
     Paws,
+    /// The RFC has the segment, or its text and FIN behind the peer's FIN, dropped in silence.
+    Ignored,
     /// In the window, but not next.
     OutOfOrder,
     /// The retransmission time-out has come (RFC 6298 5.4).

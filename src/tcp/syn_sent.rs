@@ -22,8 +22,8 @@ fn five_steps(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome)
     check_inherited_timestamp(tcb, seg, out)?;
     second_check_rst(tcb, seg, out)?;
     third_check_security();
-    fourth_check_syn(tcb, seg, cx, out)
-    // Fifth: neither SYN nor RST, dropped.
+    fourth_check_syn(tcb, seg, cx, out)?;
+    fifth_drop(out)
 }
 
 /// An ACK of anything but our SYN is answered by RST (B09), whatever else the segment carries.
@@ -68,7 +68,7 @@ fn third_check_security() {}
 
 fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     if !seg.flags.syn() {
-        return Break(());
+        return Continue(());
     }
     let syn_was_lost = tcb.retries > 0;
     tcb.rcv_nxt = seg.seq + 1;
@@ -99,5 +99,11 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     tcb.owed.add(Owed::ACK_NOW);
     waits::restart(tcb, cx);
     out.established = true;
+    Break(())
+}
+
+/// Neither SYN nor RST.
+fn fifth_drop(out: &mut Outcome) -> ControlFlow<()> {
+    out.note = Some(Note::Ignored);
     Break(())
 }

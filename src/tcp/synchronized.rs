@@ -81,12 +81,7 @@ fn meet_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut O
     }
     match (tcb.state, tcb.opened()) {
         (State::SynReceived, Opened::Actively) if is_syn_ack_again(tcb, seg) => return Continue(()),
-        (State::SynReceived, _) if seg.flags.syn() && seg.seq == tcb.irs() => {
-            // The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
-            let may = tcb.owed.has(Owed::SYN) || tcb.may_challenge(cx);
-            tcb.owed.add_if(Owed::SYN, may);
-            out.challenge_suppressed = !may;
-        }
+        (State::SynReceived, _) if seg.flags.syn() && seg.seq == tcb.irs() => repeat_syn(tcb, cx, out),
         // T25: one that an old SYN made and the peer's TIME-WAIT would acknowledge each other until it times out; the SYN-ACK
         // that the timer repeats says all there is to say.
         (State::SynReceived, Opened::Passively) => {}
@@ -104,6 +99,16 @@ fn meet_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut O
     }
     out.note = Some(Note::OutOfWindow);
     Break(())
+}
+
+/// The peer's SYN again: our SYN-ACK was lost, so it is that which is owed (B12).
+#[cold]
+#[inline(never)]
+fn repeat_syn(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
+    let may = tcb.owed.has(Owed::SYN) || tcb.may_challenge(cx);
+    tcb.owed.add_if(Owed::SYN, may);
+    out.challenge_suppressed = !may;
+    out.note = Some(Note::OutOfWindow);
 }
 
 /// An ACK for a segment that is unacceptable by its numbers. Text and FIN are always answered: their sender waits for an
@@ -186,8 +191,13 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
         return Continue(());
     }
     match (tcb.state, tcb.opened()) {
-        (State::SynReceived, Opened::Passively) => finish(tcb, out, End::Listen),
         (State::SynReceived, Opened::Actively) if is_syn_ack_again(tcb, seg) => return Continue(()),
+        // Its text or FIN is in the window, the SYN before it: what lies outside is trimmed off (RFC 9293 3.10.7.4, first).
+        (State::SynReceived, _) if seg.seq == tcb.irs() => repeat_syn(tcb, cx, out),
+        (State::SynReceived, Opened::Passively) => {
+            out.note = Some(Note::ReturnedToListen);
+            finish(tcb, out, End::Listen);
+        }
         (State::SynReceived, Opened::Actively)
         | (
             State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck,
@@ -208,6 +218,7 @@ fn fifth_check_ack(
     out: &mut Outcome,
 ) -> ControlFlow<()> {
     if !seg.flags.ack() {
+        out.note = Some(Note::Ignored);
         return Break(());
     }
     let (snd_una, snd_wnd) = (tcb.snd_una, tcb.snd_wnd);
@@ -219,12 +230,12 @@ fn fifth_check_ack(
         State::Closed | State::SynSent => return Break(()),
     }
     waits::heard(tcb, snd_una, snd_wnd, cx);
-    fin_may_be_acknowledged(tcb, cx, out)
+    fin_may_be_acknowledged(tcb, seg, cx, out)
 }
 
 /// The fifth check, second half, in the state that the first has led to: whether our FIN is acknowledged.
 #[inline(always)]
-fn fin_may_be_acknowledged(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
+fn fin_may_be_acknowledged(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     let fin_is_acknowledged = tcb.fin_is_acknowledged();
     match tcb.state {
         State::Established | State::CloseWait | State::FinWait2 => Continue(()),
@@ -245,7 +256,10 @@ fn fin_may_be_acknowledged(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) -
             Break(())
         }
         State::FinWait1 => Continue(()),
-        State::Closing | State::LastAck => Break(()),
+        State::Closing | State::LastAck => {
+            ignore_behind_fin(seg, out);
+            Break(())
+        }
         State::Closed | State::SynSent | State::SynReceived => Break(()),
     }
 }
@@ -446,7 +460,10 @@ fn sixth_check_urg(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) {
 fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
     match tcb.state {
         State::Established | State::FinWait1 | State::FinWait2 => {}
-        State::CloseWait | State::Closing | State::LastAck => return Continue(()),
+        State::CloseWait | State::Closing | State::LastAck => {
+            ignore_behind_fin(seg, out);
+            return Continue(());
+        }
         State::Closed | State::SynSent | State::SynReceived => return Break(()),
     }
     if seg.seq.gt(tcb.rcv_nxt) {
@@ -493,6 +510,14 @@ fn seventh_process_text(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mu
     let due = fills || is_second_full_segment(tcb, taken);
     tcb.owed.add_if(Owed::ACK_NOW, due);
     Continue(())
+}
+
+/// Nothing comes behind the peer's FIN (RFC 9293 3.10.7.4, seventh and eighth): text there and a second FIN are ignored.
+#[inline]
+fn ignore_behind_fin(seg: &Segment, out: &mut Outcome) {
+    if !seg.is_empty() {
+        out.note = Some(Note::Ignored);
+    }
 }
 
 /// SHLD-19: `taken` octets are the second full-sized segment, or the last of as many octets, that no ACK of ours has covered. The

@@ -250,7 +250,7 @@ pub fn arrives(numbers: &Numbers, tuple: &FourTuple, seg: &Segment, cx: &Context
     let fin_again = seg.flags.fin() && seg.end() == numbers.rcv_nxt && seg.flags.ack();
     if !fin_again && seg.is_empty() && seg.seq == numbers.rcv_nxt {
         // The peer's last ACK or a window update: nothing to say.
-        return Arrived::default();
+        return Arrived { note: Some(Note::Ignored), ..Arrived::default() };
     }
     Arrived {
         answer: Some(acknowledgment(numbers, tuple, cx)),

@@ -5,7 +5,7 @@ use crate::owner::Spread;
 use core::net::Ipv4Addr;
 use proptest::prelude::*;
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 fn key(destination: u32) -> DestinationKey {
     let remote = Ipv4Addr::from_bits(0x0a01_0000 + destination).into();
@@ -68,18 +68,33 @@ impl Fixture {
     }
 
     fn open(&mut self, destination: u32) -> Result<u16, DrawError> {
+        let asked_max = 2 * (FRESH_ASKED_MAX + QUEUED_ASKED_MAX) + REPEATED_ASKED_MAX;
+        self.open_by(destination, asked_max, |destinations, now, status| {
+            destinations.draw(&key(destination), now, status)
+        })
+    }
+
+    /// Opens with a port that was given back.
+    fn open_again(&mut self, destination: u32) -> Result<u16, DrawError> {
+        self.open_by(destination, QUEUED_ASKED_MAX, |destinations, now, status| {
+            destinations.draw_again(&key(destination), now, status)
+        })
+    }
+
+    fn open_by(
+        &mut self,
+        destination: u32,
+        asked_max: u32,
+        draw: impl FnOnce(&mut Destinations, Tick, &mut dyn FnMut(u16) -> PortStatus) -> Result<(u32, u16), DrawError>,
+    ) -> Result<u16, DrawError> {
         self.asked.set(0);
         let mut destinations = std::mem::replace(
             &mut self.destinations,
             Destinations::new(limits(0, 0), (0, 0), Arc::clone(&self.owners), 0),
         );
-        let drawn = destinations.draw(&key(destination), self.now, |port| self.status(destination, port));
+        let drawn = draw(&mut destinations, self.now, &mut |port| self.status(destination, port));
         self.destinations = destinations;
-        assert!(
-            self.asked.get() <= 2 * (FRESH_ASKED_MAX + QUEUED_ASKED_MAX) + REPEATED_ASKED_MAX,
-            "asked about {} ports",
-            self.asked.get()
-        );
+        assert!(self.asked.get() <= asked_max, "asked about {} ports", self.asked.get());
         let (number, port) = drawn?;
         let end = (destination, port);
         assert!(self.owns(destination, port), "port {port} is another shard's");
@@ -104,6 +119,7 @@ impl Fixture {
 #[derive(Clone, Debug)]
 enum Op {
     Open(u32),
+    OpenAgain(u32),
     Close(usize, bool),
     ByHand(u32, u16),
     Restart(usize),
@@ -114,6 +130,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (0..4u32).prop_map(Op::Open),
+        2 => (0..4u32).prop_map(Op::OpenAgain),
         5 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(n, wait)| Op::Close(n, wait)),
         1 => (0..4u32, 1000..1040u16).prop_map(|(d, port)| Op::ByHand(d, port)),
         1 => any::<usize>().prop_map(Op::Restart),
@@ -134,14 +151,15 @@ proptest! {
         reuse_after_ms in prop_oneof![Just(u32::MAX), Just(100u32)],
         ops in proptest::collection::vec((op(), 1..30usize), 1..120),
     ) {
+        let start = near_the_wrap(start);
         let range = (1000, 1039);
         let owners = |shards| Owners::new(&Spread::Symmetric, shards, range);
         let mut f = Fixture::among(limits(destinations_max, queued_ports_max), owners(shards), start);
         f.reuse_after_ms = reuse_after_ms;
         for (op, times) in ops {
             match op {
-                Op::Open(d) => for _ in 0..times {
-                    match f.open(d) {
+                Op::Open(d) | Op::OpenAgain(d) => for _ in 0..times {
+                    match if matches!(op, Op::Open(_)) { f.open(d) } else { f.open_again(d) } {
                         Err(DrawError::DestinationsExhausted) => prop_assert!(f.destinations.len() == destinations_max),
                         Err(DrawError::PortsExhausted { owned, in_use, .. }) => {
                             prop_assert_eq!(owned as usize, (1000..1040).filter(|port| f.owns(d, *port)).count());
@@ -182,6 +200,69 @@ proptest! {
             let mut drawn = 0;
             (0..200).for_each(|_| drawn += u32::from(f.open(1).is_ok()));
             prop_assert_eq!(drawn, (1000..1040).filter(|port| f.owns(1, *port)).count() as u32);
+        }
+    }
+}
+
+/// Near the wrap half of the time.
+fn near_the_wrap(start: u32) -> u32 {
+    if start.is_multiple_of(2) { start } else { u32::MAX - start % 100_000 }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Draw { again: bool, times: usize },
+    GiveBack(usize),
+    Advance(u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (any::<bool>(), 1..30usize).prop_map(|(again, times)| Step::Draw { again, times }),
+        4 => any::<usize>().prop_map(Step::GiveBack),
+        2 => prop_oneof![0..50u32, 0..3_000u32, Just(TWO_MSL_MS)].prop_map(Step::Advance),
+    ]
+}
+
+proptest! {
+    /// A queue beside one destination knows which port is next: each once around the range, then the one given back first.
+    #[test]
+    fn what_comes_after_the_lap_comes_in_the_order_of_a_queue(
+        start in any::<u32>(),
+        reuse_after_ms in prop_oneof![Just(u32::MAX), Just(100u32)],
+        steps in proptest::collection::vec(step(), 1..200),
+    ) {
+        let mut f = Fixture::new(limits(1, 1000), (1000, 1039), near_the_wrap(start));
+        f.reuse_after_ms = reuse_after_ms;
+        let (mut lap, mut queue) = (Vec::new(), VecDeque::new());
+        for step in steps {
+            match step {
+                Step::Draw { again, times } => for _ in 0..times {
+                    let front = queue.front().copied();
+                    let ready = front.filter(|&port| {
+                        let status = f.status(0, port);
+                        matches!(status, PortStatus::Free | PortStatus::TimeWait { reusable: true, .. })
+                    });
+                    let drawn = if again { f.open_again(0) } else { f.open(0) };
+                    if !again && lap.len() < 40 {
+                        let port = drawn.expect("the lap has more ports");
+                        // Side by side from wherever it began, around the range.
+                        let next = lap.last().map(|last| 1000 + (last - 999) % 40);
+                        prop_assert!(!lap.contains(&port) && next.is_none_or(|next| next == port), "{} in {:?}", port, lap);
+                        lap.push(port);
+                    } else {
+                        prop_assert_eq!(drawn.ok(), ready, "{:?} of {:?}", front, queue);
+                        if ready.is_some() { queue.pop_front(); }
+                    }
+                }
+                Step::GiveBack(n) => {
+                    let ends: Vec<_> = f.open.keys().copied().collect();
+                    let Some(&(_, port)) = ends.get(n % ends.len().max(1)) else { continue };
+                    f.close(0, port, TWO_MSL_MS);
+                    queue.push_back(port);
+                }
+                Step::Advance(by) => f.now = f.now.plus(by),
+            }
         }
     }
 }
@@ -359,10 +440,43 @@ fn t10_starts_are_spread_over_the_range() {
     assert!(widest < 600, "{widest}");
 }
 
+/// With as many places for ports as for TIME-WAIT records, as by default: far fewer nodes than destinations, and the lap goes on without them.
 #[test]
 fn ten_thousand_destinations_of_a_hundred_sources_fit() {
-    let bill = Destinations::bill(&limits(1_000_000, 30_000_000));
-    assert!(bill < 180_000_000, "{bill} bytes");
+    let limits = limits(1_000_000, 1 << 20);
+    let mut destinations = Destinations::new(limits, (7, 8), Arc::new(Owners::alone((32_768, 60_999))), 0);
+    let bytes = |destinations: &Destinations| {
+        destinations.slab.region().end as u64 - destinations.slab.region().start as u64
+            + destinations.index.bytes()
+            + destinations.queues.bytes()
+    };
+    assert_eq!(bytes(&destinations), Destinations::bill(&limits));
+    assert!(Destinations::bill(&limits) < 110 * 1_000_000, "{} bytes", Destinations::bill(&limits));
+    let key = |number: u32| {
+        let [_, _, a, b] = (number / 100).to_be_bytes();
+        let local = Ipv4Addr::new(10, 0, 0, (number % 100) as u8).into();
+        DestinationKey { local, remote: Ipv4Addr::new(10, 1, a, b).into(), remote_port: 80 }
+    };
+    let mut in_use = Vec::with_capacity(1_000_000);
+    let mut before: Vec<(u32, u16)> = Vec::new();
+    for _ in 0..2 {
+        for number in 0..1_000_000 {
+            let mut asked = 0;
+            let drawn = destinations.draw(&key(number), Tick(5), |_| {
+                asked += 1;
+                PortStatus::Free
+            });
+            in_use.push(drawn.expect("there is room"));
+            assert_eq!(asked, 1, "destination {number}");
+        }
+        assert!(in_use.iter().zip(&before).all(|(now, before)| now.0 == before.0 && now.1 != before.1));
+        let more = destinations.draw(&key(1_000_000), Tick(5), |_| PortStatus::Free);
+        assert_eq!((more, destinations.len()), (Err(DrawError::DestinationsExhausted), 1_000_000));
+        in_use.iter().for_each(|&(number, port)| destinations.give_back(number, port, Tick(5)));
+        before = core::mem::take(&mut in_use);
+    }
+    assert!((0..1_000_000).all(|number| destinations.ports_of(number) == (0, 2)));
+    assert_eq!(bytes(&destinations), Destinations::bill(&limits), "nothing has grown");
 }
 
 const TWO_MSL_MS: u32 = 60_000;

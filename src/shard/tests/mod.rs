@@ -18,6 +18,7 @@ mod policies;
 mod reuse;
 mod simulation;
 mod splice;
+mod states;
 mod time_wait;
 mod timers;
 

@@ -333,12 +333,12 @@ fn must_20_r1_is_told_to_the_application_and_the_next_hop_is_asked_for() {
     let mut bench = Bench::accepted(ConnectionOptions { retries1: 1, ..ConnectionOptions::default() });
     let handle = bench.handle();
     bench.shard.calls(bench.now).send(handle, b"hello").expect("open");
-    let before = bench.shard.counters().neighbor_packets;
+    let before = bench.shard.counters().neighbor_questions;
     for _ in 0..32 {
         bench.turn(100);
     }
     assert_eq!(bench.shard.application().events, ["accepted", "stalled"]);
-    assert!(bench.shard.counters().stalled == 1 && bench.shard.counters().neighbor_packets > before);
+    assert!(bench.shard.counters().stalled == 1 && bench.shard.counters().neighbor_questions > before);
 }
 
 #[test]

@@ -15,7 +15,7 @@ const PORT_UNREACHABLE: ErrorKind = ErrorKind::Unreachable { code: 3 };
 
 impl End {
     /// An error arrives that quotes the segment at `seq`.
-    fn error(&mut self, kind: ErrorKind, seq: Seq) -> Outcome {
+    pub(super) fn error(&mut self, kind: ErrorKind, seq: Seq) -> Outcome {
         let FourTuple { addresses, local_port: src_port, remote_port: dst_port } = self.tcb.tuple;
         let quoted = Quoted { src: addresses.local(), dst: addresses.remote(), src_port, dst_port, seq };
         let router: IpAddr = Ipv4Addr::new(192, 0, 2, 1).into();

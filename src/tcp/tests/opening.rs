@@ -182,6 +182,29 @@ fn b12_syn_again_in_syn_received_brings_the_syn_ack_again() {
     assert_eq!(server.expect(SYN_ACK).seq, syn_ack.seq);
 }
 
+/// Text or a FIN behind the SYN lies in the window; the SYN before it does not, and is trimmed off.
+#[test]
+fn b12_syn_again_with_text_or_fin_brings_the_syn_ack_again_and_ends_nothing() {
+    for (flags, payload_len) in [(SYN, 5), (SYN | Flags::FIN, 0), (SYN | Flags::FIN, 5)] {
+        let (_, syn) = syn_sent(settings());
+        let syn = Segment { flags, payload_len, ..syn };
+        let (mut server, syn_ack) = syn_received(settings(), &syn);
+        let out = server.arrives(syn);
+        assert_eq!((out.end, out.note, server.tcb.state), (None, Some(Note::OutOfWindow), State::SynReceived));
+        let again = server.expect(SYN_ACK);
+        assert_eq!((again.seq, again.ack, server.tcb.unread_bytes), (syn_ack.seq, syn.seq + 1, 0));
+    }
+}
+
+/// RFC 9293 3.10.7.4, fourth check: the half-open connection is gone, whoever sent the SYN.
+#[test]
+fn syn_received_another_syn_in_the_window_returns_to_listen_and_is_noted() {
+    let (_, syn) = syn_sent(plain());
+    let (mut server, _) = syn_received(plain(), &syn);
+    let out = server.arrives(Segment { seq: syn.seq + 10, ..syn });
+    assert_eq!((out.end, out.note), (Some(tcp::End::Listen), Some(Note::ReturnedToListen)));
+}
+
 #[test]
 fn t25_syn_received_old_ack_outside_the_window_is_not_answered() {
     let (_, syn) = syn_sent(settings());

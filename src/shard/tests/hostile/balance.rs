@@ -1,0 +1,116 @@
+//! Every frame is accounted for: dropped under a reason, counted for what it was, or taken by a connection.
+
+use super::*;
+use crate::counters::Counters;
+use crate::tcp::tcb::Tcb;
+use crate::wire::TcpPacket;
+
+/// What was there before a frame came.
+pub(super) struct Before {
+    verdicts: u64,
+    counters: Counters,
+    /// The segment in the frame, if it is one for this stack, and the connection that it will meet.
+    met: Option<(Segment, Option<Tcb>)>,
+}
+
+/// What a frame is counted under if it is neither dropped by the parser nor taken: each of these counts frames and nothing else, and
+/// no frame counts under two.
+pub(super) fn verdicts(counters: &Counters) -> [(&'static str, u64); 25] {
+    [
+        // Segments: of which nothing is taken, or not their text.
+        ("segments_ignored", counters.segments_ignored),
+        ("segments_out_of_window", counters.segments_out_of_window),
+        ("segments_bad_ack", counters.segments_bad_ack),
+        ("segments_paws", counters.segments_paws),
+        ("segments_out_of_order", counters.segments_out_of_order),
+        ("receive_pool_exhausted", counters.receive_pool_exhausted),
+        ("challenge_acks", counters.challenge_acks),
+        ("rst_accepted", counters.rst_accepted),
+        ("rst_ignored", counters.rst_ignored),
+        ("time_wait_rst_ignored", counters.time_wait_rst_ignored),
+        ("time_wait_acks", counters.time_wait_acks),
+        // SYNs, and ACKs that would complete a handshake.
+        ("accept_queue_full", counters.accept_queue_full),
+        ("syn_dropped_full", counters.syn_dropped_full),
+        ("syn_dropped_no_neighbor", counters.syn_dropped_no_neighbor),
+        ("syn_returned_to_listen", counters.syn_returned_to_listen),
+        ("syn_cookies_sent", counters.syn_cookies_sent),
+        // What a cookie opens is taken.
+        ("opens_passive", counters.opens_passive - counters.syn_cookies_accepted),
+        // What is not TCP.
+        ("neighbor_packets", counters.neighbor_packets),
+        ("echo_answered", counters.echo_answered),
+        ("icmp_unmatched", counters.icmp_unmatched),
+        ("icmp_soft", counters.icmp_soft),
+        ("icmp_hard", counters.icmp_hard),
+        ("icmp_source_quench", counters.icmp_source_quench),
+        ("path_mtu_lowered", counters.path_mtu_lowered),
+        ("path_mtu_refused", counters.path_mtu_refused),
+    ]
+}
+
+impl Hostile {
+    pub(super) fn before(&self, frame: &[u8]) -> Before {
+        let met = match parse(frame, &Expect { mac: STACK_MAC, mtu: 1500, vlan: None, verify_checksums: true }) {
+            Ok(Parsed::Tcp(TcpPacket { tuple, segment, .. })) => Some((segment, self.connection(&tuple))),
+            _ => None,
+        };
+        Before { verdicts: self.verdicts(), counters: *self.stack.counters(), met }
+    }
+
+    /// One frame has come since `before`, and nothing was due: it was counted once, or taken by a connection, or answered by a RST.
+    pub(super) fn account(&mut self, before: &Before, after: Option<&Tcb>) {
+        let since = self.stack.counters().since(&before.counters);
+        assert_eq!(since.frames_received, 1);
+        let counted = self.verdicts() - before.verdicts;
+        if counted == 0 {
+            let reset = since.rst_sent + since.rst_suppressed + since.challenge_acks_suppressed > 0;
+            let taken = match &before.met {
+                Some((seg, Some(tcb))) => was_taken(tcb, after, seg, since.segments_sent + since.answers_sent > 0),
+                // The ACK that brings a cookie back.
+                Some((_, None)) => since.syn_cookies_accepted == 1,
+                None => false,
+            };
+            assert!(reset || taken, "neither counted, taken nor answered: {:?}, {after:?}", before.met);
+            self.passed += 1;
+        }
+    }
+
+    /// Frames that were dropped or counted.
+    pub(super) fn verdicts(&self) -> u64 {
+        let counted: u64 = verdicts(self.stack.counters()).iter().map(|(_, count)| count).sum();
+        self.stack.drops().total() + counted
+    }
+
+    /// The live connection of that name.
+    pub(super) fn connection(&self, tuple: &FourTuple) -> Option<Tcb> {
+        let mut all = self.stack.core.connections.iter().map(|(_, known)| &known.tcb);
+        all.find(|tcb| tcb.tuple == *tuple && tcb.state != State::Closed).cloned()
+    }
+}
+
+impl Before {
+    /// The connection that the frame names.
+    pub(super) fn tuple(&self) -> Option<FourTuple> {
+        self.met.as_ref()?.1.as_ref().map(|tcb| tcb.tuple)
+    }
+}
+
+/// Whether a connection has taken of the segment what RFC 9293 lets it: of the first SYN everything, later its acceptable ACK at
+/// least, and with text or a FIN an octet of it or an answer. `after` is the connection now, if it has not ended.
+fn was_taken(before: &Tcb, after: Option<&Tcb>, seg: &Segment, answered: bool) -> bool {
+    let Some(after) = after else { return seg.flags.ack() };
+    if before.state == State::SynSent {
+        return after.state != State::SynSent;
+    }
+    let in_window = |seq: Seq| before.rcv_nxt.le(seq) && seq.lt(before.rcv_edge);
+    let crossed = before.state == State::SynReceived && seg.flags.syn();
+    let seq_is_acceptable =
+        seg.seq == before.rcv_nxt || in_window(seg.seq) || (!seg.is_empty() && in_window(seg.end().back(1))) || crossed;
+    let ack_is_acceptable = seg.flags.ack()
+        && !seg.flags.rst()
+        && seg.ack.le(before.snd_nxt)
+        && seg.ack.ge(before.snd_una.back(before.snd_wnd_max));
+    let rest = seg.is_empty() || after.rcv_nxt != before.rcv_nxt || after.state != before.state || answered;
+    seq_is_acceptable && ack_is_acceptable && rest
+}
