@@ -35,7 +35,7 @@ pub struct Limits {
     /// Listeners of one shard.
     pub listeners_max: u32,
     /// Batches of up to 64 frames or 16 KiB under way to one shard from the others. Fewer drop frames while their owner is in a
-    /// long turn; none are made for a shard that is alone.
+    /// long turn; there is one at least, and none for a shard that is alone.
     pub handover_batches_max: u32,
     /// Events told to the application per turn; more wait for the next turn.
     pub events_per_turn: u32,

@@ -158,6 +158,16 @@ mod tests {
     }
 
     #[test]
+    fn pages_that_the_kernel_refuses_are_counted_and_nothing_else_happens() {
+        // No process has addresses there.
+        let nowhere = 1 << 62;
+        let address = |at| std::ptr::without_provenance(nowhere + at);
+        let huge = advise_huge_pages([address(0)..address(3 * HUGE_PAGE_BYTES + 100)].into_iter());
+        let refused = HugePages { obtained_bytes: 0, refused_bytes: 6 << 20, unaligned_bytes: 100 };
+        assert_eq!(huge, refused);
+    }
+
+    #[test]
     fn groups_of_both_versions_are_walked_to_the_root() {
         assert_eq!(group_directories("0::/a/b"), ["/sys/fs/cgroup", "/sys/fs/cgroup/a", "/sys/fs/cgroup/a/b"]);
         assert_eq!(group_directories("4:memory:/x"), ["/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/x"]);

@@ -176,6 +176,7 @@ mod tests {
     use synfin::limits::Limits;
     use synfin::link::{KernelCounters, Levels, LinkCounters};
     use synfin::shard::{Policies, StateCounts};
+    use synfin::stack::Tables;
 
     fn parse(options: &[&str]) -> RoleArgs {
         let given = ["--interface", "x", "--cpu", "0", "--server", "10.0.0.1:7", "--source", "10.0.0.2"];
@@ -204,6 +205,7 @@ mod tests {
             kernel: KernelCounters { rx_dropped: 5, ..KernelCounters::default() },
             turn_us: histogram.clone(),
             application_ns: histogram,
+            tables: Tables::default(),
         };
         assert_eq!(counters(&[shard.clone(), shard])["xsk.rx_dropped"], 10);
     }

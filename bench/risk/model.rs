@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::collections::VecDeque;
+use synfin::flow::capacity::{Capacity, Reuse};
 use synfin::tcp::time_wait::Policy;
 
 /// What opens meet.
@@ -38,25 +39,25 @@ pub(crate) struct Prediction {
 impl Supply {
     /// What this policy makes of it. Without timestamps an active open may reuse nothing: then all but `none` are `strict`.
     pub(crate) fn predict(&self, policy: Policy) -> Prediction {
-        let held_s = self.held_s(policy);
-        let needed = self.rate * held_s;
-        let runs_out = needed > self.tuples as f64;
+        let capacity = Capacity::of(self.tuples, None, self.reuse(policy), ms(self.two_msl_s), 0);
+        let exhausted_after_s = capacity.seconds_until_exhausted_at(self.rate);
+        let held_s = f64::from(capacity.held_ms) / 1000.0;
         let in_time_wait = if policy == Policy::None { 0.0 } else { self.rate * self.two_msl_s };
         Prediction {
             policy: policy.name(),
             held_s,
-            ceiling: (held_s > 0.0).then(|| self.tuples as f64 / held_s),
-            exhausted_after_s: runs_out.then(|| self.tuples as f64 / self.rate),
-            free_again_at_s: runs_out.then_some(held_s),
+            ceiling: (held_s > 0.0).then_some(capacity.connections_per_second),
+            exhausted_after_s,
+            free_again_at_s: exhausted_after_s.map(|_| held_s),
             time_wait_max: in_time_wait.min(self.tuples as f64),
         }
     }
 
-    fn held_s(&self, policy: Policy) -> f64 {
+    fn reuse(&self, policy: Policy) -> Reuse {
         match policy {
-            Policy::Strict => self.two_msl_s,
-            Policy::Timestamp | Policy::TimestampOrSequence => self.delay_s.min(self.two_msl_s),
-            Policy::None => 0.0,
+            Policy::Strict => Reuse::After2Msl,
+            Policy::Timestamp | Policy::TimestampOrSequence => Reuse::AfterDelay(ms(self.delay_s)),
+            Policy::None => Reuse::AtOnce,
         }
     }
 
@@ -68,11 +69,15 @@ impl Supply {
         let parts_of = |&(policy, seconds): &(Policy, u32)| (0..seconds * parts).map(move |_| policy);
         let in_part = |(part, policy): (usize, Policy)| {
             let first = part as u32 * steps;
-            let held_s = self.held_s(policy);
+            let held_s = self.predict(policy).held_s;
             (first..first + steps).map(|step| ports.open(f64::from(step) / f64::from(STEPS), wanted, held_s)).sum()
         };
         phases.iter().flat_map(parts_of).enumerate().map(in_part).collect()
     }
+}
+
+fn ms(seconds: f64) -> u32 {
+    (seconds * 1000.0).round() as u32
 }
 
 /// 4-tuples as an amount that flows.

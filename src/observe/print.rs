@@ -38,6 +38,8 @@ pub fn text(report: &StackReport) -> String {
         section(&mut out, "  turns us", quantiles(&shard.turn_us).into_iter());
         section(&mut out, "  application ns", quantiles(&shard.application_ns).into_iter());
         line(&mut out, format_args!("  turns over 10 ms: {}", shard.turns_slow));
+        section(&mut out, "  tables bytes", table_bytes(shard));
+        section(&mut out, "  tables on huge pages bytes", huge_page_bytes(shard).into_iter());
     }
     out
 }
@@ -96,6 +98,8 @@ fn shard_json(shard: &ShardSnapshot) -> Value {
         "turns_slow": shard.turns_slow,
         "turn_us": object(quantiles(&shard.turn_us).into_iter()),
         "application_ns": object(quantiles(&shard.application_ns).into_iter()),
+        "table_bytes": object(table_bytes(shard)),
+        "huge_page_bytes": object(huge_page_bytes(shard).into_iter()),
     })
 }
 
@@ -117,6 +121,18 @@ fn memory(umem: &Umem) -> String {
     let copy = if umem.zero_copy { "zero-copy" } else { "copied once" };
     let pages = if umem.huge_pages { "huge" } else { "ordinary" };
     format!("frames of {} bytes, {copy}, on {pages} pages", umem.frame_bytes)
+}
+
+/// What each table takes, and all together.
+fn table_bytes(shard: &ShardSnapshot) -> impl Iterator<Item = (&'static str, u64)> {
+    let bill = &shard.tables.bill;
+    bill.lines().iter().map(|table| (table.what, table.bytes)).chain([("total", bill.total_bytes())])
+}
+
+/// What became of the wish to have the large ones on huge pages.
+fn huge_page_bytes(shard: &ShardSnapshot) -> [(&'static str, u64); 3] {
+    let huge = shard.tables.huge_pages;
+    [("obtained", huge.obtained_bytes), ("refused", huge.refused_bytes), ("unaligned", huge.unaligned_bytes)]
 }
 
 fn rings(shard: &ShardSnapshot) -> [(&'static str, u64); 5] {

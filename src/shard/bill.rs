@@ -37,7 +37,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// The memory of one shard, table by table. `Display` prints it as a table of its own.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Bill {
     lines: Vec<Line>,
 }
@@ -169,7 +169,7 @@ impl ShardConfig {
         let bytes = owners.bytes().div_ceil(owners.shards().into());
         bill.lines.push(Line { what: "ports by class", limit: "", items: ports, bytes });
         if owners.shards() > 1 {
-            let (limit, items) = ("handover_batches_max", self.limits.handover_batches_max.into());
+            let (limit, items) = ("handover_batches_max", handover::batches(&self.limits).into());
             bill.lines.push(Line { what: "hand-over", limit, items, bytes: handover::bill(&self.limits) });
             let bytes = Strangers::bill().div_ceil(owners.shards().into());
             bill.lines.push(Line { what: "connections left elsewhere", limit: "", items: 1, bytes });

@@ -43,7 +43,7 @@ pub struct Place {
 impl Place {
     /// The places of all shards between which `owners` divides connections, in order of their numbers.
     pub fn all(owners: &Arc<Owners>, limits: &Limits) -> Vec<Place> {
-        let batches = if owners.shards() > 1 { limits.handover_batches_max.max(1) } else { 0 };
+        let batches = if owners.shards() > 1 { batches(limits) } else { 0 };
         let inboxes = (0..owners.shards()).map(|_| Inbox::new(batches)).collect();
         let mesh = Arc::new(Mesh { inboxes, strangers: Arc::new(Strangers::new(owners.shards())) });
         (0..owners.shards()).map(|shard| Place { mesh: Arc::clone(&mesh), owners: Arc::clone(owners), shard }).collect()
@@ -70,9 +70,14 @@ impl Place {
     }
 }
 
+/// Batches that wait for one shard among several.
+pub(super) fn batches(limits: &Limits) -> u32 {
+    limits.handover_batches_max.max(1)
+}
+
 /// Bytes of the frames that wait for one shard.
 pub(super) fn bill(limits: &Limits) -> u64 {
-    u64::from(limits.handover_batches_max) * (BATCH_BYTES + BATCH_FRAMES * size_of::<Entry>()) as u64
+    u64::from(batches(limits)) * (BATCH_BYTES + BATCH_FRAMES * size_of::<Entry>()) as u64
 }
 
 /// One shard's end of the queues.
@@ -425,7 +430,8 @@ struct Batch {
 
 impl Batch {
     fn new() -> Batch {
-        Batch { bytes: vec![0; BATCH_BYTES].into(), frames: Vec::with_capacity(BATCH_FRAMES) }
+        // Not zero: zeroed memory would come from the system untouched.
+        Batch { bytes: vec![UNUSED; BATCH_BYTES].into(), frames: Vec::with_capacity(BATCH_FRAMES) }
     }
 
     fn used(&self) -> usize {
@@ -501,6 +507,9 @@ impl Sweep {
 
 /// Frames of one batch. Origin: the default burst; smaller pays more queue operations, larger delays nothing but costs memory.
 const BATCH_FRAMES: usize = 64;
+
+/// What lies in a batch that was never filled.
+const UNUSED: u8 = 0xc5;
 
 /// Bytes of one batch. Origin: ten full-sized frames, or 64 short ones three times over; a frame must fit.
 const BATCH_BYTES: usize = 16 * 1024;

@@ -37,7 +37,7 @@ pub use cores::{CoreError, available_cores};
 pub use link_watch::LinkEvents;
 #[cfg(feature = "xdp")]
 pub use probe::ConflictCheck;
-pub use published::ShardSnapshot;
+pub use published::{ShardSnapshot, Tables};
 #[cfg(feature = "xdp")]
 pub use shared::SharedPorts;
 pub use wait::WaitLink;

@@ -3,10 +3,11 @@
 use crate::api::Application;
 use crate::counters::{Counters, DropReason};
 use crate::link::{KernelCounters, Levels, Link, LinkCounters};
-use crate::shard::{Policies, Shard, StateCounts};
+use crate::memory::HugePages;
+use crate::shard::{Bill, Policies, Shard, StateCounts};
 use hdrhistogram::Histogram;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 /// A shard as it was at one moment.
 #[derive(Clone, Debug)]
@@ -35,6 +36,17 @@ pub struct ShardSnapshot {
     pub turn_us: Histogram<u64>,
     /// Time inside the application per event, ns, of every 64th event.
     pub application_ns: Histogram<u64>,
+    /// The memory of its tables.
+    pub tables: Tables,
+}
+
+/// The memory of a shard's tables, as it was made before the first packet.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tables {
+    /// What each costs.
+    pub bill: Bill,
+    /// What of the large ones lies on huge pages.
+    pub huge_pages: HugePages,
 }
 
 /// The shared place of one shard.
@@ -44,6 +56,7 @@ pub(super) struct Published {
     asked: AtomicU32,
     answered: AtomicU32,
     details: Mutex<Details>,
+    tables: OnceLock<Tables>,
 }
 
 /// What is only made on request, because it walks or copies much.
@@ -75,7 +88,14 @@ impl Published {
             asked: AtomicU32::new(0),
             answered: AtomicU32::new(0),
             details: Mutex::default(),
+            tables: OnceLock::new(),
         }
+    }
+
+    /// Shows the tables, once they are made.
+    pub(super) fn set_tables(&self, tables: Tables) {
+        let first = self.tables.set(tables).is_ok();
+        debug_assert!(first, "a shard makes its tables once");
     }
 
     /// Asks for details; returns the number under which they will be answered.
@@ -142,6 +162,7 @@ impl Published {
             kernel: details.kernel,
             turn_us: details.turn_us,
             application_ns: details.application_ns,
+            tables: self.tables.get().cloned().unwrap_or_default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::alarm::Alarm;
 use super::commands::{Command, Commands};
-use super::published::{Details, Published, VALUE_MAX, histogram};
+use super::published::{Details, Published, Tables, VALUE_MAX, histogram};
 use super::questions::Questions;
 use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
 use crate::api::{Application, Event};
@@ -204,14 +204,17 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         }
         let now = start.shared.now();
         let application = Timed { service: drive.make(start.shard)?, events: 0, spent_ns: histogram() };
+        let bill = start.config.bill_among(start.place.owners());
         let mut shard = Shard::new_among(start.seat.link, application, start.config, start.place, now)?;
-        let huge = memory::advise_huge_pages(shard.regions());
+        let huge_pages = memory::advise_huge_pages(shard.regions());
         tracing::debug!(
             shard = start.shard,
-            obtained = huge.obtained_bytes,
-            refused = huge.refused_bytes,
-            "huge pages"
+            bytes = bill.total_bytes(),
+            obtained = huge_pages.obtained_bytes,
+            refused = huge_pages.refused_bytes,
+            "tables and huge pages"
         );
+        start.published.set_tables(Tables { bill, huge_pages });
         shard.with_calls(now, |timed, calls| timed.service.start(calls))?;
         let now = start.shared.now();
         Ok(ShardLoop {

@@ -5,6 +5,7 @@ use crate::limits::Limits;
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
 use crate::link::nics::{Spreader, nics};
 use crate::link::{Frame, Levels, Link, LinkCounters};
+use crate::memory::HugePages;
 use crate::owner::Rss;
 use crate::shard::{LocalAddress, Shard};
 use crate::tcp::time_wait::Policy;
@@ -151,6 +152,10 @@ fn two_stacks_exchange_end_and_publish() {
     let snapshot = &server.snapshots()[0];
     assert_eq!((snapshot.states.listeners, snapshot.levels.total), (1, 4096));
     assert!(snapshot.levels.conserved() && !snapshot.turn_us.is_empty());
+    assert_eq!(snapshot.tables.bill, config(SERVER).bill());
+    let HugePages { obtained_bytes, refused_bytes, unaligned_bytes } = snapshot.tables.huge_pages;
+    let asked_bytes = obtained_bytes + refused_bytes + unaligned_bytes;
+    assert!(asked_bytes > 0 && asked_bytes <= snapshot.tables.bill.total_bytes(), "{:?}", snapshot.tables);
     server.drain(Duration::from_secs(5));
     let (services, server) = server.join().unwrap();
     assert_eq!((services[0].accepted, server[0].counters.opens_passive, server[0].connections_live), (50, 50, 0));
@@ -295,6 +300,22 @@ fn wrong_configuration_and_core_are_errors_and_leave_no_thread() {
     let error =
         run(seats, &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).map(|_| ()).unwrap_err();
     assert!(matches!(error, StackError::Core(_)), "{error}");
+}
+
+#[test]
+fn tables_past_what_the_system_has_fail_with_the_bill_before_any_thread_starts() {
+    let (a, _b) = links();
+    // 8 TB of chunks for each shard.
+    let limits = Limits { chunks_max: u32::MAX, ..Limits::default() };
+    let config = ShardConfig { limits, ..config(SERVER) };
+    let error = run(seat(a), &Spread::Symmetric, &config, Idle::Sleep, |_| -> Echo { panic!("a thread has started") });
+    let error = error.map(|_| ()).unwrap_err();
+    let StackError::Config(ConfigError::NoMemory { bill, available_bytes: Some(_) }) = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(**bill, config.bill());
+    let text = error.to_string();
+    assert!(text.contains(&bill.to_string()) && text.contains("lower limits.chunks_max"), "{text}");
 }
 
 #[test]

@@ -225,6 +225,21 @@ fn queue_of_another_shard_that_takes_no_turn_is_full_and_frames_are_counted() {
     among.run(300);
 }
 
+#[test]
+fn without_batches_there_is_one_and_it_is_on_the_bill() {
+    let bill = |handover_batches_max| {
+        let limits = Limits { handover_batches_max, ..Setup::default().limits };
+        let (_, (_, config)) = ends(&Setup { limits, ..Setup::default() }, Settings::default());
+        config.bill_among(&Owners::new(&Spread::Symmetric, 2, config.ports))
+    };
+    assert_eq!(bill(0), bill(1));
+    let limits = Limits { handover_batches_max: 0, ..Setup::default().limits };
+    let setup = Setup { limits, ..each(64) };
+    let mut among = Among::new(&setup, 2, &Spread::Symmetric, [Spreader::Same, Spreader::random(5)]);
+    among.run(64);
+    assert!(among.sum(|counters| counters.handover_received) > 0);
+}
+
 /// The table changes while connections live: their segments arrive elsewhere from now on.
 #[test]
 fn connections_live_through_changes_of_the_table_and_the_former_functions_are_forgotten() {

@@ -7,19 +7,24 @@ use core::net::Ipv4Addr;
 
 #[test]
 fn strict_rate_is_the_predicted_one() {
-    compare(Policy::Strict, Reuse::After2Msl);
+    compare(Policy::Strict, Reuse::After2Msl, None);
 }
 
 #[test]
 fn rate_with_reuse_after_a_delay_is_the_predicted_one() {
-    compare(Policy::Timestamp, Reuse::AfterDelay(DELAY_MS));
+    compare(Policy::Timestamp, Reuse::AfterDelay(DELAY_MS), None);
+}
+
+#[test]
+fn rate_with_fewer_places_in_time_wait_than_ports_is_the_predicted_one() {
+    compare(Policy::Strict, Reuse::After2Msl, Some(SOURCES * DESTINATIONS * PORTS / 3));
 }
 
 /// Runs both ends for 6 times the period of the ports and compares the rate of the last 4 with the prediction.
 #[track_caller]
-fn compare(policy: Policy, reuse: Reuse) {
-    let mut world = world(policy);
-    let predicted = capacity(SOURCES, DESTINATIONS, PORTS, reuse, TWO_MSL_MS, 0);
+fn compare(policy: Policy, reuse: Reuse, places: Option<u32>) {
+    let mut world = world(policy, places);
+    let predicted = capacity((SOURCES, DESTINATIONS, PORTS), places, reuse, TWO_MSL_MS, 0);
     let period_us = u64::from(predicted.held_ms) * 1000;
     let (begun, mut counted_from) = (world.now.us(), 0);
     while world.now.us() < begun + 6 * period_us {
@@ -93,12 +98,15 @@ impl Pair {
     }
 }
 
-fn world(policy: Policy) -> Pair {
+fn world(policy: Policy, places: Option<u32>) -> Pair {
     let macs = [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])];
     let (a, b) = pair(MemoryConfig::default(), macs);
     let now = Now::from_ms(5_000);
     let config = |first: Ipv4Addr, count: u32, seed| ShardConfig {
-        limits: Setup::default().limits,
+        limits: Limits {
+            time_wait_max: places.unwrap_or(Setup::default().limits.time_wait_max),
+            ..Setup::default().limits
+        },
         addresses: (0..count)
             .map(|at| LocalAddress { address: Ipv4Addr::from_bits(first.to_bits() + at).into(), prefix_len: 16 })
             .collect(),

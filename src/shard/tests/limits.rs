@@ -2,7 +2,7 @@
 
 use super::options::Bench;
 use super::*;
-use crate::api::{ConnectError, ConnectionOptions, ListenError};
+use crate::api::{ConnectError, ConnectionOptions, ListenError, SpliceError, TimerError};
 use crate::flow::chunks::Chain;
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
@@ -194,13 +194,19 @@ fn each_limit_alone_at_0_refuses_opens_or_serves_and_never_panics() {
         zero(&mut limits);
         limits
     };
-    let all: [fn(&mut Limits); 6] = [
+    let all: [fn(&mut Limits); 12] = [
         |limits| limits.tcbs_max = 0,
         |limits| limits.time_wait_max = 0,
         |limits| limits.half_open_max = 0,
         |limits| limits.destinations_max = 0,
         |limits| limits.neighbors_max = 0,
         |limits| limits.listeners_max = 0,
+        |limits| limits.cookies_remembered_max = 0,
+        |limits| limits.reassemblies_max = 0,
+        |limits| limits.splices_max = 0,
+        |limits| limits.histories_max = 0,
+        |limits| limits.timers_max = 0,
+        |limits| limits.handover_batches_max = 0,
     ];
     for (at, zero) in all.into_iter().enumerate() {
         let (a, b) = pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
@@ -216,6 +222,51 @@ fn each_limit_alone_at_0_refuses_opens_or_serves_and_never_panics() {
         }
         assert!(bounded.link().levels().conserved(), "limit {at}");
     }
+}
+
+/// What connections need only sometimes: without a place for it they work as ever, and whoever asks for it is told.
+#[test]
+fn nothing_kept_beside_connections_leaves_them_whole() {
+    let limits = Limits {
+        cookies_remembered_max: 0,
+        reassemblies_max: 0,
+        splices_max: 0,
+        histories_max: 0,
+        timers_max: 0,
+        ..Setup::default().limits
+    };
+    let setup = Setup { connections: 20, request_bytes: 20_000, limits, ..Setup::default() };
+    let settings = Settings { syn_cookies: SynCookies::Always, ..Settings::default() };
+    let mut world = World::with_settings(&setup, settings);
+    world.run(400_000);
+    assert_eq!(world.client.application().closed, [CloseReason::Graceful; 20]);
+    assert_eq!(world.server.counters().syn_cookies_accepted, 20);
+    world.assert_clean();
+
+    let mut bench = Bench::with_limits(Settings::default(), false, limits);
+    bench.listen(ConnectionOptions::default()).expect("a listener");
+    bench.open();
+    let first = bench.handle();
+    let mut calls = bench.shard.calls(bench.now);
+    assert_eq!(calls.start_timer(::core::time::Duration::ZERO, 1), Err(TimerError::TooMany(0)));
+    assert!(calls.info(first).expect("live").history.is_none());
+    // Text out of order is left for the peer to send again.
+    let ahead = Segment { seq: bench.seq + 3, ..bench.next(Flags::ACK) };
+    assert_eq!(bench.exchange(&ahead, b"def")[0].seg.ack, bench.seq);
+    assert_eq!(bench.shard.counters().out_of_order_refused, 1);
+    bench.exchange(&bench.next(Flags::ACK), b"abc");
+    bench.exchange(&ahead, b"def");
+    bench.seq += 6;
+    // What is lost is sent again without a scoreboard.
+    bench.shard.calls(bench.now).send(first, &[7; 10_000]).expect("open");
+    let lost = bench.turn(1)[0].seg;
+    let duplicates = (0..3).flat_map(|_| bench.exchange(&bench.next(Flags::ACK), &[])).collect::<Vec<_>>();
+    assert!(duplicates.iter().any(|heard| heard.seg.seq == lost.seq), "{duplicates:?}");
+    assert_eq!(bench.shard.counters().fast_recoveries, 1);
+    bench.tuple.local_port += 1;
+    bench.open();
+    let second = bench.handle();
+    assert_eq!(bench.shard.calls(bench.now).splice(first, second), Err(SpliceError::TooMany(0)));
 }
 
 #[test]
