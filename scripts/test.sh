@@ -21,6 +21,8 @@ step() {
     printf '== %s\n' "$*"
 }
 
+[ "$(id -u)" = 0 ] || echo "test.sh: without root the privileged tests do not run, and the last step will say so" >&2
+
 step set-up
 scripts/setup.sh
 
@@ -61,10 +63,14 @@ cargo test --quiet --lib --no-default-features
 step "tests"
 output=target/tests.txt
 mkdir -p target
+rm -f "$output"
+echo "what each test says: $output"
+trap 'tail -n 50 "$output" >&2; exit 130' INT TERM
 if ! cargo test --all-features >"$output"; then
     cat "$output" >&2
     exit 1
 fi
+trap - INT TERM
 awk '/^test result/ { passed += $4; ignored += $8 } END { print passed " tests passed, " ignored " ignored" }' "$output"
 
 # B20: every seed has 20 connections and 64 kB at least over a wire that loses, repeats, reorders, corrupts and delays. Two

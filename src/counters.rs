@@ -72,7 +72,7 @@ counters! {
         established,
         /// Pairs of connections that were spliced.
         splices,
-        /// Passive opens that came to nothing: reset, timed out or unreachable while half-open.
+        /// Passive opens that came to nothing while half-open: reset, timed out, unreachable, or ended by a SYN (`syn_returned_to_listen`).
         half_open_failed,
         /// Connections that the application was told had ended normally.
         closed_graceful,
@@ -106,7 +106,8 @@ counters! {
         syn_cookies_invalid,
         /// ACKs that brought a cookie that had made a connection before.
         syn_cookies_replayed,
-        /// Cookies that had made a connection and were forgotten while they were valid: their ACK could open another.
+        /// Cookies that had made a connection and were forgotten while they were valid: their ACK could open another. Now and then one is
+        /// counted that was valid 256 periods before.
         syn_cookies_forgotten,
         /// TIME-WAIT records made.
         time_wait_created,
@@ -160,13 +161,13 @@ counters! {
         rst_suppressed,
         /// RSTs that ended a connection.
         rst_accepted,
-        /// RSTs outside the window or not exact.
+        /// RSTs without an ACK in SYN-SENT. Others that do not count are under `segments_out_of_window`, `challenge_acks` or `time_wait_rst_ignored`.
         rst_ignored,
         /// Challenge ACKs (RFC 5961) owed.
         challenge_acks,
         /// Challenge ACKs and ACKs for unacceptable segments that the connection's limit held back (T08, T25).
         challenge_acks_suppressed,
-        /// Segments with an unacceptable sequence number.
+        /// Segments with an unacceptable sequence number, and a half-open connection's own SYN again.
         segments_out_of_window,
         /// Segments with an unacceptable acknowledgment number.
         segments_bad_ack,

@@ -111,7 +111,7 @@ fn nginx_sees_the_client() {
 fn backend_dies() {
     let pair = VethPair::new(1);
     let files = Files::new();
-    let check = "health_check = { interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
+    let check = "health_check = { interval = \"100ms\", timeout = \"2s\", rise = 2, fall = 2 }";
     let (proxy, errors) = Proxy::start_with_errors(&pair.right, &files, &web(&[("one", 8001), ("two", 8002)], check));
     let output = play(&pair.left, BACKEND_DIES, &[]);
     assert_eq!(output, "5 reset, 5 went on\n20 to the other\nboth again\n");
@@ -237,7 +237,7 @@ fn slow_reader() {
 fn two_shards() {
     let pair = VethPair::new(2);
     let files = Files::new();
-    let check = "health_check = { interval = \"100ms\", timeout = \"500ms\" }";
+    let check = "health_check = { interval = \"100ms\", timeout = \"2s\" }";
     let text =
         format!("{}share_cores = true\nmode = \"drv\"\n{}", STACK, web(&[("nobody", 8001), ("two", 8002)], check));
     let proxy = Proxy::start_whole(&pair.right, &files, &text, Stdio::inherit());

@@ -100,15 +100,19 @@ impl Direction {
         }
     }
 
-    /// Whether the kernel that sends leaves segmentation to the way out.
-    const fn gso(self) -> bool {
-        matches!(self, Direction::KernelSynfinGso | Direction::KernelKernelGso)
+    /// Whether the kernel leaves segmentation to the way out, if it is the kernel that sends.
+    pub(crate) const fn kernel_gso(self) -> Option<bool> {
+        match self {
+            Direction::SynfinKernel | Direction::SynfinSynfin => None,
+            Direction::KernelSynfin | Direction::KernelKernel => Some(false),
+            Direction::KernelSynfinGso | Direction::KernelKernelGso => Some(true),
+        }
     }
 
     /// For people.
     pub(crate) fn text(self) -> String {
         let (from, to, _) = self.ends();
-        format!("{from}{} -> {to}", if self.gso() { ", GSO" } else { "" })
+        format!("{from}{} -> {to}", if self.kernel_gso() == Some(true) { ", GSO" } else { "" })
     }
 }
 
@@ -168,7 +172,8 @@ fn flags(args: &BulkArgs) -> Result<Flags, Failure> {
 /// One stream on a wire of its own.
 fn one_round(args: &BulkArgs, flags: &Flags, direction: Direction, live: &mut Live) -> Result<Round, Failure> {
     let (from, to, ends) = direction.ends();
-    let wire = Wire { gso: direction.gso(), ..Wire::veth(&args.wire, [&args.netns_a, &args.netns_b], args.keep) };
+    let gso = direction.kernel_gso() == Some(true);
+    let wire = Wire { gso, ..Wire::veth(&args.wire, [&args.netns_a, &args.netns_b], args.keep) };
     let up = wire.up(ends, TIME_WAIT_MAX)?;
     let role = |interface: &str, cpu: usize| -> Vec<String> {
         let pairs = [

@@ -48,9 +48,9 @@ pub(crate) struct DirectionReport {
     pub mbit_per_second: Spread,
     /// The same, round by round.
     pub mbit_per_second_rounds: Vec<f64>,
-    /// To kernel -> kernel, ratio of medians; `null` where that was not run.
+    /// To kernel -> kernel, ratio of medians; `null` where that was not run, and where a kernel sends with GSO.
     pub to_kernel: Option<f64>,
-    /// The same to the kernel's with GSO.
+    /// To kernel -> kernel with GSO; `null` where that was not run, and where a kernel sends without.
     pub to_kernel_gso: Option<f64>,
     /// Frames both ways per megabyte of the stream, at the sender's interface.
     pub frames_per_megabyte: f64,
@@ -121,8 +121,8 @@ impl DirectionReport {
             direction,
             mbit_per_second: spread,
             mbit_per_second_rounds: each,
-            to_kernel: ratio(Some(spread.median), baselines[0]),
-            to_kernel_gso: ratio(Some(spread.median), baselines[1]),
+            to_kernel: ratio(Some(spread.median), baselines[0]).filter(|_| direction.kernel_gso() != Some(true)),
+            to_kernel_gso: ratio(Some(spread.median), baselines[1]).filter(|_| direction.kernel_gso() != Some(false)),
             frames_per_megabyte: frames as f64 / (bytes as f64 / 1e6).max(f64::MIN_POSITIVE),
             errors: rounds.iter().map(|round| errors(round)).sum(),
             counters: added(ends.flat_map(|(end, result)| named(end, &result.counters))),
@@ -173,6 +173,18 @@ mod tests {
         let text = report.text();
         assert_eq!(synfin.to_kernel_gso, Some(0.5));
         assert!(text.contains("640 (560..720)") && text.contains("0.80") && text.contains("0.50"), "{text}");
+    }
+
+    #[test]
+    fn a_kernel_that_sends_is_compared_with_one_that_segments_alike() {
+        let all = [Direction::SynfinKernel, Direction::KernelSynfin, Direction::KernelSynfinGso]
+            .into_iter()
+            .chain([Direction::KernelKernel, Direction::KernelKernelGso]);
+        let report = report(&all.map(|direction| round(direction, 100)).collect::<Vec<_>>());
+        let compared =
+            report.directions.iter().map(|one| [one.to_kernel, one.to_kernel_gso].map(|ratio| ratio.is_some()));
+        let (both, without, with) = ([true, true], [true, false], [false, true]);
+        assert_eq!(compared.collect::<Vec<_>>(), [both, without, with, without, with]);
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub struct Capacity {
 }
 
 /// The capacity of `sources` local addresses, `destinations` remote ends and `ports` local ports, where this end closes
-/// first. `places` are those in TIME-WAIT where opens are refused without one (`time_wait_max` under `refuse-open`).
+/// first. `places` are those in TIME-WAIT where opens are refused without one: under `refuse-open` `time_wait_max` of all
+/// shards together, less the connections that live.
 /// `life_ms` is how long a connection lives before it closes; over a short path it hardly counts.
 pub fn capacity(
     (sources, destinations, ports): (u32, u32, u32),

@@ -128,7 +128,7 @@ impl Destinations {
     /// Draws a local port for a connection, and says which destination it is to be given back to.
     ///
     /// `status` is asked about each port of a lap once, about 16 that wait in the queue, and about up to 512 more of those that begin it
-    /// and are taken. About more than 16,384 of a lap (512 in laps that repeat because the queues were full), or more
+    /// and are taken. About more than twice 16,384 of a lap (512 in laps that repeat because the queues were full), or more
     /// than those of the queue, only by further draws: then this one fails with a next try in 0 ms, which goes on where
     /// this one was.
     #[inline(always)]
@@ -514,7 +514,7 @@ impl Soonest {
     }
 }
 
-/// Ports of the lap that a draw finds taken before it gives up. Each is asked about once in a lap: fewer only make the
+/// Ports of the lap that a draw finds taken before it looks into the queue, and once more before it gives up. Each is asked about once in a lap: fewer only make the
 /// draws after a change of owners fail, whose lap begins among the ports in use; more make a single draw slower.
 const FRESH_ASKED_MAX: u32 = 16_384;
 

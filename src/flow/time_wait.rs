@@ -188,14 +188,16 @@ impl<R: TimeWaitRecord> TimeWaitStore<R> {
     /// Removes the record whose 2MSL ends first, as precisely as the slots are: the policy `evict-oldest`. Any if all end later than the store
     /// was made for.
     pub fn evict_oldest(&mut self) -> Option<(u32, R)> {
-        let mut oldest = None;
+        let mut oldest: Option<(u32, R)> = None;
         for _ in 0..EARLY_PAGES_MAX {
             let (slot, granule) = self.first_slot()?;
             self.earliest = granule;
             let page = self.slots[slot].front()?;
             let number = self.first_of(page)?;
             let record = self.records[number as usize];
-            oldest = Some((number, record));
+            if oldest.is_none_or(|(_, first)| record.deadline().is_before(first.deadline())) {
+                oldest = Some((number, record));
+            }
             let due = self.granule_of(record.deadline());
             if self.granules_from_next(due) <= self.granules_from_next(granule) {
                 break;

@@ -14,19 +14,14 @@ use crate::tcp::tcb::{Opened, Tcb};
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::tick::Tick;
 use crate::timer::wheel::{Timed, WheelLink};
+use ::core::mem::offset_of;
 
-/// One connection of a shard. Its fields lie as they are written: what a segment of an open connection touches comes before what
-/// only its begin and its end do. Over IPv4 that is 207 B, since the TCB ends with the 4-tuple.
+/// One connection of a shard. Its fields lie as they are written: what every segment asks for is in the first 128 B, two cache lines'
+/// worth; the 4-tuple and what acknowledgments change follow, and last comes what only begin and end need.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Connection {
     generation: u32,
-    /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
-    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of what is missing.
-    aside: u32,
-    /// With [`Fact::SPLICED`] the number of its splice; otherwise octets at the front of `unread` that the application has taken during an
-    /// event, not yet out of the chain.
-    consumed_or_splice: u32,
     /// Octets that the peer has not acknowledged.
     pub to_send: Chain,
     /// Octets that the application has not taken.
@@ -44,6 +39,12 @@ pub(super) struct Connection {
     pub facts: Bits<Fact>,
     /// The protocol's state.
     pub tcb: Tcb,
+    /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
+    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of what is missing.
+    aside: u32,
+    /// With [`Fact::SPLICED`] the number of its splice; otherwise octets at the front of `unread` that the application has taken during an
+    /// event, not yet out of the chain.
+    consumed_or_splice: u32,
     /// Hash of the 4-tuple: leaving the index needs no second one.
     pub hash: Hash,
     /// Opened passively, the listener that it came to; actively, the destination that its port belongs to, or [`NONE`].
@@ -290,6 +291,8 @@ impl Timed for Connection {
 
 /// An idle connection costs this much and its place in the index, together at most 256. Smaller would be better still.
 const _: () = assert!(size_of::<Connection>() <= 248);
+/// What every segment asks for: two cache lines' worth.
+const _: () = assert!(offset_of!(Connection, tcb) + offset_of!(Tcb, tuple) <= 128);
 
 /// Gives a TIME-WAIT record to the store's rules.
 macro_rules! time_wait_record {

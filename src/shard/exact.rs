@@ -60,7 +60,8 @@ pub(super) fn arm(core: &mut Core, number: u32, attached: u32, now: Now) {
 pub(super) fn expire(core: &mut Core, now: Now, budget: usize, due: &mut Vec<u32>) {
     let Exact { wheel, asked } = &mut core.exact;
     if now.us().saturating_sub(asked.us()) > UNASKED_US_MAX {
-        // No slot says any more when its records are due. All are, and the large wheel has them.
+        // No slot says any more when its records are due. All that hung there in the last turn are, and the large wheel has them and what
+        // this turn has armed.
         wheel.clear(&mut core.gaps);
     }
     *asked = now;

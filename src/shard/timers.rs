@@ -91,7 +91,6 @@ impl Timers {
     }
 
     /// Timers that run, or are due and not yet told.
-    /// Timers that run.
     pub(super) fn len(&self) -> u32 {
         self.records.len()
     }

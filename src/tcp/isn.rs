@@ -91,7 +91,7 @@ mod tests {
     }
 
     /// Each of the four bytes passes a chi-square test of 255 degrees of freedom (mean 255, deviation 22.6): it lies within 4.5
-    /// deviations, above which chance alone comes once in 100,000. What counts up is too even.
+    /// deviations, above which chance alone comes once in 40,000. What counts up is too even.
     fn assert_even(what: &str, numbers: impl Iterator<Item = u32>) {
         let mut counts = [[0u32; 256]; 4];
         for number in numbers {

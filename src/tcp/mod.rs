@@ -237,13 +237,13 @@ pub struct Answer {
 pub enum Note {
     /// A RST ended a connection.
     RstAccepted,
-    /// A RST was outside the window, or in TIME-WAIT.
+    /// A RST in SYN-SENT had no ACK.
     RstIgnored,
     /// A SYN in the window ended a half-open connection (RFC 9293 3.10.7.4, fourth).
     ReturnedToListen,
     /// A challenge ACK is owed (RFC 5961).
     ChallengeAck,
-    /// The sequence number was unacceptable.
+    /// The sequence number was unacceptable, or the SYN of a half-open connection came again.
     OutOfWindow,
     /// The acknowledgment number was unacceptable.
     BadAck,

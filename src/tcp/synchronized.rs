@@ -192,7 +192,8 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     }
     match (tcb.state, tcb.opened()) {
         (State::SynReceived, Opened::Actively) if is_syn_ack_again(tcb, seg) => return Continue(()),
-        // Its text or FIN is in the window, the SYN before it: what lies outside is trimmed off (RFC 9293 3.10.7.4, first).
+        // The SYN again with text or a FIN, which lie in the window where it does not. B12 goes before the RFC, which trims the SYN off
+        // and drops the rest for want of an ACK: our SYN-ACK was lost, and the peer sends its text again behind the handshake.
         (State::SynReceived, _) if seg.seq == tcb.irs() => repeat_syn(tcb, cx, out),
         (State::SynReceived, Opened::Passively) => {
             out.note = Some(Note::ReturnedToListen);

@@ -13,8 +13,8 @@ use crate::seq::Seq;
 use crate::tick::{CoarseTick, Deadline, Now, Tick};
 use core::ops::{Deref, DerefMut};
 
-/// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard. Its fields lie as they are written,
-/// with the 4-tuple, of which IPv4 fills only the first part, at the end.
+/// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard. Its fields lie as they are written:
+/// what every segment asks for, the 4-tuple, and what sending, acknowledgments and losses change.
 #[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub struct Tcb {
@@ -31,17 +31,11 @@ pub struct Tcb {
     /// Segment sequence number of the last window update. SND.WL2 is not kept: no update acknowledges more than SND.UNA, and
     /// what acknowledges less than that updates nothing.
     pub snd_wl1: Seq,
-    /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
-    pub snd_wnd_max: u32,
-    /// Send urgent pointer: the first octet that is not urgent; no later than `snd_una` without urgent data.
-    pub snd_up: Seq,
 
     /// Receive next.
     pub rcv_nxt: Seq,
     /// Right edge of the window last offered; the receive window is `rcv_edge - rcv_nxt` and never shrinks (SHLD-14).
     pub rcv_edge: Seq,
-    /// Receive urgent pointer: the first octet that is not urgent, once there was urgent data.
-    pub rcv_up: Seq,
     /// Octets received in order that the application has not taken.
     pub unread_bytes: u32,
 
@@ -51,17 +45,6 @@ pub struct Tcb {
     pub ts_offset: u32,
     /// TS.Recent (RFC 7323 4.3).
     pub ts_recent: u32,
-
-    /// Retransmission time-out.
-    pub rto: Rto,
-    /// Congestion control.
-    pub congestion: Congestion,
-    /// Loss recovery.
-    pub recovery: Recovery,
-    /// A segment that is being timed: its end, and when it was sent. Its acknowledgment measures the round trip where no
-    /// timestamps do (Karn: cleared on retransmission), and a probe waits no longer than its time-out. After a time-out, with
-    /// timestamps, the first octet that was sent again, to see whether that was spurious (RFC 3522).
-    pub timed: Timed,
 
     /// Retransmission or persist deadline (RFC 9293 3.8.1, 3.8.6.1).
     pub retransmit_at: Deadline,
@@ -94,6 +77,24 @@ pub struct Tcb {
 
     /// The connection's name.
     pub tuple: FourTuple,
+
+    /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
+    pub snd_wnd_max: u32,
+    /// Send urgent pointer: the first octet that is not urgent; no later than `snd_una` without urgent data.
+    pub snd_up: Seq,
+    /// Receive urgent pointer: the first octet that is not urgent, once there was urgent data.
+    pub rcv_up: Seq,
+
+    /// Retransmission time-out.
+    pub rto: Rto,
+    /// Congestion control.
+    pub congestion: Congestion,
+    /// Loss recovery.
+    pub recovery: Recovery,
+    /// A segment that is being timed: its end, and when it was sent. Its acknowledgment measures the round trip where no
+    /// timestamps do (Karn: cleared on retransmission), and a probe waits no longer than its time-out. After a time-out, with
+    /// timestamps, the first octet that was sent again, to see whether that was spurious (RFC 3522).
+    pub timed: Timed,
 }
 
 /// A segment whose round trip is measured, or none; then `end` is when the last was acknowledged.

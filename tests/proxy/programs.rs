@@ -121,16 +121,16 @@ def ask(s, text=b"x"):
     s.sendall(text)
     return exactly(s, 1 + len(text))
 def settle(*names):
-    "Until the last ten connections have reached backends of all these names and none was refused: the checks know who is up."
+    "Until the last thirty connections have reached backends of all these names and none was refused: all shards know who is up."
     names, last, deadline = set(names), [], time.time() + 20
-    while len(last) < 10 or set(last) != names:
+    while len(last) < 30 or set(last) != names:
         assert time.time() < deadline, last
         try:
             with connect() as s:
-                last = [*last[-9:], ask(s)[:1]]
+                last = [*last[-29:], ask(s)[:1]]
         except OSError:
             last = []
-        time.sleep(0.02)
+        time.sleep(0.01)
 "#;
 
 /// Ten connections over two backends, of which one dies; then new ones, until it is back.
