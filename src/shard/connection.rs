@@ -36,8 +36,8 @@ pub(super) struct Connection {
     aside: u32,
     /// The protocol's state.
     pub tcb: Tcb,
-    /// With [`Fact::SPLICED`] the number of its splice; otherwise octets at the front of `unread` that the application has taken during an
-    /// event, not yet out of the chain.
+    /// With [`Fact::SPLICED`] the number of its splice; with [`Fact::CONSUMED`] octets at the front of `unread` that the application has
+    /// taken during an event, not yet out of the chain; otherwise nothing.
     consumed_or_splice: u32,
 }
 
@@ -79,6 +79,8 @@ impl Fact {
     pub(super) const SPLICED: Bits<Fact> = Bits::bit(3);
     /// It had ended when the application closed or aborted it: unread bytes are not wanted.
     pub(super) const GIVEN_UP: Bits<Fact> = Bits::bit(4);
+    /// The application has taken octets that are in the chain yet. Never with [`Fact::SPLICED`].
+    const CONSUMED: Bits<Fact> = Bits::bit(5);
 }
 
 /// The list of connections that owe the peer something, or wait for one neighbour.
@@ -131,23 +133,22 @@ impl Connection {
     /// connection its splice knows.
     #[inline]
     pub(super) fn consumed_bytes(&self) -> u32 {
-        if self.facts.has(Fact::SPLICED) { 0 } else { self.consumed_or_splice }
+        if self.facts.has(Fact::CONSUMED) { self.consumed_or_splice } else { 0 }
     }
 
     /// The application has taken `count` octets more. The connection must not be spliced.
     #[inline]
     pub(super) fn consume(&mut self, count: u32) {
         debug_assert!(!self.facts.has(Fact::SPLICED));
-        self.consumed_or_splice += count;
+        self.consumed_or_splice = self.consumed_bytes() + count;
+        self.facts.add(Fact::CONSUMED);
     }
 
     /// Returns what [`Connection::consumed_bytes`] says, and is 0 from now on.
     #[inline]
     pub(super) fn take_consumed(&mut self) -> u32 {
         let consumed = self.consumed_bytes();
-        if consumed > 0 {
-            self.consumed_or_splice = 0;
-        }
+        self.facts.remove(Fact::CONSUMED);
         consumed
     }
 
@@ -167,7 +168,6 @@ impl Connection {
     /// It is spliced no longer, and has consumed nothing.
     pub(super) fn end_splice(&mut self) {
         self.facts.remove(Fact::SPLICED);
-        self.consumed_or_splice = 0;
     }
 }
 

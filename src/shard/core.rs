@@ -356,13 +356,16 @@ impl Core {
     }
 
     /// Whether whoever listened when the SYN came listens still; what an application opened itself is always wanted.
+    #[inline(always)]
     pub(super) fn is_still_wanted(&self, number: u32) -> bool {
+        if self.connections[number].tcb.opened() == Opened::Actively {
+            return true;
+        }
         let Name { tuple, origin, .. } = &self.names[number];
-        self.connections[number].tcb.opened() == Opened::Actively
-            || self.listeners.end(*origin).is_some_and(|(address, port)| {
-                let any = address.is_unspecified() && address.is_ipv4() == tuple.is_v4();
-                port == tuple.local_port && (any || address == tuple.local())
-            })
+        self.listeners.end(*origin).is_some_and(|(address, port)| {
+            let any = address.is_unspecified() && address.is_ipv4() == tuple.is_v4();
+            port == tuple.local_port && (any || address == tuple.local())
+        })
     }
 
     /// A connection that has completed its handshake when nobody listens any more: RST, and no application hears of it. What

@@ -94,3 +94,44 @@ impl IndexMut<u32> for Names {
 }
 
 const _: () = assert!(size_of::<Name>() == 56);
+
+#[cfg(test)]
+mod tests {
+    use crate::api::{Application, CallError, ConnectOptions, Event};
+    use crate::shard::{Calls, Sim};
+    use ::core::net::SocketAddr;
+
+    struct Quiet;
+
+    impl Application for Quiet {
+        fn on_event(&mut self, _: &mut Calls<'_>, _: Event<'_>) {}
+    }
+
+    #[test]
+    fn dead_handle_reads_and_writes_nobodys_name() {
+        let mut sim = Sim::new(Quiet, Quiet).expect("a pair");
+        let mut open = |port, user| {
+            let remote = SocketAddr::new(Sim::<Quiet, Quiet>::RIGHT, port);
+            let mut calls = sim.left_calls();
+            let handle = calls.connect(remote, &ConnectOptions { user, ..ConnectOptions::default() }).expect("room");
+            assert_eq!(calls.four_tuple(handle).map(|tuple| tuple.remote_port), Ok(port));
+            // The peer refuses.
+            sim.run(5);
+            assert_eq!(sim.left.connections_live(), 0);
+            handle
+        };
+        let dead = open(80, 1);
+        let heir = open(81, 2);
+        assert_eq!(dead.number(), heir.number(), "of the same slot");
+        let remote = SocketAddr::new(Sim::<Quiet, Quiet>::RIGHT, 82);
+        let mut calls = sim.left_calls();
+        let live = calls.connect(remote, &ConnectOptions { user: 3, ..ConnectOptions::default() }).expect("room");
+        assert_eq!(live.number(), dead.number(), "of the same slot");
+        for dead in [dead, heir] {
+            assert_eq!(calls.four_tuple(dead), Err(CallError::Stale));
+            assert_eq!(calls.user(dead), Err(CallError::Stale));
+            assert_eq!(calls.set_user(dead, 7), Err(CallError::Stale));
+        }
+        assert_eq!(calls.user(live), Ok(3));
+    }
+}

@@ -158,7 +158,7 @@ impl Core {
     #[inline(always)]
     pub(super) fn admit(&mut self, tcb: Tcb, name: Name, former: Option<Value>, options: OptionsId) -> Option<u32> {
         let hash = name.hash;
-        let record = || Connection::new(Tcb { options, ..tcb });
+        let record = || Connection::new(tcb);
         let admitted = self.connections.insert_with(record).filter(|&number| {
             let own = Value::new(Kind::Tcb, number);
             let indexed = match former {
@@ -172,9 +172,10 @@ impl Core {
         });
         match admitted {
             Some(number) => {
-                self.connections[number].set_former(former);
+                let connection = &mut self.connections[number];
+                connection.set_former(former);
+                connection.tcb.options = self.options.share(options);
                 self.names[number] = name;
-                self.options.share(options);
             }
             None => self.neighbors.release(name.neighbor),
         }
