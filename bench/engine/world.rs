@@ -338,10 +338,8 @@ fn shard_config(config: &WorldConfig, addresses: u32, first: Ipv4Addr, seed: u64
                 (false, _) => Full::Skip,
             },
             time_wait_delay_ms: match config.time_wait {
-                TimeWaitEnds::Expired => Settings::default().time_wait_delay_ms,
+                TimeWaitEnds::Expired | TimeWaitEnds::Evicted => Settings::default().time_wait_delay_ms,
                 TimeWaitEnds::Reused => config.two_msl_ms / 10,
-                // More ports come back than places remember: who comes up again may be in TIME-WAIT yet.
-                TimeWaitEnds::Evicted => 0,
             },
             ..Settings::default()
         },

@@ -4,8 +4,8 @@
 //! A destination starts at a port that a keyed hash chooses (RFC 6056 3.3.3) and takes the ports that this shard owns
 //! once around, one by one (`owner`: segments to any other port would arrive at another shard). Ports that come back
 //! wait in a queue; when the lap is done, the oldest of them is next, which is the one whose TIME-WAIT ends first. The
-//! queues share a bounded pool: a port that finds it full is forgotten, and a destination that forgot ports drops its
-//! queue and takes another lap when it needs them.
+//! queues share a bounded pool: a port that finds it full is forgotten, and a destination that forgot one drops its queue
+//! and takes another lap, from the port on that was first in it.
 //!
 //! Whether a port is free is not known here: the caller looks the 4-tuple up and answers with a [`PortStatus`].
 
@@ -127,10 +127,10 @@ impl Destinations {
 
     /// Draws a local port for a connection, and says which destination it is to be given back to.
     ///
-    /// `status` is asked about each port of a lap once, about 16 that wait in the queue, and about up to 512 more of those that begin it
-    /// and are taken. About more than twice 16,384 of a lap (512 in laps that repeat because the queues were full), or more
-    /// than those of the queue, only by further draws: then this one fails with a next try in 0 ms, which goes on where
-    /// this one was.
+    /// `status` is asked about each port of the first lap once, about 16 that wait in the queue, and about up to 512 more of those that
+    /// begin it and are taken. About more than 16,384 of a lap (512 in laps that repeat because the queues were full, and 8 that are in
+    /// TIME-WAIT), or more than those of the queue, only by further draws: then this one fails with a next try in 0 ms, which
+    /// goes on where this one was.
     #[inline(always)]
     pub fn draw(
         &mut self,
@@ -140,6 +140,7 @@ impl Destinations {
     ) -> Result<(u32, u16), DrawError> {
         let number = self.destination(key, now)?;
         let mut soonest = Soonest::default();
+        self.begin_lap_if_some_were_forgotten(number);
         // What the lap adds to the queue has been asked about.
         let queued = self.slab[number].queue.len();
         let drawn = self
@@ -148,10 +149,6 @@ impl Destinations {
             .or_else(|| {
                 let passed = self.pass_taken(number, queued, &mut soonest, &mut status);
                 if passed == 0 { None } else { self.draw_queued(number, queued - passed, &mut soonest, &mut status) }
-            })
-            .or_else(|| {
-                self.begin_lap_if_many_were_forgotten(number);
-                self.draw_fresh(number, &mut soonest, &mut status)
             });
         self.hand_out(number, drawn, soonest)
     }
@@ -194,7 +191,7 @@ impl Destinations {
         if !self.slab.is_live(destination) {
             return;
         }
-        if !self.changed || self.owns(destination, port) {
+        if self.joins_queue(destination, port) {
             self.enqueue(destination, port);
         }
         let record = &mut self.slab[destination];
@@ -221,7 +218,8 @@ impl Destinations {
                 let lap = self.lap(&key);
                 let record = &mut self.slab[number];
                 self.queues.clear(&mut record.queue);
-                (record.lap, record.forgotten, record.repeats, record.passed) = (lap, 0, false, 0);
+                (record.lap, record.forgotten, record.passed) = (lap, 0, 0);
+                (record.repeats, record.queue_draws) = (false, false);
             }
         }
     }
@@ -301,125 +299,6 @@ impl Destinations {
         Some(())
     }
 
-    /// Goes on with the lap: each port that is ours is asked about once.
-    #[inline(always)]
-    fn draw_fresh(
-        &mut self,
-        number: u32,
-        soonest: &mut Soonest,
-        status: &mut impl FnMut(u16) -> PortStatus,
-    ) -> Option<u16> {
-        let asked_max = if self.slab[number].repeats { REPEATED_ASKED_MAX } else { FRESH_ASKED_MAX };
-        for _ in 0..asked_max {
-            let port = self.owners.next_port(self.shard, &mut self.slab[number].lap)?;
-            match status(port) {
-                PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => return Some(port),
-                // It joins the queue when it is given back.
-                PortStatus::InUse => {}
-                PortStatus::Busy => self.enqueue(number, port),
-                PortStatus::TimeWait { free_in_ms, .. } => {
-                    soonest.note(free_in_ms);
-                    self.enqueue(number, port);
-                }
-            }
-        }
-        if !self.slab[number].lap.is_done() {
-            soonest.note(0);
-        }
-        None
-    }
-
-    /// Takes the port that was given back first, or the first available one close behind it. If there is none, the one that
-    /// is available soonest comes to the front: what was before it was restarted (B41) or is taken, and goes to the end. Of those
-    /// that a connection will give back a lap has found one more; they go. Only the first `queued` ports are asked about.
-    fn draw_queued(
-        &mut self,
-        number: u32,
-        queued: u32,
-        soonest: &mut Soonest,
-        status: &mut impl FnMut(u16) -> PortStatus,
-    ) -> Option<u16> {
-        let (mut found, mut first, mut first_free_in_ms) = (false, 0, u32::MAX);
-        let mut in_use = 0_u32;
-        for (position, port) in (0..QUEUED_ASKED_MAX.min(queued)).zip(self.queues.iter(&self.slab[number].queue)) {
-            match status(port) {
-                PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => {
-                    (found, first) = (true, position);
-                    break;
-                }
-                PortStatus::TimeWait { free_in_ms, .. } => {
-                    soonest.note(free_in_ms);
-                    if free_in_ms < first_free_in_ms {
-                        (first, first_free_in_ms) = (position, free_in_ms);
-                    }
-                }
-                status @ (PortStatus::InUse | PortStatus::Busy) => {
-                    in_use |= u32::from(status == PortStatus::InUse) << position;
-                    if first_free_in_ms == u32::MAX {
-                        first = position + 1;
-                    }
-                }
-            }
-        }
-        for position in 0..first {
-            if let Some(port) = self.dequeue(number)
-                && in_use >> position & 1 == 0
-            {
-                self.enqueue(number, port);
-            }
-        }
-        if found { self.dequeue(number) } else { None }
-    }
-
-    /// Sends those that begin the queue and that somebody else has to its end, many at a time, for they lie side by
-    /// side; says how many. Of those that a connection will give back a lap has found one more; they go.
-    fn pass_taken(
-        &mut self,
-        number: u32,
-        queued: u32,
-        soonest: &mut Soonest,
-        status: &mut impl FnMut(u16) -> PortStatus,
-    ) -> u32 {
-        let asked_max = REPEATED_ASKED_MAX.min(queued);
-        // Those that stay in the queue.
-        let mut busy = 0;
-        for passed in 0..asked_max {
-            let first = self.queues.iter(&self.slab[number].queue).next();
-            let Some((port, status)) = first.map(|port| (port, status(port))) else { return passed };
-            match status {
-                PortStatus::Busy => {
-                    self.dequeue(number);
-                    self.enqueue(number, port);
-                    busy += 1;
-                }
-                PortStatus::InUse => {
-                    self.dequeue(number);
-                }
-                PortStatus::Free | PortStatus::TimeWait { .. } => {
-                    self.slab[number].passed = 0;
-                    return passed;
-                }
-            }
-        }
-        let record = &mut self.slab[number];
-        record.passed = record.passed.saturating_add(busy);
-        // Once around all are taken, and it depends on whoever has them. What the lap has just queued was asked about there.
-        if asked_max > 0 && u32::from(record.passed) < record.queue.len() {
-            soonest.note(0);
-        }
-        asked_max
-    }
-
-    fn begin_lap_if_many_were_forgotten(&mut self, number: u32) {
-        let record = &mut self.slab[number];
-        if record.lap.is_done() && record.forgotten > record.queue.len() / QUEUED_PER_FORGOTTEN {
-            self.queues.clear(&mut record.queue);
-            record.forgotten = 0;
-            record.lap.again();
-            record.repeats = true;
-        }
-    }
-
     fn dequeue(&mut self, number: u32) -> Option<u16> {
         self.queues.pop(&mut self.slab[number].queue)
     }
@@ -437,6 +316,15 @@ impl Destinations {
     fn lap(&self, key: &DestinationKey) -> Lap {
         let random = self.index.wide_hash(&salted(key, self.made as u16));
         self.owners.lap(self.shard, &Addresses::new(key.local, key.remote), key.remote_port, random)
+    }
+
+    /// Whether a port that comes back waits in the queue: not if it is another shard's now, or if the lap, which is not the
+    /// first, has yet to come to it.
+    #[inline(always)]
+    fn joins_queue(&self, destination: u32, port: u16) -> bool {
+        let record = &self.slab[destination];
+        let is_first = !self.changed && !record.repeats;
+        is_first || self.owns(destination, port) && self.owners.is_passed(self.shard, &record.lap, port)
     }
 
     fn owns(&self, destination: u32, port: u16) -> bool {
@@ -464,6 +352,8 @@ struct Destination {
     lap: Lap,
     /// The lap is one of those that come again and again while ports are forgotten.
     repeats: bool,
+    /// The lap is done, and the queue has every port that is not in use: it draws.
+    queue_draws: bool,
     /// Ports drawn and not given back.
     in_use: u32,
     /// Ports that the pool had no room for.
@@ -514,22 +404,8 @@ impl Soonest {
     }
 }
 
-/// Ports of the lap that a draw finds taken before it looks into the queue, and once more before it gives up. Each is asked about once in a lap: fewer only make the
-/// draws after a change of owners fail, whose lap begins among the ports in use; more make a single draw slower.
-const FRESH_ASKED_MAX: u32 = 16_384;
-
-/// The same of a lap that repeats, and of the queue, which ask about a port any number of times: what a draw costs
-/// while none is free.
-const REPEATED_ASKED_MAX: u32 = 512;
-
-/// Queued ports that a draw asks about before it gives up. Fewer wait for ports whose TIME-WAIT was restarted in a row.
-const QUEUED_ASKED_MAX: u32 = 8;
-
-/// A destination takes a new lap when it forgot more than one port for so many queued ones.
-const QUEUED_PER_FORGOTTEN: u32 = 8;
-
 const _: () = assert!(size_of::<Destination>() <= 96);
-const _: () = assert!(QUEUED_ASKED_MAX <= u32::BITS);
 
+mod draw;
 #[cfg(test)]
 mod tests;
