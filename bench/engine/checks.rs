@@ -6,7 +6,7 @@ use std::time::Instant;
 use synfin::counters::Counters;
 use synfin::memory::resident_bytes;
 
-/// `lifecycles` of them with a 2MSL of a second, and a tenth as many where TIME-WAIT ends otherwise; then counts must balance,
+/// `lifecycles` of them with a 2MSL of a second of virtual time, and a tenth as many where TIME-WAIT ends otherwise; then counts must balance,
 /// nothing be left and memory not have grown.
 pub(super) fn soak(lifecycles: u64, base: WorldConfig) -> Result<(), Failure> {
     let short = (lifecycles / SHORTER).max(1);
@@ -24,7 +24,7 @@ pub(super) fn soak(lifecycles: u64, base: WorldConfig) -> Result<(), Failure> {
 
 /// Runs it and returns by how much the process has grown, bytes.
 fn run_soak(lifecycles: u64, base: WorldConfig) -> Result<u64, Failure> {
-    let config = WorldConfig { resident: 100_000, two_msl_ms: 1000, ..base };
+    let config = WorldConfig { resident: 100_000, ns_per_lifecycle: 10_000, ..base };
     let mut world = World::new(&config).map_err(Failure::environment)?;
     world.fill(&config, |_| ()).map_err(Failure::failed)?;
     let (before, begun) = (resident_bytes().unwrap_or(0), Instant::now());
@@ -163,7 +163,7 @@ mod tests {
     const BASE: WorldConfig = WorldConfig {
         live: 1000,
         resident: 0,
-        two_msl_ms: 2,
+        ns_per_lifecycle: 10_000,
         exchange: true,
         huge_pages: false,
         ipv6: false,
