@@ -291,7 +291,9 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     tcb.owed.add_if(Owed::ACK_NOW, unanswered);
     tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
     tcb.recovery = Recovery::start(tcb.snd_una);
-    update_send_window(tcb, seg);
+    // A window on a SYN is never scaled (RFC 7323 2.2), nor that of the SYN-ACK of a simultaneous open.
+    let shift = if seg.flags.syn() { 0 } else { tcb.agreed.snd_shift() };
+    update_send_window(tcb, seg, shift);
     out.established = true;
     Continue(())
 }
@@ -316,7 +318,7 @@ fn take_acknowledgment(
     let window_before = tcb.snd_wnd;
     let may_update = tcb.snd_wl1.le(seg.seq);
     if seg.ack.ge(tcb.snd_una) && may_update {
-        update_send_window(tcb, seg);
+        update_send_window(tcb, seg, tcb.agreed.snd_shift());
     }
     let blocks = sack.as_ref().map_or(&[][..], |sack| sack.blocks);
     let acked = if seg.ack.gt(tcb.snd_una) { advance_snd_una(tcb, seg, blocks, cx, out) } else { 0 };
@@ -365,8 +367,8 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Con
 }
 
 #[inline]
-fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
-    tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift();
+fn update_send_window(tcb: &mut Tcb, seg: &Segment, shift: u8) {
+    tcb.snd_wnd = u32::from(seg.wnd) << shift;
     tcb.snd_wnd_max = tcb.snd_wnd_max.max(tcb.snd_wnd);
     tcb.snd_wl1 = seg.seq;
 }
