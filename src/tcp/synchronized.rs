@@ -111,13 +111,14 @@ fn repeat_syn(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     out.note = Some(Note::OutOfWindow);
 }
 
-/// An ACK for a segment that is unacceptable by its numbers. Text and FIN are always answered: their sender waits for an
-/// acknowledgment that may have been lost, and an answer without text cannot bring the next. What is empty, or a SYN, has a
-/// limit, so that two stacks never duel (T25).
+/// An ACK for a segment that is unacceptable by its numbers. Text and FIN with an acceptable ACK are always answered: their
+/// sender waits for an acknowledgment that may have been lost, and an answer without text cannot bring the next. What is
+/// empty, a SYN, or acknowledges what it cannot, has a limit, so that neither two stacks duel nor a third party makes us
+/// talk (T25).
 #[cold]
 #[inline(never)]
 fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
-    let acknowledges_text = !seg.is_empty() && !seg.flags.syn();
+    let acknowledges_text = !seg.is_empty() && !seg.flags.syn() && seg.flags.ack() && has_acceptable_ack(tcb, seg);
     let may = acknowledges_text || tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx);
     tcb.owed.add_if(Owed::ACK_NOW, may);
     out.challenge_suppressed = !may;
@@ -144,6 +145,13 @@ fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
         (0, _) => in_window(seg.seq),
         (_, _) => in_window(seg.seq) || in_window(seg.seq + (len - 1)),
     }
+}
+
+/// RFC 5961 5.2's range (T07).
+#[inline(always)]
+fn has_acceptable_ack(tcb: &Tcb, seg: &Segment) -> bool {
+    let oldest = tcb.snd_una.back(tcb.snd_wnd_max);
+    seg.ack - oldest <= tcb.snd_nxt - oldest
 }
 
 /// A probe of the peer's keepalive (RFC 9293 3.8.4): the octet before the next, and an ACK that is as good as any.
@@ -298,7 +306,7 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     Continue(())
 }
 
-/// ESTABLISHED and after: RFC 5961 5.2's acceptable range (T07), SND.UNA, the window, loss signals.
+/// ESTABLISHED and after: the acceptable range, SND.UNA, the window, loss signals.
 #[inline(always)]
 fn take_acknowledgment(
     tcb: &mut Tcb,
@@ -307,8 +315,7 @@ fn take_acknowledgment(
     cx: &Context<'_>,
     out: &mut Outcome,
 ) -> ControlFlow<()> {
-    let oldest = tcb.snd_una.back(tcb.snd_wnd_max);
-    if seg.ack.gt(tcb.snd_nxt) || seg.ack.lt(oldest) {
+    if !has_acceptable_ack(tcb, seg) {
         out.note = Some(Note::BadAck);
         answer_unacceptable(tcb, seg, cx, out);
         return Break(());

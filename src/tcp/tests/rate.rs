@@ -83,10 +83,13 @@ fn t25_text_outside_the_window_is_always_acknowledged() {
 }
 
 #[test]
-fn t25_acks_of_what_was_never_sent_are_answered_within_the_limit() {
-    let (mut client, _) = established_with(plain());
-    let acks = answered(&mut client, 500, |end| Segment { ack: end.tcb.snd_nxt + 1, ..end.next(ACK) });
-    assert!((u32::from(CHALLENGES_MAX / 2)..=2 * u32::from(CHALLENGES_MAX)).contains(&acks), "{acks}");
+fn t25_acks_of_what_was_never_sent_are_answered_within_the_limit_with_text_or_fin_too() {
+    for (flags, payload_len) in [(ACK, 0), (ACK, 1), (FIN_ACK, 0)] {
+        let (mut client, _) = established_with(plain());
+        let bad = |end: &End| Segment { ack: end.tcb.snd_nxt + 1, payload_len, ..end.next(flags) };
+        let acks = answered(&mut client, 500, bad);
+        assert!((u32::from(CHALLENGES_MAX / 2)..=2 * u32::from(CHALLENGES_MAX)).contains(&acks), "{acks}");
+    }
 }
 
 #[test]
