@@ -111,15 +111,16 @@ fn repeat_syn(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     out.note = Some(Note::OutOfWindow);
 }
 
-/// An ACK for a segment that is unacceptable by its numbers. Text and FIN with an acceptable ACK are always answered: their
-/// sender waits for an acknowledgment that may have been lost, and an answer without text cannot bring the next. What is
-/// empty, a SYN, or acknowledges what it cannot, has a limit, so that neither two stacks duel nor a third party makes us
-/// talk (T25).
+/// An ACK for a segment that is unacceptable by its numbers. Text and FIN from before RCV.NXT, and probes of keepalive or of a
+/// closed window, with an acceptable ACK, are always answered: their sender waits for an acknowledgment that may have been lost,
+/// and an answer without text cannot bring the next. All else has a limit, so that neither two stacks duel nor a third party
+/// makes us talk, and the peer take what we say for duplicate ACKs (T25).
 #[cold]
 #[inline(never)]
 fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
-    let acknowledges_text = !seg.is_empty() && !seg.flags.syn() && seg.flags.ack() && has_acceptable_ack(tcb, seg);
-    let may = acknowledges_text || tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx);
+    let repeats = !seg.is_empty() && !seg.flags.syn() && seg.seq.lt(tcb.rcv_nxt);
+    let awaited = (repeats && seg.flags.ack() && has_acceptable_ack(tcb, seg)) || is_keepalive(tcb, seg);
+    let may = awaited || tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx);
     tcb.owed.add_if(Owed::ACK_NOW, may);
     out.challenge_suppressed = !may;
 }
@@ -154,7 +155,8 @@ fn has_acceptable_ack(tcb: &Tcb, seg: &Segment) -> bool {
     seg.ack - oldest <= tcb.snd_nxt - oldest
 }
 
-/// A probe of the peer's keepalive (RFC 9293 3.8.4): the octet before the next, and an ACK that is as good as any.
+/// A probe of the peer's keepalive (RFC 9293 3.8.4), or as some probe a closed window: the octet before the next, and an ACK
+/// that is as good as any. Two stacks that are out of step by one do not take each other's ACKs for it, for these are beyond.
 fn is_keepalive(tcb: &Tcb, seg: &Segment) -> bool {
     seg.flags.ack() && seg.seq == tcb.rcv_nxt.back(1) && tcb.snd_una.le(seg.ack) && seg.ack.le(tcb.snd_nxt)
 }

@@ -69,6 +69,8 @@ pub(crate) const ROWS: &[Row] = &[
             "must_1_rec_1_windows_are_unsigned_and_kept_in_32_bits"]),
     done("T25", "ACK storms", "src/tcp/synchronized.rs::answer_unacceptable",
         &["t25_two_ends_out_of_step_fall_silent", "t25_unacceptable_acks_do_not_keep_two_shards_talking",
+            "t25_text_beyond_the_window_or_with_no_acceptable_ack_is_answered_within_the_limit",
+            "t25_b22_what_the_peer_has_sent_again_and_its_probes_are_always_acknowledged",
             "t25_acks_of_what_was_never_sent_are_answered_within_the_limit_with_text_or_fin_too"]),
     done("T26", "optimistic ACKs, ACK division, duplicate ACKs made up", "src/tcp/congestion/mod.rs::acknowledged",
         &["t26_growth_counts_bytes_not_acks", "t26_duplicates_inflate_the_window_by_no_more_than_was_in_flight"]),
