@@ -80,7 +80,7 @@ pub struct Owners {
     toeplitz: Toeplitz,
     /// The shard of each entry, a power of two of them.
     table: Box<[u16]>,
-    /// The entries of each shard.
+    /// The entries of each shard, ascending.
     entries: Box<[Box<[u16]>]>,
     ports: (u16, u16),
     /// How many changes have led to it.
@@ -156,10 +156,12 @@ impl Owners {
         let base = self.entry(share) as u16;
         let (entries, classes) = (self.entries_of(shard), self.classes(is_v4));
         let owned: usize = entries.iter().map(|entry| classes.of(entry ^ base).len()).sum();
+        let owned = owned.min(usize::from(u16::MAX)) as u16;
         let below = |random: u64, count: usize| (((random & 0xffff_ffff) * count as u64) >> 32) as u16;
         let place = below(random, entries.len());
         let class = entries.get(usize::from(place)).map_or(&[][..], |entry| classes.of(entry ^ base));
-        Lap { is_v4, base, place, offset: below(random >> 32, class.len()), left: owned as u32, owned: owned as u32 }
+        let at = Position { place, offset: below(random >> 32, class.len()) };
+        Lap { is_v4, base, start: at, at, left: owned, owned }
     }
 
     /// The next port of a lap of `shard`; `None` when each has been there once. O(1) for a key that spreads ports evenly, at
@@ -169,15 +171,42 @@ impl Owners {
         lap.left = lap.left.checked_sub(1)?;
         let (entries, classes) = (self.entries_of(shard), self.classes(lap.is_v4));
         for _ in 0..=entries.len() {
-            let entry = entries.get(usize::from(lap.place))?;
-            if let Some(port) = classes.of(entry ^ lap.base).get(usize::from(lap.offset)) {
-                lap.offset += 1;
+            let Position { place, offset } = &mut lap.at;
+            let entry = entries.get(usize::from(*place))?;
+            if let Some(port) = classes.of(entry ^ lap.base).get(usize::from(*offset)) {
+                *offset += 1;
                 return Some(*port);
             }
-            lap.offset = 0;
-            lap.place = if usize::from(lap.place) + 1 == entries.len() { 0 } else { lap.place + 1 };
+            *offset = 0;
+            *place = if usize::from(*place) + 1 == entries.len() { 0 } else { *place + 1 };
         }
         None
+    }
+
+    /// Once around again: from `first` on if the shard owns that port, otherwise from where the lap has ended.
+    pub fn again(&self, shard: u16, lap: &mut Lap, first: Option<u16>) {
+        let first = first.and_then(|port| self.position(shard, lap, port));
+        lap.at = first.unwrap_or(lap.at);
+        (lap.start, lap.left) = (lap.at, lap.owned);
+    }
+
+    /// Whether the port has been there in this lap. `shard` must own it.
+    pub fn is_passed(&self, shard: u16, lap: &Lap, port: u16) -> bool {
+        if lap.left == 0 || lap.left == lap.owned {
+            return lap.left == 0;
+        }
+        self.position(shard, lap, port).is_some_and(|at| match lap.start <= lap.at {
+            true => (lap.start..lap.at).contains(&at),
+            false => !(lap.at..lap.start).contains(&at),
+        })
+    }
+
+    /// Where the port lies in laps like this one, if the shard owns it.
+    fn position(&self, shard: u16, lap: &Lap, port: u16) -> Option<Position> {
+        let class = self.entry(self.toeplitz.local_port(lap.is_v4, port)) as u16;
+        let place = self.entries_of(shard).binary_search(&(class ^ lap.base)).ok()? as u16;
+        let offset = self.classes(lap.is_v4).of(class).binary_search(&port).ok()? as u16;
+        Some(Position { place, offset })
     }
 
     fn entry(&self, hash: u32) -> usize {
@@ -197,15 +226,25 @@ impl Owners {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Lap {
     /// Ports that are still to come.
-    left: u32,
-    /// Ports of the whole lap.
-    owned: u32,
+    left: u16,
+    /// Ports of the whole lap: 0 is none.
+    owned: u16,
     /// The entry of the table for a port of class 0.
     base: u16,
-    /// Which of the shard's entries, and which port of its class, comes next.
-    place: u16,
-    offset: u16,
+    /// Where it began.
+    start: Position,
+    /// What comes next.
+    at: Position,
     is_v4: bool,
+}
+
+/// A place in a lap.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+struct Position {
+    /// Which of the shard's entries.
+    place: u16,
+    /// Which port of its class; past the last it stands for the next place.
+    offset: u16,
 }
 
 impl Lap {
@@ -216,12 +255,7 @@ impl Lap {
 
     /// How many ports the shard owns for this destination.
     pub const fn owned(&self) -> u32 {
-        self.owned
-    }
-
-    /// Goes once around from here.
-    pub const fn again(&mut self) {
-        self.left = self.owned;
+        self.owned as u32
     }
 }
 
@@ -312,12 +346,27 @@ mod tests {
                 let mut lap = owners.lap(shard, &addresses, remote_port, random);
                 let owned = lap.owned();
                 let mut count = 0;
+                let mut own = Vec::new();
                 while let Some(port) = owners.next_port(shard, &mut lap) {
+                    own.push(port);
                     prop_assert_eq!(owners.owner(&tuple(remote, port, remote_port)), shard);
                     prop_assert!(seen.insert(port), "{} came twice", port);
                     count += 1;
                 }
                 prop_assert!(lap.is_done() && count == owned);
+                // Again from the second port on: the same ports in the same order.
+                let mut twice = [owners.lap(shard, &addresses, remote_port, random), lap];
+                owners.next_port(shard, &mut twice[0]);
+                let second = owners.next_port(shard, &mut twice[0].clone());
+                owners.again(shard, &mut twice[1], second);
+                for _ in 1..owned {
+                    let [next, again] = twice.each_mut().map(|lap| owners.next_port(shard, lap));
+                    prop_assert!(next.is_some() && next == again, "{:?} and {:?}", next, again);
+                    let passed = |port| owners.is_passed(shard, &twice[1], port);
+                    prop_assert!(next.is_some_and(passed) && (twice[1].is_done() || !own.iter().all(|port| passed(*port))));
+                }
+                prop_assert_eq!(owned == 0, owners.next_port(shard, &mut twice[1]).is_none());
+                prop_assert!(twice.iter().all(Lap::is_done));
             }
             prop_assert_eq!(seen.len(), usize::from(range) + 1);
             let there = tuple(remote, low, remote_port);

@@ -171,6 +171,14 @@ impl Held {
         }
     }
 
+    /// SND.WND, where there is one.
+    pub(super) fn snd_wnd(&self) -> Option<u32> {
+        match self {
+            Held::Tcb(end) => Some(end.tcb.snd_wnd),
+            Held::TimeWait(_) | Held::Nobody | Held::Listener => None,
+        }
+    }
+
     /// Offers no window, as after an application that does not read.
     pub(super) fn close_window(&mut self) {
         match self {
@@ -240,28 +248,29 @@ pub(super) fn react(end: &mut End, out: Outcome) -> Reaction {
     }
 }
 
-/// Without timestamps and scaling, with a window of 1000 octets: segments may be made up freely.
+/// Without timestamps, with a window of 1000 octets, told as they are: segments may be made up freely.
 pub(super) fn small() -> Settings {
-    Settings { window_scale: false, receive_buffer_bytes: 1000, ..plain() }
+    Settings { receive_buffer_bytes: 1000, ..plain() }
 }
 
 /// A SYN opens a connection at a listener, or instead of one in TIME-WAIT.
 fn opens(syn: &Segment) -> Reaction {
     let settings = small();
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut end = End::new(Tcb::open_passively(tuple(), syn, &cx), settings, start());
+    let mut end = End::new(Tcb::open_passively(&tuple(), syn, &cx), settings, start());
     react(&mut end, Outcome::default())
 }
 
 fn syn_of_peer(numbers: Numbered) -> Segment {
-    Segment { seq: numbers.irs, wnd: 0xffff, flags: SYN, ..Segment::default() }
+    let options = Options { window_scale: Some(WINDOW_SHIFT), ..Options::default() };
+    Segment { seq: numbers.irs, wnd: 0xffff, flags: SYN, options, ..Segment::default() }
 }
 
 /// SYN-SENT, its SYN sent.
 fn opened_actively(numbers: Numbered) -> End {
     let settings = small();
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut tcb = Tcb::open_actively(tuple(), &cx);
+    let mut tcb = Tcb::open_actively(&tuple(), &cx);
     tcb.set_iss(numbers.iss);
     let mut end = End::new(tcb, settings, start());
     end.expect(SYN);
@@ -272,7 +281,7 @@ fn opened_actively(numbers: Numbered) -> End {
 fn opened_passively(numbers: Numbered) -> End {
     let settings = small();
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut tcb = Tcb::open_passively(tuple(), &syn_of_peer(numbers), &cx);
+    let mut tcb = Tcb::open_passively(&tuple(), &syn_of_peer(numbers), &cx);
     tcb.set_iss(numbers.iss);
     let mut end = End::new(tcb, settings, start());
     end.expect(SYN_ACK);
@@ -305,3 +314,6 @@ fn synchronized(at: At, numbers: Numbered) -> End {
     assert_eq!(end.tcb.state.name(), at.name());
     end
 }
+
+/// By how much the peer's windows are scaled, where its SYN has said so.
+pub(super) const WINDOW_SHIFT: u8 = 2;

@@ -9,8 +9,8 @@ use crate::wire::TcpPacket;
 pub(super) struct Before {
     verdicts: u64,
     counters: Counters,
-    /// The segment in the frame, if it is one for this stack, and the connection that it will meet.
-    met: Option<(Segment, Option<Tcb>)>,
+    /// The segment in the frame, if it is one for this stack, the name in it, and the connection that it will meet.
+    met: Option<(Segment, FourTuple, Option<Tcb>)>,
     /// Something of that connection has come before its turn, its FIN perhaps.
     keeps: bool,
 }
@@ -54,13 +54,14 @@ pub(super) fn verdicts(counters: &Counters) -> [(&'static str, u64); 25] {
 impl Hostile {
     pub(super) fn before(&self, frame: &[u8]) -> Before {
         let met = match parse(frame, &Expect { mac: STACK_MAC, mtu: 1500, vlan: None, verify_checksums: true }) {
-            Ok(Parsed::Tcp(TcpPacket { tuple, segment, .. })) => Some((segment, self.connection(&tuple))),
+            Ok(Parsed::Tcp(TcpPacket { tuple, segment, .. })) => Some((segment, tuple, self.connection(&tuple))),
             _ => None,
         };
         let mut before = Before { verdicts: self.verdicts(), counters: *self.stack.counters(), met, keeps: false };
         if let Some(tuple) = before.tuple() {
-            let mut all = self.stack.core.connections.iter().map(|(_, known)| known);
-            before.keeps = all.any(|known| known.tcb.tuple == tuple && known.gaps().is_some());
+            let core = &self.stack.core;
+            let mut all = core.connections.iter();
+            before.keeps = all.any(|(number, known)| core.names[number].tuple == tuple && known.gaps().is_some());
         }
         before
     }
@@ -75,11 +76,11 @@ impl Hostile {
             let is_reset = |seg: &Segment| since.rst_sent + since.rst_suppressed > 0 && !seg.flags.rst();
             let answered = since.segments_sent + since.answers_sent > 0;
             let accounted = match &before.met {
-                Some((seg, _)) if is_reset(seg) => true,
-                Some((seg, Some(tcb))) if since.challenge_acks_suppressed > 0 => is_challenged(tcb, seg),
-                Some((seg, Some(tcb))) => was_taken(tcb, after, before.keeps, seg, answered),
+                Some((seg, _, _)) if is_reset(seg) => true,
+                Some((seg, _, Some(tcb))) if since.challenge_acks_suppressed > 0 => is_challenged(tcb, seg),
+                Some((seg, _, Some(tcb))) => was_taken(tcb, after, before.keeps, seg, answered),
                 // The ACK that brings a cookie back.
-                Some((_, None)) => since.syn_cookies_accepted == 1,
+                Some((_, _, None)) => since.syn_cookies_accepted == 1,
                 None => false,
             };
             assert!(accounted, "neither counted, taken nor answered: {:?}, {after:?}", before.met);
@@ -95,15 +96,17 @@ impl Hostile {
 
     /// The live connection of that name.
     pub(super) fn connection(&self, tuple: &FourTuple) -> Option<Tcb> {
-        let mut all = self.stack.core.connections.iter().map(|(_, known)| &known.tcb);
-        all.find(|tcb| tcb.tuple == *tuple && tcb.state != State::Closed).cloned()
+        let core = &self.stack.core;
+        let mut all = core.connections.iter().map(|(number, known)| (&core.names[number].tuple, &known.tcb));
+        all.find(|(name, tcb)| *name == tuple && tcb.state != State::Closed).map(|(_, tcb)| tcb.clone())
     }
 }
 
 impl Before {
     /// The connection that the frame names.
     pub(super) fn tuple(&self) -> Option<FourTuple> {
-        self.met.as_ref()?.1.as_ref().map(|tcb| tcb.tuple)
+        let (_, tuple, tcb) = self.met.as_ref()?;
+        tcb.is_some().then_some(*tuple)
     }
 }
 
