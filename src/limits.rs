@@ -3,7 +3,7 @@
 /// How much a shard may hold. Memory is laid out from this once, at start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// TCBs of one shard (half-open, open and remnants), records of 248 B.
+    /// TCBs of one shard (half-open, open and remnants), records of 192 B and names of 56.
     pub tcbs_max: u32,
     /// TIME-WAIT records of one shard, 32 B (IPv4) or 56 B (IPv6) each.
     pub time_wait_max: u32,

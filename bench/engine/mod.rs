@@ -29,7 +29,8 @@ pub(crate) struct EngineArgs {
     /// Live connections to measure with [default: 1000 100000 1000000]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=20_000_000))]
     live: Option<Vec<u32>>,
-    /// Resident TIME-WAIT entries to measure with [default: 0 10000000 60000000]
+    /// Resident TIME-WAIT entries to measure with, all at the pace at which the most stay for a minute [default: 0 10000000
+    /// 60000000]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=500_000_000))]
     resident: Option<Vec<u32>>,
     /// Rounds of each combination
@@ -59,13 +60,13 @@ pub(crate) struct EngineArgs {
 /// Runs what was asked for.
 pub(crate) fn run(args: &EngineArgs) -> Result<(), Failure> {
     if let Some(lifecycles) = args.soak {
-        return checks::soak(lifecycles, config(1000, 0, args));
+        return checks::soak(lifecycles, config(1000, 0, PACE_NS, args));
     }
     if let Some(lifecycles) = args.lifecycles {
-        return checks::lifecycles(lifecycles, config(1000, 0, args));
+        return checks::lifecycles(lifecycles, config(1000, 0, PACE_NS, args));
     }
     if let Some(connections) = args.idle {
-        return checks::idle(connections, config(1000, 0, args));
+        return checks::idle(connections, config(1000, 0, PACE_NS, args));
     }
     if let Some(entries) = args.entries {
         return entries::entries(entries, args.ipv6);
@@ -92,8 +93,10 @@ fn measure(args: &EngineArgs) -> Result<Report, Failure> {
         args.resident.clone().unwrap_or(if args.quick { vec![0, 1_000_000] } else { vec![0, 10_000_000, 60_000_000] });
     let (rounds, round) = if args.quick { (3, QUICK_ROUND) } else { (args.rounds, ROUND) };
     let mut report = Report { rounds, round_ms: round.as_millis() as u64, ..Report::default() };
+    let pace_ns = pace_ns(&resident);
     for (number, live) in live.into_iter().enumerate() {
-        let configs: Vec<WorldConfig> = resident.iter().map(|&resident| config(live, resident, args)).collect();
+        let configs: Vec<WorldConfig> =
+            resident.iter().map(|&resident| config(live, resident, pace_ns, args)).collect();
         let mut worlds = build(&configs, &mut report)?;
         // smoltcp takes part once, in the first group.
         let mut compared = Vec::new();
@@ -155,7 +158,7 @@ fn build(configs: &[WorldConfig], report: &mut Report) -> Result<Vec<(Entry, Wor
         }
         let bytes_per_entry = empty_bytes
             .filter(|_| config.resident > 0)
-            .map(|empty| grown.saturating_sub(empty) as f64 / f64::from(config.resident));
+            .map(|empty| grown.saturating_sub(empty) as f64 / world.client.time_wait_live() as f64);
         let entry =
             Entry { live: config.live.into(), resident: config.resident.into(), bytes_per_entry, ..Entry::default() };
         worlds.push((entry, world, Vec::new()));
@@ -163,12 +166,18 @@ fn build(configs: &[WorldConfig], report: &mut Report) -> Result<Vec<(Entry, Wor
     Ok(worlds)
 }
 
-fn config(live: u32, resident: u32, args: &EngineArgs) -> WorldConfig {
-    let two_msl_ms = if resident == 0 { 2 } else { 60_000 };
+/// The pace at which the most entries asked for stay for a 2MSL of a minute. One for all: columns with fewer entries have a shorter
+/// 2MSL, not other lifecycles.
+fn pace_ns(resident: &[u32]) -> u32 {
+    let most = resident.iter().copied().max().unwrap_or(0);
+    if most == 0 { PACE_NS } else { (60_000_000_000 / u64::from(most)).min(PACE_NS_MAX) as u32 }
+}
+
+fn config(live: u32, resident: u32, ns_per_lifecycle: u32, args: &EngineArgs) -> WorldConfig {
     WorldConfig {
         live,
         resident,
-        two_msl_ms,
+        ns_per_lifecycle,
         exchange: true,
         huge_pages: !args.no_huge_pages,
         ipv6: args.ipv6,
@@ -195,6 +204,12 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
+/// Virtual time per lifecycle where no entries stay, ns.
+const PACE_NS: u32 = 10_000;
+
+/// Longest virtual time per lifecycle, ns: a few entries asked for have a shorter 2MSL instead.
+const PACE_NS_MAX: u64 = 1_000_000_000;
+
 const ROUND: Duration = Duration::from_secs(1);
 const QUICK_ROUND: Duration = Duration::from_millis(300);
 
@@ -214,11 +229,30 @@ mod tests {
     }
 
     #[test]
+    fn columns_of_a_group_play_the_same_lifecycles() {
+        let pace = pace_ns(&[0, 10_000_000, 60_000_000]);
+        let of = |resident| WorldConfig {
+            live: 1000,
+            resident,
+            ns_per_lifecycle: pace,
+            exchange: true,
+            huge_pages: false,
+            ipv6: false,
+            time_wait: TimeWaitEnds::Expired,
+        };
+        assert_eq!(
+            (pace, of(0).two_msl_ms(), of(10_000_000).two_msl_ms(), of(60_000_000).two_msl_ms()),
+            (1000, 2, 10_000, 60_000)
+        );
+        assert_eq!((pace_ns(&[0]), pace_ns(&[1]), pace_ns(&[500_000_000])), (10_000, 1_000_000_000, 120));
+    }
+
+    #[test]
     fn few_lifecycles_of_both_stacks_end_as_they_should() {
         let config = WorldConfig {
             live: 100,
             resident: 2000,
-            two_msl_ms: 60_000,
+            ns_per_lifecycle: 30_000_000,
             exchange: true,
             huge_pages: false,
             ipv6: false,

@@ -37,9 +37,9 @@ pub(crate) struct Entry {
     pub ns_per_segment: f64,
     /// Segments of a lifecycle.
     pub segments_per_lifecycle: f64,
-    /// Memory of the process over that of the same run without entries, per entry.
+    /// Memory of the process over that of the same run without entries, per entry that is resident when it has been filled.
     pub bytes_per_entry: Option<f64>,
-    /// Rate over that of the same live connections without entries.
+    /// Rate over that of the same live connections without entries, which play the same lifecycles at the same pace.
     pub ratio_to_empty: Option<f64>,
     /// Rate over that of smoltcp with as many connections, its TIME-WAIT cut short.
     pub ratio_to_smoltcp: Option<f64>,

@@ -1,14 +1,15 @@
 //! Both ends on one thread over a link in memory, through the whole turn. No wire, no system call, virtual time.
 //!
-//! Time moves with the work: by 2MSL / `resident` per finished connection, so that the TIME-WAIT store holds `resident`
-//! records in a steady state, each made by a whole lifecycle, kept for 2MSL and expired.
+//! Time moves with the work, by as much per lifecycle as the configuration says, and 2MSL lasts for `resident` lifecycles: so the
+//! TIME-WAIT store holds `resident` records in a steady state, each made by a whole lifecycle, kept for 2MSL and expired. Worlds of
+//! one pace play the same lifecycles, however many records they keep: as long, and with as many ACKs that were delayed.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use synfin::api::{Application, CloseReason, ConnectOptions, Event};
 use synfin::ids::Handle;
-use synfin::limits::{BURST_MAX, Limits};
+use synfin::limits::{BURST_MAX, Limits, MSL_MAX_MS};
 use synfin::link::memory::{MemoryConfig, MemoryLink, pair};
 use synfin::memory::{HugePages, advise_huge_pages};
 use synfin::shard::{Calls, LocalAddress, Shard, ShardConfig};
@@ -22,10 +23,10 @@ use synfin::wire::ethernet::MacAddress;
 pub(crate) struct WorldConfig {
     /// Connections open at a time.
     pub live: u32,
-    /// TIME-WAIT records to keep in the store; 0 lets each expire at once.
+    /// TIME-WAIT records to keep in the store; 0 lets each expire as soon as can be.
     pub resident: u32,
-    /// 2MSL of the client, ms; at least 2.
-    pub two_msl_ms: u32,
+    /// The pace: by how much time moves with each lifecycle, ns.
+    pub ns_per_lifecycle: u32,
     /// Whether connections exchange bytes and close; otherwise they stay open and idle.
     pub exchange: bool,
     /// Whether the tables are put on huge pages.
@@ -34,6 +35,14 @@ pub(crate) struct WorldConfig {
     pub ipv6: bool,
     /// How TIME-WAIT records end.
     pub time_wait: TimeWaitEnds,
+}
+
+impl WorldConfig {
+    /// 2MSL of the client, ms: `resident` lifecycles, at least 2. Twice a whole MSL.
+    pub(crate) fn two_msl_ms(&self) -> u32 {
+        let ms = u64::from(self.resident) * u64::from(self.ns_per_lifecycle) / 1_000_000;
+        (ms.min(2 * u64::from(MSL_MAX_MS)) as u32 & !1).max(2)
+    }
 }
 
 /// How TIME-WAIT records end, for the most part.
@@ -66,17 +75,13 @@ pub(crate) struct World {
     /// What became of the wish for huge pages.
     pub huge: HugePages,
     now_ns: u128,
-    ns_per_connection: u128,
+    ns_per_lifecycle: u128,
 }
 
 impl World {
     pub(crate) fn new(config: &WorldConfig) -> Result<World, String> {
         let link = MemoryConfig { frames: FRAMES, queue_frames: FRAMES, ..MemoryConfig::default() };
         let (a, b) = pair(link, [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
-        let ns_per_connection = match config.resident {
-            0 => 10_000,
-            resident => u128::from(config.two_msl_ms) * 1_000_000 / u128::from(resident),
-        };
         let (now, client) = (Now::from_us(0), End::new(true, config));
         let client = Shard::new(a, client, client_config(config), now);
         let client = client.map_err(|error| error.to_string())?;
@@ -88,7 +93,7 @@ impl World {
             true => advise_huge_pages(client.regions().chain(server.regions())),
             false => HugePages::default(),
         };
-        Ok(World { client, server, huge, now_ns: 0, ns_per_connection })
+        Ok(World { client, server, huge, now_ns: 0, ns_per_lifecycle: config.ns_per_lifecycle.into() })
     }
 
     /// What the tables of both ends cost, bytes.
@@ -188,7 +193,7 @@ impl World {
         }
         // Opening moves time as well as closing: timers of connections opened in a row are not due all at once.
         let steps = steps(self.client.application()) - before;
-        self.now_ns += u128::from(steps) * self.ns_per_connection / 2 + 100;
+        self.now_ns += u128::from(steps) * self.ns_per_lifecycle / 2 + 100;
     }
 
     fn progress(&self) -> u64 {
@@ -330,7 +335,7 @@ fn shard_config(config: &WorldConfig, addresses: u32, first: Ipv4Addr, seed: u64
             .map(|at| LocalAddress { address: address(first, at, config.ipv6), prefix_len: 8 })
             .collect(),
         ports: (1024, u16::MAX),
-        msl_ms: config.two_msl_ms / 2,
+        msl_ms: config.two_msl_ms() / 2,
         settings: Settings {
             time_wait_full: match (config.exchange, config.time_wait) {
                 (true, TimeWaitEnds::Expired | TimeWaitEnds::Reused) => Full::RefuseOpen,
@@ -339,7 +344,7 @@ fn shard_config(config: &WorldConfig, addresses: u32, first: Ipv4Addr, seed: u64
             },
             time_wait_delay_ms: match config.time_wait {
                 TimeWaitEnds::Expired | TimeWaitEnds::Evicted => Settings::default().time_wait_delay_ms,
-                TimeWaitEnds::Reused => config.two_msl_ms / 10,
+                TimeWaitEnds::Reused => config.two_msl_ms() / 10,
             },
             ..Settings::default()
         },

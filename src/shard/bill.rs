@@ -7,6 +7,7 @@ use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
 use super::exact;
 use super::gaps::Gaps;
 use super::history::Histories;
+use super::name::Names;
 use super::pressure::Pressure;
 use super::splice::Splices;
 use super::strangers::Strangers;
@@ -76,6 +77,7 @@ impl Limits {
             + u64::from(self.neighbors_max) * (size_of::<List<Owing>>() + size_of::<u8>()) as u64;
         let lines = [
             line("TCBs", "tcbs_max", self.tcbs_max, Slab::<Connection>::bill(self.tcbs_max)),
+            line("names of TCBs", "tcbs_max", self.tcbs_max, Names::bill(self.tcbs_max)),
             line(
                 "TIME-WAIT IPv4",
                 "time_wait_max",
@@ -89,7 +91,12 @@ impl Limits {
                 TimeWaitStore::<TimeWaitV6>::bill(time_wait_v6_max, two_msl_ms),
             ),
             line("index entries", "time_wait_max", entries, Index::bill(entries)),
-            line("ports given back", "time_wait_max", self.queued_ports_max(), PortPool::bill(self.queued_ports_max())),
+            line(
+                "ports given back",
+                "time_wait_max",
+                self.queued_ports_max(),
+                PortPool::bill(self.queued_ports_max(), self.destinations_max),
+            ),
             line("chunks", "chunks_max", self.chunks_max, Chunks::bill(self.chunks_max)),
             line(
                 "losses and gaps",

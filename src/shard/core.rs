@@ -8,7 +8,8 @@ use super::exact::Exact;
 use super::find::Found;
 use super::gaps::Gaps;
 use super::history::Histories;
-use super::options::{OptionSets, OptionsId};
+use super::name::{Name, Names};
+use super::options::OptionSets;
 use super::pressure::Pressure;
 use super::route::Routes;
 use super::splice::Splices;
@@ -22,7 +23,7 @@ use crate::flow::index::Index;
 use crate::flow::list::List;
 use crate::flow::listeners::Listeners;
 use crate::flow::path_mtus::PathMtus;
-use crate::flow::ports::{DestinationLimits, Destinations};
+use crate::flow::ports::{DestinationLimits, Destinations, Left};
 use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
@@ -30,6 +31,7 @@ use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, INTERFACES_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::{self, Neighbors};
+use crate::tcp::connection_options::OptionsId;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -62,6 +64,8 @@ pub(super) struct Core {
     /// When the quiet time after the start is over.
     quiet_until: Now,
     pub connections: Slab<Connection>,
+    /// What they are called, by the same numbers.
+    pub names: Names,
     /// What is missing, of the connections of which something is.
     pub gaps: Slab<Gaps>,
     pub index: Index,
@@ -190,6 +194,7 @@ impl Core {
             routes,
             quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
+            names: Names::new(limits.tcbs_max),
             gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, secrets.index),
             listeners: Listeners::new(limits.listeners_max),
@@ -249,8 +254,10 @@ impl Core {
 
     /// Where the large tables lie, for whoever can put them on huge pages.
     pub(super) fn regions(&self) -> impl Iterator<Item = Range<*const u8>> {
-        [self.connections.region(), self.index.region(), self.time_wait_v4.region(), self.time_wait_v6.region()]
+        let time_wait = [self.time_wait_v4.region(), self.time_wait_v6.region()];
+        [self.connections.region(), self.names.region(), self.index.region()]
             .into_iter()
+            .chain(time_wait)
             .chain([self.sending.region()])
     }
 
@@ -321,18 +328,18 @@ impl Core {
             End::Listen => {
                 self.half_open -= 1;
                 self.counters.half_open_failed += 1;
-                self.leave_index(number);
-                self.retire(number, now);
+                let left = self.leave_index(number);
+                self.retire(number, left, now);
                 self.owing_remove(number);
                 self.let_go(number);
             }
             End::Closed(reason) => {
-                self.leave_index(number);
-                self.close(number, reason, now);
+                let left = self.leave_index(number);
+                self.close(number, reason, left, now);
             }
             End::TimeWait => {
-                self.enter_time_wait(number, now);
-                self.close(number, CloseReason::Graceful, now);
+                let left = self.enter_time_wait(number, now);
+                self.close(number, CloseReason::Graceful, left, now);
             }
         }
     }
@@ -341,7 +348,7 @@ impl Core {
     fn stalled(&mut self, number: u32, now: Now) {
         self.counters.stalled += 1;
         let connection = &mut self.connections[number];
-        self.neighbors.doubted(connection.neighbor, now.tick());
+        self.neighbors.doubted(self.names[number].neighbor, now.tick());
         if !connection.tcb.is_half_open_passively() {
             connection.tell.add(Tell::STALLED);
             self.tell(number);
@@ -349,14 +356,16 @@ impl Core {
     }
 
     /// Whether whoever listened when the SYN came listens still; what an application opened itself is always wanted.
+    #[inline(always)]
     pub(super) fn is_still_wanted(&self, number: u32) -> bool {
-        let connection = &self.connections[number];
-        let tuple = &connection.tcb.tuple;
-        connection.tcb.opened() == Opened::Actively
-            || self.listeners.end(connection.origin).is_some_and(|(address, port)| {
-                let any = address.is_unspecified() && address.is_ipv4() == tuple.is_v4();
-                port == tuple.local_port && (any || address == tuple.local())
-            })
+        if self.connections[number].tcb.opened() == Opened::Actively {
+            return true;
+        }
+        let Name { tuple, origin, .. } = &self.names[number];
+        self.listeners.end(*origin).is_some_and(|(address, port)| {
+            let any = address.is_unspecified() && address.is_ipv4() == tuple.is_v4();
+            port == tuple.local_port && (any || address == tuple.local())
+        })
     }
 
     /// A connection that has completed its handshake when nobody listens any more: RST, and no application hears of it. What
@@ -370,8 +379,8 @@ impl Core {
         connection.tcb.end(CloseReason::Aborted);
         connection.tcb.owed.add(Owed::RESET);
         connection.facts.add(Fact::TOLD_CLOSED);
-        self.leave_index(number);
-        self.retire(number, now);
+        let left = self.leave_index(number);
+        self.retire(number, left, now);
         self.owe(number);
     }
 
@@ -410,9 +419,9 @@ impl Core {
         }
     }
 
-    /// The connection has ended for `reason`: it becomes a remnant until the application has been told.
+    /// The connection has ended for `reason`, its 4-tuple with what is `left`: it becomes a remnant until the application has been told.
     #[inline(always)]
-    pub(super) fn close(&mut self, number: u32, reason: CloseReason, now: Now) {
+    pub(super) fn close(&mut self, number: u32, reason: CloseReason, left: Left, now: Now) {
         let counter = match reason {
             CloseReason::Graceful => &mut self.counters.closed_graceful,
             CloseReason::Reset => &mut self.counters.closed_reset,
@@ -422,7 +431,7 @@ impl Core {
             CloseReason::Unreachable => &mut self.counters.closed_unreachable,
         };
         *counter += 1;
-        self.retire(number, now);
+        self.retire(number, left, now);
         if self.connections[number].tcb.owes() {
             self.owe(number);
         } else {
@@ -445,25 +454,26 @@ impl Core {
     /// The 4-tuple is free: whoever comes next finds nobody, or the TIME-WAIT of the former incarnation, which this one did
     /// not complete its handshake to replace (RFC 9293 3.6.1).
     #[inline(always)]
-    pub(super) fn leave_index(&mut self, number: u32) {
-        let connection = &mut self.connections[number];
-        let (hash, own) = (connection.hash, Value::new(Kind::Tcb, number));
-        let left = match connection.take_former() {
-            None => self.index.remove(hash, own),
-            Some(former) => self.index.replace(hash, own, former),
+    pub(super) fn leave_index(&mut self, number: u32) -> Left {
+        let (hash, own) = (self.names[number].hash, Value::new(Kind::Tcb, number));
+        let (was_there, left) = match self.connections[number].take_former() {
+            None => (self.index.remove(hash, own), Left::Nothing),
+            Some(former) => (self.index.replace(hash, own, former), Left::TimeWait),
         };
-        debug_assert!(left, "a live TCB was not in the index");
+        debug_assert!(was_there, "a live TCB was not in the index");
+        left
     }
 
     /// Gives back what only a live TCB needs: its timer, its port, its unacknowledged octets.
     #[inline(always)]
-    fn retire(&mut self, number: u32, now: Now) {
+    fn retire(&mut self, number: u32, left: Left, now: Now) {
         self.wheel.stop(&mut self.connections, number);
         let connection = &mut self.connections[number];
         self.sending.clear(&mut connection.to_send);
-        if connection.is_from_destination() {
-            let destination = core::mem::replace(&mut connection.origin, NONE);
-            self.destinations.give_back(destination, connection.tcb.tuple.local_port, now.tick());
+        let name = &mut self.names[number];
+        if name.is_from_destination(&connection.tcb) {
+            let destination = core::mem::replace(&mut name.origin, NONE);
+            self.destinations.give_back(destination, name.tuple.local_port, left, now.tick());
         }
     }
 
@@ -472,8 +482,8 @@ impl Core {
     pub(super) fn let_go(&mut self, number: u32) {
         debug_assert!(!self.connections[number].wheel_link().is_armed(), "a timer of what is let go");
         debug_assert!(!self.connections[number].facts.has(Fact::SPLICED), "one end of a splice");
-        self.neighbors.release(self.connections[number].neighbor);
-        self.options.release(self.connections[number].options);
+        self.neighbors.release(self.names[number].neighbor);
+        self.options.release(self.connections[number].tcb.options);
         self.connections.remove(number);
     }
 
@@ -481,7 +491,10 @@ impl Core {
     #[inline(always)]
     pub(super) fn is_record_of(&self, value: Value, tuple: &FourTuple) -> bool {
         match value.kind() {
-            Kind::Tcb => self.connections[value.number()].tcb.tuple == *tuple,
+            Kind::Tcb => {
+                debug_assert!(self.connections.is_live(value.number()), "a free record in the index");
+                self.names[value.number()].tuple == *tuple
+            }
             Kind::TimeWaitV4 => self.time_wait_v4[value.number()].tuple() == *tuple,
             Kind::TimeWaitV6 => self.time_wait_v6[value.number()].tuple() == *tuple,
         }

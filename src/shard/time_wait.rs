@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use crate::flow::index::Hash;
+use crate::flow::ports::Left;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, Value};
 use crate::tcp::Context;
@@ -12,25 +13,25 @@ use crate::tick::Now;
 impl Core {
     /// A compact record takes the TCB's place in the index, in place. Without room the connection is CLOSED at once.
     #[inline(always)]
-    pub(super) fn enter_time_wait(&mut self, number: u32, now: Now) {
+    pub(super) fn enter_time_wait(&mut self, number: u32, now: Now) -> Left {
         let cx = Context::without_connection(now, &self.settings);
-        let record = TimeWait::of(&self.connections[number].tcb, &cx);
+        let record = TimeWait::of(&self.connections[number].tcb, &self.names[number].tuple, &cx);
         let keeps = self.settings.time_wait_policy != Policy::None;
         let mut inserted = if keeps { self.insert_time_wait(&record, now) } else { None };
         if keeps && inserted.is_none() && self.settings.time_wait_full == Full::EvictOldest {
             self.evict_time_wait(&record);
             inserted = self.insert_time_wait(&record, now);
         }
-        let connection = &self.connections[number];
         match inserted {
             Some(value) => {
-                let replaced = self.index.replace(connection.hash, Value::new(Kind::Tcb, number), value);
+                let replaced = self.index.replace(self.names[number].hash, Value::new(Kind::Tcb, number), value);
                 debug_assert!(replaced, "a live TCB was not in the index");
                 self.counters.time_wait_created += 1;
+                Left::TimeWait
             }
             None => {
-                self.leave_index(number);
                 self.counters.time_wait_skipped += 1;
+                self.leave_index(number)
             }
         }
     }
@@ -44,7 +45,7 @@ impl Core {
             return false;
         }
         let cx = Context::without_connection(now, &self.settings);
-        let record = TimeWait::of(&Tcb { tuple, ..Tcb::default() }, &cx);
+        let record = TimeWait::of(&Tcb::default(), &tuple, &cx);
         let Some(value) = self.insert_time_wait(&record, now) else { return false };
         let indexed = self.index.insert(hash, value).is_ok();
         if indexed {

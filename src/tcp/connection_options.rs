@@ -41,6 +41,10 @@ pub struct ConnectionOptions {
     pub receive_buffer: Option<u32>,
 }
 
+/// The number of a set of [`ConnectionOptions`] that connections share; 0 is that of the defaults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OptionsId(pub u8);
+
 /// When a silent connection is probed (RFC 9293 3.8.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Keepalive {

@@ -18,7 +18,7 @@ pub fn of_syn(tcb: &Tcb, cx: &Context<'_>) -> Options {
         (cx.settings.sack, cx.settings.window_scale, cx.settings.timestamps)
     };
     Options {
-        mss: Some(mss_limit(cx, tcb.tuple.is_v4())),
+        mss: Some(mss_limit(cx, tcb.is_v4())),
         window_scale: scale.then(|| receive_shift(cx.receive_buffer_bytes())),
         sack_permitted: sack,
         timestamps: timestamps
@@ -42,7 +42,7 @@ pub fn current_timestamps(tcb: &Tcb, cx: &Context<'_>) -> Option<Timestamps> {
 #[inline(always)]
 pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
     let offered = &syn.options;
-    let v4 = tcb.tuple.is_v4();
+    let v4 = tcb.is_v4();
     let default = if v4 { MSS_DEFAULT_V4 } else { MSS_DEFAULT_V6 };
     tcb.mss = offered.mss.unwrap_or(default).max(MSS_MIN).min(mss_limit(cx, v4));
     tcb.agreed = Agreed::default();

@@ -1,6 +1,7 @@
 //! The TCB: RFC 9293 3.3.1's variables under their names, and what the RFCs beside it add.
 
 use super::congestion::{Conditions, Congestion};
+use super::connection_options::OptionsId;
 use super::rate::AckBudget;
 use super::recovery::Recovery;
 use super::rto::Rto;
@@ -11,10 +12,13 @@ use crate::bits::Bits;
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
 use crate::tick::{CoarseTick, Deadline, Now, Tick};
+use core::mem::offset_of;
 use core::ops::{Deref, DerefMut};
 
-/// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard. Its fields lie as they are written:
-/// what every segment asks for, the 4-tuple, and what sending, acknowledgments and losses change.
+/// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard, and so do its sockets, which RFC 9293
+/// 3.3.1 counts among a TCB's variables: only look-up and headers ask for them, and they lie in the shard's table of names, so that this
+/// is small. Here is only of which family they are. Its fields lie as they are written: what every segment asks for ([`Tcb::HOT_BYTES`]),
+/// then what sending, acknowledgments and losses change.
 #[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub struct Tcb {
@@ -74,9 +78,8 @@ pub struct Tcb {
     pub ack_budget: AckBudget,
     /// Why the connection ended; meaningful in CLOSED.
     pub reason: Option<CloseReason>,
-
-    /// The connection's name.
-    pub tuple: FourTuple,
+    /// Its option set.
+    pub options: OptionsId,
 
     /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
     pub snd_wnd_max: u32,
@@ -161,6 +164,14 @@ impl Fact {
     pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(4);
     /// The application has not heard of it: accepting waits for text.
     pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(5);
+    /// It runs over IPv6, as its 4-tuple says.
+    pub const OVER_IPV6: Bits<Fact> = Bits::bit(6);
+
+    /// What its 4-tuple says.
+    #[inline]
+    pub(super) const fn of(tuple: &FourTuple) -> Bits<Fact> {
+        if tuple.is_v4() { Bits::NONE } else { Fact::OVER_IPV6 }
+    }
 }
 
 /// How a connection was opened.
@@ -284,14 +295,16 @@ impl DerefMut for Owed {
 pub const DUPLICATE_ACKS_MAX: u8 = 8;
 
 impl Tcb {
+    /// Bytes from its beginning on that every segment asks for.
+    pub const HOT_BYTES: usize = offset_of!(Tcb, snd_wnd_max);
+
     /// A TCB for an active open: SYN-SENT, owing its SYN (RFC 9293 3.10.1).
     #[inline(always)]
-    pub fn open_actively(tuple: FourTuple, cx: &Context<'_>) -> Tcb {
-        let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, &tuple, cx.now);
+    pub fn open_actively(tuple: &FourTuple, cx: &Context<'_>) -> Tcb {
+        let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, tuple, cx.now);
         let mut tcb = Tcb {
-            tuple,
             state: State::SynSent,
-            facts: Fact::OPENED_ACTIVELY,
+            facts: Fact::OPENED_ACTIVELY | Fact::of(tuple),
             snd_una: iss,
             snd_up: iss,
             snd_nxt: iss,
@@ -329,6 +342,12 @@ impl Tcb {
     /// agreed on timestamps there.
     pub fn inherits_ts_recent(&self) -> bool {
         self.state == State::SynSent && self.agreed.timestamps()
+    }
+
+    /// Whether it runs over IPv4.
+    #[inline]
+    pub const fn is_v4(&self) -> bool {
+        !self.facts.has(Fact::OVER_IPV6)
     }
 
     /// How it was opened: SYN-RECEIVED remembers whether to fall back to LISTEN (MUST-11).

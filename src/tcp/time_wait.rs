@@ -182,11 +182,11 @@ pub enum TimeWait {
 }
 
 impl TimeWait {
-    /// The record of a TCB that enters TIME-WAIT now.
+    /// The record of a TCB of this name that enters TIME-WAIT now.
     #[inline]
-    pub fn of(tcb: &Tcb, cx: &Context<'_>) -> TimeWait {
+    pub fn of(tcb: &Tcb, tuple: &FourTuple, cx: &Context<'_>) -> TimeWait {
         let numbers = Numbers::of(tcb, cx);
-        let FourTuple { addresses, local_port, remote_port } = tcb.tuple;
+        let FourTuple { addresses, local_port, remote_port } = *tuple;
         match addresses {
             Addresses::V4 { local, remote } => {
                 TimeWait::V4(TimeWaitV4 { local, remote, local_port, remote_port, numbers })

@@ -189,7 +189,7 @@ fn start() -> Now {
 /// SYN-SENT, its SYN sent.
 fn syn_sent(settings: Settings) -> (End, Segment) {
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut client = End::new(Tcb::open_actively(tuple(), &cx), settings, start());
+    let mut client = End::new(Tcb::open_actively(&tuple(), &cx), settings, start());
     let syn = client.expect(SYN);
     (client, as_received(syn))
 }
@@ -198,7 +198,7 @@ fn syn_sent(settings: Settings) -> (End, Segment) {
 fn syn_received(settings: Settings, syn: &Segment) -> (End, Segment) {
     assert_eq!(listen::arrives(syn), listen::Listened::Opens);
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut server = End::new(Tcb::open_passively(tuple().reversed(), syn, &cx), settings, start());
+    let mut server = End::new(Tcb::open_passively(&tuple().reversed(), syn, &cx), settings, start());
     let syn_ack = server.expect(SYN_ACK);
     (server, as_received(syn_ack))
 }

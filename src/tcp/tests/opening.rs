@@ -85,7 +85,7 @@ fn must_15_without_mss_option_the_default_is_used_and_tiny_ones_are_raised() {
 fn b06_simultaneous_open_ends_in_established_on_both_sides() {
     let (mut one, syn_of_one) = syn_sent(settings());
     let cx = Context { now: start(), settings: &settings(), options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut other = End::new(Tcb::open_actively(tuple().reversed(), &cx), settings(), start());
+    let mut other = End::new(Tcb::open_actively(&tuple().reversed(), &cx), settings(), start());
     let syn_of_other = as_received(other.expect(SYN));
     one.arrives(syn_of_other);
     other.arrives(syn_of_one);

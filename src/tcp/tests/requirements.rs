@@ -21,7 +21,7 @@ fn must_15_without_mss_option_1220_octets_over_ipv6() {
     let tuple = FourTuple::new(addresses[0], 80, addresses[1], 40_000);
     let cx = Context { now: start(), settings: &plain(), options: &ConnectionOptions::DEFAULT, receive_room: true };
     let syn = Segment { seq: Seq(7), wnd: 1000, flags: SYN, ..Segment::default() };
-    assert_eq!(Tcb::open_passively(tuple, &syn, &cx).mss, 1220);
+    assert_eq!(Tcb::open_passively(&tuple, &syn, &cx).mss, 1220);
 }
 
 /// Shows RFC 2525 2.18.

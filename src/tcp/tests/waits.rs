@@ -191,7 +191,7 @@ fn b25_user_timeout_holds_for_the_handshake_too() {
     let options = ConnectionOptions { user_timeout: Some(Duration::from_secs(5)), ..ConnectionOptions::DEFAULT };
     let settings = settings();
     let cx = Context { now: start(), settings: &settings, options: &options, receive_room: true };
-    let mut client = End::new(Tcb::open_actively(tuple(), &cx), settings, start());
+    let mut client = End::new(Tcb::open_actively(&tuple(), &cx), settings, start());
     client.options = options;
     client.expect(SYN);
     let out = loop {

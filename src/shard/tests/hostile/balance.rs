@@ -9,8 +9,8 @@ use crate::wire::TcpPacket;
 pub(super) struct Before {
     verdicts: u64,
     counters: Counters,
-    /// The segment in the frame, if it is one for this stack, and the connection that it will meet.
-    met: Option<(Segment, Option<Tcb>)>,
+    /// The segment in the frame, if it is one for this stack, the name in it, and the connection that it will meet.
+    met: Option<(Segment, FourTuple, Option<Tcb>)>,
 }
 
 /// What a frame is counted under if it is neither dropped by the parser nor taken: each of these counts frames and nothing else, and
@@ -52,7 +52,7 @@ pub(super) fn verdicts(counters: &Counters) -> [(&'static str, u64); 25] {
 impl Hostile {
     pub(super) fn before(&self, frame: &[u8]) -> Before {
         let met = match parse(frame, &Expect { mac: STACK_MAC, mtu: 1500, vlan: None, verify_checksums: true }) {
-            Ok(Parsed::Tcp(TcpPacket { tuple, segment, .. })) => Some((segment, self.connection(&tuple))),
+            Ok(Parsed::Tcp(TcpPacket { tuple, segment, .. })) => Some((segment, tuple, self.connection(&tuple))),
             _ => None,
         };
         Before { verdicts: self.verdicts(), counters: *self.stack.counters(), met }
@@ -66,9 +66,9 @@ impl Hostile {
         if counted == 0 {
             let reset = since.rst_sent + since.rst_suppressed + since.challenge_acks_suppressed > 0;
             let taken = match &before.met {
-                Some((seg, Some(tcb))) => was_taken(tcb, after, seg, since.segments_sent + since.answers_sent > 0),
+                Some((seg, _, Some(tcb))) => was_taken(tcb, after, seg, since.segments_sent + since.answers_sent > 0),
                 // The ACK that brings a cookie back.
-                Some((_, None)) => since.syn_cookies_accepted == 1,
+                Some((_, _, None)) => since.syn_cookies_accepted == 1,
                 None => false,
             };
             assert!(reset || taken, "neither counted, taken nor answered: {:?}, {after:?}", before.met);
@@ -84,15 +84,17 @@ impl Hostile {
 
     /// The live connection of that name.
     pub(super) fn connection(&self, tuple: &FourTuple) -> Option<Tcb> {
-        let mut all = self.stack.core.connections.iter().map(|(_, known)| &known.tcb);
-        all.find(|tcb| tcb.tuple == *tuple && tcb.state != State::Closed).cloned()
+        let core = &self.stack.core;
+        let mut all = core.connections.iter().map(|(number, known)| (&core.names[number].tuple, &known.tcb));
+        all.find(|(name, tcb)| *name == tuple && tcb.state != State::Closed).map(|(_, tcb)| tcb.clone())
     }
 }
 
 impl Before {
     /// The connection that the frame names.
     pub(super) fn tuple(&self) -> Option<FourTuple> {
-        self.met.as_ref()?.1.as_ref().map(|tcb| tcb.tuple)
+        let (_, tuple, tcb) = self.met.as_ref()?;
+        tcb.is_some().then_some(*tuple)
     }
 }
 
