@@ -407,7 +407,9 @@ fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u
     }
 }
 
-/// The window field: the right edge moves only forward (SHLD-14) and by steps worth sending (MUST-39).
+/// The window field: the right edge moves only forward (SHLD-14) and by steps worth sending (MUST-39). The field is rounded
+/// down: rounded up, it would offer a little more than the buffer holds with each ACK of a small segment, without end. So it may
+/// tell less than before, and what was told is taken (RFC 7323 2.4).
 #[inline]
 fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
     let shift = tcb.agreed.rcv_shift();

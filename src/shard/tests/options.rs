@@ -7,7 +7,7 @@ use crate::ids::ListenerId;
 use crate::link::Frame;
 use crate::seq::Seq;
 use crate::tcp::cookie::SynCookies;
-use crate::wire::tcp::{Flags, Options, Segment, SegmentOut};
+use crate::wire::tcp::{Flags, Options, SackBlocks, Segment, SegmentOut};
 use crate::wire::{self, Expect, Parsed, Path};
 use core::time::Duration;
 
@@ -46,6 +46,7 @@ impl Application for Notes {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Heard {
     pub(super) seg: Segment,
+    sack: SackBlocks,
     dscp: u8,
     ttl: u8,
 }
@@ -174,7 +175,8 @@ impl Bench {
             let bytes = self.link.bytes(&frame);
             if let Ok(Parsed::Tcp(packet)) = wire::parse(bytes, &expect) {
                 let ttl = if packet.tuple.is_v4() { bytes[14 + 8] } else { bytes[14 + 7] };
-                heard.push(Heard { seg: packet.segment, dscp: packet.dscp_ecn >> 2, ttl });
+                let sack = packet.segment.sack_blocks(bytes);
+                heard.push(Heard { seg: packet.segment, sack, dscp: packet.dscp_ecn >> 2, ttl });
             }
             self.link.give_back(frame);
         }
@@ -392,4 +394,34 @@ fn b25_a_user_timeout_runs_for_what_no_tx_frame_has_taken_yet() {
     taken.into_iter().for_each(|frame| link.give_back(frame));
     let heard = bench.turn(1);
     assert!(heard.len() == 1 && heard[0].seg.flags.has(Flags::RST), "{heard:?}");
+}
+
+/// Shows RFC 2883.
+#[test]
+fn b20_octets_that_come_twice_are_told_by_the_first_sack_block_of_one_ack() {
+    let mut bench = Bench::new(Settings::default(), false);
+    bench.listen(ConnectionOptions::default()).expect("a listener");
+    let options = Options { mss: Some(1460), sack_permitted: true, ..Options::default() };
+    bench.ack = bench.exchange(&Segment { options, ..bench.next(Flags::SYN) }, &[])[0].seg.seq + 1;
+    bench.seq += 1;
+    assert!(bench.exchange(&bench.next(Flags::ACK), &[]).is_empty());
+    let start = bench.seq;
+    let at = |bench: &Bench, from: u32| Segment { seq: start + from, ..bench.next(Flags::ACK) };
+    let blocks = |heard: &[Heard]| -> Vec<(u32, Vec<(u32, u32)>)> {
+        let told =
+            |one: &Heard| one.sack.as_slice().iter().map(|(left, right)| (*left - start, *right - start)).collect();
+        heard.iter().map(|one| (one.seg.ack - start, told(one))).collect()
+    };
+    let mut come = |from, text: &[u8]| {
+        let at_once = bench.exchange(&at(&bench, from), text);
+        blocks(&if at_once.is_empty() { bench.turn(100) } else { at_once })
+    };
+    assert_eq!(come(0, b"abc"), [(3, vec![])]);
+    assert_eq!(come(0, b"abc"), [(3, vec![(0, 3)])], "all of it below the acknowledgment");
+    assert_eq!(come(1, b"bcdef"), [(6, vec![(1, 3)])], "as much as came twice");
+    assert_eq!(come(6, b"ghi"), [(9, vec![])], "once");
+    assert_eq!(come(20, b"xyz"), [(9, vec![(20, 23)])]);
+    assert_eq!(come(20, b"xyz"), [(9, vec![(20, 23), (20, 23)])], "beyond it, with the block around it");
+    assert_eq!(come(30, b"u"), [(9, vec![(30, 31), (20, 23)])]);
+    assert_eq!(come(2, b"c"), [(9, vec![(2, 3), (30, 31), (20, 23)])], "below it, before what is news");
 }

@@ -389,3 +389,28 @@ fn b22_what_is_taken_of_a_probe_leaves_no_time_out_of_a_closed_window() {
     assert_eq!(client.tcb.rto.backoff, 0);
     assert_eq!(client.expect(PSH_ACK).text_len, 999);
 }
+
+/// SND.WL1 and SND.UNA (RFC 9293 3.10.7.4, fifth check): what was overtaken says what the window was.
+#[test]
+fn b22_a_segment_that_was_overtaken_neither_opens_nor_shrinks_the_window() {
+    for (rcv_nxt, last, before) in
+        [(7000, 0, 5000), (7000, 5000, 0), (u32::MAX - 50, 0, 5000), (u32::MAX - 50, 5000, 100)]
+    {
+        let (mut client, _) = established_with(plain());
+        let (shift, rcv_nxt) = (client.tcb.agreed.snd_shift(), Seq(rcv_nxt));
+        (client.tcb.rcv_nxt, client.tcb.rcv_edge, client.tcb.snd_wl1) = (rcv_nxt, rcv_nxt + 10_000, rcv_nxt);
+        client.queue(10);
+        client.sends();
+        let first = Segment { wnd: before, payload_len: 100, ..client.next(ACK) };
+        let second = Segment { seq: rcv_nxt + 100, wnd: last, ..first };
+        client.arrives(second);
+        assert_eq!(client.tcb.snd_wnd, u32::from(last) << shift);
+        assert_eq!(client.arrives(first).text, Some((0, 100)));
+        assert_eq!(client.tcb.snd_wnd, u32::from(last) << shift, "by its number");
+        let old_ack = Segment { seq: rcv_nxt + 100, ack: first.ack.back(1), wnd: before, ..first };
+        assert_eq!(client.arrives(old_ack).text, Some((0, 100)));
+        assert_eq!(client.tcb.snd_wnd, u32::from(last) << shift, "by its acknowledgment");
+        client.arrives(Segment { wnd: 700, ..client.next(ACK) });
+        assert_eq!(client.tcb.snd_wnd, 700 << shift, "what comes after it counts");
+    }
+}

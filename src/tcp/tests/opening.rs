@@ -26,6 +26,21 @@ fn b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments() {
     assert_eq!((client.tcb.rcv_nxt, server.tcb.rcv_nxt), (server.tcb.snd_nxt, client.tcb.snd_nxt));
 }
 
+/// Shows RFC 7323.
+#[test]
+fn b03_windows_of_the_two_syns_are_not_scaled_and_those_behind_them_are() {
+    let options = Options { mss: Some(1460), window_scale: Some(7), ..Options::default() };
+    let syn = Segment { seq: Seq(7000), flags: SYN, wnd: 2000, options, ..Segment::default() };
+    let (mut client, _) = syn_sent(settings());
+    assert!(client.arrives(Segment { ack: client.tcb.snd_nxt, flags: SYN_ACK, ..syn }).established);
+    let (server, _) = syn_received(settings(), &syn);
+    for mut end in [client, server] {
+        assert_eq!((end.tcb.snd_wnd, end.tcb.snd_wnd_max), (2000, 2000), "{:?}", end.tcb.state);
+        end.arrives(Segment { wnd: 2000, ..end.next(ACK) });
+        assert_eq!((end.tcb.snd_wnd, end.tcb.snd_wnd_max), (2000 << 7, 2000 << 7));
+    }
+}
+
 #[test]
 fn b04_third_segment_with_data_opens_and_delivers() {
     let (mut client, syn) = syn_sent(settings());
