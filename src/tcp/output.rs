@@ -109,24 +109,18 @@ pub fn has_unsent(tcb: &Tcb) -> bool {
 
 /// The peer has said its window without acknowledging anything new.
 pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
-    let patient = !tcb.facts.has(Fact::APP_CLOSED);
-    if tcb.snd_wnd == 0 {
-        // MUST-37: a closed window that is acknowledged may stay closed for ever, as long as an application waits for it (T03).
-        if patient {
-            tcb.retries = 0;
-        }
-    } else if window_before == 0 {
+    if tcb.snd_wnd == 0 || window_before == 0 {
+        // MUST-37: a closed window that is acknowledged may stay closed for ever, whether an application waits for it or has
+        // closed. What ends it are the user timeout and the shard's need of memory (T03).
+        tcb.retries = 0;
+    }
+    if tcb.snd_wnd > 0 && window_before == 0 {
         // What probes sent beyond the closed window was not taken: transmission continues where the peer is, and with a
-        // time-out of its own. Without an application only as often as probes have left, which `retries` counts (T03).
+        // time-out of its own.
         tcb.snd_resume = tcb.snd_una;
-        if patient || tcb.rto.backoff > 0 {
-            tcb.rto.progressed();
-            tcb.retransmit_at = Deadline::NONE;
-            tcb.timed = Timed::NONE;
-        }
-        if patient {
-            tcb.retries = 0;
-        }
+        tcb.rto.progressed();
+        tcb.retransmit_at = Deadline::NONE;
+        tcb.timed = Timed::NONE;
     }
     if tcb.snd_wnd != window_before {
         let unsent = has_unsent(tcb);

@@ -158,12 +158,16 @@ fn b25_progress_of_one_octet_gives_the_rest_the_whole_time_again() {
     assert_eq!(client.tcb.waits_until.tick(), None);
 }
 
+/// Shows MUST-37.
 #[test]
 fn t03_acknowledged_zero_window_lasts_for_ever_or_until_the_user_timeout() {
-    for timeout in [None, Some(3600)] {
+    for (timeout, closed) in [(None, false), (None, true), (Some(3600), false), (Some(3600), true)] {
         let mut client = client_with(timeout.map_or(ConnectionOptions::DEFAULT, with_user_timeout));
         client.arrives(Segment { wnd: 0, ..client.next(ACK) });
         client.queue(1000);
+        if closed {
+            client.close();
+        }
         client.sends();
         let begin = client.now;
         let mut ended = None;
@@ -177,7 +181,10 @@ fn t03_acknowledged_zero_window_lasts_for_ever_or_until_the_user_timeout() {
             client.arrives(Segment { wnd: 0, ack: client.tcb.snd_una, ..client.next(ACK) });
         }
         match timeout {
-            None => assert_eq!((ended, client.tcb.state), (None, State::Established)),
+            None => {
+                let state = if closed { State::FinWait1 } else { State::Established };
+                assert_eq!((ended, client.tcb.state), (None, state));
+            }
             Some(seconds) => {
                 assert_eq!(ended, Some(Ends::Closed(CloseReason::TimedOut)));
                 assert_eq!(client.now.us() - begin.us(), seconds * 1_000_000);
