@@ -55,7 +55,7 @@ pub(crate) const ROWS: &[Row] = &[
             "b24_the_peer_answers_a_probe_with_an_ack"]),
     done("B25", "user timeout: no progress ends the connection with a RST", "src/tcp/waits.rs::due",
         &["b25_no_acknowledgment_for_the_user_timeout_sends_rst_and_ends", "b25_progress_of_one_octet_gives_the_rest_the_whole_time_again",
-            "b25_user_timeout_holds_for_the_handshake_too"]),
+            "b25_a_user_timeout_beyond_r2_is_what_ends_the_connection", "b25_user_timeout_holds_for_the_handshake_too"]),
     done("B30", "either side may close; the FIN follows what is queued", "src/tcp/calls.rs::close",
         &["b30_fin_follows_what_is_queued_and_consumes_one_number", "b30_client_closes_first_takes_seven_segments_and_time_wait_is_the_clients",
             "b30_server_closes_first_takes_six_segments_and_time_wait_is_the_servers"]),

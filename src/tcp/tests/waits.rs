@@ -142,6 +142,29 @@ fn b25_no_acknowledgment_for_the_user_timeout_sends_rst_and_ends() {
     assert_eq!(client.tcb.state, State::Closed);
 }
 
+/// Shows MUST-21.
+#[test]
+fn b25_a_user_timeout_beyond_r2_is_what_ends_the_connection() {
+    for seconds in [7200, 20 * 86_400] {
+        let mut client = client_with(ConnectionOptions { retries1: u8::MAX, ..with_user_timeout(seconds) });
+        client.queue(10);
+        let begin = client.now;
+        client.expect(PSH_ACK);
+        let mut stalled = 0;
+        let (out, plans) = loop {
+            let (_, out, plans) = next_sends(&mut client);
+            stalled += u32::from(out.stalled);
+            if out.end.is_some() {
+                break (out, plans);
+            }
+        };
+        assert_eq!(client.now.us() - begin.us(), seconds * 1_000_000);
+        assert_eq!((out.end, out.note), (Some(Ends::Closed(CloseReason::TimedOut)), Some(Note::UserTimeout)));
+        assert_eq!(plans.iter().map(|plan| plan.flags).collect::<Vec<_>>(), [Flags(RST.0 | ACK.0)]);
+        assert_eq!(stalled, u32::from(seconds > 255 * 64), "R1 is told once");
+    }
+}
+
 #[test]
 fn b25_progress_of_one_octet_gives_the_rest_the_whole_time_again() {
     let mut client = client_with(with_user_timeout(10));
