@@ -97,7 +97,7 @@ pub struct Tcb {
     pub timed: Timed,
 }
 
-/// A segment whose round trip is measured, or none; then `end` is when the last was acknowledged.
+/// A segment whose round trip is measured, or none; then, with nothing in flight, `end` is when the last was acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Timed {
     end: Seq,
@@ -108,12 +108,12 @@ impl Timed {
     /// No segment is being timed.
     pub const NONE: Timed = Timed { end: Seq(0), sent_at: Deadline::NONE };
 
-    /// No segment is being timed any more, for the last that was has been acknowledged at `now`.
+    /// No segment is being timed, for all that was sent has been acknowledged, at `now` the last.
     pub const fn over(now: Tick) -> Timed {
         Timed { end: Seq(now.0), ..Timed::NONE }
     }
 
-    /// For how long nothing has been sent for the first time, ticks, if that is known.
+    /// For how long nothing has been sent, ticks, if all has been acknowledged.
     pub fn silent_for(self, now: Tick) -> Option<u32> {
         (!self.is_on() && self != Timed::NONE).then(|| now.since(Tick(self.end.0)))
     }
