@@ -150,6 +150,8 @@ pub enum Fact {}
 impl Fact {
     /// It was opened by an OPEN call, not by a listener.
     pub const OPENED_ACTIVELY: Bits<Fact> = Bits::bit(0);
+    /// The peer's SYN had an MSS option, so that our SYN-ACK has one too.
+    pub const MSS_OFFERED: Bits<Fact> = Bits::bit(6);
     /// The application has closed both directions: it takes no more bytes.
     pub const APP_CLOSED: Bits<Fact> = Bits::bit(1);
     /// A FIN follows the last octet of the send buffer.

@@ -13,7 +13,7 @@ fn b01_open_actively_sends_syn_and_enters_syn_sent() {
     assert!(syn.options.mss == Some(1460) && syn.options.timestamps.is_some() && syn.options.window_scale.is_some());
 }
 
-/// Shows MUST-14, RFC 7323.
+/// Shows MUST-14, SHLD-5, RFC 7323.
 #[test]
 fn b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments() {
     let (client, server) = established();
