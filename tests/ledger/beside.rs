@@ -48,7 +48,7 @@ pub(crate) const RFCS: &[Row] = &[
         &["rfc_2525_2_1_2_2_2_3_transmission_starts_slowly_with_and_without_an_mss_option"]),
     done("RFC 7323", "timestamps, PAWS, window scale", "src/tcp/options.rs",
         &["b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments", "t23_paws_refuses_an_older_timestamp_and_answers",
-            "resets_of_a_connection_carry_timestamps_where_all_else_does",
+            "resets_of_a_connection_carry_timestamps_where_all_else_does", "b41_fin_again_moves_ts_recent_forward_and_never_back",
             "after_24_days_of_silence_ts_recent_follows_whatever_comes"]),
     done("RFC 8201", "path MTU over IPv6", "src/tcp/icmp.rs::believable_mtu", &["t27_path_mtu_never_falls_below_552_or_1280_and_never_rises"]),
     done("RFC 8985", "RACK-TLP; with an SRTT of at most 10 ms a probe repeats the last segment even where new text waits, and after it the time-out is 5 ms at least (named deviations from 7.3 and from RFC 6298 2.4, figures in `docs/design.md`)", "src/tcp/rack.rs",
