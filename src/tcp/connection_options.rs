@@ -38,7 +38,7 @@ pub struct ConnectionOptions {
     pub send_buffer: Option<u32>,
     /// Octets that wait to be taken at most: the largest window offered (SO_RCVBUF); `None`, the default, is the stack's. 1 to
     /// 2^30. On a live connection a window that has been offered stands (SHLD-14), and none is larger than the scale agreed in
-    /// the SYNs can express.
+    /// the SYNs can express; a buffer of less than two units of that scale counts as two.
     pub receive_buffer: Option<u32>,
 }
 

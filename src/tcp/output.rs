@@ -405,7 +405,7 @@ fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u
 #[inline]
 fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
     let shift = tcb.agreed.rcv_shift();
-    let free = cx.receive_buffer_bytes().saturating_sub(tcb.unread_bytes);
+    let free = receive_buffer_bytes(tcb, cx).saturating_sub(tcb.unread_bytes);
     // What the field cannot say is not offered, and so not in the window.
     let edge = tcb.rcv_nxt + free.min(65_535 << shift);
     if edge.gt(tcb.rcv_edge) && edge - tcb.rcv_edge >= window_step(tcb, cx) {
@@ -417,7 +417,20 @@ fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
 /// Receiver's silly-window avoidance: half the buffer or one segment, whichever is less (RFC 9293 3.8.6.2.2).
 #[inline]
 pub fn window_step(tcb: &Tcb, cx: &Context<'_>) -> u32 {
-    (cx.receive_buffer_bytes() / 2).min(u32::from(tcb.mss))
+    (receive_buffer_bytes(tcb, cx) / 2).min(u32::from(tcb.mss))
+}
+
+/// The receive buffer as long as the connection lasts: at least two units of the window field, for one that has been made
+/// smaller than that since the SYNs agreed on the unit would never be offered (RFC 7323 2.3).
+#[inline]
+pub fn receive_buffer_bytes(tcb: &Tcb, cx: &Context<'_>) -> u32 {
+    cx.receive_buffer_bytes().max(window_unit(tcb) << 1)
+}
+
+/// What one in the window field stands for, bytes.
+#[inline]
+pub fn window_unit(tcb: &Tcb) -> u32 {
+    1 << tcb.agreed.rcv_shift()
 }
 
 /// Octets of text that one segment takes: the MSS less options (MUST-16), and what two chunks hold.

@@ -29,7 +29,7 @@ pub(crate) const ROWS: &[Row] = &[
         &["b24_must_26_must_27_must_29_probes_come_at_their_times_and_the_last_unanswered_one_ends"]),
     done("SHLD-13", "new applications should not use urgent text", "src/cli/services.rs", &["echo_returns_every_byte_and_closes_after_the_peer"]),
     done("SHLD-14", "the window does not shrink from the right", "src/tcp/output.rs::offer_window",
-        &["shld_14_the_right_edge_offered_never_moves_back"]),
+        &["shld_14_the_right_edge_offered_never_moves_back", "shld_14_a_receive_buffer_below_the_agreed_scale_still_opens_the_window"]),
     done("SHLD-15", "no new text into a window that has shrunk", "src/tcp/output.rs::text_or_fin",
         &["must_34_shld_15_shld_16_shld_17_a_window_that_shrinks_stops_new_text_and_ends_nothing"]),
     done("SHLD-16", "what was sent before is sent again within it", "src/tcp/output.rs::probe",

@@ -404,3 +404,32 @@ fn b22_what_is_taken_of_a_probe_leaves_no_time_out_of_a_closed_window() {
     assert_eq!(client.tcb.rto.backoff, 0);
     assert_eq!(client.expect(PSH_ACK).text_len, 999);
 }
+
+/// RFC 7323 2.3: a buffer that was made smaller than the units of the window field that the SYNs agreed on.
+#[test]
+fn shld_14_a_receive_buffer_below_the_agreed_scale_still_opens_the_window() {
+    for buffer in [1, 100, 8000, 1 << 14, 17_000, 40_000] {
+        let large = Settings { receive_buffer_bytes: 1 << 30, ..plain() };
+        let (_, syn) = syn_sent(large);
+        let (mut server, syn_ack) = syn_received(large, &syn);
+        server.options.receive_buffer = Some(buffer);
+        server.options_change();
+        server.arrives(Segment { ack: syn_ack.seq + 1, seq: syn.seq + 1, wnd: 1000, flags: ACK, ..Segment::default() });
+        let mut edge = server.tcb.rcv_edge;
+        for octets in [1000; 100] {
+            assert_eq!(server.arrives(Segment { payload_len: octets, ..server.next(PSH_ACK) }).text, Some((0, octets)));
+            server.consume_all();
+            server.tcb.owed.add(Owed::ACK_NOW);
+            let ack = server.expect(ACK);
+            assert!(ack.wnd > 0, "{buffer}: all has been taken");
+            edge = edge.max(ack.ack + (u32::from(ack.wnd) << 14));
+            assert!(edge.le(server.tcb.rcv_edge), "no more is offered than is taken");
+        }
+        while server.tcb.rcv_wnd() >= 1 << 14 {
+            server.arrives(Segment { payload_len: 1000, ..server.next(PSH_ACK) });
+            server.sends();
+        }
+        server.consume_all();
+        assert!(server.expect(ACK).wnd > 0, "{buffer}: the peer is told that its window opens");
+    }
+}
