@@ -85,7 +85,7 @@ pub(crate) const ROWS: &[Row] = &[
             "b40_a_changed_msl_holds_for_time_wait_that_begins_from_then_on"]),
     done("B41", "FIN again is acknowledged again and restarts 2MSL", "src/tcp/time_wait.rs::arrives",
         &["b41_fin_again_is_acknowledged_again_and_restarts_two_msl",
-            "b41_fin_again_moves_ts_recent_forward_and_never_back",
+            "b41_fin_again_moves_ts_recent_forward_and_never_back", "b41_fin_without_ack_restarts_nothing",
             "b41_last_ack_that_is_lost_restarts_2msl_and_the_index_follows_the_record"]),
     done("B42", "old duplicates never reach a later incarnation", "src/tcp/time_wait.rs::arrives",
         &["b42_old_data_is_answered_by_an_ack_and_changes_nothing"]),

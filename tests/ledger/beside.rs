@@ -21,7 +21,8 @@ pub(crate) const RFCS: &[Row] = &[
     done("RFC 5681", "slow start, congestion avoidance, fast retransmit", "src/tcp/congestion/reno.rs",
         &["slow_start_doubles_and_avoidance_adds_one_segment_per_window", "b20_three_duplicate_acks_resend_the_first_segment_at_once",
             "time_out_begins_again_from_one_segment", "after_a_silence_of_a_time_out_transmission_starts_as_at_first",
-            "without_timestamps_a_silence_behind_a_retransmission_is_one_too"]),
+            "without_timestamps_a_silence_behind_a_retransmission_is_one_too",
+            "after_a_lost_syn_or_syn_ack_transmission_starts_with_one_segment"]),
     declined("RFC 5682", "F-RTO", "not in this version: a spurious time-out sends one flight again"),
     done("RFC 5927", "ICMP against TCP", "src/tcp/icmp.rs",
         &["t27_errors_about_what_is_not_in_flight_change_nothing", "t27_hard_error_ends_no_synchronized_connection"]),
@@ -55,7 +56,8 @@ pub(crate) const RFCS: &[Row] = &[
         &["rack_one_segment_beyond_makes_a_hole_lost_after_the_reordering_window", "tlp_the_last_segment_is_probed_before_the_time_out"]),
     declined("RFC 9937", "proportional rate reduction", "built and measured: no transfer was faster, short paths were slower by a sixth (`docs/performance.md`): a window of a few segments spends its round trip on the one segment that it lets go at once"),
     declined("pacing", "what the window allows leaves spread over the round trip (RFC 9002 7.7 asks it of QUIC, no RFC of TCP)", "not in this version: what the window allows leaves at once, after a silence of a time-out an initial window at most"),
-    done("RFC 9438", "CUBIC", "src/tcp/congestion/cubic.rs", &["window_follows_the_equations"]),
+    done("RFC 9438", "CUBIC", "src/tcp/congestion/cubic.rs",
+        &["window_follows_the_equations", "a_congestion_window_that_is_not_used_does_not_grow"]),
 ];
 
 #[rustfmt::skip]

@@ -53,6 +53,14 @@ fn b41_fin_again_moves_ts_recent_forward_and_never_back() {
     }
 }
 
+/// RFC 9293 3.10.7.4, fifth check: without ACK a segment is dropped, whatever else it carries.
+#[test]
+fn b41_fin_without_ack_restarts_nothing() {
+    let (numbers, fin) = record(&plain());
+    assert!(!arrives(&numbers, Segment { flags: Flags::FIN, ..fin }, &plain()).restart);
+    assert!(arrives(&numbers, fin, &plain()).restart);
+}
+
 #[test]
 fn b42_old_data_is_answered_by_an_ack_and_changes_nothing() {
     let (numbers, fin) = record(&plain());
