@@ -289,17 +289,30 @@ fn must_22_syn_retries_of_the_options_end_an_open() {
     }
 }
 
-/// Shows SHLD-10.
 #[test]
-fn must_23_shld_11_defaults_last_three_minutes_and_a_hundred_seconds() {
+fn must_23_shld_10_shld_11_defaults_are_three_retransmissions_a_hundred_seconds_and_three_minutes() {
     let mut client = client_with(ConnectionOptions::DEFAULT);
     client.queue(10);
     client.expect(PSH_ACK);
     let begin = client.now;
+    let (mut sent_again, mut told_after) = (0, None);
+    loop {
+        let (_, out, plans) = next_sends(&mut client);
+        sent_again += plans.len();
+        if out.stalled {
+            told_after = Some(sent_again);
+        }
+        if out.end.is_some() {
+            break;
+        }
+    }
+    assert!(told_after.is_some_and(|retransmissions| retransmissions >= 3), "R1 (SHLD-10): {told_after:?}");
+    assert!(client.now.us() - begin.us() >= 100_000_000, "R2 of text (SHLD-11)");
+    let (mut client, _) = syn_sent(settings());
     while client.time_out().1.end.is_none() {
         client.sends();
     }
-    assert!(client.now.us() - begin.us() >= 100_000_000);
+    assert!(client.now.us() - start().us() >= 180_000_000, "R2 of a SYN (MUST-23)");
 }
 
 #[test]
