@@ -364,6 +364,9 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Con
     tcb.snd_una = seg.ack;
     urgent::acknowledged(tcb);
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
+    if tcb.flight() == 0 {
+        tcb.timed = Timed::over(cx.now.tick());
+    }
     out.acked_bytes = text;
     tcb.retries = 0;
     tcb.facts.remove(Fact::SOFT_ERROR);
@@ -390,7 +393,7 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment, shift: u8) {
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Context<'_>) -> bool {
     let timed = tcb.timed.acknowledged(seg.ack);
     if timed.is_some() {
-        tcb.timed = Timed::over(cx.now.tick());
+        tcb.timed = Timed::NONE;
     }
     let timed_ms = timed.map(|sent_at| cx.now.tick().since(sent_at));
     if !tcb.agreed.timestamps() {

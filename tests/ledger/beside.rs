@@ -27,7 +27,9 @@ pub(crate) const RFCS: &[Row] = &[
     done("RFC 4987", "SYN flooding: SYN cookies", "src/tcp/cookie.rs", &["t01_during_a_syn_flood_half_open_is_bounded_and_every_client_connects"]),
     done("RFC 5681", "slow start, congestion avoidance, fast retransmit", "src/tcp/congestion/reno.rs",
         &["slow_start_doubles_and_avoidance_adds_one_segment_per_window", "b20_three_duplicate_acks_resend_the_first_segment_at_once",
-            "time_out_begins_again_from_one_segment", "after_a_silence_of_a_time_out_transmission_starts_as_at_first"]),
+            "time_out_begins_again_from_one_segment", "after_a_silence_of_a_time_out_transmission_starts_as_at_first",
+            "without_timestamps_a_silence_behind_a_retransmission_is_one_too",
+            "after_a_lost_syn_or_syn_ack_transmission_starts_with_one_segment"]),
     declined("RFC 5682", "F-RTO", "not in this version: a spurious time-out sends one flight again"),
     done("RFC 5927", "ICMP against TCP", "src/tcp/icmp.rs",
         &["t27_errors_about_what_is_not_in_flight_change_nothing", "t27_hard_error_ends_no_synchronized_connection"]),
@@ -55,7 +57,7 @@ pub(crate) const RFCS: &[Row] = &[
         &["rfc_2525_2_1_2_2_2_3_transmission_starts_slowly_with_and_without_an_mss_option"]),
     done("RFC 7323", "timestamps, PAWS, window scale", "src/tcp/options.rs",
         &["b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments", "t23_paws_refuses_an_older_timestamp_and_answers",
-            "resets_of_a_connection_carry_timestamps_where_all_else_does",
+            "resets_of_a_connection_carry_timestamps_where_all_else_does", "b41_fin_again_moves_ts_recent_forward_and_never_back",
             "after_24_days_of_silence_ts_recent_follows_whatever_comes",
             "b03_windows_of_the_two_syns_are_not_scaled_and_those_behind_them_are",
             "b06_the_window_of_a_syn_ack_that_answers_a_crossed_syn_is_not_scaled"]),
@@ -64,7 +66,8 @@ pub(crate) const RFCS: &[Row] = &[
         &["rack_one_segment_beyond_makes_a_hole_lost_after_the_reordering_window", "tlp_the_last_segment_is_probed_before_the_time_out"]),
     declined("RFC 9937", "proportional rate reduction", "built and measured: no transfer was faster, short paths were slower by a sixth (`docs/performance.md`): a window of a few segments spends its round trip on the one segment that it lets go at once"),
     declined("pacing", "what the window allows leaves spread over the round trip (RFC 9002 7.7 asks it of QUIC, no RFC of TCP)", "not in this version: what the window allows leaves at once, after a silence of a time-out an initial window at most"),
-    done("RFC 9438", "CUBIC", "src/tcp/congestion/cubic.rs", &["window_follows_the_equations"]),
+    done("RFC 9438", "CUBIC", "src/tcp/congestion/cubic.rs",
+        &["window_follows_the_equations", "a_congestion_window_that_is_not_used_does_not_grow"]),
 ];
 
 #[rustfmt::skip]

@@ -13,7 +13,7 @@ fn b01_open_actively_sends_syn_and_enters_syn_sent() {
     assert!(syn.options.mss == Some(1460) && syn.options.timestamps.is_some() && syn.options.window_scale.is_some());
 }
 
-/// Shows MUST-14, RFC 7323.
+/// Shows MUST-14, SHLD-5, RFC 7323.
 #[test]
 fn b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments() {
     let (client, server) = established();
@@ -288,4 +288,27 @@ fn t19_a_reset_that_also_says_syn_and_ack_again_is_outside_the_window_and_droppe
     let out = client.arrives(Segment { seq: Seq(7000), ack: client.tcb.snd_nxt, flags, ..syn });
     assert_eq!((out.end, out.note, client.tcb.state), (None, Some(Note::OutOfWindow), State::SynReceived));
     client.expect_nothing();
+}
+
+/// Shows RFC 5681 3.1.
+#[test]
+fn after_a_lost_syn_or_syn_ack_transmission_starts_with_one_segment() {
+    for lost in [false, true] {
+        let (mut client, mut syn) = syn_sent(plain());
+        if lost {
+            client.time_out();
+            syn = as_received(client.expect(SYN));
+        }
+        let (mut server, mut syn_ack) = syn_received(plain(), &syn);
+        if lost {
+            server.time_out();
+            syn_ack = as_received(server.expect(SYN_ACK));
+        }
+        client.arrives(syn_ack);
+        server.arrives(as_received(client.expect(ACK)));
+        for end in [&mut client, &mut server] {
+            end.queue(50_000);
+            assert_eq!(end.sends().len(), if lost { 1 } else { 10 }, "{:?}", end.tcb.opened());
+        }
+    }
 }

@@ -260,3 +260,20 @@ fn resets_of_a_connection_carry_timestamps_where_all_else_does() {
         assert_eq!(server.arrives(text).answer.map(|reset| reset.timestamps.is_some()), Some(has));
     }
 }
+
+/// Shows RFC 9438, RFC 5681 3.1: what is not used says nothing of the path.
+#[test]
+fn a_congestion_window_that_is_not_used_does_not_grow() {
+    let (mut client, _) = established_with(plain());
+    let before = client.tcb.congestion.cwnd;
+    for _ in 0..100 {
+        client.queue(1000);
+        client.sends();
+        client.arrives(client.next(ACK));
+    }
+    assert_eq!(client.tcb.congestion.cwnd, before);
+    client.queue(200_000);
+    client.sends();
+    client.arrives(client.next(ACK));
+    assert!(client.tcb.congestion.cwnd > before, "one that is used up does");
+}
