@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use synfin::flow::chunks::{Chain, Chunks};
 use synfin::flow::index::{Hash, Index};
-use synfin::flow::ports::{DestinationKey, DestinationLimits, Destinations, PortStatus};
+use synfin::flow::ports::{DestinationKey, DestinationLimits, Destinations, Left, PortStatus};
 use synfin::flow::time_wait::{TimeWaitRecord, TimeWaitStore};
 use synfin::four_tuple::FourTuple;
 use synfin::ids::{Kind, Value};
@@ -134,7 +134,7 @@ fn ports(c: &mut Criterion) {
                 });
                 if let Ok((destination, port)) = drawn {
                     given_back[usize::from(port)] = Some(turn);
-                    destinations.give_back(destination, port, Tick(turn as u32));
+                    destinations.give_back(destination, port, Left::TimeWait, Tick(turn as u32));
                 }
                 drawn.is_ok()
             });

@@ -9,23 +9,23 @@ use core::mem::size_of;
 pub struct PortQueue {
     head: u32,
     tail: u32,
-    len: u32,
+    len: u16,
     /// Where the first port lies in the head node.
-    first: u16,
+    first: u8,
     /// Where the next port goes in the tail node.
-    end: u16,
+    end: u8,
 }
 
 impl PortQueue {
     /// Ports in the queue.
     #[inline]
     pub const fn len(&self) -> u32 {
-        self.len
+        self.len as u32
     }
 
     /// Nodes of the pool that the queue has.
     pub const fn nodes(&self) -> u32 {
-        (self.first as u32 + self.len).div_ceil(PORTS as u32)
+        (self.first as u32 + self.len as u32).div_ceil(PORTS as u32)
     }
 
     /// Whether the queue holds no port, and then no node.
@@ -48,16 +48,17 @@ pub struct PortPool {
 }
 
 impl PortPool {
-    /// A pool for `ports_max` ports in full nodes; many short queues hold fewer.
-    pub fn new(ports_max: u32) -> PortPool {
-        let count = ports_max.div_ceil(PORTS as u32);
+    /// A pool for `ports_max` ports in full nodes, and one node more for each of `queues_max` queues, whose first and last are
+    /// not full.
+    pub fn new(ports_max: u32, queues_max: u32) -> PortPool {
+        let count = nodes(ports_max, queues_max);
         let nodes = (1..count).chain([NONE]).take(count as usize).map(|next| Node { ports: [0; PORTS], next });
         PortPool { nodes: nodes.collect(), free: if count == 0 { NONE } else { 0 } }
     }
 
-    /// Bytes that a pool for `ports_max` ports takes.
-    pub const fn bill(ports_max: u32) -> u64 {
-        ports_max.div_ceil(PORTS as u32) as u64 * size_of::<Node>() as u64
+    /// Bytes that a pool for `ports_max` ports in `queues_max` queues takes.
+    pub const fn bill(ports_max: u32, queues_max: u32) -> u64 {
+        nodes(ports_max, queues_max) as u64 * size_of::<Node>() as u64
     }
 
     /// Bytes that the pool takes.
@@ -73,9 +74,12 @@ impl PortPool {
         (self.nodes.len() - free) as u32
     }
 
-    /// Appends a port; `false` when that needs a node and none is free.
+    /// Appends a port; `false` when that needs a node and none is free, or the queue has 65,535 ports.
     #[inline]
     pub fn push(&mut self, queue: &mut PortQueue, port: u16) -> bool {
+        if queue.len == u16::MAX {
+            return false;
+        }
         if queue.is_empty() || usize::from(queue.end) == PORTS {
             let node = self.free;
             if node == NONE {
@@ -137,6 +141,11 @@ impl PortPool {
     }
 }
 
+/// No more for queues than there are ports.
+const fn nodes(ports_max: u32, queues_max: u32) -> u32 {
+    ports_max.div_ceil(PORTS as u32) + if queues_max < ports_max { queues_max } else { ports_max }
+}
+
 /// One cache line.
 struct Node {
     ports: [u16; PORTS],
@@ -147,7 +156,7 @@ struct Node {
 const PORTS: usize = 30;
 
 const _: () = assert!(size_of::<Node>() == 64);
-const _: () = assert!(size_of::<PortQueue>() == 16);
+const _: () = assert!(size_of::<PortQueue>() == 12);
 
 #[cfg(test)]
 mod tests {
@@ -161,7 +170,7 @@ mod tests {
             nodes in 0..5u32,
             ops in proptest::collection::vec((0..5u8, 0..2usize, 1..70usize), 1..100),
         ) {
-            let mut pool = PortPool::new(nodes * PORTS as u32);
+            let mut pool = PortPool::new(nodes * PORTS as u32, 0);
             let mut queues = [PortQueue::default(); 2];
             let mut models = [VecDeque::new(), VecDeque::new()];
             let mut next_port = 0u16;
@@ -201,9 +210,13 @@ mod tests {
 
     #[test]
     fn push_fails_only_for_want_of_a_node() {
-        let mut pool = PortPool::new(31);
+        let mut pool = PortPool::new(31, 0);
         let mut queue = PortQueue::default();
         assert_eq!((0..100).filter(|&port| pool.push(&mut queue, port)).count(), 60);
-        assert!(!PortPool::new(0).push(&mut PortQueue::default(), 1));
+        let (mut pool, mut queues) = (PortPool::new(61, 4), [PortQueue::default(); 4]);
+        for queue in &mut queues {
+            (0..16).for_each(|port| assert!(pool.push(queue, port), "a node for each queue, and three for ports"));
+        }
+        assert!(!PortPool::new(0, 9).push(&mut PortQueue::default(), 1));
     }
 }

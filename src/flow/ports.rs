@@ -50,6 +50,15 @@ pub enum PortStatus {
     Busy,
 }
 
+/// What is left of a connection whose port comes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Left {
+    /// A TIME-WAIT record, its own or a former incarnation's.
+    TimeWait,
+    /// Nothing: the 4-tuple is free.
+    Nothing,
+}
+
 /// Why no port can be drawn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DrawError {
@@ -78,8 +87,10 @@ pub struct Destinations {
     slab: Slab<Destination>,
     index: Index,
     queues: PortPool,
-    /// Destinations that own no port, the longest idle first.
-    idle: List<Idle>,
+    /// Destinations with no port in use and none in TIME-WAIT as far as known: the first gives way to a new one.
+    unused: List<Idle>,
+    /// Destinations with no port in use whose last TIME-WAIT may go on.
+    waiting: List<Idle>,
     /// Whose each port is, and which of the shards this is.
     owners: Arc<Owners>,
     shard: u16,
@@ -95,7 +106,7 @@ pub struct Destinations {
 pub struct DestinationLimits {
     /// Destinations that can own a port at a time.
     pub destinations_max: u32,
-    /// Ports that can wait in queues, if the queues are long; those of all destinations together.
+    /// Ports that can wait in queues; those of all destinations together.
     pub queued_ports_max: u32,
     /// How long a destination's last port may be in TIME-WAIT, ms.
     pub two_msl_ms: u32,
@@ -108,8 +119,9 @@ impl Destinations {
         Destinations {
             slab: Slab::new(max),
             index: Index::new(max, key),
-            queues: PortPool::new(limits.queued_ports_max),
-            idle: List::new(),
+            queues: PortPool::new(limits.queued_ports_max, max),
+            unused: List::new(),
+            waiting: List::new(),
             owners,
             shard,
             changed: false,
@@ -118,11 +130,11 @@ impl Destinations {
         }
     }
 
-    /// Bytes that such a set takes: about 100 per destination, 2.1 per queued port.
+    /// Bytes that such a set takes: about 115 per destination, 64 for where its queue begins and ends, 2.1 per queued port.
     pub const fn bill(limits: &DestinationLimits) -> u64 {
         Slab::<Destination>::bill(limits.destinations_max)
             + Index::bill(limits.destinations_max)
-            + PortPool::bill(limits.queued_ports_max)
+            + PortPool::bill(limits.queued_ports_max, limits.destinations_max)
     }
 
     /// Draws a local port for a connection, and says which destination it is to be given back to.
@@ -144,16 +156,19 @@ impl Destinations {
         // What the lap adds to the queue has been asked about.
         let queued = self.slab[number].queue.len();
         let drawn = self
-            .draw_fresh(number, &mut soonest, &mut status)
+            .draw_fresh(number, now, &mut soonest, &mut status)
+            .or_else(|| self.draw_free(number, &mut status))
             .or_else(|| self.draw_queued(number, queued, &mut soonest, &mut status))
             .or_else(|| {
                 let passed = self.pass_taken(number, queued, &mut soonest, &mut status);
                 if passed == 0 { None } else { self.draw_queued(number, queued - passed, &mut soonest, &mut status) }
-            });
+            })
+            .or_else(|| self.sweep(number, now, &mut soonest, &mut status));
         self.hand_out(number, drawn, soonest)
     }
 
-    /// As [`Destinations::draw`], but only from the ports that were given back: at most 8 of them are asked about.
+    /// As [`Destinations::draw`], but only from the ports that were given back to TIME-WAIT: at most 8 of them are asked about, and now
+    /// and then 512.
     pub fn draw_again(
         &mut self,
         key: &DestinationKey,
@@ -163,7 +178,9 @@ impl Destinations {
         let number = self.destination(key, now)?;
         let mut soonest = Soonest::default();
         let queued = self.slab[number].queue.len();
-        let drawn = self.draw_queued(number, queued, &mut soonest, &mut status);
+        let drawn = self
+            .draw_queued(number, queued, &mut soonest, &mut status)
+            .or_else(|| self.sweep(number, now, &mut soonest, &mut status));
         self.hand_out(number, drawn, soonest)
     }
 
@@ -173,13 +190,15 @@ impl Destinations {
         match drawn {
             Some(port) => {
                 destination.in_use += 1;
-                self.idle.remove(&mut self.slab, number);
+                if destination.in_use == 1 {
+                    self.unlist(number);
+                }
                 Ok((number, port))
             }
             None => Err(DrawError::PortsExhausted {
                 owned: destination.lap.owned(),
                 in_use: destination.in_use,
-                time_wait: destination.queue.len() + destination.forgotten,
+                time_wait: destination.queue.len() + u32::from(destination.forgotten),
                 next_free_in_ms: soonest.0,
             }),
         }
@@ -187,19 +206,26 @@ impl Destinations {
 
     /// Takes back a port that was drawn, when its connection enters TIME-WAIT or CLOSED.
     #[inline(always)]
-    pub fn give_back(&mut self, destination: u32, port: u16, now: Tick) {
+    pub fn give_back(&mut self, destination: u32, port: u16, left: Left, now: Tick) {
         if !self.slab.is_live(destination) {
             return;
         }
         if self.joins_queue(destination, port) {
-            self.enqueue(destination, port);
+            match left {
+                Left::TimeWait => self.enqueue(destination, port),
+                Left::Nothing => self.enqueue_free(destination, port),
+            }
         }
         let record = &mut self.slab[destination];
         record.in_use = record.in_use.saturating_sub(1);
-        record.last_back = now;
         record.passed = 0;
+        if left == Left::TimeWait {
+            record.waited_at = now;
+        }
         if record.in_use == 0 {
-            self.idle.push_back(&mut self.slab, destination);
+            record.waits = now.since(record.waited_at) < self.two_msl_ms;
+            let list = if record.waits { &mut self.waiting } else { &mut self.unused };
+            list.push_back(&mut self.slab, destination);
         }
     }
 
@@ -218,8 +244,9 @@ impl Destinations {
                 let lap = self.lap(&key);
                 let record = &mut self.slab[number];
                 self.queues.clear(&mut record.queue);
-                (record.lap, record.forgotten, record.passed) = (lap, 0, 0);
-                (record.repeats, record.queue_draws) = (false, false);
+                self.queues.clear(&mut record.free);
+                (record.lap, record.kind, record.queue_draws) = (lap, LapKind::Anew, false);
+                (record.forgotten, record.passed, record.to_sweep) = (0, 0, 0);
             }
         }
     }
@@ -247,14 +274,14 @@ impl Destinations {
 
     /// Nodes of the queues' pool that are neither free nor in a queue: 0, unless some were lost. Walks the pool: for reports.
     pub fn nodes_lost(&self) -> u32 {
-        let queued: u32 = self.slab.iter().map(|(_, record)| record.queue.nodes()).sum();
+        let queued: u32 = self.slab.iter().map(|(_, record)| record.queue.nodes() + record.free.nodes()).sum();
         self.queues.used().abs_diff(queued)
     }
 
-    /// Ports of a destination that were drawn and not given back, and ports given back and not drawn again.
+    /// Ports of a destination that were drawn and not given back, and ports given back, not drawn again and not free at once.
     pub fn ports_of(&self, destination: u32) -> (u32, u32) {
         let record = &self.slab[destination];
-        (record.in_use, record.queue.len() + record.forgotten)
+        (record.in_use, record.queue.len() + u32::from(record.forgotten))
     }
 
     /// The record of this destination; a new one if there is none.
@@ -277,26 +304,34 @@ impl Destinations {
         let record = &mut self.slab[number];
         record.key = Some(*key);
         record.lap = lap;
-        // It owns no port yet: it may go at once.
-        record.last_back = Tick(now.0.wrapping_sub(self.two_msl_ms));
-        self.idle.push_back(&mut self.slab, number);
+        record.waited_at = Tick(now.0.wrapping_sub(self.two_msl_ms));
+        record.swept_at = now;
+        self.unused.push_back(&mut self.slab, number);
         Ok(number)
     }
 
-    /// Removes the destination that has owned no port for longest, if its last one cannot be in TIME-WAIT any more.
+    /// Removes the destination that has been unused for longest, or the first whose last TIME-WAIT has ended meanwhile.
     fn evict(&mut self, now: Tick) -> Option<()> {
-        let number = self.idle.front()?;
-        if now.since(self.slab[number].last_back) < self.two_msl_ms {
-            return None;
-        }
-        self.idle.remove(&mut self.slab, number);
+        let over = |number: &u32| now.since(self.slab[*number].waited_at) >= self.two_msl_ms;
+        let number = match self.waiting.front().filter(over) {
+            Some(number) => number,
+            None => self.unused.front()?,
+        };
+        self.unlist(number);
         let record = &mut self.slab[number];
         self.queues.clear(&mut record.queue);
+        self.queues.clear(&mut record.free);
         if let Some(key) = record.key.take() {
             self.index.remove(self.hash(&key), Value::new(Kind::Tcb, number));
         }
         self.slab.remove(number);
         Some(())
+    }
+
+    /// Takes it off the list of those with no port in use.
+    fn unlist(&mut self, number: u32) {
+        let list = if self.slab[number].waits { &mut self.waiting } else { &mut self.unused };
+        list.remove(&mut self.slab, number);
     }
 
     fn dequeue(&mut self, number: u32) -> Option<u16> {
@@ -308,7 +343,15 @@ impl Destinations {
     fn enqueue(&mut self, number: u32, port: u16) {
         let record = &mut self.slab[number];
         if !self.queues.push(&mut record.queue, port) {
-            record.forgotten += 1;
+            record.forgotten = record.forgotten.saturating_add(1);
+        }
+    }
+
+    /// The same of a port that is free at once.
+    fn enqueue_free(&mut self, number: u32, port: u16) {
+        let record = &mut self.slab[number];
+        if !self.queues.push(&mut record.free, port) {
+            record.forgotten = record.forgotten.saturating_add(1);
         }
     }
 
@@ -323,7 +366,7 @@ impl Destinations {
     #[inline(always)]
     fn joins_queue(&self, destination: u32, port: u16) -> bool {
         let record = &self.slab[destination];
-        let is_first = !self.changed && !record.repeats;
+        let is_first = !self.changed && record.kind == LapKind::First;
         is_first || self.owns(destination, port) && self.owners.is_passed(self.shard, &record.lap, port)
     }
 
@@ -350,24 +393,43 @@ struct Destination {
     generation: u32,
     /// The ports of the lap that were not asked about yet.
     lap: Lap,
-    /// The lap is one of those that come again and again while ports are forgotten.
-    repeats: bool,
-    /// The lap is done, and the queue has every port that is not in use: it draws.
+    kind: LapKind,
+    /// The lap is done, and the queues have every port that is not in use: they draw.
     queue_draws: bool,
+    /// With no port in use: the list that it is in is that of those whose last TIME-WAIT may go on.
+    waits: bool,
     /// Ports drawn and not given back.
     in_use: u32,
     /// Ports that the pool had no room for.
-    forgotten: u32,
+    forgotten: u16,
     /// Queued ports that were found taken in a row, since one came back or began the queue that was not.
     passed: u16,
-    /// Ports given back and not drawn again, the oldest first, and ports that were found taken.
+    /// Queued ports that the sweep has yet to ask about.
+    to_sweep: u16,
+    /// Ports given back to TIME-WAIT and not drawn again, the oldest first, and ports that were found taken.
     queue: PortQueue,
+    /// Ports given back that were free at once, the oldest first.
+    free: PortQueue,
     idle: Link,
-    /// When a port was given back last.
-    last_back: Tick,
+    /// When a port was given back to TIME-WAIT last.
+    waited_at: Tick,
+    /// When ports were asked about behind those that wait.
+    swept_at: Tick,
 }
 
-/// Names the list of destinations that own no port.
+/// What is known of the order of a lap's ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum LapKind {
+    /// It is the first: what lies ahead has never been drawn.
+    #[default]
+    First,
+    /// Ports in use and in TIME-WAIT lie anywhere.
+    Anew,
+    /// Ports come in the order in which they were drawn before.
+    InOrder,
+}
+
+/// Names the lists of destinations with no port in use.
 struct Idle;
 
 impl Record for Destination {
@@ -404,7 +466,7 @@ impl Soonest {
     }
 }
 
-const _: () = assert!(size_of::<Destination>() <= 96);
+const _: () = assert!(size_of::<Destination>() <= 112);
 
 mod draw;
 #[cfg(test)]

@@ -89,7 +89,12 @@ impl Limits {
                 TimeWaitStore::<TimeWaitV6>::bill(time_wait_v6_max, two_msl_ms),
             ),
             line("index entries", "time_wait_max", entries, Index::bill(entries)),
-            line("ports given back", "time_wait_max", self.queued_ports_max(), PortPool::bill(self.queued_ports_max())),
+            line(
+                "ports given back",
+                "time_wait_max",
+                self.queued_ports_max(),
+                PortPool::bill(self.queued_ports_max(), self.destinations_max),
+            ),
             line("chunks", "chunks_max", self.chunks_max, Chunks::bill(self.chunks_max)),
             line(
                 "losses and gaps",

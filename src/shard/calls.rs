@@ -368,8 +368,8 @@ pub(super) fn finish(core: &mut Core, number: u32, both: bool, now: Now) -> Resu
         Closed::FinFollows => core.schedule(number),
         Closed::Gone => {
             connection.tcb.end(CloseReason::Aborted);
-            core.leave_index(number);
-            core.close(number, CloseReason::Aborted, now);
+            let left = core.leave_index(number);
+            core.close(number, CloseReason::Aborted, left, now);
         }
         Closed::Aborts => abort(core, number, now),
     }
@@ -383,8 +383,8 @@ pub(super) fn abort(core: &mut Core, number: u32, now: Now) {
         return;
     }
     calls::abort(&mut connection.tcb);
-    core.leave_index(number);
-    core.close(number, CloseReason::Aborted, now);
+    let left = core.leave_index(number);
+    core.close(number, CloseReason::Aborted, left, now);
 }
 
 /// The application wants nothing more of a connection that has ended: its end waits for unread bytes no longer.

@@ -22,7 +22,7 @@ use crate::flow::index::Index;
 use crate::flow::list::List;
 use crate::flow::listeners::Listeners;
 use crate::flow::path_mtus::PathMtus;
-use crate::flow::ports::{DestinationLimits, Destinations};
+use crate::flow::ports::{DestinationLimits, Destinations, Left};
 use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
@@ -321,18 +321,18 @@ impl Core {
             End::Listen => {
                 self.half_open -= 1;
                 self.counters.half_open_failed += 1;
-                self.leave_index(number);
-                self.retire(number, now);
+                let left = self.leave_index(number);
+                self.retire(number, left, now);
                 self.owing_remove(number);
                 self.let_go(number);
             }
             End::Closed(reason) => {
-                self.leave_index(number);
-                self.close(number, reason, now);
+                let left = self.leave_index(number);
+                self.close(number, reason, left, now);
             }
             End::TimeWait => {
-                self.enter_time_wait(number, now);
-                self.close(number, CloseReason::Graceful, now);
+                let left = self.enter_time_wait(number, now);
+                self.close(number, CloseReason::Graceful, left, now);
             }
         }
     }
@@ -370,8 +370,8 @@ impl Core {
         connection.tcb.end(CloseReason::Aborted);
         connection.tcb.owed.add(Owed::RESET);
         connection.facts.add(Fact::TOLD_CLOSED);
-        self.leave_index(number);
-        self.retire(number, now);
+        let left = self.leave_index(number);
+        self.retire(number, left, now);
         self.owe(number);
     }
 
@@ -410,9 +410,9 @@ impl Core {
         }
     }
 
-    /// The connection has ended for `reason`: it becomes a remnant until the application has been told.
+    /// The connection has ended for `reason`, its 4-tuple with what is `left`: it becomes a remnant until the application has been told.
     #[inline(always)]
-    pub(super) fn close(&mut self, number: u32, reason: CloseReason, now: Now) {
+    pub(super) fn close(&mut self, number: u32, reason: CloseReason, left: Left, now: Now) {
         let counter = match reason {
             CloseReason::Graceful => &mut self.counters.closed_graceful,
             CloseReason::Reset => &mut self.counters.closed_reset,
@@ -422,7 +422,7 @@ impl Core {
             CloseReason::Unreachable => &mut self.counters.closed_unreachable,
         };
         *counter += 1;
-        self.retire(number, now);
+        self.retire(number, left, now);
         if self.connections[number].tcb.owes() {
             self.owe(number);
         } else {
@@ -445,25 +445,26 @@ impl Core {
     /// The 4-tuple is free: whoever comes next finds nobody, or the TIME-WAIT of the former incarnation, which this one did
     /// not complete its handshake to replace (RFC 9293 3.6.1).
     #[inline(always)]
-    pub(super) fn leave_index(&mut self, number: u32) {
+    pub(super) fn leave_index(&mut self, number: u32) -> Left {
         let connection = &mut self.connections[number];
         let (hash, own) = (connection.hash, Value::new(Kind::Tcb, number));
-        let left = match connection.take_former() {
-            None => self.index.remove(hash, own),
-            Some(former) => self.index.replace(hash, own, former),
+        let (was_there, left) = match connection.take_former() {
+            None => (self.index.remove(hash, own), Left::Nothing),
+            Some(former) => (self.index.replace(hash, own, former), Left::TimeWait),
         };
-        debug_assert!(left, "a live TCB was not in the index");
+        debug_assert!(was_there, "a live TCB was not in the index");
+        left
     }
 
     /// Gives back what only a live TCB needs: its timer, its port, its unacknowledged octets.
     #[inline(always)]
-    fn retire(&mut self, number: u32, now: Now) {
+    fn retire(&mut self, number: u32, left: Left, now: Now) {
         self.wheel.stop(&mut self.connections, number);
         let connection = &mut self.connections[number];
         self.sending.clear(&mut connection.to_send);
         if connection.is_from_destination() {
             let destination = core::mem::replace(&mut connection.origin, NONE);
-            self.destinations.give_back(destination, connection.tcb.tuple.local_port, now.tick());
+            self.destinations.give_back(destination, connection.tcb.tuple.local_port, left, now.tick());
         }
     }
 

@@ -7,7 +7,7 @@ use super::options::OptionsId;
 use super::route::is_unicast;
 use crate::api::{ConnectError, ConnectOptions};
 use crate::flow::index::Hash;
-use crate::flow::ports::{DestinationKey, DrawError, PortStatus};
+use crate::flow::ports::{DestinationKey, DrawError, Left, PortStatus};
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::neighbor::{Heard, NeighborId};
@@ -108,7 +108,8 @@ impl Core {
             }
             Err(error) => {
                 if destination != NONE {
-                    self.destinations.give_back(destination, port, now.tick());
+                    let left = if wanted.holder.is_some() { Left::TimeWait } else { Left::Nothing };
+                    self.destinations.give_back(destination, port, left, now.tick());
                 }
                 Err(error)
             }

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use crate::flow::index::Hash;
+use crate::flow::ports::Left;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Kind, Value};
 use crate::tcp::Context;
@@ -12,7 +13,7 @@ use crate::tick::Now;
 impl Core {
     /// A compact record takes the TCB's place in the index, in place. Without room the connection is CLOSED at once.
     #[inline(always)]
-    pub(super) fn enter_time_wait(&mut self, number: u32, now: Now) {
+    pub(super) fn enter_time_wait(&mut self, number: u32, now: Now) -> Left {
         let cx = Context::without_connection(now, &self.settings);
         let record = TimeWait::of(&self.connections[number].tcb, &cx);
         let keeps = self.settings.time_wait_policy != Policy::None;
@@ -27,10 +28,11 @@ impl Core {
                 let replaced = self.index.replace(connection.hash, Value::new(Kind::Tcb, number), value);
                 debug_assert!(replaced, "a live TCB was not in the index");
                 self.counters.time_wait_created += 1;
+                Left::TimeWait
             }
             None => {
-                self.leave_index(number);
                 self.counters.time_wait_skipped += 1;
+                self.leave_index(number)
             }
         }
     }

@@ -68,7 +68,7 @@ pub struct Heard {
     pub ack: Seq,
     /// Octets more that are acknowledged. SND.UNA has moved already.
     pub acked: u32,
-    /// It is a duplicate ACK.
+    /// It is a duplicate ACK as RFC 5681 2 has it.
     pub duplicate: bool,
 }
 
@@ -177,10 +177,13 @@ impl Recovery {
 /// begins.
 #[inline(always)]
 pub fn heard(tcb: &mut Tcb, sack: Option<Sack<'_>>, heard: Heard, cx: &Context<'_>) -> bool {
+    // RFC 6675 2: with SACK a duplicate brings news of what has come. Anyone can make a peer say again what it has said (T26).
+    let brings_news = || !tcb.agreed.sack() || sack.as_ref().is_some_and(|sack| has_news(tcb, sack.blocks));
+    let duplicate = heard.duplicate && brings_news();
     let board = sack.and_then(|sack| begun(tcb, sack, cx));
     let begins = match board {
         Some((board, blocks)) => return by_scoreboard(tcb, board, blocks, heard, cx),
-        None => by_duplicates(tcb, heard.acked, heard.duplicate, cx),
+        None => by_duplicates(tcb, heard.acked, duplicate, cx),
     };
     if heard.acked > 0 || begins {
         arm(tcb, cx);
@@ -222,14 +225,18 @@ fn begun<'a>(tcb: &mut Tcb, sack: Sack<'a>, cx: &Context<'_>) -> Option<(&'a mut
     let Sack { board, blocks } = sack;
     let board = board?;
     let in_use = in_use(tcb, board).is_some();
-    let news = || blocks.iter().any(|&block| sack::is_valid(block, tcb.snd_una, tcb.snd_nxt));
-    if !in_use && (tcb.snd_resume != tcb.snd_nxt || !news()) {
+    if !in_use && (tcb.snd_resume != tcb.snd_nxt || !has_news(tcb, blocks)) {
         return None;
     }
     if !in_use {
         begin(tcb, board, cx);
     }
     Some((board, blocks))
+}
+
+/// Whether the blocks speak of anything in flight.
+fn has_news(tcb: &Tcb, blocks: &[(Seq, Seq)]) -> bool {
+    blocks.iter().any(|&block| sack::is_valid(block, tcb.snd_una, tcb.snd_nxt))
 }
 
 /// Turns the scoreboard on for what is in flight.
@@ -294,7 +301,7 @@ fn by_scoreboard(
         // What was sent again has been answered: the backoff is not for the path, and ACKs of what was sent first were lost.
         tcb.rto.progressed();
     }
-    let partial = count_acknowledged(tcb, board, acked, sacked > 0 || duplicate, cx);
+    let partial = count_acknowledged(tcb, board, acked, sacked > 0 || (duplicate && !tcb.agreed.sack()), cx);
     if repaired && tcb.recovery.is_open() {
         reduce(tcb, board, cx);
     }

@@ -111,14 +111,16 @@ fn repeat_syn(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     out.note = Some(Note::OutOfWindow);
 }
 
-/// An ACK for a segment that is unacceptable by its numbers. Text and FIN are always answered: their sender waits for an
-/// acknowledgment that may have been lost, and an answer without text cannot bring the next. What is empty, or a SYN, has a
-/// limit, so that two stacks never duel (T25).
+/// An ACK for a segment that is unacceptable by its numbers. Text and FIN from before RCV.NXT, and probes of keepalive or of a
+/// closed window, with an acceptable ACK, are always answered: their sender waits for an acknowledgment that may have been lost,
+/// and an answer without text cannot bring the next. All else has a limit, so that neither two stacks duel nor a third party
+/// makes us talk, and the peer take what we say for duplicate ACKs (T25).
 #[cold]
 #[inline(never)]
 fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
-    let acknowledges_text = !seg.is_empty() && !seg.flags.syn();
-    let may = acknowledges_text || tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx);
+    let repeats = !seg.is_empty() && !seg.flags.syn() && seg.seq.lt(tcb.rcv_nxt);
+    let awaited = (repeats && seg.flags.ack() && has_acceptable_ack(tcb, seg)) || is_keepalive(tcb, seg);
+    let may = awaited || tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx);
     tcb.owed.add_if(Owed::ACK_NOW, may);
     out.challenge_suppressed = !may;
 }
@@ -146,7 +148,15 @@ fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
     }
 }
 
-/// A probe of the peer's keepalive (RFC 9293 3.8.4): the octet before the next, and an ACK that is as good as any.
+/// RFC 5961 5.2's range (T07).
+#[inline(always)]
+fn has_acceptable_ack(tcb: &Tcb, seg: &Segment) -> bool {
+    let oldest = tcb.snd_una.back(tcb.snd_wnd_max);
+    seg.ack - oldest <= tcb.snd_nxt - oldest
+}
+
+/// A probe of the peer's keepalive (RFC 9293 3.8.4), or as some probe a closed window: the octet before the next, and an ACK
+/// that is as good as any. Two stacks that are out of step by one do not take each other's ACKs for it, for these are beyond.
 fn is_keepalive(tcb: &Tcb, seg: &Segment) -> bool {
     seg.flags.ack() && seg.seq == tcb.rcv_nxt.back(1) && tcb.snd_una.le(seg.ack) && seg.ack.le(tcb.snd_nxt)
 }
@@ -291,12 +301,14 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
     tcb.owed.add_if(Owed::ACK_NOW, unanswered);
     tcb.congestion = Congestion::start(u32::from(tcb.mss), syn_was_lost);
     tcb.recovery = Recovery::start(tcb.snd_una);
-    update_send_window(tcb, seg);
+    // A window on a SYN is never scaled (RFC 7323 2.2), nor that of the SYN-ACK of a simultaneous open.
+    let shift = if seg.flags.syn() { 0 } else { tcb.agreed.snd_shift() };
+    update_send_window(tcb, seg, shift);
     out.established = true;
     Continue(())
 }
 
-/// ESTABLISHED and after: RFC 5961 5.2's acceptable range (T07), SND.UNA, the window, loss signals.
+/// ESTABLISHED and after: the acceptable range, SND.UNA, the window, loss signals.
 #[inline(always)]
 fn take_acknowledgment(
     tcb: &mut Tcb,
@@ -305,8 +317,7 @@ fn take_acknowledgment(
     cx: &Context<'_>,
     out: &mut Outcome,
 ) -> ControlFlow<()> {
-    let oldest = tcb.snd_una.back(tcb.snd_wnd_max);
-    if seg.ack.gt(tcb.snd_nxt) || seg.ack.lt(oldest) {
+    if !has_acceptable_ack(tcb, seg) {
         out.note = Some(Note::BadAck);
         answer_unacceptable(tcb, seg, cx, out);
         return Break(());
@@ -316,7 +327,7 @@ fn take_acknowledgment(
     let window_before = tcb.snd_wnd;
     let may_update = tcb.snd_wl1.le(seg.seq);
     if seg.ack.ge(tcb.snd_una) && may_update {
-        update_send_window(tcb, seg);
+        update_send_window(tcb, seg, tcb.agreed.snd_shift());
     }
     let blocks = sack.as_ref().map_or(&[][..], |sack| sack.blocks);
     let acked = if seg.ack.gt(tcb.snd_una) { advance_snd_una(tcb, seg, blocks, cx, out) } else { 0 };
@@ -365,8 +376,8 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Con
 }
 
 #[inline]
-fn update_send_window(tcb: &mut Tcb, seg: &Segment) {
-    tcb.snd_wnd = u32::from(seg.wnd) << tcb.agreed.snd_shift();
+fn update_send_window(tcb: &mut Tcb, seg: &Segment, shift: u8) {
+    tcb.snd_wnd = u32::from(seg.wnd) << shift;
     tcb.snd_wnd_max = tcb.snd_wnd_max.max(tcb.snd_wnd);
     tcb.snd_wl1 = seg.seq;
 }

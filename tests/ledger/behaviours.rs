@@ -16,7 +16,7 @@ pub(crate) const ROWS: &[Row] = &[
         &["b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments", "b05_syn_ack_offers_only_what_the_syn_offered",
             "b05_sack_is_offered_and_agreed_only_by_both"]),
     done("B06", "simultaneous open ends in one connection", "src/tcp/syn_sent.rs::fourth_check_syn",
-        &["b06_simultaneous_open_ends_in_established_on_both_sides"]),
+        &["b06_simultaneous_open_ends_in_established_on_both_sides", "b06_the_window_of_a_syn_ack_that_answers_a_crossed_syn_is_not_scaled"]),
     done("B07", "ISN by clock and keyed hash", "src/tcp/isn.rs::start",
         &["b07_isn_moves_with_the_clock_and_differs_per_tuple_and_secret"]),
     done("B08", "a SYN long dead opens nothing: RST, back to LISTEN", "src/tcp/synchronized.rs::second_check_rst",

@@ -26,7 +26,7 @@ pub(crate) const ROWS: &[Row] = &[
     done("MUST-9", "nobody outside can compute it", "src/tcp/isn.rs::start",
         &["b07_isn_moves_with_the_clock_and_differs_per_tuple_and_secret", "t09_neither_isns_nor_their_differences_prefer_any_byte"]),
     done("MUST-10", "simultaneous opens succeed", "src/tcp/syn_sent.rs::fourth_check_syn",
-        &["b06_simultaneous_open_ends_in_established_on_both_sides"]),
+        &["b06_simultaneous_open_ends_in_established_on_both_sides", "b06_the_window_of_a_syn_ack_that_answers_a_crossed_syn_is_not_scaled"]),
     done("MUST-11", "SYN-RECEIVED remembers how it was reached", "src/tcp/tcb.rs::Opened",
         &["b38_every_state_and_segment_at_every_edge_of_the_window_do_what_the_rfc_says", "b08_old_syn_then_reset_returns_to_listen"]),
     done("MUST-12", "the application is told that a connection was aborted", "src/shard/core.rs::close",

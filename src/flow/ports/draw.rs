@@ -1,6 +1,7 @@
 //! Which port is next: of the lap, of a lap that repeats, of the queue. Each asks the caller about a bounded number of ports.
 
-use super::{Destinations, PortStatus, Soonest};
+use super::{Destinations, LapKind, PortStatus, Soonest};
+use crate::tick::Tick;
 
 impl Destinations {
     /// Goes on with the lap: each port that is ours is asked about once.
@@ -8,11 +9,12 @@ impl Destinations {
     pub(super) fn draw_fresh(
         &mut self,
         number: u32,
+        now: Tick,
         soonest: &mut Soonest,
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
-        if self.slab[number].repeats {
-            return self.draw_repeated(number, soonest, status);
+        if self.slab[number].kind == LapKind::InOrder {
+            return self.draw_in_order(number, now, soonest, status);
         }
         for _ in 0..FRESH_ASKED_MAX {
             let port = self.owners.next_port(self.shard, &mut self.slab[number].lap)?;
@@ -33,13 +35,14 @@ impl Destinations {
         None
     }
 
-    /// Goes on with a lap that repeats. Its ports come in the order in which they were drawn: where the first is in TIME-WAIT so are
-    /// those behind it, and the lap waits for the one of the next few that is available soonest. What is before that was
-    /// restarted (B41) or is taken, and goes to the queue.
+    /// Goes on with a lap whose ports come in the order in which they were drawn: where the first is in TIME-WAIT so are those
+    /// behind it, and the lap waits for the one of the next few that is available soonest. What is before that was restarted
+    /// (B41) or is taken, and goes to the queue. Now and then the lap goes on all the same, in case the order was another.
     #[cold]
-    fn draw_repeated(
+    fn draw_in_order(
         &mut self,
         number: u32,
+        now: Tick,
         soonest: &mut Soonest,
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
@@ -70,14 +73,35 @@ impl Destinations {
                 PortStatus::InUse => {}
             }
         }
-        if drawn.is_none() && count > 0 {
+        let waits = drawn.is_none() && count > 0;
+        if waits {
             (lap, count) = before;
         } else if drawn.is_none() && !lap.is_done() {
             soonest.note(0);
         }
-        self.slab[number].lap = lap;
+        let record = &mut self.slab[number];
+        if waits && now.since(record.swept_at) >= lap.owned() * SWEEP_MS_PER_PORT {
+            // The order may be another: whoever draws next asks about the whole lap.
+            record.kind = LapKind::Anew;
+            record.swept_at = now;
+            soonest.note(0);
+        }
+        record.lap = lap;
         passed[..count].iter().for_each(|&port| self.enqueue(number, port));
         drawn
+    }
+
+    /// Takes the port that has been free for longest. One that somebody has taken meanwhile waits with the others.
+    pub(super) fn draw_free(&mut self, number: u32, status: &mut impl FnMut(u16) -> PortStatus) -> Option<u16> {
+        for _ in 0..QUEUED_ASKED_MAX {
+            let port = self.queues.pop(&mut self.slab[number].free)?;
+            match status(port) {
+                PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => return Some(port),
+                PortStatus::TimeWait { .. } | PortStatus::Busy => self.enqueue(number, port),
+                PortStatus::InUse => {}
+            }
+        }
+        None
     }
 
     /// Takes the port that was given back first, or the first available one close behind it. If there is none, the one that
@@ -161,6 +185,44 @@ impl Destinations {
         asked_max
     }
 
+    /// Now and then goes around the queue, by as many ports as a draw may ask about, in case one behind those that wait is free:
+    /// their 2MSL was longer, or was restarted (B41). Once around, the order is what it was.
+    #[cold]
+    pub(super) fn sweep(
+        &mut self,
+        number: u32,
+        now: Tick,
+        soonest: &mut Soonest,
+        status: &mut impl FnMut(u16) -> PortStatus,
+    ) -> Option<u16> {
+        let record = &mut self.slab[number];
+        if record.to_sweep == 0 {
+            if now.since(record.swept_at) < record.lap.owned() * SWEEP_MS_PER_PORT {
+                return None;
+            }
+            record.to_sweep = record.queue.len() as u16;
+        }
+        record.swept_at = now;
+        for _ in 0..REPEATED_ASKED_MAX {
+            let record = &mut self.slab[number];
+            record.to_sweep = record.to_sweep.checked_sub(1)?;
+            let port = self.dequeue(number)?;
+            match status(port) {
+                PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => return Some(port),
+                PortStatus::TimeWait { free_in_ms, .. } => {
+                    soonest.note(free_in_ms);
+                    self.enqueue(number, port);
+                }
+                PortStatus::Busy => self.enqueue(number, port),
+                PortStatus::InUse => {}
+            }
+        }
+        if self.slab[number].to_sweep > 0 {
+            soonest.note(0);
+        }
+        None
+    }
+
     /// A lap asks about the ports in the order in which they were drawn before: by the last lap, or by the queue since, which then
     /// begins with the oldest. It begins before the queue draws anything out of turn.
     pub(super) fn begin_lap_if_some_were_forgotten(&mut self, number: u32) {
@@ -174,8 +236,10 @@ impl Destinations {
         }
         let oldest = if record.queue_draws { self.queues.iter(&record.queue).next() } else { None };
         self.queues.clear(&mut record.queue);
+        self.queues.clear(&mut record.free);
         self.owners.again(self.shard, &mut record.lap, oldest);
-        (record.forgotten, record.repeats, record.queue_draws) = (0, true, false);
+        (record.kind, record.queue_draws) = (LapKind::InOrder, false);
+        (record.forgotten, record.to_sweep) = (0, 0);
     }
 }
 
@@ -186,6 +250,9 @@ pub(super) const FRESH_ASKED_MAX: u32 = 16_384;
 /// The same of a lap that repeats, and of the queue, which ask about a port any number of times: what a draw costs
 /// while none is free.
 pub(super) const REPEATED_ASKED_MAX: u32 = 512;
+
+/// While no port is free, one more is asked about behind those that wait for so many ms: a thousand per second and destination.
+const SWEEP_MS_PER_PORT: u32 = 1;
 
 /// Queued ports that a draw asks about before it gives up. Fewer wait for ports whose TIME-WAIT was restarted in a row.
 pub(super) const QUEUED_ASKED_MAX: u32 = 8;

@@ -71,7 +71,7 @@ impl Fixture {
     }
 
     fn open(&mut self, destination: u32) -> Result<u16, DrawError> {
-        let asked_max = FRESH_ASKED_MAX + 2 * QUEUED_ASKED_MAX + REPEATED_ASKED_MAX;
+        let asked_max = FRESH_ASKED_MAX + 3 * QUEUED_ASKED_MAX + 2 * REPEATED_ASKED_MAX;
         self.open_by(destination, asked_max, |destinations, now, status| {
             destinations.draw(&key(destination), now, status)
         })
@@ -79,7 +79,7 @@ impl Fixture {
 
     /// Opens with a port that was given back.
     fn open_again(&mut self, destination: u32) -> Result<u16, DrawError> {
-        self.open_by(destination, QUEUED_ASKED_MAX, |destinations, now, status| {
+        self.open_by(destination, QUEUED_ASKED_MAX + REPEATED_ASKED_MAX, |destinations, now, status| {
             destinations.draw_again(&key(destination), now, status)
         })
     }
@@ -107,6 +107,12 @@ impl Fixture {
         Ok(port)
     }
 
+    fn has_free(&self, destination: u32) -> bool {
+        let (low, high) = self.owners.ports();
+        let is_free = |port| self.owns(destination, port) && self.status(destination, port) == PortStatus::Free;
+        (low..=high).any(is_free)
+    }
+
     fn owns(&self, destination: u32, port: u16) -> bool {
         let DestinationKey { local, remote, remote_port } = key(destination);
         self.owners.owner(&FourTuple::new(local, port, remote, remote_port)) == 0
@@ -115,7 +121,8 @@ impl Fixture {
     fn close(&mut self, destination: u32, port: u16, time_wait_ms: u32) {
         let number = self.open.remove(&(destination, port)).expect("open");
         self.time_wait.insert((destination, port), self.now.plus(time_wait_ms));
-        self.destinations.give_back(number, port, self.now);
+        let left = if time_wait_ms == 0 { Left::Nothing } else { Left::TimeWait };
+        self.destinations.give_back(number, port, left, self.now);
     }
 }
 
@@ -123,7 +130,7 @@ impl Fixture {
 enum Op {
     Open(u32),
     OpenAgain(u32),
-    Close(usize, bool),
+    Close(usize, u32),
     ByHand(u32, u16),
     Restart(usize),
     Advance(u32),
@@ -134,7 +141,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (0..4u32).prop_map(Op::Open),
         2 => (0..4u32).prop_map(Op::OpenAgain),
-        5 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(n, wait)| Op::Close(n, wait)),
+        5 => (any::<usize>(), prop_oneof![6 => Just(TWO_MSL_MS), 2 => Just(0), 2 => Just(2000)])
+            .prop_map(|(n, wait_ms)| Op::Close(n, wait_ms)),
         1 => (0..4u32, 1000..1040u16).prop_map(|(d, port)| Op::ByHand(d, port)),
         1 => any::<usize>().prop_map(Op::Restart),
         1 => (1..4u16).prop_map(Op::ChangeOwners),
@@ -167,14 +175,19 @@ proptest! {
                         Err(DrawError::PortsExhausted { owned, in_use, .. }) => {
                             prop_assert_eq!(owned as usize, (1000..1040).filter(|port| f.owns(d, *port)).count());
                             prop_assert_eq!(in_use as usize, f.open.range((d, 0)..(d + 1, 0)).count());
+                            // Whoever comes again is not refused for long while a port is free.
+                            prop_assert!(!f.has_free(d) || matches!(op, Op::OpenAgain(_)) || (0..200).any(|_| {
+                                f.now = f.now.plus(1);
+                                f.open(d).is_ok()
+                            }), "{} has a free port", d);
                         }
                         Ok(_) => {}
                     }
                 }
-                Op::Close(n, wait) => for _ in 0..times {
+                Op::Close(n, wait_ms) => for _ in 0..times {
                     let ends: Vec<_> = f.open.keys().copied().collect();
                     let Some(&(d, port)) = ends.get(n % ends.len().max(1)) else { break };
-                    f.close(d, port, if wait { TWO_MSL_MS } else { 0 });
+                    f.close(d, port, wait_ms);
                 }
                 Op::ByHand(d, port) => if !f.open.contains_key(&(d, port)) {
                     f.by_hand.insert((d, port));
@@ -323,6 +336,27 @@ fn destination_with_ports_in_use_or_in_time_wait_is_not_evicted() {
     f.destinations.set_two_msl(0);
 }
 
+/// Neither who never had a TIME-WAIT nor who has outlived it stands behind one that waits.
+#[test]
+fn destinations_without_time_wait_give_way_at_once() {
+    let mut f = Fixture::new(limits(3, 1000), (2000, 2009), u32::MAX - 70_000);
+    let port = f.open(0).unwrap();
+    f.close(0, port, TWO_MSL_MS);
+    for destination in 1..100 {
+        let port = f.open(destination).unwrap();
+        f.close(destination, port, 0);
+        f.now = f.now.plus(1);
+    }
+    assert_eq!(f.destinations.len(), 3);
+    let port = f.open(0).unwrap();
+    f.close(0, port, 0);
+    f.open(98).unwrap();
+    f.open(99).unwrap();
+    assert_eq!(f.open(100), Err(DrawError::DestinationsExhausted), "the first one's TIME-WAIT goes on");
+    f.now = f.now.plus(TWO_MSL_MS - 99);
+    f.open(100).unwrap();
+}
+
 #[test]
 fn few_ports_of_ours_among_many_are_drawn_at_once() {
     let mut f = Fixture::among(limits(1, 1000), Owners::new(&Spread::Symmetric, 256, (1, u16::MAX)), 5);
@@ -420,6 +454,56 @@ fn draws_in_vain_stay_short_when_the_queues_are_full() {
     assert!((0..100).any(|_| f.open(0).is_ok()));
 }
 
+/// One destination with clients and servers that close first in turn: what has no TIME-WAIT is free, whatever waits before it.
+#[test]
+fn ports_that_are_free_at_once_are_drawn_before_those_that_wait() {
+    let mut f = Fixture::new(limits(1, 10_000), (20_000, 21_999), 5);
+    let ports: Vec<u16> = (0..2000).map(|_| f.open(0).unwrap()).collect();
+    for (number, port) in ports.into_iter().enumerate() {
+        f.close(0, port, if number % 4 < 3 { TWO_MSL_MS } else { 0 });
+    }
+    let mut asked = 0;
+    for draw in 0..10_000 {
+        let port = f.open(0).expect("500 are free");
+        asked += f.asked.get();
+        f.close(0, port, if draw % 25 == 0 { TWO_MSL_MS } else { 0 });
+        f.now = f.now.plus(1);
+    }
+    assert!(asked <= 10_000 + 10_000 / 25 * QUEUED_ASKED_MAX, "{asked}");
+}
+
+/// Their 2MSL was longer, or was restarted: neither may keep those behind them.
+#[test]
+fn ports_behind_many_that_wait_for_longer_come_before_long() {
+    for queued_ports_max in [10_000, 0] {
+        let mut f = Fixture::new(limits(1, queued_ports_max), (20_000, 20_999), 5);
+        let ports: Vec<u16> = (0..1000).map(|_| f.open(0).unwrap()).collect();
+        for (number, &port) in ports.iter().enumerate() {
+            f.close(0, port, if number < 100 { TWO_MSL_MS } else { 2000 });
+        }
+        f.now = f.now.plus(3000);
+        let drawn = (0..2000).filter(|_| f.open(0).is_ok()).count();
+        assert_eq!(drawn, 900, "with {queued_ports_max} places in queues");
+    }
+}
+
+/// What a draw costs where all ports wait, most of the time.
+#[test]
+fn draws_in_vain_ask_about_few_ports() {
+    let mut f = Fixture::new(limits(1, 100_000), (20_000, 59_999), 5);
+    let ports: Vec<u16> = (0..40_000).map(|_| f.open(0).unwrap()).collect();
+    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    let mut asked = 0;
+    for _ in 0..10_000 {
+        assert!(f.open(0).is_err());
+        asked += f.asked.get();
+        f.now = f.now.plus(1);
+    }
+    assert!(asked <= 10_000 * QUEUED_ASKED_MAX + 40_000 + 10_000, "{asked}");
+    f.now = f.now.plus(TWO_MSL_MS);
+    ports.iter().for_each(|&port| assert_eq!(f.open(0), Ok(port), "the order is what it was"));
+}
+
 /// TIME-WAIT holds a part of the ports and gives up its oldest record for each new one: the others are free, and every draw
 /// finds one soon, though the queues remember no more ports than TIME-WAIT does.
 #[test]
@@ -441,8 +525,10 @@ fn draws_succeed_while_far_more_ports_go_around_than_the_queues_remember() {
             match f.open(destination) {
                 Ok(port) => in_flight.push_back((destination, port)),
                 Err(error) => {
-                    let has_free = (ports.0..=ports.1).any(|port| f.status(destination, port) == PortStatus::Free);
-                    assert!(!has_free, "draw {draw} of {destinations} destinations, {count} ports each: {error:?}");
+                    assert!(
+                        !f.has_free(destination),
+                        "draw {draw} of {destinations} destinations, {count} ports each: {error:?}"
+                    );
                 }
             }
             (asked, asked_most) = (asked + f.asked.get(), asked_most.max(f.asked.get()));
@@ -468,8 +554,9 @@ fn port_that_comes_back_ahead_of_a_lap_is_not_queued() {
     ports.iter().for_each(|&port| f.close(0, port, 0));
     assert_eq!(f.destinations.ports_of(0), (0, 0));
     let again: Vec<u16> = (0..5).map(|_| f.open(0).unwrap()).collect();
-    again.iter().for_each(|&port| f.close(0, port, 0));
+    again.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
     assert_eq!(f.destinations.ports_of(0), (0, 5), "what the lap has passed waits in the queue");
+    f.now = f.now.plus(TWO_MSL_MS);
     (0..10).for_each(|_| assert!(f.open(0).is_ok()));
     assert!(f.open(0).is_err());
     assert_eq!(f.destinations.ports_of(0), (10, 0));
@@ -496,7 +583,7 @@ fn ten_thousand_destinations_of_a_hundred_sources_fit() {
             + destinations.queues.bytes()
     };
     assert_eq!(bytes(&destinations), Destinations::bill(&limits));
-    assert!(Destinations::bill(&limits) < 110 * 1_000_000, "{} bytes", Destinations::bill(&limits));
+    assert!(Destinations::bill(&limits) < 190 * 1_000_000, "{} bytes", Destinations::bill(&limits));
     let key = |number: u32| {
         let [_, _, a, b] = (number / 100).to_be_bytes();
         let local = Ipv4Addr::new(10, 0, 0, (number % 100) as u8).into();
@@ -517,7 +604,7 @@ fn ten_thousand_destinations_of_a_hundred_sources_fit() {
         assert!(in_use.iter().zip(&before).all(|(now, before)| now.0 == before.0 && now.1 != before.1));
         let more = destinations.draw(&key(1_000_000), Tick(5), |_| PortStatus::Free);
         assert_eq!((more, destinations.len()), (Err(DrawError::DestinationsExhausted), 1_000_000));
-        in_use.iter().for_each(|&(number, port)| destinations.give_back(number, port, Tick(5)));
+        in_use.iter().for_each(|&(number, port)| destinations.give_back(number, port, Left::TimeWait, Tick(5)));
         before = core::mem::take(&mut in_use);
     }
     assert!((0..1_000_000).all(|number| destinations.ports_of(number) == (0, 2)));
@@ -546,7 +633,8 @@ fn a_new_lap_of_ports_in_time_wait_promises_the_first_of_their_ends() {
 fn queued_ports_that_leave_the_queue_are_no_turn_around_it() {
     let mut f = Fixture::new(limits(1, 10_000), (2000, 2999), 5);
     let ports: Vec<u16> = (0..1000).map(|_| f.open(0).unwrap()).collect();
-    ports.iter().for_each(|&port| f.close(0, port, 0));
+    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.time_wait.clear();
     f.open = ports[..600].iter().map(|&port| ((0, port), 0)).collect();
     f.by_hand = ports[600..990].iter().map(|&port| (0, port)).collect();
     assert_eq!(next_free(&mut f), Some(0), "the last ten are free and were not asked about");

@@ -171,6 +171,14 @@ impl Held {
         }
     }
 
+    /// SND.WND, where there is one.
+    pub(super) fn snd_wnd(&self) -> Option<u32> {
+        match self {
+            Held::Tcb(end) => Some(end.tcb.snd_wnd),
+            Held::TimeWait(_) | Held::Nobody | Held::Listener => None,
+        }
+    }
+
     /// Offers no window, as after an application that does not read.
     pub(super) fn close_window(&mut self) {
         match self {
@@ -240,9 +248,9 @@ pub(super) fn react(end: &mut End, out: Outcome) -> Reaction {
     }
 }
 
-/// Without timestamps and scaling, with a window of 1000 octets: segments may be made up freely.
+/// Without timestamps, with a window of 1000 octets, told as they are: segments may be made up freely.
 pub(super) fn small() -> Settings {
-    Settings { window_scale: false, receive_buffer_bytes: 1000, ..plain() }
+    Settings { receive_buffer_bytes: 1000, ..plain() }
 }
 
 /// A SYN opens a connection at a listener, or instead of one in TIME-WAIT.
@@ -254,7 +262,8 @@ fn opens(syn: &Segment) -> Reaction {
 }
 
 fn syn_of_peer(numbers: Numbered) -> Segment {
-    Segment { seq: numbers.irs, wnd: 0xffff, flags: SYN, ..Segment::default() }
+    let options = Options { window_scale: Some(WINDOW_SHIFT), ..Options::default() };
+    Segment { seq: numbers.irs, wnd: 0xffff, flags: SYN, options, ..Segment::default() }
 }
 
 /// SYN-SENT, its SYN sent.
@@ -305,3 +314,6 @@ fn synchronized(at: At, numbers: Numbered) -> End {
     assert_eq!(end.tcb.state.name(), at.name());
     end
 }
+
+/// By how much the peer's windows are scaled, where its SYN has said so.
+pub(super) const WINDOW_SHIFT: u8 = 2;

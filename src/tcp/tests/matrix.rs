@@ -8,7 +8,7 @@
 //! RST of 3.10.7.1; `synack`: our SYN-ACK; `text`: the octet is delivered, an ACK may wait. A row with one cell says that the
 //! position does not count. A number names the note below the table that explains a departure from the RFC's letter.
 
-use super::held::{At, Held, Numbered, Reaction, Sent};
+use super::held::{At, Held, Numbered, Reaction, Sent, WINDOW_SHIFT};
 use super::*;
 use alloc::format;
 
@@ -221,6 +221,7 @@ fn check(at: At, kind: Kind, column: usize, cell: &str, numbers: Numbered) {
     };
     let snd_nxt = held.snd_nxt(numbers);
     let seg = segment(kind, seq, snd_nxt);
+    let snd_wnd = held.snd_wnd();
     let reaction = held.arrives(seg);
     let expected = Expected::of(cell, at);
     let fin_taken = kind == Kind::Fin && (cell.starts_with("ack>CLOSE-WAIT") || cell.starts_with("ack>TIME-WAIT"));
@@ -233,6 +234,13 @@ fn check(at: At, kind: Kind, column: usize, cell: &str, numbers: Numbered) {
     assert_sent(&reaction, &expected, &seg, [snd_nxt, ack, numbers.iss], own_iss, &place());
     assert_eq!(reaction.next, expected.next, "{}", place());
     assert_eq!(reaction.text, u16::from(expected.text), "{}", place());
+    if let (Some(before), Some(after)) = (snd_wnd, held.snd_wnd()) {
+        // A window on a SYN is never scaled, and this SYN says nothing of scaling (RFC 7323 2.2, 2.3).
+        let scaled = !matches!(kind, Kind::Syn | Kind::SynAck) && at != At::SynSent;
+        let told = u32::from(seg.wnd) << if scaled { WINDOW_SHIFT } else { 0 };
+        let opens = matches!(expected.next, "ESTABLISHED" | "CLOSE-WAIT") && expected.next != at.name();
+        assert!(after == told || (after == before && !opens), "{}: {before} then {after}", place());
+    }
     if at == At::TimeWait {
         // Only the peer's FIN again restarts 2MSL: its number is the one before RCV.NXT (B41).
         assert_eq!(reaction.restarted, kind == Kind::Fin && seq + 1 == rcv_nxt, "{}", place());

@@ -80,6 +80,18 @@ fn b06_simultaneous_open_ends_in_established_on_both_sides() {
     assert!(other.arrives(from_one).established);
     assert_eq!((one.tcb.state, other.tcb.state), (State::Established, State::Established));
     assert_eq!(one.tcb.snd_nxt, other.tcb.rcv_nxt);
+    assert!(one.tcb.agreed.snd_shift() > 0);
+    for end in [&one, &other] {
+        assert_eq!((end.tcb.snd_wnd, end.tcb.snd_wnd_max), (from_one.wnd.into(), from_one.wnd.into()), "as said");
+    }
+    one.queue(100);
+    let text = one.expect(PSH_ACK);
+    assert_eq!(other.arrives(as_received(text)).text, Some((0, 100)));
+    other.queue(10);
+    let text = other.expect(PSH_ACK);
+    assert_eq!(one.arrives(as_received(text)).text, Some((0, 10)));
+    let scaled = u32::from(text.wnd) << one.tcb.agreed.snd_shift();
+    assert_eq!((one.tcb.snd_wnd, one.tcb.snd_wnd_max), (scaled, scaled), "the first without SYN");
 }
 
 #[test]
@@ -233,6 +245,23 @@ fn b06_a_syn_and_a_syn_ack_that_come_together_are_acknowledged_at_once() {
     let syn_ack = Segment { ack: client.tcb.snd_nxt, flags: SYN_ACK, ..syn_of_peer };
     assert!(client.arrives(syn_ack).established);
     assert_eq!(client.expect(ACK).ack, Seq(7001));
+}
+
+/// Shows MUST-10, RFC 7323.
+#[test]
+fn b06_the_window_of_a_syn_ack_that_answers_a_crossed_syn_is_not_scaled() {
+    let (mut client, _) = syn_sent(settings());
+    let options = Options { mss: Some(1460), window_scale: Some(7), ..Options::default() };
+    let syn = Segment { seq: Seq(7000), flags: SYN, wnd: 2000, options, ..Segment::default() };
+    client.arrives(syn);
+    client.expect(SYN_ACK);
+    assert!(client.arrives(Segment { ack: client.tcb.snd_nxt, flags: SYN_ACK, ..syn }).established);
+    assert_eq!((client.tcb.snd_wnd, client.tcb.snd_wnd_max), (2000, 2000));
+    client.queue(60_000);
+    let sent: u32 = client.sends().iter().map(|plan| u32::from(plan.text_len)).sum();
+    assert!(sent > 0 && sent <= 2000, "{sent} octets into a window of 2000");
+    client.arrives(Segment { wnd: 2000, ..client.next(ACK) });
+    assert_eq!((client.tcb.snd_wnd, client.tcb.snd_wnd_max), (2000 << 7, 2000 << 7));
 }
 
 #[test]

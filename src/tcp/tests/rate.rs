@@ -76,17 +76,67 @@ fn t25_two_ends_out_of_step_fall_silent() {
 }
 
 #[test]
-fn t25_text_outside_the_window_is_always_acknowledged() {
+fn t25_b22_what_the_peer_has_sent_again_and_its_probes_are_always_acknowledged() {
     let (mut client, _) = established_with(plain());
-    let old = |end: &End| Segment { seq: end.tcb.rcv_nxt.back(10), payload_len: 10, ..end.next(PSH_ACK) };
-    assert_eq!(answered(&mut client, 100, old), 100, "the peer's sender waits for it");
+    client.arrives(Segment { payload_len: 1000, ..client.next(ACK) });
+    client.sends();
+    client.queue(10);
+    client.sends();
+    // A third party has spent what may be answered.
+    answered(&mut client, CHALLENGE_WINDOW_MS, blind_reset);
+    let again = |back, payload_len, flags| {
+        move |end: &End| Segment {
+            seq: end.tcb.rcv_nxt.back(back),
+            ack: end.tcb.snd_una,
+            payload_len,
+            ..end.next(flags)
+        }
+    };
+    for (back, payload_len, flags) in [(10, 10, PSH_ACK), (1000, 500, ACK), (1, 0, FIN_ACK), (1, 0, ACK), (1, 1, ACK)] {
+        let acks = answered(&mut client, 100, again(back, payload_len, flags));
+        assert_eq!(acks, 100, "the peer waits for it: {back} {payload_len}");
+    }
+    // The application does not read.
+    client.tcb.rcv_edge = client.tcb.rcv_nxt;
+    client.tcb.unread_bytes = client.settings.receive_buffer_bytes;
+    for (back, payload_len) in [(0, 1), (0, 1000), (10, 20), (1, 0)] {
+        let acks = answered(&mut client, 100, again(back, payload_len, ACK));
+        assert_eq!(acks, 100, "the window is closed: {back} {payload_len}");
+    }
+}
+
+/// What no peer that keeps to the window sends, and a third party may guess.
+#[test]
+fn t25_text_beyond_the_window_or_with_no_acceptable_ack_is_answered_within_the_limit() {
+    for (off, ack, payload_len, flags) in [
+        (1 << 24, 0, 1, ACK),
+        (1 << 30, 0, 1000, PSH_ACK),
+        (1 << 24, 0, 0, FIN_ACK),
+        (u32::MAX - 9, 1, 10, ACK),
+        (u32::MAX - 9, 1 << 31, 10, ACK),
+        (u32::MAX, 1, 0, ACK),
+        (u32::MAX - 9, 0, 10, Flags::PSH),
+    ] {
+        let (mut client, _) = established_with(plain());
+        let blind = |end: &End| Segment {
+            seq: end.tcb.rcv_nxt + off,
+            ack: end.tcb.snd_nxt + ack,
+            payload_len,
+            ..end.next(flags)
+        };
+        let acks = answered(&mut client, 500, blind);
+        assert!((u32::from(CHALLENGES_MAX / 2)..=2 * u32::from(CHALLENGES_MAX)).contains(&acks), "{off} {ack}: {acks}");
+    }
 }
 
 #[test]
-fn t25_acks_of_what_was_never_sent_are_answered_within_the_limit() {
-    let (mut client, _) = established_with(plain());
-    let acks = answered(&mut client, 500, |end| Segment { ack: end.tcb.snd_nxt + 1, ..end.next(ACK) });
-    assert!((u32::from(CHALLENGES_MAX / 2)..=2 * u32::from(CHALLENGES_MAX)).contains(&acks), "{acks}");
+fn t25_acks_of_what_was_never_sent_are_answered_within_the_limit_with_text_or_fin_too() {
+    for (flags, payload_len) in [(ACK, 0), (ACK, 1), (FIN_ACK, 0)] {
+        let (mut client, _) = established_with(plain());
+        let bad = |end: &End| Segment { ack: end.tcb.snd_nxt + 1, payload_len, ..end.next(flags) };
+        let acks = answered(&mut client, 500, bad);
+        assert!((u32::from(CHALLENGES_MAX / 2)..=2 * u32::from(CHALLENGES_MAX)).contains(&acks), "{acks}");
+    }
 }
 
 #[test]

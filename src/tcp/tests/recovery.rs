@@ -71,23 +71,74 @@ fn b20_two_holes_are_filled_in_one_round_trip() {
     assert_eq!(client.tcb.congestion.cwnd, client.tcb.congestion.ssthresh);
 }
 
+/// Shows RFC 3042.
 #[test]
 fn b20_limited_transmit_sends_a_new_segment_for_each_of_two_duplicates() {
-    for settings in [settings(), without_sack()] {
+    let with_board = Some(Scoreboard::default());
+    for (settings, board) in [(settings(), with_board), (settings(), None), (without_sack(), None)] {
         let (mut client, _) = established_with(settings);
+        client.board = board;
         client.arrives(client.next(ACK));
         client.tcb.congestion.cwnd = 4 * MSS;
         client.queue(10 * MSS as usize);
         let sent = client.sends();
         assert_eq!(sent.len(), 4);
-        for expected in [1, 1] {
-            acked(&mut client, &sent, 0, &[]);
+        let news: &[usize] = if settings.sack { &[2, 3, 4] } else { &[] };
+        let blocks = |at| news.get(at).map(|&end| (1, end));
+        for at in 0..2 {
+            acked(&mut client, &sent, 0, blocks(at).as_slice());
             let new = client.sends();
-            assert_eq!(new.iter().filter(|plan| !plan.again).count(), expected, "RFC 3042");
+            assert_eq!((new.len(), new[0].again), (1, false));
         }
-        acked(&mut client, &sent, 0, &[]);
+        acked(&mut client, &sent, 0, blocks(2).as_slice());
         assert_eq!(seqs(&client.sends(), &sent)[0], 0, "the third resends");
     }
+}
+
+/// Shows RFC 6675, RFC 3042.
+#[test]
+fn t26_duplicates_without_news_slow_nobody_who_has_sack() {
+    for (board, known) in [(None, false), (Some(Scoreboard::default()), false), (Some(Scoreboard::default()), true)] {
+        let (mut client, sent) = sending(10);
+        client.board = board;
+        client.queue(10 * MSS as usize);
+        client.tcb.congestion.cwnd = 10 * MSS;
+        if known {
+            acked(&mut client, &sent, 0, &[(2, 3)]);
+            client.sends();
+        }
+        let congestion = client.tcb.congestion;
+        for _ in 0..10 {
+            let blocks = [(2, 3)];
+            acked(&mut client, &sent, 0, &blocks[..usize::from(known)]);
+            client.expect_nothing();
+        }
+        assert_eq!((client.tcb.recovery.is_open(), client.tcb.congestion), (true, congestion), "{known}");
+    }
+}
+
+/// A third party that knows only the 4-tuple has the peer say again what it has said.
+#[test]
+fn t26_duplicates_that_a_third_party_brings_about_start_no_recovery() {
+    let (mut client, mut server) = established();
+    client.arrives(client.next(ACK));
+    client.queue(20 * MSS as usize);
+    let in_flight = client.sends().len();
+    let (congestion, mut answers) = (client.tcb.congestion, 0);
+    for _ in 0..100 {
+        let options = Options { timestamps: None, ..Options::default() };
+        let blind = Segment { seq: server.tcb.rcv_nxt + (1 << 24), payload_len: 1, options, ..server.next(ACK) };
+        for blind in [blind, Segment { options: server.next(ACK).options, ..blind }] {
+            server.arrives(blind);
+            for plan in server.sends() {
+                answers += 1;
+                client.arrives(as_received(plan));
+                client.expect_nothing();
+            }
+        }
+    }
+    assert!(in_flight > 3 && (3..100).contains(&answers), "{answers}");
+    assert_eq!((client.tcb.recovery.is_open(), client.tcb.congestion), (true, congestion));
 }
 
 /// Shows RFC 6675, RFC 2883.

@@ -97,6 +97,11 @@ impl Plan {
         let faults = FaultConfig { frames_per_second: 0, held_max: 2048, ..self.faults };
         Plan { fair: true, faults, ..self }
     }
+
+    /// The same with so many chunks that nobody is ended for want of them.
+    pub(super) fn with_chunks_for_all(self) -> Plan {
+        Plan { limits: Limits { chunks_max: 4096, ..self.limits }, ..self }
+    }
 }
 
 fn faults(random: &mut SmallRng, lossless: bool) -> FaultConfig {
