@@ -62,6 +62,8 @@ pub(super) struct Core {
     /// When the quiet time after the start is over.
     quiet_until: Now,
     pub connections: Slab<Connection>,
+    /// Those of them over IPv6.
+    pub connections_v6: u32,
     /// What is missing, of the connections of which something is.
     pub gaps: Slab<Gaps>,
     pub index: Index,
@@ -181,6 +183,7 @@ impl Core {
             return Err(ConfigError::BadBuffers);
         }
         let two_msl_ms = 2 * config.msl_ms;
+        let queued_ports_max = limits.queued_ports_max(routes.families());
         Ok(Core {
             settings,
             limits,
@@ -190,6 +193,7 @@ impl Core {
             routes,
             quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             connections: Slab::new(limits.tcbs_max),
+            connections_v6: 0,
             gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, secrets.index),
             listeners: Listeners::new(limits.listeners_max),
@@ -199,11 +203,7 @@ impl Core {
             time_wait_v4: TimeWaitStore::new(time_wait_v4_max, two_msl_ms),
             time_wait_v6: TimeWaitStore::new(time_wait_v6_max, two_msl_ms),
             destinations: Destinations::new(
-                DestinationLimits {
-                    destinations_max: limits.destinations_max,
-                    queued_ports_max: limits.queued_ports_max(),
-                    two_msl_ms,
-                },
+                DestinationLimits { destinations_max: limits.destinations_max, queued_ports_max, two_msl_ms },
                 secrets.ports,
                 Arc::clone(place.owners()),
                 place.shard(),
@@ -475,6 +475,7 @@ impl Core {
         debug_assert!(!self.connections[number].facts.has(Fact::SPLICED), "one end of a splice");
         self.neighbors.release(self.connections[number].neighbor);
         self.options.release(self.connections[number].options);
+        self.connections_v6 -= u32::from(!self.connections[number].tcb.tuple.is_v4());
         self.connections.remove(number);
     }
 

@@ -175,6 +175,7 @@ impl Core {
         match admitted {
             Some(number) => {
                 self.connections[number].set_former(former);
+                self.connections_v6 += u32::from(!self.connections[number].tcb.tuple.is_v4());
                 self.options.share(options);
             }
             None => self.neighbors.release(neighbor),
