@@ -61,6 +61,8 @@ pub(super) struct Core {
     pub routes: Routes,
     /// When the quiet time after the start is over.
     quiet_until: Now,
+    /// The time of the last turn.
+    pub turned_at: Now,
     pub connections: Slab<Connection>,
     /// Those of them over IPv6.
     pub connections_v6: u32,
@@ -192,6 +194,7 @@ impl Core {
             mtus: ::core::array::from_fn(|number| interfaces.get(number).map_or(0, |own| own.mtu as u16)),
             routes,
             quiet_until: now.plus_ms(config.quiet_time_ms.into()),
+            turned_at: now,
             connections: Slab::new(limits.tcbs_max),
             connections_v6: 0,
             gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
