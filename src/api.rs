@@ -332,7 +332,9 @@ pub enum ConnectError {
     #[error("all {0} TCBs are in use: raise limits.tcbs_max or close connections")]
     TooManyConnections(u32),
     /// The TIME-WAIT store is full and its policy is to refuse opens.
-    #[error("all {0} TIME-WAIT places are taken or reserved: raise limits.time_wait_max or choose another policy")]
+    #[error(
+        "all {0} TIME-WAIT places of this IP version are taken or reserved: raise limits.time_wait_max or choose another policy"
+    )]
     TimeWaitFull(u32),
     /// The connection options are refused.
     #[error(transparent)]

@@ -5,7 +5,8 @@
 pub struct Limits {
     /// TCBs of one shard (half-open, open and remnants), records of 192 B and names of 56.
     pub tcbs_max: u32,
-    /// TIME-WAIT records of one shard, 32 B (IPv4) or 56 B (IPv6) each.
+    /// TIME-WAIT records of one shard of each IP version that it has addresses of: as many of IPv4, 32 B each, and as many of IPv6, 56 B
+    /// each. One version's are full without the other's being so.
     pub time_wait_max: u32,
     /// Half-open connections over all listeners of one shard (B10).
     pub half_open_max: u32,

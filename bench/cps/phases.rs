@@ -68,7 +68,7 @@ pub(crate) fn supply(args: &CpsArgs) -> (Supply, PortRange) {
     let tuples = u64::from(ports.count()) * u64::from(args.src_ips.unwrap_or(1)) * u64::from(args.dst_ports);
     let rate = if let RateChoice::At(rate) = args.rate { rate } else { (tuples as f64 / EXHAUSTED_AFTER_S).max(1.0) };
     let two_msl_s = 2.0 * args.msl.unwrap_or(MSL_S);
-    (Supply { tuples, two_msl_s, delay_s: f64::from(args.tw_delay) / 1000.0, rate }, ports)
+    (Supply { tuples, two_msl_s, delay_s: f64::from(args.tw_delay) / 1000.0, rate, ..Supply::default() }, ports)
 }
 
 fn spec(bench: &Bench<'_>, args: &CpsArgs, phases: &policy::Phases) -> (Spec, Supply) {

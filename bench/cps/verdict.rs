@@ -20,7 +20,7 @@ pub(crate) fn predict(args: &CpsArgs, plan: &Plan) -> Prediction {
 /// What 4-tuples there are, and how long they rest.
 pub(crate) fn supply(args: &CpsArgs, tuples: u64, rate: f64) -> Supply {
     let two_msl_s = args.msl.map_or(TWO_MSL_S, |msl| 2.0 * msl);
-    Supply { tuples, two_msl_s, delay_s: f64::from(args.tw_delay) / 1000.0, rate }
+    Supply { tuples, two_msl_s, delay_s: f64::from(args.tw_delay) / 1000.0, rate, ..Supply::default() }
 }
 
 /// The same for a run of `run_s`.

@@ -1,15 +1,15 @@
 //! What should come out, by arithmetic alone: how many 4-tuples there are, how long they last, and how they come back.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::VecDeque;
-use synfin::flow::capacity::{Capacity, Reuse};
-use synfin::tcp::time_wait::Policy;
+use synfin::flow::capacity::{Places, Reuse, capacity};
+use synfin::tcp::time_wait::{Full, Policy};
 
 /// What opens meet.
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
 pub(crate) struct Supply {
-    /// 4-tuples: ports x source addresses x destinations.
+    /// 4-tuples: ports x source addresses x destinations, of as many pairs of the latter as have records.
     pub tuples: u64,
     /// How long a 4-tuple stays in TIME-WAIT, s.
     pub two_msl_s: f64,
@@ -17,6 +17,16 @@ pub(crate) struct Supply {
     pub delay_s: f64,
     /// Opens tried per second.
     pub rate: f64,
+    /// Places in TIME-WAIT; `null` are enough.
+    pub time_wait_places: Option<u32>,
+    /// What becomes of who finds none.
+    #[serde(serialize_with = "name")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub time_wait_full: Full,
+}
+
+fn name<S: Serializer>(full: &Full, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(full.name())
 }
 
 /// What follows from it for one policy.
@@ -26,7 +36,7 @@ pub(crate) struct Prediction {
     pub policy: &'static str,
     /// How long a closed connection's 4-tuple cannot be opened, s.
     pub held_s: f64,
-    /// Connections per second on average at most: tuples / held.
+    /// Connections per second on average at most: tuples / held; `null` where 4-tuples do not bound it.
     pub ceiling: Option<f64>,
     /// When the last tuple is taken at `rate`; `None` if they come back in time.
     pub exhausted_after_s: Option<f64>,
@@ -39,17 +49,28 @@ pub(crate) struct Prediction {
 impl Supply {
     /// What this policy makes of it. Without timestamps an active open may reuse nothing: then all but `none` are `strict`.
     pub(crate) fn predict(&self, policy: Policy) -> Prediction {
-        let capacity = Capacity::of(self.tuples, None, self.reuse(policy), ms(self.two_msl_s), 0);
+        let capacity = capacity(self.tuples, self.places(), self.reuse(policy), ms(self.two_msl_s), 0);
         let exhausted_after_s = capacity.seconds_until_exhausted_at(self.rate);
         let held_s = f64::from(capacity.held_ms) / 1000.0;
         let in_time_wait = if policy == Policy::None { 0.0 } else { self.rate * self.two_msl_s };
         Prediction {
             policy: policy.name(),
             held_s,
-            ceiling: (held_s > 0.0).then_some(capacity.connections_per_second),
+            ceiling: capacity.connections_per_second,
             exhausted_after_s,
             free_again_at_s: exhausted_after_s.map(|_| held_s),
-            time_wait_max: in_time_wait.min(self.tuples as f64),
+            time_wait_max: in_time_wait
+                .min(capacity.tuples as f64)
+                .min(self.time_wait_places.map_or(f64::MAX, f64::from)),
+        }
+    }
+
+    fn places(&self) -> Places {
+        match (self.time_wait_places, self.time_wait_full) {
+            (None, _) => Places::Enough,
+            (Some(places), Full::RefuseOpen) => Places::RefuseOpen(places),
+            (Some(places), Full::EvictOldest) => Places::EvictOldest(places),
+            (Some(places), Full::Skip) => Places::Skip(places),
         }
     }
 
@@ -121,7 +142,14 @@ const STEPS: u32 = 1000;
 mod tests {
     use super::*;
 
-    const PAIR: Supply = Supply { tuples: 28_232, two_msl_s: 60.0, delay_s: 1.0, rate: 200_000.0 };
+    const PAIR: Supply = Supply {
+        tuples: 28_232,
+        two_msl_s: 60.0,
+        delay_s: 1.0,
+        rate: 200_000.0,
+        time_wait_places: None,
+        time_wait_full: Full::RefuseOpen,
+    };
 
     #[test]
     fn one_pair_of_addresses_carries_470_connections_per_second() {
@@ -135,8 +163,22 @@ mod tests {
     }
 
     #[test]
+    fn too_few_places_are_a_ceiling_or_none_as_the_policy_for_a_full_store_says() {
+        let with =
+            |time_wait_full| Supply { time_wait_places: Some(6000), time_wait_full, ..PAIR }.predict(Policy::Strict);
+        let refuses = with(Full::RefuseOpen);
+        assert_eq!((refuses.ceiling, refuses.time_wait_max), (Some(100.0), 6000.0));
+        for makes_room in [with(Full::EvictOldest), with(Full::Skip)] {
+            assert_eq!(
+                (makes_room.ceiling, makes_room.exhausted_after_s, makes_room.time_wait_max),
+                (None, None, 6000.0)
+            );
+        }
+    }
+
+    #[test]
     fn a_series_collapses_stays_empty_and_comes_back() {
-        let supply = Supply { tuples: 5000, two_msl_s: 10.0, delay_s: 1.0, rate: 1000.0 };
+        let supply = Supply { tuples: 5000, two_msl_s: 10.0, delay_s: 1.0, rate: 1000.0, ..PAIR };
         let series = supply.series(&[(Policy::Strict, 12), (Policy::Timestamp, 3)], 1);
         let rounded: Vec<u64> = series.iter().map(|opened| opened.round() as u64).collect();
         assert_eq!(rounded, [1000, 1000, 1000, 1000, 1000, 0, 0, 0, 0, 0, 1000, 1000, 1000, 1000, 1000]);

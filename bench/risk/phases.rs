@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn b47_ports_run_out_and_a_switch_of_the_policy_brings_them_back_as_predicted() {
-        let supply = Supply { tuples: 1000, two_msl_s: 6.0, delay_s: 1.0, rate: 400.0 };
+        let supply = Supply { tuples: 1000, two_msl_s: 6.0, delay_s: 1.0, rate: 400.0, ..Supply::default() };
         let phases = "strict:5s,timestamp:3s".parse().expect("phases");
         let seconds = play(&supply, &phases).expect("plays");
         let opened: Vec<u64> = seconds.iter().map(|second| second.opened).collect();
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_4_tuple_rests_as_long_as_was_asked_for() {
-        let supply = Supply { tuples: 1000, two_msl_s: 60.0, delay_s: 5.5, rate: 400.0 };
+        let supply = Supply { tuples: 1000, two_msl_s: 60.0, delay_s: 5.5, rate: 400.0, ..Supply::default() };
         let seconds = play(&supply, &"strict:5s,timestamp:2s".parse().expect("phases")).expect("plays");
         let opened: Vec<u64> = seconds[5..].iter().map(|second| second.opened).collect();
         assert!((190..=210).contains(&opened[0]) && opened[1] > 390, "{opened:?}");

@@ -10,8 +10,9 @@ use clap::Args;
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
-use synfin::limits;
-use synfin::tcp::time_wait::Policy;
+use synfin::flow::capacity::tuples;
+use synfin::limits::{self, Limits};
+use synfin::tcp::time_wait::{Full, Policy};
 
 /// Options of `synfin-bench predict`.
 #[derive(Args, Clone, Debug)]
@@ -22,6 +23,15 @@ pub(crate) struct PredictArgs {
     /// Source addresses x destinations (an address and a port each)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pairs: u32,
+    /// Pairs that may have ports in use or in TIME-WAIT at a time (`destinations_max` of each shard)
+    #[arg(long, value_name = "N", default_value_t = Limits::default().destinations_max)]
+    destinations_max: u32,
+    /// Places in TIME-WAIT, of all shards together [default: as many as are needed]
+    #[arg(long, value_name = "N", conflicts_with = "phases")]
+    time_wait_max: Option<u32>,
+    /// What becomes of who finds none of them: refuse-open, evict-oldest or skip
+    #[arg(long, value_name = "POLICY", default_value = Full::default().name(), value_parser = full, requires = "time_wait_max")]
+    time_wait_full: Full,
     /// 2MSL, seconds [default: 60; 10 with --phases]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=7200))]
     two_msl: Option<u32>,
@@ -54,7 +64,7 @@ struct Report {
 pub(crate) fn run(args: &PredictArgs) -> Result<(), Failure> {
     check(args.json.as_deref())?;
     let simulated = args.phases.is_some();
-    let tuples = u64::from(args.ports) * u64::from(args.pairs);
+    let tuples = tuples((1, args.pairs, args.ports), args.destinations_max);
     if simulated && args.pairs != 1 {
         return Err(Failure::usage(
             "--pairs with --phases: the simulation has one pair of addresses; leave --pairs out",
@@ -66,6 +76,8 @@ pub(crate) fn run(args: &PredictArgs) -> Result<(), Failure> {
         two_msl_s: args.two_msl.unwrap_or(if simulated { 10 } else { 60 }).into(),
         delay_s: f64::from(limits::TIME_WAIT_DELAY_MS) / 1000.0,
         rate: args.rate.unwrap_or(default_rate).into(),
+        time_wait_places: args.time_wait_max,
+        time_wait_full: args.time_wait_full,
     };
     let seconds = match &args.phases {
         Some(phases) => play(&supply, phases).map_err(Failure::failed)?,
@@ -78,8 +90,11 @@ pub(crate) fn run(args: &PredictArgs) -> Result<(), Failure> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Supply { tuples, two_msl_s, delay_s, rate } = self.supply;
+        let Supply { tuples, two_msl_s, delay_s, rate, time_wait_places, time_wait_full } = self.supply;
         writeln!(f, "{tuples} 4-tuples, 2MSL {two_msl_s} s, reuse after {delay_s} s, {rate} opens per second tried")?;
+        if let Some(places) = time_wait_places {
+            writeln!(f, "{places} places in TIME-WAIT; full: {}", time_wait_full.name())?;
+        }
         writeln!(f)?;
         writeln!(
             f,
@@ -101,7 +116,8 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "The ceiling is an average: above it all ports go at once, and nothing is free until the first comes back."
+            "The ceiling is an average: above it all ports go at once, and nothing is free until the first comes back. \
+             None: ports do not bound the rate."
         )?;
         if !self.seconds.is_empty() {
             writeln!(f)?;
@@ -109,6 +125,11 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+fn full(text: &str) -> Result<Full, String> {
+    let names = Full::ALL.map(Full::name).join(", ");
+    Full::from_name(text).ok_or_else(|| format!("no policy {text:?} for a full store: there are {names}"))
 }
 
 /// When the ports of a simulation run out unless a rate is given, s.
@@ -122,7 +143,7 @@ mod tests {
     #[test]
     fn schema_in_the_repository_is_that_of_predict_and_its_result_has_it() {
         schema::is_kept::<Report>("predict.json");
-        let supply = Supply { tuples: 500, two_msl_s: 2.0, delay_s: 1.0, rate: 100.0 };
+        let supply = Supply { tuples: 500, two_msl_s: 2.0, delay_s: 1.0, rate: 100.0, ..Supply::default() };
         let seconds = play(&supply, &"strict:1s,none:1s".parse().expect("phases")).expect("plays");
         let predictions = Policy::ALL.map(|policy| supply.predict(policy)).to_vec();
         let report = Report { schema_version: 1, supply, predictions, seconds };

@@ -476,11 +476,13 @@ struct Layout {
 impl Layout {
     fn new(records_max: u32, two_msl_max_ms: u32) -> Layout {
         let two_msl_max_ms = two_msl_max_ms.min(TWO_MSL_MAX_MS);
+        let full = records_max.min(RECORDS_MAX).div_ceil(PAGE);
         let shift = two_msl_max_ms.div_ceil(SLOTS_PER_2MSL).next_power_of_two().trailing_zeros();
         let slots_filled = (two_msl_max_ms >> shift) + 2;
-        // One page more per slot, because each has one that is not full.
-        let pages = records_max.min(RECORDS_MAX).div_ceil(PAGE) + slots_filled;
-        Layout { pages, slots: slots_filled.next_power_of_two(), shift }
+        // One page more per slot, because each has one that is not full. Few records share theirs, which are walked more often.
+        let pages = full + slots_filled.min(full);
+        let slots = if pages == 0 { 1 } else { slots_filled.next_power_of_two() };
+        Layout { pages, slots, shift }
     }
 }
 

@@ -184,16 +184,22 @@ fn has_room(receiving: &Chunks, connection: &Connection) -> bool {
 fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) -> Option<Answer> {
     let cx = Context::without_connection(now, &core.settings);
     let number = value.number();
-    let numbers = *core.time_wait_numbers(value)?;
-    let arrived = time_wait::arrives(&numbers, &arrival.tuple, &arrival.segment, &cx);
+    let mut numbers = *core.time_wait_numbers(value)?;
+    let arrived = time_wait::arrives(&mut numbers, &arrival.tuple, &arrival.segment, &cx);
     if arrived.reopens {
         return reopen(core, arrival, value, &numbers, now);
     }
     if arrived.restart {
         let deadline = time_wait::deadline(&cx);
         let moved = match value.kind() {
-            Kind::TimeWaitV4 => core.time_wait_v4.restart(number, deadline),
-            Kind::TimeWaitV6 | Kind::Tcb => core.time_wait_v6.restart(number, deadline),
+            Kind::TimeWaitV4 => {
+                core.time_wait_v4[number].numbers = numbers;
+                core.time_wait_v4.restart(number, deadline)
+            }
+            Kind::TimeWaitV6 | Kind::Tcb => {
+                core.time_wait_v6[number].numbers = numbers;
+                core.time_wait_v6.restart(number, deadline)
+            }
         };
         // Without room for a copy it stays where it is, with the new deadline.
         if let Some(moved) = moved {

@@ -94,8 +94,8 @@ impl Limits {
             line(
                 "ports given back",
                 "time_wait_max",
-                self.queued_ports_max(),
-                PortPool::bill(self.queued_ports_max(), self.destinations_max),
+                self.queued_ports_max(families),
+                PortPool::bill(self.queued_ports_max(families), self.destinations_max),
             ),
             line("chunks", "chunks_max", self.chunks_max, Chunks::bill(self.chunks_max)),
             line(
@@ -146,9 +146,10 @@ impl Limits {
         self.tcbs_max.saturating_add(time_wait_v4_max).saturating_add(time_wait_v6_max)
     }
 
-    /// Ports that can wait in TIME-WAIT to be drawn again: none where the shard opens nothing.
-    pub(super) fn queued_ports_max(&self) -> u32 {
-        self.time_wait_max.min(self.destinations_max.saturating_mul(1 << 16))
+    /// Ports that can wait in TIME-WAIT to be drawn again, of both IP versions: none where the shard opens nothing.
+    pub(super) fn queued_ports_max(&self, families: Families) -> u32 {
+        let (v4, v6) = self.time_wait_maxima(families);
+        v4.saturating_add(v6).min(self.destinations_max.saturating_mul(1 << 16))
     }
 
     /// TIME-WAIT records over IPv4 and over IPv6: a family without an address needs none.
@@ -261,6 +262,22 @@ mod tests {
             let each = records.map(|line| line.bytes).sum::<u64>() as f64 / 60e6;
             assert!(each <= most, "{each} B\n{bill}");
         }
+    }
+
+    #[test]
+    fn two_ip_versions_have_the_places_of_both_and_queues_for_their_ports() {
+        let limits = Limits::default();
+        let items = |families| {
+            let bill = limits.bill(families, 60_000);
+            let of = |name: &str| -> u64 {
+                bill.lines().iter().filter(|line| line.what.starts_with(name)).map(|line| line.items).sum()
+            };
+            (of("TIME-WAIT"), of("index entries") - u64::from(limits.tcbs_max), of("ports given back"))
+        };
+        let each = u64::from(limits.time_wait_max);
+        assert_eq!(items(Families::V4), (each, each, each));
+        assert_eq!(items(Families::V6), (each, each, each));
+        assert_eq!(items(Families::BOTH), (2 * each, 2 * each, 2 * each));
     }
 
     #[test]

@@ -63,9 +63,13 @@ pub(super) struct Core {
     pub routes: Routes,
     /// When the quiet time after the start is over.
     quiet_until: Now,
+    /// The time of the last turn.
+    pub turned_at: Now,
     pub connections: Slab<Connection>,
     /// What they are called, by the same numbers.
     pub names: Names,
+    /// Those of them over IPv6.
+    pub connections_v6: u32,
     /// What is missing, of the connections of which something is.
     pub gaps: Slab<Gaps>,
     pub index: Index,
@@ -185,6 +189,7 @@ impl Core {
             return Err(ConfigError::BadBuffers);
         }
         let two_msl_ms = 2 * config.msl_ms;
+        let queued_ports_max = limits.queued_ports_max(routes.families());
         Ok(Core {
             settings,
             limits,
@@ -193,8 +198,10 @@ impl Core {
             mtus: ::core::array::from_fn(|number| interfaces.get(number).map_or(0, |own| own.mtu as u16)),
             routes,
             quiet_until: now.plus_ms(config.quiet_time_ms.into()),
+            turned_at: now,
             connections: Slab::new(limits.tcbs_max),
             names: Names::new(limits.tcbs_max),
+            connections_v6: 0,
             gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, secrets.index),
             listeners: Listeners::new(limits.listeners_max),
@@ -204,11 +211,7 @@ impl Core {
             time_wait_v4: TimeWaitStore::new(time_wait_v4_max, two_msl_ms),
             time_wait_v6: TimeWaitStore::new(time_wait_v6_max, two_msl_ms),
             destinations: Destinations::new(
-                DestinationLimits {
-                    destinations_max: limits.destinations_max,
-                    queued_ports_max: limits.queued_ports_max(),
-                    two_msl_ms,
-                },
+                DestinationLimits { destinations_max: limits.destinations_max, queued_ports_max, two_msl_ms },
                 secrets.ports,
                 Arc::clone(place.owners()),
                 place.shard(),
@@ -484,6 +487,7 @@ impl Core {
         debug_assert!(!self.connections[number].facts.has(Fact::SPLICED), "one end of a splice");
         self.neighbors.release(self.names[number].neighbor);
         self.options.release(self.connections[number].tcb.options);
+        self.connections_v6 -= u32::from(!self.connections[number].tcb.is_v4());
         self.connections.remove(number);
     }
 

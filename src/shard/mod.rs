@@ -9,6 +9,7 @@ mod arrive;
 pub mod bill;
 mod burst;
 mod calls;
+mod clock;
 mod connection;
 mod cookie;
 mod core;
@@ -533,6 +534,7 @@ impl<L: Link, A: Application> Shard<L, A> {
 
     /// Lets the application make calls outside of events.
     pub fn with_calls<T>(&mut self, now: Now, ask: impl FnOnce(&mut A, &mut Calls<'_>) -> T) -> T {
+        let now = self.core.between_turns(now);
         ask(&mut self.application, &mut Calls::new(&mut self.core, &self.receiving, now))
     }
 
@@ -554,6 +556,7 @@ impl<L: Link, A: Application> Shard<L, A> {
 
     /// The calls, outside of events: to listen and to connect before the first turn.
     pub fn calls(&mut self, now: Now) -> Calls<'_> {
+        let now = self.core.between_turns(now);
         Calls::new(&mut self.core, &self.receiving, now)
     }
 }

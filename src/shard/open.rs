@@ -175,6 +175,7 @@ impl Core {
             Some(number) => {
                 let connection = &mut self.connections[number];
                 connection.set_former(former);
+                self.connections_v6 += u32::from(!connection.tcb.is_v4());
                 connection.tcb.options = self.options.share(options);
                 self.names[number] = name;
             }

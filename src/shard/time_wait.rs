@@ -39,9 +39,7 @@ impl Core {
     /// A record for a connection that never was; `false` where there is no room, or the 4-tuple has a connection or a record.
     pub(super) fn put_time_wait(&mut self, tuple: FourTuple, now: Now) -> bool {
         let hash = self.index.hash(&tuple);
-        if self.time_wait_len() >= self.limits.time_wait_max
-            || self.index.find(hash, |value| self.is_record_of(value, &tuple)).is_some()
-        {
+        if self.index.find(hash, |value| self.is_record_of(value, &tuple)).is_some() {
             return false;
         }
         let cx = Context::without_connection(now, &self.settings);
@@ -132,12 +130,16 @@ impl Core {
         self.time_wait_v4.len() + self.time_wait_v6.len()
     }
 
-    /// Whether one more connection could not be sure of its TIME-WAIT place (policy `refuse-open`).
+    /// Whether one more connection of that IP version could not be sure of its TIME-WAIT place (policy `refuse-open`): those that
+    /// are open have reserved theirs.
     pub(super) fn time_wait_is_full(&self, v4: bool) -> bool {
         if self.settings.time_wait_full != Full::RefuseOpen || self.settings.time_wait_policy == Policy::None {
             return false;
         }
-        let used = if v4 { self.time_wait_v4.len() } else { self.time_wait_v6.len() };
-        used.saturating_add(self.connections.len()) >= self.limits.time_wait_max
+        let (used, open) = match v4 {
+            true => (self.time_wait_v4.len(), self.connections.len() - self.connections_v6),
+            false => (self.time_wait_v6.len(), self.connections_v6),
+        };
+        used.saturating_add(open) >= self.limits.time_wait_max
     }
 }

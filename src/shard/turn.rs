@@ -23,8 +23,9 @@ pub struct TurnReport {
 }
 
 impl<L: Link, A: Application> Shard<L, A> {
-    /// One turn at time `now`. Times must not go back.
+    /// One turn at time `now`. Times must not go back. After a gap of more than 12 days time catches up in the next turns.
     pub fn turn(&mut self, now: Now) -> TurnReport {
+        let now = self.core.begin_turn(now);
         let Counters { segments_sent, frames_received, .. } = self.core.counters;
         self.link.advance(now);
         self.receive();

@@ -191,7 +191,8 @@ fn second_check_rst(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     Break(())
 }
 
-/// Security compartments (RFC 9293 A.1) are not implemented: every segment is in the one there is.
+/// Nothing to ask: RFC 9293 A.1 compares no precedence any more, and security compartments are not implemented: every segment is
+/// in the one there is, whatever DSCP or label its IP header carries.
 fn third_check_security() {}
 
 /// RFC 5961 4.2 (T06): a SYN in a synchronized state gets a challenge ACK; a half-open passive one returns to LISTEN.
@@ -363,6 +364,9 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Con
     tcb.snd_una = seg.ack;
     tcb.snd_up = tcb.snd_up.max(tcb.snd_una);
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
+    if tcb.flight() == 0 {
+        tcb.timed = Timed::over(cx.now.tick());
+    }
     out.acked_bytes = text;
     tcb.retries = 0;
     tcb.facts.remove(Fact::SOFT_ERROR);
@@ -389,7 +393,7 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment, shift: u8) {
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Context<'_>) -> bool {
     let timed = tcb.timed.acknowledged(seg.ack);
     if timed.is_some() {
-        tcb.timed = Timed::over(cx.now.tick());
+        tcb.timed = Timed::NONE;
     }
     let timed_ms = timed.map(|sent_at| cx.now.tick().since(sent_at));
     if !tcb.agreed.timestamps() {

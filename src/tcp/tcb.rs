@@ -100,7 +100,7 @@ pub struct Tcb {
     pub timed: Timed,
 }
 
-/// A segment whose round trip is measured, or none; then `end` is when the last was acknowledged.
+/// A segment whose round trip is measured, or none; then, with nothing in flight, `end` is when the last was acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Timed {
     end: Seq,
@@ -111,12 +111,12 @@ impl Timed {
     /// No segment is being timed.
     pub const NONE: Timed = Timed { end: Seq(0), sent_at: Deadline::NONE };
 
-    /// No segment is being timed any more, for the last that was has been acknowledged at `now`.
+    /// No segment is being timed, for all that was sent has been acknowledged, at `now` the last.
     pub const fn over(now: Tick) -> Timed {
         Timed { end: Seq(now.0), ..Timed::NONE }
     }
 
-    /// For how long nothing has been sent for the first time, ticks, if that is known.
+    /// For how long nothing has been sent, ticks, if all has been acknowledged.
     pub fn silent_for(self, now: Tick) -> Option<u32> {
         (!self.is_on() && self != Timed::NONE).then(|| now.since(Tick(self.end.0)))
     }
@@ -229,6 +229,17 @@ impl Agreed {
         self.options.has(Agreed::WINDOW_SCALE)
     }
 
+    /// The peer's SYN had an MSS option, so that our SYN-ACK has one too.
+    #[inline]
+    pub const fn mss(self) -> bool {
+        self.options.has(Agreed::MSS)
+    }
+
+    /// See [`Agreed::mss`].
+    pub const fn set_mss(&mut self, offered: bool) {
+        self.options.set(Agreed::MSS, offered);
+    }
+
     /// Shift of windows that we receive.
     #[inline]
     pub const fn snd_shift(self) -> u8 {
@@ -244,6 +255,7 @@ impl Agreed {
     const TIMESTAMPS: Bits<Agreed> = Bits::bit(0);
     const SACK: Bits<Agreed> = Bits::bit(1);
     const WINDOW_SCALE: Bits<Agreed> = Bits::bit(2);
+    const MSS: Bits<Agreed> = Bits::bit(3);
 }
 
 /// What the next turn of transmission owes the peer. A small record, not a bit: how many, and how urgently.

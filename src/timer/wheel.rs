@@ -9,8 +9,8 @@
 //! segment. One without a deadline by then just leaves.
 //!
 //! A tick is a millisecond, or whatever else all callers of a wheel count. Ticks wrap, and so do granules: both are
-//! powers of two. While something is armed, `expire` must be called at least every 2^31 ticks (24 days; 35 minutes
-//! where they are microseconds), or [`Wheel::clear`] before it is.
+//! powers of two. `expire` must be called at least every 2^30 ticks (12 days; 18 minutes where they are microseconds),
+//! or [`Wheel::clear`] before it is; an empty wheel may be left for longer, if it is called before something is armed.
 
 use crate::ids::NONE;
 use crate::tick::Tick;

@@ -312,6 +312,23 @@ fn odd_limits_never_panic() {
     }
 }
 
+#[test]
+fn a_store_for_nothing_takes_almost_nothing_and_one_for_few_not_much_more_than_they_do() {
+    let bill = |records_max| TimeWaitStore::<V6>::bill(records_max, TWO_MSL_MS);
+    assert!(bill(0) <= 16, "{}", bill(0));
+    let record = size_of::<V6>() as u64;
+    let slots = bill(1) - 2 * (u64::from(PAGE) * record + size_of::<Page>() as u64);
+    assert!(slots <= 512 * 12, "{slots}");
+    for records_max in [64, 1000, 10_000] {
+        let most = (2 * u64::from(records_max) + 2 * u64::from(PAGE)) * (record + 1) + slots;
+        assert!(bill(records_max) <= most, "{records_max}: {}", bill(records_max));
+    }
+    let mut nothing = TimeWaitStore::<V6>::new(0, TWO_MSL_MS);
+    assert_eq!((nothing.insert(V6::default(), Tick(5)), nothing.next_deadline()), (None, None));
+    nothing.expire(Tick(u32::MAX), 10, &mut Vec::new());
+    assert!(nothing.evict_oldest().is_none());
+}
+
 const TWO_MSL_MS: u32 = 60_000;
 /// A granule, which is 1/128 of the 2MSL at most, and one more for what was due when it was added.
 const LATE_MS: u32 = 512;

@@ -3,6 +3,7 @@
 use super::options::Bench;
 use super::*;
 use crate::api::{ConnectError, ConnectionOptions, ListenError, SpliceError, TimerError};
+use crate::counters::Counters;
 use crate::flow::chunks::Chain;
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
@@ -187,40 +188,121 @@ fn capacity_0_refuses_everything_and_never_panics() {
     assert_eq!(nothing.connections_live(), 0);
 }
 
+/// What a shard does with one limit at 0.
+struct AtZero {
+    limit: &'static str,
+    zero: fn(&mut Limits),
+    listens: Result<(), ListenError>,
+    connects: Result<(), ConnectError>,
+    /// Connections that come to be: those that the shard opens, and those of its peer.
+    opened: u32,
+    accepted: u32,
+    /// Those that the peer takes for open.
+    peer_connects: u32,
+    /// What is counted, when something is.
+    counts: fn(&Counters) -> u64,
+}
+
 #[test]
-fn each_limit_alone_at_0_refuses_opens_or_serves_and_never_panics() {
-    let zeroed = |zero: fn(&mut Limits)| {
-        let mut limits = Setup::default().limits;
-        zero(&mut limits);
-        limits
+fn each_limit_alone_at_0_refuses_what_it_bounds_and_nothing_else() {
+    let serves = AtZero {
+        limit: "",
+        zero: |_| (),
+        listens: Ok(()),
+        connects: Ok(()),
+        opened: 1,
+        accepted: 1,
+        peer_connects: 1,
+        counts: |_| 1,
     };
-    let all: [fn(&mut Limits); 12] = [
-        |limits| limits.tcbs_max = 0,
-        |limits| limits.time_wait_max = 0,
-        |limits| limits.half_open_max = 0,
-        |limits| limits.destinations_max = 0,
-        |limits| limits.neighbors_max = 0,
-        |limits| limits.listeners_max = 0,
-        |limits| limits.cookies_remembered_max = 0,
-        |limits| limits.reassemblies_max = 0,
-        |limits| limits.splices_max = 0,
-        |limits| limits.histories_max = 0,
-        |limits| limits.timers_max = 0,
-        |limits| limits.handover_batches_max = 0,
+    let all = [
+        AtZero {
+            limit: "tcbs_max",
+            zero: |limits| limits.tcbs_max = 0,
+            connects: Err(ConnectError::TooManyConnections(0)),
+            opened: 0,
+            accepted: 0,
+            peer_connects: 0,
+            counts: |counters| counters.syn_dropped_full,
+            ..serves
+        },
+        AtZero {
+            limit: "time_wait_max",
+            zero: |limits| limits.time_wait_max = 0,
+            connects: Err(ConnectError::TimeWaitFull(0)),
+            opened: 0,
+            accepted: 0,
+            peer_connects: 0,
+            counts: |counters| counters.opens_refused_time_wait.min(counters.syn_dropped_full),
+            ..serves
+        },
+        // Without half-open state a SYN is answered by a cookie.
+        AtZero {
+            limit: "half_open_max",
+            zero: |limits| limits.half_open_max = 0,
+            counts: |counters| counters.syn_cookies_accepted,
+            ..serves
+        },
+        AtZero {
+            limit: "destinations_max",
+            zero: |limits| limits.destinations_max = 0,
+            connects: Err(ConnectError::DestinationsExhausted(0)),
+            opened: 0,
+            counts: |counters| counters.ports_exhausted,
+            ..serves
+        },
+        AtZero {
+            limit: "neighbors_max",
+            zero: |limits| limits.neighbors_max = 0,
+            connects: Err(ConnectError::NeighborsFull(0)),
+            opened: 0,
+            accepted: 0,
+            // A SYN is answered by a cookie, so that the peer thinks that it is connected; its ACK meets the limit.
+            counts: |counters| counters.syn_dropped_no_neighbor,
+            ..serves
+        },
+        AtZero {
+            limit: "listeners_max",
+            zero: |limits| limits.listeners_max = 0,
+            listens: Err(ListenError::TooMany(0)),
+            accepted: 0,
+            peer_connects: 0,
+            counts: |counters| counters.rst_sent,
+            ..serves
+        },
+        AtZero { limit: "cookies_remembered_max", zero: |limits| limits.cookies_remembered_max = 0, ..serves },
+        AtZero { limit: "reassemblies_max", zero: |limits| limits.reassemblies_max = 0, ..serves },
+        AtZero { limit: "splices_max", zero: |limits| limits.splices_max = 0, ..serves },
+        AtZero { limit: "histories_max", zero: |limits| limits.histories_max = 0, ..serves },
+        AtZero { limit: "timers_max", zero: |limits| limits.timers_max = 0, ..serves },
+        AtZero { limit: "handover_batches_max", zero: |limits| limits.handover_batches_max = 0, ..serves },
     ];
-    for (at, zero) in all.into_iter().enumerate() {
-        let (a, b) = pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
-        let mut bounded = shard_with(a, "10.0.0.2", zeroed(zero)).expect("a limit of 0 is a limit");
+    for expected in all {
+        let mut limits = Setup::default().limits;
+        (expected.zero)(&mut limits);
+        let (a, b) = pair(MemoryConfig::default(), MACS);
+        let mut bounded = shard_with(a, "10.0.0.2", limits).expect("a limit of 0 is a limit");
         let mut peer = shard_with(b, "10.0.0.1", Setup::default().limits).expect("a shard");
-        let now = Now::from_ms(5_000);
-        let _ = bounded.calls(now).listen(remote().ip(), 80);
-        let _ = bounded.calls(now).connect("10.0.0.1:80".parse().expect("an end"), &ConnectOptions::default());
-        let _ = peer.calls(now).connect(remote(), &ConnectOptions::default());
+        let (now, to_peer) = (Now::from_ms(5_000), "10.0.0.1:80".parse().expect("an end"));
+        let limit = expected.limit;
+        peer.calls(now).listen("10.0.0.1".parse().expect("an address"), 80).expect("room");
+        assert_eq!(bounded.calls(now).listen(remote().ip(), 80).map(|_| ()), expected.listens, "{limit}");
+        assert_eq!(
+            bounded.calls(now).connect(to_peer, &ConnectOptions::default()).map(|_| ()),
+            expected.connects,
+            "{limit}"
+        );
+        peer.calls(now).connect(remote(), &ConnectOptions::default()).expect("the peer has room");
         for turn in 0..100 {
             bounded.turn(now.plus_ms(turn * 50));
             peer.turn(now.plus_ms(turn * 50));
         }
-        assert!(bounded.link().levels().conserved(), "limit {at}");
+        assert!(bounded.link().levels().conserved(), "{limit}");
+        let told = bounded.application();
+        assert_eq!((told.connected, told.accepted), (expected.opened, expected.accepted), "{limit}");
+        let told = peer.application();
+        assert_eq!((told.connected, told.accepted), (expected.peer_connects, expected.opened), "{limit}, at the peer");
+        assert!((expected.counts)(bounded.counters()) > 0, "{limit}: {:?}", bounded.counters());
     }
 }
 
@@ -383,7 +465,7 @@ fn t28_a_full_neighbour_cache_is_no_full_backlog() {
     let now = Now::from_ms(5_000);
     let addresses = vec![LocalAddress { address: remote().ip(), prefix_len: 24 }];
     let config = ShardConfig { limits, settings, addresses, ..ShardConfig::seeded(0) };
-    let mut full = Shard::new(b, Mute, config, now).expect("a shard");
+    let mut full = Shard::new(b, Mute::default(), config, now).expect("a shard");
     full.calls(now).listen(remote().ip(), 80).expect("a listener");
     let mut client = shard_with(a, "10.0.0.1", Setup::default().limits).expect("a shard");
     client.calls(now).connect(remote(), &ConnectOptions::default()).expect("room");
@@ -394,17 +476,24 @@ fn t28_a_full_neighbour_cache_is_no_full_backlog() {
     assert_eq!((full.counters().syn_dropped_no_neighbor, full.counters().syn_dropped_full), (1, 0));
 }
 
-/// An application that does nothing.
-struct Mute;
+/// An application that counts and does nothing.
+#[derive(Default)]
+struct Mute {
+    connected: u32,
+    accepted: u32,
+}
 
 impl Application for Mute {
-    fn on_event(&mut self, _: &mut Calls<'_>, _: Event<'_>) {}
+    fn on_event(&mut self, _: &mut Calls<'_>, event: Event<'_>) {
+        self.connected += u32::from(matches!(event, Event::Connected { .. }));
+        self.accepted += u32::from(matches!(event, Event::Accepted { .. }));
+    }
 }
 
 fn shard_with(link: MemoryLink, address: &str, limits: Limits) -> Result<Shard<MemoryLink, Mute>, ConfigError> {
     let address = LocalAddress { address: address.parse().expect("an address"), prefix_len: 24 };
     let config = ShardConfig { limits, addresses: vec![address], ..ShardConfig::seeded(0) };
-    Shard::new(link, Mute, config, Now::from_ms(5_000))
+    Shard::new(link, Mute::default(), config, Now::from_ms(5_000))
 }
 
 #[test]
@@ -496,15 +585,18 @@ fn t12_gaps_of_silent_peers_are_forgotten_when_records_run_short() {
 
 /// A shard that sends, and one that takes nothing: at the start the shards, `count` connections and their handles.
 fn stalling(count: usize) -> (Shard<MemoryLink, Starving>, Shard<MemoryLink, Mute>, Vec<Handle>) {
+    stalling_with(count, Limits { chunks_max: 64, ..Setup::default().limits })
+}
+
+fn stalling_with(count: usize, limits: Limits) -> (Shard<MemoryLink, Starving>, Shard<MemoryLink, Mute>, Vec<Handle>) {
     let (a, b) = pair(MemoryConfig::default(), MACS);
     let addresses = |text: &str| vec![LocalAddress { address: text.parse().expect("an address"), prefix_len: 24 }];
     let now = Now::from_ms(5_000);
-    let limits = Limits { chunks_max: 64, ..Setup::default().limits };
     let config = ShardConfig { limits, addresses: addresses("10.0.0.1"), ..ShardConfig::seeded(0) };
     let mut client = Shard::new(a, Starving::default(), config, now).expect("a shard");
     let settings = Settings { receive_buffer_bytes: 2048, ..Settings::default() };
     let config = ShardConfig { settings, addresses: addresses("10.0.0.2"), ..ShardConfig::seeded(0) };
-    let mut server = Shard::new(b, Mute, config, now).expect("a shard");
+    let mut server = Shard::new(b, Mute::default(), config, now).expect("a shard");
     server.calls(now).listen(remote().ip(), 80).expect("a listener");
     for _ in 0..count {
         client.calls(now).connect(remote(), &ConnectOptions::default()).expect("room");
@@ -540,6 +632,38 @@ fn t03_who_has_stalled_for_longest_is_ended_when_send_chunks_run_short() {
     assert_eq!(calls.send(third, &[0; 1000]), Ok(1000), "there is memory for others");
     run(&mut client, &mut server, 42, 50);
     assert_eq!(client.counters().stalled_ended, 1, "the second has not stalled for long");
+}
+
+#[test]
+fn t03_must_37_who_keeps_what_the_application_has_closed_is_ended_when_records_run_short() {
+    let limits = Limits { tcbs_max: 8, ..Setup::default().limits };
+    let (mut client, mut server, handles) = stalling_with(6, limits);
+    let run = |client: &mut Shard<_, Starving>, server: &mut Shard<_, Mute>, from_s: u64, to_s: u64| {
+        for ms in (from_s * 1000..to_s * 1000).step_by(20) {
+            client.turn(Now::from_ms(ms));
+            server.turn(Now::from_ms(ms));
+        }
+    };
+    for (handle, octets) in handles.iter().zip([10_000, 4000, 6000, 10_000, 4000, 0]) {
+        assert_eq!(client.calls(Now::from_ms(6_000)).send(*handle, &vec![0; octets]), Ok(octets));
+    }
+    run(&mut client, &mut server, 6, 8);
+    for handle in &handles[..3] {
+        client.calls(Now::from_ms(8_000)).close(*handle).expect("open");
+    }
+    run(&mut client, &mut server, 8, 1500);
+    let live = |client: &Shard<_, Starving>| (client.counters().stalled_ended, client.connections_live());
+    assert_eq!(live(&client), (0, 6), "the peers acknowledge each probe, and there is room");
+    let mut from_s = 1500;
+    for ended in 1..=3 {
+        while client.calls(Now::from_ms(from_s * 1000)).connect(remote(), &ConnectOptions::default()).is_ok() {}
+        run(&mut client, &mut server, from_s, from_s + 60);
+        from_s += 60;
+        assert_eq!(live(&client), (ended, 7), "one gives way");
+    }
+    client.calls(Now::from_ms(from_s * 1000)).connect(remote(), &ConnectOptions::default()).expect("room");
+    run(&mut client, &mut server, from_s, from_s + 60);
+    assert_eq!(live(&client), (3, 8), "what applications still have is theirs");
 }
 
 /// A peer to which 60 kB wait, and more as there is room for it, and which takes so many octets every so often, its

@@ -112,6 +112,43 @@ fn records_put_into_time_wait_stay_for_two_msl_and_are_in_nobodys_way() {
     world.assert_clean();
 }
 
+/// An application that nothing happens to.
+struct Quiet;
+
+impl Application for Quiet {
+    fn on_event(&mut self, _calls: &mut Calls<'_>, _event: Event<'_>) {}
+}
+
+#[test]
+fn b46_each_ip_version_has_time_wait_places_of_its_own() {
+    let macs = [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])];
+    let (link, _peer) = pair(MemoryConfig::default(), macs);
+    let addresses = [("10.0.0.1", 24), ("fd00::1", 64)]
+        .map(|(address, prefix_len)| LocalAddress { address: address.parse().expect("an address"), prefix_len });
+    let config = ShardConfig {
+        limits: Limits { time_wait_max: 4, ..Setup::default().limits },
+        addresses: addresses.to_vec(),
+        ..ShardConfig::seeded(1)
+    };
+    let now = Now::from_ms(5_000);
+    let mut shard = Shard::new(link, Quiet, config, now).expect("a shard");
+    // One version's connections and records take none of the other's places.
+    for (version, (own, remote)) in [("10.0.0.1", "10.0.0.9"), ("fd00::1", "fd00::9")].into_iter().enumerate() {
+        let [own, remote]: [IpAddr; 2] = [own, remote].map(|text| text.parse().expect("an address"));
+        for port in 0..2 {
+            assert!(shard.put_time_wait(FourTuple::new(own, 80, remote, port), now), "{own} {port}");
+        }
+        let mut connect = || shard.calls(now).connect(SocketAddr::new(remote, 80), &ConnectOptions::default());
+        for _ in 0..2 {
+            connect().expect("a place");
+        }
+        assert_eq!(connect(), Err(ConnectError::TimeWaitFull(4)));
+        assert_eq!(shard.time_wait_live(), 4 * version + 2);
+        // Records for a measurement reserve nothing, and have as many.
+        assert_eq!((2..9).filter(|&port| shard.put_time_wait(FourTuple::new(own, 80, remote, port), now)).count(), 2);
+    }
+}
+
 #[test]
 fn b13_cookies_can_be_turned_on_and_off_and_those_out_stay_valid() {
     let mut world = World::new(&Setup { connections: 0, ..Setup::default() });

@@ -1,8 +1,10 @@
 //! Timers of the application's own.
 
+use super::options::Bench;
 use super::*;
-use crate::api::TimerError;
+use crate::api::{ConnectionOptions, TimerError};
 use crate::ids::TimerId;
+use crate::wire::tcp::Flags;
 use ::core::time::Duration;
 
 /// Notes when each timer was told, and stops others when told to.
@@ -109,6 +111,49 @@ fn a_timer_started_by_a_timer_waits_for_the_next_turn() {
         assert!(shard.application().told.len() <= 4 * turn as usize, "a turn ends");
     }
     assert!(shard.application().told.len() > 20 && shard.core.timers.len() == 4);
+}
+
+/// Arrivals arm before anything is asked what is due, on wheels that were empty for longer than ticks tell apart.
+#[test]
+fn after_a_gap_longer_than_ticks_tell_apart_deadlines_come_as_ever() {
+    for days in [13, 25, 40, 60, 500] {
+        let mut bench = Bench::new(Settings::default(), false);
+        bench.listen(ConnectionOptions::default()).expect("a listener");
+        let early = bench.exchange(&bench.next(Flags::SYN), &[]);
+        assert_eq!(early.len(), 1, "{days}");
+        bench.now = bench.now.plus_ms(days * 24 * 3600 * 1000);
+        bench.tuple.local_port += 1;
+        let late = bench.exchange(&bench.next(Flags::SYN), &[]);
+        assert!(late.iter().any(|heard| heard.seg.ack == bench.seq + 1), "{days}");
+        let mut again = 0;
+        for _ in 0..20 {
+            again += bench.turn(1000).len();
+        }
+        assert!((1..=16).contains(&again), "{days}: SYN-ACKs of both are sent {again} times again");
+        assert_eq!(bench.shard.core.turned_at, bench.now, "{days}");
+        bench.turn(200_000);
+        assert_eq!((bench.shard.connections_live(), bench.shard.core.wheel.len()), (0, 0), "{days}");
+        assert_shard_clean(&bench.shard);
+    }
+}
+
+/// More than a turn treats, and all due: time stands still until they have been told.
+#[test]
+fn after_a_gap_no_timer_is_lost_behind_others() {
+    for days in [25, 500] {
+        let (mut shard, now) = clock(3000);
+        for token in 0..3000 {
+            let after = Duration::from_secs(token / 1500 * 20 * 24 * 3600);
+            shard.calls(now).start_timer(after, token).expect("room");
+        }
+        let mut turns = 0;
+        while shard.core.timers.len() > 0 {
+            turns += 1;
+            assert!(turns <= 3000 / shard.core.expire_budget() + 8, "{days}: {} are left", shard.core.timers.len());
+            shard.turn(now.plus_ms(days * 24 * 3600 * 1000 + turns as u64));
+        }
+        assert!(tokens(&shard)[..1500].iter().all(|&token| token < 1500), "{days}: the first are told first");
+    }
 }
 
 #[test]

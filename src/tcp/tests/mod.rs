@@ -69,8 +69,10 @@ impl End {
         match self.tcb.state {
             State::SynSent => syn_sent::arrives(&mut self.tcb, &seg, &cx, &mut out),
             _ => {
-                let sack = Sack { board: self.board.as_mut(), blocks };
-                others::arrives(&mut self.tcb, &seg, Some(sack), &cx, &mut out);
+                // As a shard does: nothing where there is neither.
+                let some = self.board.is_some() || !blocks.is_empty();
+                let sack = some.then(|| Sack { board: self.board.as_mut(), blocks });
+                others::arrives(&mut self.tcb, &seg, sack, &cx, &mut out);
             }
         }
         out

@@ -2,6 +2,8 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 #[derive(Default, Clone)]
 struct Timer {
@@ -21,11 +23,16 @@ impl Timed for Timer {
     }
 }
 
-/// Timers in a wheel; the deadlines are the model.
+/// Timers in a wheel, and the model: a heap of deadlines on a clock that does not wrap.
 struct Fixture {
     wheel: Wheel,
     timers: Timers,
     now: Tick,
+    /// The time on that clock, ms.
+    elapsed_ms: u64,
+    /// When each timer is due; of what the heap has only that counts.
+    due_at: Vec<Option<u64>>,
+    heap: BinaryHeap<Reverse<(u64, u32)>>,
 }
 
 struct Timers(Vec<Timer>);
@@ -46,17 +53,48 @@ impl IndexMut<u32> for Timers {
 impl Fixture {
     fn new(slots: u32, granule_ms: u32, start: u32, timers: usize) -> Fixture {
         let now = Tick(start);
-        Fixture { wheel: Wheel::new(slots, granule_ms, now), timers: Timers(vec![Timer::default(); timers]), now }
+        Fixture {
+            wheel: Wheel::new(slots, granule_ms, now),
+            timers: Timers(vec![Timer::default(); timers]),
+            now,
+            elapsed_ms: 1 << 40,
+            due_at: vec![None; timers],
+            heap: BinaryHeap::new(),
+        }
+    }
+
+    /// The model's part of a new deadline.
+    fn due_in(&mut self, number: u32, delay_ms: u32) {
+        let at = self.elapsed_ms + u64::from(delay_ms);
+        self.due_at[number as usize] = Some(at);
+        self.heap.push(Reverse((at, number)));
+        self.timers[number].deadline = Some(self.now.plus(delay_ms));
+    }
+
+    /// The deadline goes, and the wheel is not told.
+    fn forget(&mut self, number: u32) {
+        self.due_at[number as usize] = None;
+        self.timers[number].deadline = None;
+    }
+
+    /// The deadline that comes first.
+    fn first(&mut self) -> Option<(u64, u32)> {
+        while let Some(&Reverse((at, number))) = self.heap.peek() {
+            if self.due_at[number as usize] == Some(at) {
+                return Some((at, number));
+            }
+            self.heap.pop();
+        }
+        None
     }
 
     fn arm(&mut self, number: u32, delay_ms: u32) {
-        let deadline = self.now.plus(delay_ms);
-        self.timers[number].deadline = Some(deadline);
-        self.wheel.arm(&mut self.timers, number, deadline);
+        self.due_in(number, delay_ms);
+        self.wheel.arm(&mut self.timers, number, self.now.plus(delay_ms));
     }
 
     fn stop(&mut self, number: u32) {
-        self.timers[number].deadline = None;
+        self.forget(number);
         self.wheel.stop(&mut self.timers, number);
     }
 
@@ -64,27 +102,66 @@ impl Fixture {
         1 << self.wheel.shift
     }
 
-    /// Moves the clock and expires; checks that nothing fires early or twice.
+    /// Moves the clock and expires; checks that nothing fires early or twice, that nothing is late unless the budget was used up, and all links.
     fn advance(&mut self, by_ms: u32, budget: usize) -> Vec<u32> {
         self.now = self.now.plus(by_ms);
+        self.elapsed_ms = self.elapsed_ms.wrapping_add_signed((by_ms as i32).into());
         let mut due = Vec::new();
         self.wheel.expire(&mut self.timers, self.now, budget, &mut due);
         assert!(due.len() <= budget);
         for &number in &due {
-            let deadline = self.timers[number].deadline.take().expect("fires once");
-            assert!(deadline.is_at_or_before(self.now), "timer {number} fires early");
+            let at = self.due_at[number as usize].expect("fires once");
+            assert!(at <= self.elapsed_ms, "timer {number} fires early");
             assert!(!self.timers[number].link.is_armed());
+            self.forget(number);
         }
+        self.check_links();
         due
     }
 
+    /// Every record hangs in one list, whose links agree both ways, in the slot that it names; bits say which slots have one.
+    fn check_links(&self) {
+        let mut hanging = 0;
+        let begun = (None, self.wheel.begun);
+        let slots = self.wheel.heads.iter().enumerate().map(|(slot, &head)| (Some(slot), head));
+        for (slot, head) in slots.chain([begun]) {
+            let (mut before, mut number) = (NONE, head);
+            while number != NONE {
+                let link = self.timers.0[number as usize].link;
+                let (prev, named) = (link.prev, usize::from(link.slot));
+                assert_eq!(prev, before, "timer {number}");
+                assert!(slot.is_none_or(|slot| slot == named) && link.is_armed(), "timer {number} hangs in {slot:?}");
+                hanging += 1;
+                assert!(hanging <= self.wheel.len(), "a list without an end");
+                (before, number) = (number, link.next);
+            }
+            if let Some(slot) = slot {
+                let bit = self.wheel.occupied[slot / 64] >> (slot % 64) & 1;
+                assert_eq!(bit == 1, head != NONE, "slot {slot}");
+            }
+        }
+        assert_eq!(hanging, self.wheel.len());
+    }
+
+    /// Expires by `budget` at a time with the clock still: each call looks at so many, and none twice, until nothing is left to do.
+    fn catch_up(&mut self, budget: usize) {
+        let most = (self.wheel.len() as usize).div_ceil(budget) + 1;
+        for _ in 0..most {
+            self.advance(0, budget);
+        }
+        assert_eq!(self.wheel.begun, NONE, "a backlog has not gone after {most} calls");
+        self.check_nothing_is_late();
+    }
+
     /// Checks that nothing is late by a granule, that every deadline is in the wheel and the wheel sleeps no deadline away.
-    fn check_nothing_is_late(&self) {
+    fn check_nothing_is_late(&mut self) {
+        if let Some((at, number)) = self.first() {
+            assert!(self.elapsed_ms <= at + u64::from(self.granule_ms()), "timer {number} is late");
+        }
         let wake = self.wheel.next_deadline(self.now);
         for (number, timer) in self.timers.0.iter().enumerate() {
             let Some(deadline) = timer.deadline else { continue };
             assert!(timer.link.is_armed(), "timer {number} is lost");
-            assert!(self.now.is_at_or_before(deadline.plus(self.granule_ms())), "timer {number} is late");
             assert!(wake.unwrap().is_at_or_before(deadline.plus(self.granule_ms())), "timer {number} sleeps");
         }
         let armed = self.timers.0.iter().filter(|timer| timer.link.is_armed()).count();
@@ -101,6 +178,7 @@ enum Op {
     Stop(u32),
     Advance(u32),
     AdvanceWithBudget(u32, usize),
+    CatchUp(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -112,13 +190,14 @@ fn op() -> impl Strategy<Value = Op> {
         1 => number.clone().prop_map(Op::Forget),
         1 => number.prop_map(Op::Stop),
         4 => prop_oneof![0..5u32, 0..3_000u32, 0..20_000_000u32].prop_map(Op::Advance),
-        1 => (0..5_000u32, 0..4usize).prop_map(|(by, budget)| Op::AdvanceWithBudget(by, budget)),
+        2 => (0..5_000u32, 0..4usize).prop_map(|(by, budget)| Op::AdvanceWithBudget(by, budget)),
+        1 => (1..4usize).prop_map(Op::CatchUp),
     ]
 }
 
 proptest! {
     #[test]
-    fn any_operations_agree_with_the_deadlines_themselves(
+    fn any_operations_agree_with_a_heap_of_deadlines(
         start in any::<u32>(),
         granule in 1..40u32,
         ops in proptest::collection::vec(op(), 1..200),
@@ -130,18 +209,18 @@ proptest! {
             match op {
                 Op::Arm(n, delay) => f.arm(n, delay),
                 Op::PutOff(n, delay) => {
-                    let later = f.now.plus(delay);
-                    if let Some(old) = f.timers[n].deadline && old.is_before(later) {
-                        f.timers[n].deadline = Some(later);
+                    if f.due_at[n as usize].is_some_and(|at| at < f.elapsed_ms + u64::from(delay)) {
+                        f.due_in(n, delay);
                     }
                 }
-                Op::Forget(n) => f.timers[n].deadline = None,
+                Op::Forget(n) => f.forget(n),
                 Op::Stop(n) => f.stop(n),
                 Op::Advance(by) => {
                     f.advance(by, usize::MAX);
                     f.check_nothing_is_late();
                 }
                 Op::AdvanceWithBudget(by, budget) => { f.advance(by, budget); }
+                Op::CatchUp(budget) => f.catch_up(budget),
             }
         }
         f.advance(0, usize::MAX);
@@ -250,6 +329,24 @@ fn an_empty_wheel_that_nobody_has_asked_for_long_goes_on_with_the_clock() {
         assert!(f.advance(u32::MAX / 2 + 1000, 1).is_empty());
         f.arm(0, 5);
         assert_eq!((f.advance(4, 1), f.advance(1, 1)), (Vec::new(), vec![0]));
+    }
+}
+
+#[test]
+fn what_is_armed_before_anything_is_asked_after_the_longest_gap_comes_in_time() {
+    for others in [0, 1] {
+        let mut f = Fixture::new(64, 1, u32::MAX - 5, 3);
+        (0..others).for_each(|_| f.arm(2, 24 * DAY_MS));
+        f.now = f.now.plus(1 << 30);
+        f.elapsed_ms += 1 << 30;
+        f.arm(0, 24 * DAY_MS);
+        f.arm(1, 5);
+        assert_eq!((f.advance(4, 10), f.advance(1, 10)), (Vec::new(), vec![1]));
+        f.check_nothing_is_late();
+        let left = 24 * DAY_MS - 6;
+        let due = [left / 2, left - left / 2].map(|by| f.advance(by, 10).len());
+        assert_eq!(due.iter().sum::<usize>(), others, "{due:?}");
+        assert_eq!(f.advance(1, 10), [0]);
     }
 }
 
