@@ -191,7 +191,8 @@ fn second_check_rst(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     Break(())
 }
 
-/// Security compartments (RFC 9293 A.1) are not implemented: every segment is in the one there is.
+/// Nothing to ask: RFC 9293 A.1 compares no precedence any more, and security compartments are not implemented: every segment is
+/// in the one there is, whatever DSCP or label its IP header carries.
 fn third_check_security() {}
 
 /// RFC 5961 4.2 (T06): a SYN in a synchronized state gets a challenge ACK; a half-open passive one returns to LISTEN.
@@ -361,7 +362,7 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Con
     // What is acknowledged beyond the text is our FIN.
     let text = acked.min(tcb.send_end - tcb.snd_una);
     tcb.snd_una = seg.ack;
-    tcb.snd_up = tcb.snd_up.max(tcb.snd_una);
+    urgent::acknowledged(tcb);
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
     out.acked_bytes = text;
     tcb.retries = 0;
@@ -460,7 +461,7 @@ fn sixth_check_urg(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) {
         State::Established | State::FinWait1 | State::FinWait2 if seg.flags.has(Flags::URG) => {
             urgent::arrives(tcb, seg, out);
         }
-        State::Established | State::FinWait1 | State::FinWait2 => tcb.rcv_up = tcb.rcv_up.max(tcb.read_up_to()),
+        State::Established | State::FinWait1 | State::FinWait2 => urgent::goes_on(tcb),
         // After the peer's FIN this cannot be.
         State::CloseWait | State::Closing | State::LastAck => {}
         State::Closed | State::SynSent | State::SynReceived => {}

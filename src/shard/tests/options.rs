@@ -43,7 +43,7 @@ impl Application for Notes {
 }
 
 /// A segment as it came off the wire.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Heard {
     pub(super) seg: Segment,
     sack: SackBlocks,
@@ -108,6 +108,18 @@ impl Bench {
         syn_ack[0]
     }
 
+    /// The shard opens, to the peer's port; returns its SYN.
+    pub(super) fn connect(&mut self, connection: ConnectionOptions) -> Vec<Heard> {
+        let local_port = Some(self.tuple.remote_port);
+        let options = ConnectOptions { connection, local_port, ..ConnectOptions::default() };
+        let remote = SocketAddr::new(self.tuple.local(), self.tuple.local_port);
+        self.shard.calls(self.now).connect(remote, &options).expect("a connection");
+        self.shard.core.learn(0, remote.ip(), self.link.mac(), crate::neighbor::Heard::Answer, self.now);
+        let syn = self.turn(1);
+        self.ack = syn[0].seg.end();
+        syn
+    }
+
     /// What the peer says next.
     pub(super) fn next(&self, flags: Flags) -> Segment {
         Segment { seq: self.seq, ack: self.ack, wnd: 50_000, flags, ..Segment::default() }
@@ -115,6 +127,16 @@ impl Bench {
 
     /// The peer sends one segment and hears the answers.
     pub(super) fn exchange(&mut self, seg: &Segment, text: &[u8]) -> Vec<Heard> {
+        self.exchange_changed(seg, text, |_| {})
+    }
+
+    /// The same with something done to the frame.
+    pub(super) fn exchange_changed(
+        &mut self,
+        seg: &Segment,
+        text: &[u8],
+        change: impl FnOnce(&mut Vec<u8>),
+    ) -> Vec<Heard> {
         let mut frame: Frame = self.link.take().expect("a free frame");
         let (src_mac, dst_mac) = (self.link.mac(), MacAddress([2, 0, 0, 0, 0, 2]));
         let path = Path { src_mac, dst_mac, vlan: None, addresses: self.tuple.addresses, ttl: 64, dscp_ecn: 0 };
@@ -131,8 +153,12 @@ impl Bench {
             options,
             sack: &[],
         };
-        let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, &[text, &[]]);
-        self.link.send(frame, len).expect("room to send");
+        let mut bytes = vec![0; self.link.frame_bytes_max()];
+        let len = wire::tcp::emit(&mut bytes, &path, &out, &[text, &[]]);
+        bytes.truncate(len);
+        change(&mut bytes);
+        self.link.bytes_mut(&mut frame)[..bytes.len()].copy_from_slice(&bytes);
+        self.link.send(frame, bytes.len()).expect("room to send");
         self.link.flush();
         self.turn(1)
     }
@@ -218,16 +244,7 @@ fn must_48_must_49_dscp_and_ttl_are_on_all_that_an_accepted_connection_sends() {
 #[test]
 fn must_48_must_49_dscp_and_ttl_are_on_the_syn_and_the_last_ack_of_an_active_open() {
     let mut bench = Bench::new(Settings::default(), false);
-    let options = ConnectOptions { connection: marked(), local_port: Some(5000), ..ConnectOptions::default() };
-    let remote = SocketAddr::new(bench.tuple.local(), bench.tuple.local_port);
-    bench.tuple.remote_port = 5000;
-    bench.shard.calls(bench.now).connect(remote, &options).expect("a connection");
-    // An address that the shard learns from a segment of the peer.
-    bench.exchange(&Segment { seq: Seq(1), ..bench.next(Flags::RST) }, &[]);
-    bench.shard.core.learn(0, bench.tuple.local(), bench.link.mac(), crate::neighbor::Heard::Answer, bench.now);
-    let syn = bench.turn(1);
-    assert_marks(&syn, marked());
-    bench.ack = syn[0].seg.seq + 1;
+    assert_marks(&bench.connect(marked()), marked());
     assert_marks(&bench.exchange(&bench.next(SYN_ACK), &[]), marked());
     bench.seq += 1;
     let handle = bench.handle();
