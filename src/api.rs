@@ -319,7 +319,7 @@ pub enum ConnectError {
         owned: u32,
         /// Ports that belong to a connection.
         in_use: u32,
-        /// Ports in TIME-WAIT.
+        /// The others: in TIME-WAIT, as far as is known, or not asked about yet.
         time_wait: u32,
         /// When it is worth another try, ms: when the first TIME-WAIT ends, of those that were asked about; 0 when some ports
         /// have not been asked about, which the next try will be. `None` if that depends on connections that are open.

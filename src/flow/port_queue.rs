@@ -110,6 +110,14 @@ impl PortPool {
         })
     }
 
+    /// Puts another port in the place of the one that is `position` behind the oldest.
+    pub fn replace(&mut self, queue: &PortQueue, position: u32, port: u16) {
+        debug_assert!(position < queue.len());
+        let at = u32::from(queue.first) + position;
+        let node = (0..at / PORTS as u32).fold(queue.head, |node, _| self.nodes[node as usize].next);
+        self.nodes[node as usize].ports[at as usize % PORTS] = port;
+    }
+
     /// Takes the oldest port.
     #[inline]
     pub fn pop(&mut self, queue: &mut PortQueue) -> Option<u16> {
@@ -168,7 +176,7 @@ mod tests {
         #[test]
         fn any_operations_agree_with_two_deques(
             nodes in 0..5u32,
-            ops in proptest::collection::vec((0..5u8, 0..2usize, 1..70usize), 1..100),
+            ops in proptest::collection::vec((0..6u8, 0..2usize, 1..70usize), 1..100),
         ) {
             let mut pool = PortPool::new(nodes * PORTS as u32, 0);
             let mut queues = [PortQueue::default(); 2];
@@ -184,6 +192,11 @@ mod tests {
                     2 | 3 => for _ in 0..times {
                         prop_assert!(pool.iter(queue).eq(model.iter().copied()));
                         prop_assert_eq!(pool.pop(queue), model.pop_front());
+                    }
+                    4 => for (position, port) in model.iter_mut().enumerate().skip(times) {
+                        next_port = next_port.wrapping_add(1);
+                        *port = next_port;
+                        pool.replace(queue, position as u32, next_port);
                     }
                     _ => {
                         pool.clear(queue);

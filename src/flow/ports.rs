@@ -1,11 +1,11 @@
-//! Local ports for active opens: one record per destination, a draw in O(1) but for ports in use or in TIME-WAIT when a
-//! lap begins anew, of which each is asked about once, and for at most 512 in the queue that somebody else has.
+//! Local ports for active opens: one record per destination, and a draw that asks about one port, or about eight where all
+//! wait; only where ports lie in another order than that in which they come free about more, and never without a bound.
 //!
 //! A destination starts at a port that a keyed hash chooses (RFC 6056 3.3.3) and takes the ports that this shard owns
 //! once around, one by one (`owner`: segments to any other port would arrive at another shard). Ports that come back
-//! wait in a queue; when the lap is done, the oldest of them is next, which is the one whose TIME-WAIT ends first. The
-//! queues share a bounded pool: a port that finds it full is forgotten, and a destination that forgot one drops its queue
-//! and takes another lap, from the port on that was first in it.
+//! wait in two queues, of those that are free at once and of those in TIME-WAIT; when the lap is done, the oldest of the
+//! first is next, or else of the second. The queues share a bounded pool: a port that finds it full is forgotten, and a
+//! destination that forgot one drops its queue and takes another lap, in the order in which the ports were drawn.
 //!
 //! Whether a port is free is not known here: the caller looks the 4-tuple up and answers with a [`PortStatus`].
 
@@ -53,8 +53,10 @@ pub enum PortStatus {
 /// What is left of a connection whose port comes back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Left {
-    /// A TIME-WAIT record, its own or a former incarnation's.
+    /// A TIME-WAIT record that begins.
     TimeWait,
+    /// The TIME-WAIT record of the former incarnation.
+    Former,
     /// Nothing: the 4-tuple is free.
     Nothing,
 }
@@ -72,7 +74,7 @@ pub enum DrawError {
         owned: u32,
         /// Ports that were drawn and not given back.
         in_use: u32,
-        /// Ports that were given back and not drawn again: in TIME-WAIT, as far as known.
+        /// The others: in TIME-WAIT, as far as is known, or not asked about yet.
         time_wait: u32,
         /// When it is worth another try, ms; `None` if that depends on connections that are open.
         next_free_in_ms: Option<u32>,
@@ -139,8 +141,8 @@ impl Destinations {
 
     /// Draws a local port for a connection, and says which destination it is to be given back to.
     ///
-    /// `status` is asked about each port of the first lap once, about 16 that wait in the queue, and about up to 512 more of those that
-    /// begin it and are taken. About more than 16,384 of a lap (512 in laps that repeat because the queues were full, and 8 that are in
+    /// `status` is asked about each port of the first lap once, about 16 that wait in the queue, about up to 512 more of those that
+    /// begin it and are taken, and in a sweep about 512. About more than 16,384 of a lap (512 in laps in order, and 8 that are in
     /// TIME-WAIT), or more than those of the queue, only by further draws: then this one fails with a next try in 0 ms, which
     /// goes on where this one was.
     #[inline(always)]
@@ -156,8 +158,8 @@ impl Destinations {
         // What the lap adds to the queue has been asked about.
         let queued = self.slab[number].queue.len();
         let drawn = self
-            .draw_fresh(number, now, &mut soonest, &mut status)
-            .or_else(|| self.draw_free(number, &mut status))
+            .draw_fresh(number, &mut soonest, &mut status)
+            .or_else(|| self.draw_free(number, &mut soonest, &mut status))
             .or_else(|| self.draw_queued(number, queued, &mut soonest, &mut status))
             .or_else(|| {
                 let passed = self.pass_taken(number, queued, &mut soonest, &mut status);
@@ -189,6 +191,7 @@ impl Destinations {
         let destination = &mut self.slab[number];
         match drawn {
             Some(port) => {
+                destination.drawn = destination.drawn.saturating_add(1);
                 destination.in_use += 1;
                 if destination.in_use == 1 {
                     self.unlist(number);
@@ -197,8 +200,8 @@ impl Destinations {
             }
             None => Err(DrawError::PortsExhausted {
                 owned: destination.lap.owned(),
-                in_use: destination.in_use,
-                time_wait: destination.queue.len() + u32::from(destination.forgotten),
+                in_use: destination.in_use.into(),
+                time_wait: destination.waiting(),
                 next_free_in_ms: soonest.0,
             }),
         }
@@ -212,7 +215,7 @@ impl Destinations {
         }
         if self.joins_queue(destination, port) {
             match left {
-                Left::TimeWait => self.enqueue(destination, port),
+                Left::TimeWait | Left::Former => self.enqueue(destination, port),
                 Left::Nothing => self.enqueue_free(destination, port),
             }
         }
@@ -246,7 +249,7 @@ impl Destinations {
                 self.queues.clear(&mut record.queue);
                 self.queues.clear(&mut record.free);
                 (record.lap, record.kind, record.queue_draws) = (lap, LapKind::Anew, false);
-                (record.forgotten, record.passed, record.to_sweep) = (0, 0, 0);
+                (record.forgotten, record.passed, record.swept) = (0, 0, 0);
             }
         }
     }
@@ -281,7 +284,7 @@ impl Destinations {
     /// Ports of a destination that were drawn and not given back, and ports given back, not drawn again and not free at once.
     pub fn ports_of(&self, destination: u32) -> (u32, u32) {
         let record = &self.slab[destination];
-        (record.in_use, record.queue.len() + u32::from(record.forgotten))
+        (record.in_use.into(), record.queue.len() + u32::from(record.forgotten))
     }
 
     /// The record of this destination; a new one if there is none.
@@ -312,8 +315,10 @@ impl Destinations {
 
     /// Removes the destination that has been unused for longest, or the first whose last TIME-WAIT has ended meanwhile.
     fn evict(&mut self, now: Tick) -> Option<()> {
+        // A TIME-WAIT that began long before the last port came back may be over behind one that goes on.
         let over = |number: &u32| now.since(self.slab[*number].waited_at) >= self.two_msl_ms;
-        let number = match self.waiting.front().filter(over) {
+        let waiting = core::iter::successors(self.waiting.front(), |number| self.waiting.after(&self.slab, *number));
+        let number = match waiting.take(WAITING_ASKED_MAX).find(over) {
             Some(number) => number,
             None => self.unused.front()?,
         };
@@ -399,13 +404,15 @@ struct Destination {
     /// With no port in use: the list that it is in is that of those whose last TIME-WAIT may go on.
     waits: bool,
     /// Ports drawn and not given back.
-    in_use: u32,
+    in_use: u16,
     /// Ports that the pool had no room for.
     forgotten: u16,
     /// Queued ports that were found taken in a row, since one came back or began the queue that was not.
     passed: u16,
-    /// Queued ports that the sweep has yet to ask about.
-    to_sweep: u16,
+    /// How far behind those that wait a sweep has come; 0: none goes on.
+    swept: u32,
+    /// Ports drawn since the last sweep.
+    drawn: u16,
     /// Ports given back to TIME-WAIT and not drawn again, the oldest first, and ports that were found taken.
     queue: PortQueue,
     /// Ports given back that were free at once, the oldest first.
@@ -413,7 +420,7 @@ struct Destination {
     idle: Link,
     /// When a port was given back to TIME-WAIT last.
     waited_at: Tick,
-    /// When ports were asked about behind those that wait.
+    /// When a sweep asked about ports last.
     swept_at: Tick,
 }
 
@@ -429,6 +436,14 @@ enum LapKind {
     InOrder,
 }
 
+impl Destination {
+    /// Ports that were drawn and given back, and were not free at once: in TIME-WAIT, as far as known.
+    fn waiting(&self) -> u32 {
+        let never_drawn = if self.kind == LapKind::First { self.lap.left() } else { 0 };
+        self.lap.owned().saturating_sub(u32::from(self.in_use) + never_drawn + self.free.len())
+    }
+}
+
 /// Names the lists of destinations with no port in use.
 struct Idle;
 
@@ -442,7 +457,7 @@ impl Record for Destination {
     }
 
     fn next_free(&mut self) -> &mut u32 {
-        &mut self.in_use
+        &mut self.swept
     }
 }
 
@@ -465,6 +480,9 @@ impl Soonest {
         self.0 = Some(self.0.map_or(in_ms, |soonest| soonest.min(in_ms)));
     }
 }
+
+/// Destinations that wait of which a new one asks whether they still do.
+const WAITING_ASKED_MAX: usize = 8;
 
 const _: () = assert!(size_of::<Destination>() <= 112);
 

@@ -74,8 +74,9 @@ impl Limits {
     pub fn bill(&self, families: Families, two_msl_ms: u32) -> Bill {
         let (time_wait_v4_max, time_wait_v6_max) = self.time_wait_maxima(families);
         let entries = self.index_entries(families);
-        let destinations =
-            DestinationLimits { destinations_max: self.destinations_max, queued_ports_max: 0, two_msl_ms };
+        let queued_ports_max = self.queued_ports_max(families);
+        let destinations = DestinationLimits { destinations_max: self.destinations_max, queued_ports_max, two_msl_ms };
+        let destinations = Destinations::bill(&destinations) - PortPool::bill(queued_ports_max, 0);
         let line = |what, limit, items: u32, bytes| Line { what, limit, items: u64::from(items), bytes };
         let neighbors = Neighbors::bill(self.neighbors_max)
             + u64::from(self.neighbors_max) * (size_of::<List<Owing>>() + size_of::<u8>()) as u64;
@@ -95,12 +96,7 @@ impl Limits {
                 TimeWaitStore::<TimeWaitV6>::bill(time_wait_v6_max, two_msl_ms),
             ),
             line("index entries", "time_wait_max", entries, Index::bill(entries)),
-            line(
-                "ports given back",
-                "time_wait_max",
-                self.queued_ports_max(families),
-                PortPool::bill(self.queued_ports_max(families), self.destinations_max),
-            ),
+            line("ports given back", "time_wait_max", queued_ports_max, PortPool::bill(queued_ports_max, 0)),
             line("chunks", "chunks_max", self.chunks_max, Chunks::bill(self.chunks_max)),
             line(
                 "losses and gaps",
@@ -121,7 +117,7 @@ impl Limits {
                 Histories::bill(self.histories_max.min(self.tcbs_max)),
             ),
             line("timers", "timers_max", self.timers_max, Timers::bill(self.timers_max, expire_budget(self))),
-            line("destinations", "destinations_max", self.destinations_max, Destinations::bill(&destinations)),
+            line("destinations", "destinations_max", self.destinations_max, destinations),
             line(
                 "cookies seen",
                 "cookies_remembered_max",

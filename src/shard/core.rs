@@ -461,7 +461,7 @@ impl Core {
         let (hash, own) = (self.names[number].hash, Value::new(Kind::Tcb, number));
         let (was_there, left) = match self.connections[number].take_former() {
             None => (self.index.remove(hash, own), Left::Nothing),
-            Some(former) => (self.index.replace(hash, own, former), Left::TimeWait),
+            Some(former) => (self.index.replace(hash, own, former), Left::Former),
         };
         debug_assert!(was_there, "a live TCB was not in the index");
         left

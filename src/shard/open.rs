@@ -106,7 +106,7 @@ impl Core {
             }
             Err(error) => {
                 if destination != NONE {
-                    let left = if wanted.holder.is_some() { Left::TimeWait } else { Left::Nothing };
+                    let left = if wanted.holder.is_some() { Left::Former } else { Left::Nothing };
                     self.destinations.give_back(destination, port, left, now.tick());
                 }
                 Err(error)

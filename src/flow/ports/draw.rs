@@ -9,12 +9,11 @@ impl Destinations {
     pub(super) fn draw_fresh(
         &mut self,
         number: u32,
-        now: Tick,
         soonest: &mut Soonest,
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
         if self.slab[number].kind == LapKind::InOrder {
-            return self.draw_in_order(number, now, soonest, status);
+            return self.draw_in_order(number, soonest, status);
         }
         for _ in 0..FRESH_ASKED_MAX {
             let port = self.owners.next_port(self.shard, &mut self.slab[number].lap)?;
@@ -37,12 +36,11 @@ impl Destinations {
 
     /// Goes on with a lap whose ports come in the order in which they were drawn: where the first is in TIME-WAIT so are those
     /// behind it, and the lap waits for the one of the next few that is available soonest. What is before that was restarted
-    /// (B41) or is taken, and goes to the queue. Now and then the lap goes on all the same, in case the order was another.
+    /// (B41) or is taken, and goes to the queue.
     #[cold]
     fn draw_in_order(
         &mut self,
         number: u32,
-        now: Tick,
         soonest: &mut Soonest,
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
@@ -73,33 +71,37 @@ impl Destinations {
                 PortStatus::InUse => {}
             }
         }
-        let waits = drawn.is_none() && count > 0;
-        if waits {
+        if drawn.is_none() && count > 0 {
             (lap, count) = before;
         } else if drawn.is_none() && !lap.is_done() {
             soonest.note(0);
         }
-        let record = &mut self.slab[number];
-        if waits && now.since(record.swept_at) >= lap.owned() * SWEEP_MS_PER_PORT {
-            // The order may be another: whoever draws next asks about the whole lap.
-            record.kind = LapKind::Anew;
-            record.swept_at = now;
-            soonest.note(0);
-        }
-        record.lap = lap;
+        self.slab[number].lap = lap;
         passed[..count].iter().for_each(|&port| self.enqueue(number, port));
         drawn
     }
 
     /// Takes the port that has been free for longest. One that somebody has taken meanwhile waits with the others.
-    pub(super) fn draw_free(&mut self, number: u32, status: &mut impl FnMut(u16) -> PortStatus) -> Option<u16> {
+    pub(super) fn draw_free(
+        &mut self,
+        number: u32,
+        soonest: &mut Soonest,
+        status: &mut impl FnMut(u16) -> PortStatus,
+    ) -> Option<u16> {
         for _ in 0..QUEUED_ASKED_MAX {
             let port = self.queues.pop(&mut self.slab[number].free)?;
             match status(port) {
                 PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => return Some(port),
-                PortStatus::TimeWait { .. } | PortStatus::Busy => self.enqueue(number, port),
+                PortStatus::TimeWait { free_in_ms, .. } => {
+                    soonest.note(free_in_ms);
+                    self.enqueue(number, port);
+                }
+                PortStatus::Busy => self.enqueue(number, port),
                 PortStatus::InUse => {}
             }
+        }
+        if !self.slab[number].free.is_empty() {
+            soonest.note(0);
         }
         None
     }
@@ -185,8 +187,8 @@ impl Destinations {
         asked_max
     }
 
-    /// Now and then goes around the queue, by as many ports as a draw may ask about, in case one behind those that wait is free:
-    /// their 2MSL was longer, or was restarted (B41). Once around, the order is what it was.
+    /// Now and then looks behind those that wait, as far as a draw may, in case the order is another: their 2MSL was longer, or
+    /// was restarted (B41). Moves nothing but what it finds, for whose place in the queue the first of it waits.
     #[cold]
     pub(super) fn sweep(
         &mut self,
@@ -196,31 +198,60 @@ impl Destinations {
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
         let record = &mut self.slab[number];
-        if record.to_sweep == 0 {
-            if now.since(record.swept_at) < record.lap.owned() * SWEEP_MS_PER_PORT {
-                return None;
-            }
-            record.to_sweep = record.queue.len() as u16;
+        let earned = now.since(record.swept_at).saturating_mul(SWEPT_PER_MS);
+        let earned = earned.saturating_add(u32::from(record.drawn) * SWEPT_PER_DRAW);
+        if record.swept == 0 && earned < record.lap.owned() {
+            return None;
         }
-        record.swept_at = now;
-        for _ in 0..REPEATED_ASKED_MAX {
-            let record = &mut self.slab[number];
-            record.to_sweep = record.to_sweep.checked_sub(1)?;
-            let port = self.dequeue(number)?;
-            match status(port) {
-                PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => return Some(port),
-                PortStatus::TimeWait { free_in_ms, .. } => {
-                    soonest.note(free_in_ms);
-                    self.enqueue(number, port);
+        (record.swept_at, record.drawn) = (now, 0);
+        let (found, mut next) = self.look_ahead(number, soonest, status);
+        match found {
+            Some((Place::Queue(place), _)) => {
+                let first = self.dequeue(number)?;
+                if let Some(before) = place.checked_sub(1) {
+                    self.queues.replace(&self.slab[number].queue, before, first);
                 }
-                PortStatus::Busy => self.enqueue(number, port),
-                PortStatus::InUse => {}
+                next = next.saturating_sub(1);
+            }
+            Some((Place::Passed, _)) => self.slab[number].forgotten -= 1,
+            Some((Place::Ahead, _)) => {}
+            None if next > 0 => soonest.note(0),
+            None => {}
+        }
+        // The next one goes on where this one was.
+        self.slab[number].swept = next;
+        found.map(|(_, port)| port)
+    }
+
+    /// Asks about what lies ahead of the lap, about the queue, and about what the lap has passed and the queue has no room for, from
+    /// where the sweep has come to: which port may be drawn, and where to go on; 0 at the end.
+    fn look_ahead(
+        &self,
+        number: u32,
+        soonest: &mut Soonest,
+        status: &mut impl FnMut(u16) -> PortStatus,
+    ) -> (Option<(Place, u16)>, u32) {
+        let record = &self.slab[number];
+        let ports_of = |mut lap, wanted| {
+            core::iter::from_fn(move || if wanted { self.owners.next_port(self.shard, &mut lap) } else { None })
+        };
+        let in_lap = record.kind == LapKind::InOrder && !record.lap.is_done();
+        let ahead = ports_of(record.lap, in_lap).map(|port| (Place::Ahead, port));
+        let queued = (0..).zip(self.queues.iter(&record.queue)).map(|(place, port)| (Place::Queue(place), port));
+        let passed = ports_of(record.lap.passed(), in_lap && record.forgotten > 0).map(|port| (Place::Passed, port));
+        let mut ports = (0..).zip(ahead.chain(queued).chain(passed)).skip(record.swept as usize);
+        let mut found = None;
+        for (_, (place, port)) in ports.by_ref().take(REPEATED_ASKED_MAX as usize) {
+            match status(port) {
+                PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => {
+                    found = Some((place, port));
+                    break;
+                }
+                PortStatus::TimeWait { free_in_ms, .. } => soonest.note(free_in_ms),
+                PortStatus::InUse | PortStatus::Busy => {}
             }
         }
-        if self.slab[number].to_sweep > 0 {
-            soonest.note(0);
-        }
-        None
+        (found, ports.next().map_or(0, |(position, _)| position))
     }
 
     /// A lap asks about the ports in the order in which they were drawn before: by the last lap, or by the queue since, which then
@@ -230,29 +261,40 @@ impl Destinations {
         if !record.lap.is_done() {
             return;
         }
-        if record.forgotten == 0 {
-            record.queue_draws = true;
+        record.queue_draws |= record.forgotten == 0;
+        if record.forgotten == 0 || !record.free.is_empty() {
             return;
         }
         let oldest = if record.queue_draws { self.queues.iter(&record.queue).next() } else { None };
         self.queues.clear(&mut record.queue);
-        self.queues.clear(&mut record.free);
         self.owners.again(self.shard, &mut record.lap, oldest);
         (record.kind, record.queue_draws) = (LapKind::InOrder, false);
-        (record.forgotten, record.to_sweep) = (0, 0);
+        (record.forgotten, record.swept) = (0, 0);
     }
+}
+
+/// Where a sweep finds a port.
+#[derive(Clone, Copy)]
+enum Place {
+    /// In the lap, which comes to it later and asks again.
+    Ahead,
+    /// In the queue, so far behind the first.
+    Queue(u32),
+    /// Behind the lap, and not in the queue.
+    Passed,
 }
 
 /// Ports of the lap that a draw finds taken before it looks into the queue. Each is asked about once in a lap: fewer only make the
 /// draws after a change of owners fail, whose lap begins among the ports in use; more make a single draw slower.
 pub(super) const FRESH_ASKED_MAX: u32 = 16_384;
 
-/// The same of a lap that repeats, and of the queue, which ask about a port any number of times: what a draw costs
-/// while none is free.
+/// The same of a lap in order, of the queue and of a sweep, which ask about a port any number of times: what a draw costs while
+/// none is free.
 pub(super) const REPEATED_ASKED_MAX: u32 = 512;
 
-/// While no port is free, one more is asked about behind those that wait for so many ms: a thousand per second and destination.
-const SWEEP_MS_PER_PORT: u32 = 1;
+/// While no port is found where it should be, so many are asked about behind those that wait, per ms and per port drawn.
+const SWEPT_PER_MS: u32 = 1;
+const SWEPT_PER_DRAW: u32 = 8;
 
 /// Queued ports that a draw asks about before it gives up. Fewer wait for ports whose TIME-WAIT was restarted in a row.
 pub(super) const QUEUED_ASKED_MAX: u32 = 8;
