@@ -9,7 +9,7 @@
 //! | 3 | [`shard`] (one turn: `shard/turn.rs`), [`api`] |
 //! | 2 | [`tcp`], [`flow`], [`timer`], [`neighbor`] |
 //! | 1 | [`wire`], [`link`] |
-//! | 0 | [`limits`], [`bits`], [`seq`], [`tick`], [`four_tuple`], [`keyed_hash`], [`ids`], [`counters`], [`prefetch`], [`toeplitz`], [`owner`] |
+//! | 0 | [`limits`], [`bits`], [`seq`], [`tick`], [`four_tuple`], [`keyed_hash`], [`ids`], [`counters`], [`prefetch`], [`toeplitz`], [`owner`], [`touched`] |
 //!
 //! Without features the library is `no_std` + alloc: floors 0 to 3 without AF_XDP.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
@@ -28,6 +28,7 @@ pub mod prefetch;
 pub mod seq;
 pub mod tick;
 pub mod toeplitz;
+pub mod touched;
 
 pub mod link;
 pub mod wire;

@@ -100,7 +100,7 @@ fn may_use(from: &str, to: &str, path: &str) -> bool {
 fn floor(module: &str) -> Option<u8> {
     Some(match module {
         "limits" | "seq" | "tick" | "four_tuple" | "ids" | "counters" | "prefetch" | "bits" | "keyed_hash"
-        | "toeplitz" | "owner" => 0,
+        | "toeplitz" | "owner" | "touched" => 0,
         "wire" | "link" => 1,
         "tcp" | "flow" | "timer" | "neighbor" => 2,
         "api" | "shard" => 3,

@@ -6,20 +6,21 @@
 //! from the bill's bytes, one that the bill forgets exceeds them. What is swapped out later is no matter of tables.
 
 use std::env;
-use std::net::Ipv4Addr;
 use std::process::Command;
+use std::sync::Arc;
 use synfin::api::{Application, Event};
 use synfin::limits::Limits;
 use synfin::link::memory::{MemoryConfig, pair};
 use synfin::memory::touched_bytes;
-use synfin::shard::{Calls, LocalAddress, Shard, ShardConfig};
+use synfin::owner::{Owners, Spread};
+use synfin::shard::{Bill, Calls, LocalAddress, Place, Shard, ShardConfig};
 use synfin::tick::Now;
 use synfin::wire::ethernet::MacAddress;
 
 #[test]
 fn every_table_is_as_large_in_memory_as_on_the_bill_before_the_first_packet() {
     if let Some(number) = env::var(CHILD).ok().and_then(|number| number.parse::<usize>().ok()) {
-        return check(LARGE[number].1);
+        return check(LARGE[number]);
     }
     let this = env::current_exe().expect("this program");
     let wrong: Vec<String> = (0..LARGE.len())
@@ -40,7 +41,7 @@ const CHILD: &str = "SYNFIN_TOUCHED";
 type Large = (&'static str, fn(&mut Limits));
 
 /// Each is so large that its table takes 16 MB at least, but that of neighbours, of which there cannot be more.
-const LARGE: [Large; 11] = [
+const LARGE: [Large; 14] = [
     ("tcbs_max", |limits| limits.tcbs_max = 200_000),
     ("time_wait_max and index", |limits| limits.time_wait_max = 1_000_000),
     ("destinations_max", |limits| limits.destinations_max = 300_000),
@@ -52,10 +53,19 @@ const LARGE: [Large; 11] = [
     ("timers_max", |limits| limits.timers_max = 600_000),
     ("cookies_remembered_max", |limits| limits.cookies_remembered_max = 4_000_000),
     ("neighbors_max", |limits| limits.neighbors_max = 65_535),
+    ("listeners_max", |limits| limits.listeners_max = 400_000),
+    (IPV6, |limits| limits.time_wait_max = 500_000),
+    (SHARDS, |limits| limits.handover_batches_max = 1000),
 ];
 
-/// The process grows by what the shard's bill says when it is made.
-fn check(enlarge: fn(&mut Limits)) {
+/// Over both IP versions.
+const IPV6: &str = "time_wait_max of two IP versions";
+
+/// Both shards of two, and what is handed over between them.
+const SHARDS: &str = "handover_batches_max";
+
+/// The process grows by what the bills of its shards say when they are made.
+fn check((name, enlarge): Large) {
     let mut limits = Limits {
         tcbs_max: 1000,
         time_wait_max: 1000,
@@ -70,18 +80,31 @@ fn check(enlarge: fn(&mut Limits)) {
         ..Limits::default()
     };
     enlarge(&mut limits);
-    let address = LocalAddress { address: Ipv4Addr::new(10, 0, 0, 1).into(), prefix_len: 24 };
-    let config = ShardConfig { limits, addresses: vec![address], ..ShardConfig::seeded(1) };
-    let bill = config.bill();
+    let own = |address: &str| LocalAddress { address: address.parse().expect("an address"), prefix_len: 24 };
+    let mut addresses = vec![own("10.0.0.1")];
+    if name == IPV6 {
+        addresses.push(own("fd00::1"));
+    }
+    let config = ShardConfig { limits, addresses, ..ShardConfig::seeded(1) };
     let mac = |last| MacAddress([2, 0, 0, 0, 0, last]);
-    let (link, _peer) = pair(MemoryConfig::default(), [mac(1), mac(2)]);
+    let (one, other) = pair(MemoryConfig::default(), [mac(1), mac(2)]);
+    let links = if name == SHARDS { vec![one, other] } else { vec![one] };
     let before = touched_bytes().expect("the system says how large a process is");
-    let shard = Shard::new(link, Nothing, config, Now::from_ms(5_000)).expect("a shard");
+    let owners = Arc::new(Owners::new(&Spread::Symmetric, links.len() as u16, config.ports));
+    let places = Place::all(&owners, &limits);
+    let bills: Vec<_> = links.iter().map(|_| config.bill_among(&owners)).collect();
+    let shards: Vec<_> = links
+        .into_iter()
+        .zip(places)
+        .map(|(link, place)| {
+            Shard::new_among(link, Nothing, config.clone(), place, Now::from_ms(5_000)).expect("a shard")
+        })
+        .collect();
     let grown = touched_bytes().expect("as before").saturating_sub(before);
-    drop(shard);
-    let least = bill.total_bytes() - bill.total_bytes() / 50;
-    let most = bill.total_bytes() + bill.total_bytes() / 50 + AROUND_BYTES;
-    assert!((least..=most).contains(&grown), "grown by {grown} bytes\n{bill}");
+    drop(shards);
+    let billed: u64 = bills.iter().map(Bill::total_bytes).sum();
+    let (least, most) = (billed - billed / 50, billed + billed / 50 + AROUND_BYTES);
+    assert!((least..=most).contains(&grown), "grown by {grown} bytes\n{}", bills[0]);
 }
 
 /// An application that nothing happens to.

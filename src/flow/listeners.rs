@@ -3,6 +3,7 @@
 //! A small open-addressed table. What it holds is chosen by the application, not by peers, so a plain mix of the bits does.
 
 use crate::ids::NONE;
+use crate::touched::filled;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::size_of;
@@ -31,7 +32,7 @@ pub struct Listeners {
 impl Listeners {
     /// Room for `max` listeners.
     pub fn new(max: u32) -> Listeners {
-        Listeners { ends: vec![None; max as usize], table: vec![NONE; places(max)], len: 0 }
+        Listeners { ends: filled(max as usize, || None), table: vec![NONE; places(max)], len: 0 }
     }
 
     /// Bytes that room for `max` listeners takes.

@@ -14,8 +14,8 @@ use crate::limits::DEADLINE_MAX_MS;
 use crate::tcp::tcb::Opened;
 use crate::tcp::{Context, calls};
 use crate::tick::{Deadline, Now};
+use crate::touched::filled;
 use ::core::time::Duration;
-use alloc::vec;
 use alloc::vec::Vec;
 
 /// The accept queue of a shard.
@@ -41,7 +41,7 @@ struct Accepting {
 
 impl AcceptQueue {
     pub(super) fn new(listeners_max: u32) -> AcceptQueue {
-        AcceptQueue { listeners: vec![Accepting::default(); listeners_max as usize], len: 0, parked: List::new() }
+        AcceptQueue { listeners: filled(listeners_max as usize, Accepting::default), len: 0, parked: List::new() }
     }
 
     /// Bytes that the queue takes: its connections are TCBs.

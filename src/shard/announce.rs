@@ -78,6 +78,11 @@ impl Claims {
         Claims { next: all.len(), defend: Vec::with_capacity(all.len()), all, again_at: None, conflict: None }
     }
 
+    /// Bytes that so many addresses take.
+    pub(super) const fn bill(addresses: usize) -> u64 {
+        (addresses * (size_of::<Claim>() + size_of::<u32>())) as u64
+    }
+
     pub(super) fn next_deadline(&self, now: Tick) -> Option<Tick> {
         if self.next < self.all.len() || !self.defend.is_empty() { Some(now) } else { self.again_at }
     }

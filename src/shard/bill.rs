@@ -1,13 +1,15 @@
 //! What a shard's tables cost, before any is made.
 
 use super::accept::AcceptQueue;
+use super::announce::Claims;
 use super::burst::{Burst, expire_budget};
 use super::connection::{Connection, Owing};
-use super::core::{WHEEL_GRANULE_MS, WHEEL_SLOTS};
+use super::core::{QUESTIONS_MAX, WHEEL_GRANULE_MS, WHEEL_SLOTS};
 use super::exact;
 use super::gaps::Gaps;
 use super::history::Histories;
 use super::name::Names;
+use super::options::{OptionSets, SETS};
 use super::pressure::Pressure;
 use super::splice::Splices;
 use super::strangers::Strangers;
@@ -29,11 +31,13 @@ use crate::ids::Handle;
 use crate::limits::{Limits, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
 use crate::owner::Owners;
+use crate::tcp::connection_options::OptionsId;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::timer::wheel::Wheel;
 use ::core::fmt;
 use ::core::hint::black_box;
 use ::core::mem::size_of;
+use ::core::net::IpAddr;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -130,8 +134,12 @@ impl Limits {
                 "listeners",
                 "listeners_max",
                 self.listeners_max,
-                Listeners::bill(self.listeners_max) + AcceptQueue::bill(self.listeners_max),
+                Listeners::bill(self.listeners_max)
+                    + AcceptQueue::bill(self.listeners_max)
+                    + u64::from(self.listeners_max) * size_of::<OptionsId>() as u64,
             ),
+            line("neighbours asked", "", QUESTIONS_MAX as u32, (QUESTIONS_MAX * size_of::<(u8, IpAddr)>()) as u64),
+            line("option sets", "", SETS as u32, OptionSets::bill()),
             line("waiting to send", "", STARVED_MAX as u32, (STARVED_MAX * size_of::<Handle>()) as u64),
             line("paces", "", Pressure::items(), Pressure::bill()),
             line("timer slots", "", WHEEL_SLOTS, Wheel::bill(WHEEL_SLOTS, WHEEL_GRANULE_MS) + exact::bill()),
@@ -173,6 +181,8 @@ impl ShardConfig {
             v6: addresses().any(|own| own.address.is_ipv6()),
         };
         let mut bill = self.limits.bill(families, self.msl_ms.saturating_mul(2));
+        let own = addresses().count();
+        bill.lines.push(Line { what: "own addresses", limit: "", items: own as u64, bytes: Claims::bill(own) });
         let ports = u64::from(owners.ports().1 - owners.ports().0) + 1;
         let bytes = owners.bytes().div_ceil(owners.shards().into());
         bill.lines.push(Line { what: "ports by class", limit: "", items: ports, bytes });

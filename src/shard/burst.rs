@@ -11,12 +11,13 @@ use crate::tcp::Answer;
 use crate::tcp::connection_options::ConnectionOptions;
 use crate::tcp::cookie::SynAck;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
+use crate::touched::room;
 use crate::wire::ethernet::MacAddress;
 use crate::wire::tcp::Segment;
 use crate::wire::{arp, icmp, ndp};
 use alloc::vec::Vec;
 use core::mem::size_of;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 /// The working space of a turn. Every vector has its capacity from the start; none grows.
 #[derive(Debug)]
@@ -139,22 +140,42 @@ impl IpMarks {
 impl Burst {
     pub(super) fn new(limits: &Limits) -> Burst {
         let (burst, expiries) = (frames_max(limits), expire_budget(limits));
+        let (nobody, unknown) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), MacAddress::default());
+        let tuple = FourTuple::default();
+        let request = arp::Packet {
+            operation: arp::Operation::Request,
+            sender_mac: unknown,
+            sender_ip: Ipv4Addr::UNSPECIFIED,
+            target_mac: unknown,
+            target_ip: Ipv4Addr::UNSPECIFIED,
+        };
+        let arrival = Arrival {
+            tuple,
+            segment: Segment::default(),
+            frame: 0,
+            src_mac: unknown,
+            interface: 0,
+            hash: Hash::default(),
+            hint: None,
+            change_count: 0,
+        };
         Burst {
+            // Only a link can make frames, so that nobody else can write where they will be: 2 kB at most.
             received: Vec::with_capacity(limits.burst as usize),
-            frames: Vec::with_capacity(burst),
-            handed: Vec::with_capacity(handed_max(limits)),
-            arrivals: Vec::with_capacity(burst),
-            controls: Vec::with_capacity(burst),
-            texts: Vec::with_capacity(burst),
-            answers: Vec::with_capacity(burst),
-            due: Vec::with_capacity(expiries),
-            expired_v4: Vec::with_capacity(expiries),
-            expired_v6: Vec::with_capacity(expiries),
-            hashes: Vec::with_capacity(2 * expiries),
-            asks: Vec::with_capacity(burst),
-            silent: Vec::with_capacity(burst),
+            frames: room(burst, || None),
+            handed: room(handed_max(limits), || 0),
+            arrivals: room(burst, || arrival),
+            controls: room(burst, || Control { frame: 0, interface: 0, message: Message::Arp(request) }),
+            texts: room(burst, || Text { number: 0, frame: 0, offset: 0, len: 0, pieces: 0 }),
+            answers: room(burst, || Reply::Arp { frame: 0, request }),
+            due: room(expiries, || 0),
+            expired_v4: room(expiries, || (0, TimeWaitV4::default())),
+            expired_v6: room(expiries, || (0, TimeWaitV6::default())),
+            hashes: room(2 * expiries, Hash::default),
+            asks: room(burst, || nobody),
+            silent: room(burst, || NeighborId::NONE),
             drops: Drops::default(),
-            first_drops: Vec::with_capacity(DropReason::ALL.len()),
+            first_drops: room(DropReason::ALL.len(), || (DropReason::ALL[0], unknown)),
         }
     }
 
@@ -178,10 +199,12 @@ impl Burst {
             + size_of::<Control>()
             + size_of::<Text>()
             + size_of::<Reply>()
-            + size_of::<IpAddr>();
+            + size_of::<IpAddr>()
+            + size_of::<NeighborId>();
         let per_expiry =
             size_of::<u32>() + size_of::<(u32, TimeWaitV4)>() + size_of::<(u32, TimeWaitV6)>() + 2 * size_of::<Hash>();
-        (frames_max(limits) * per_frame + expire_budget(limits) * per_expiry) as u64
+        let once = handed_max(limits) + DropReason::ALL.len() * size_of::<(DropReason, MacAddress)>();
+        (frames_max(limits) * per_frame + expire_budget(limits) * per_expiry + once) as u64
     }
 }
 

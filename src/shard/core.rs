@@ -40,12 +40,12 @@ use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::tcp::{End, Note, Outcome, Settings};
 use crate::tick::{Now, Tick};
 use crate::timer::wheel::{Timed, Wheel};
+use crate::touched::{filled, room};
 use crate::wire::Expect;
-use ::core::net::IpAddr;
+use ::core::net::{IpAddr, Ipv4Addr};
 use ::core::ops::Range;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -207,7 +207,7 @@ impl Core {
             listeners: Listeners::new(limits.listeners_max),
             claimed: config.claimed.clone(),
             options: OptionSets::new(),
-            listener_options: vec![OptionsId::default(); limits.listeners_max as usize],
+            listener_options: filled(limits.listeners_max as usize, OptionsId::default),
             time_wait_v4: TimeWaitStore::new(time_wait_v4_max, two_msl_ms),
             time_wait_v6: TimeWaitStore::new(time_wait_v6_max, two_msl_ms),
             destinations: Destinations::new(
@@ -220,9 +220,9 @@ impl Core {
             former: Former::new(),
             shard: place.shard(),
             neighbors: Neighbors::new(limits.neighbors_max, secrets.neighbors).asking(config.neighbor_timeout_s.max(1)),
-            neighbor_interfaces: vec![0; limits.neighbors_max as usize],
+            neighbor_interfaces: filled(limits.neighbors_max as usize, || 0),
             neighbors_elsewhere: config.neighbors_elsewhere,
-            questions: Vec::with_capacity(QUESTIONS_MAX),
+            questions: room(QUESTIONS_MAX, || (0, IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
             reply_to_sender: config.reply_to_sender,
             claims: Claims::new(attachments.iter().flat_map(|at| &at.addresses).map(|own| own.address).collect()),
             path_mtus: PathMtus::new(PATH_MTUS_MAX, secrets.neighbors),
@@ -234,7 +234,7 @@ impl Core {
             tx_full: [false; INTERFACES_MAX],
             waiting: (0..limits.neighbors_max).map(|_| List::new()).collect(),
             telling: List::new(),
-            starved: VecDeque::with_capacity(STARVED_MAX),
+            starved: room(STARVED_MAX, || Handle::from_bits(0)).into(),
             histories: Histories::new(limits.histories_max.min(limits.tcbs_max)),
             timers: Timers::new(limits.timers_max, expire_budget(&limits), now.tick()),
             splices: Splices::new(limits.splices_max.min(limits.tcbs_max / 2)),

@@ -23,6 +23,7 @@ use crate::link::Link;
 use crate::owner::Owners;
 use crate::tcp::state::State;
 use crate::tick::Now;
+use crate::touched::room;
 use crate::wire::arp::Operation;
 use crate::wire::ndp;
 use alloc::boxed::Box;
@@ -75,9 +76,10 @@ pub(super) fn batches(limits: &Limits) -> u32 {
     limits.handover_batches_max.max(1)
 }
 
-/// Bytes of the frames that wait for one shard.
+/// Bytes of the frames that wait for one shard, and of their places in its two queues.
 pub(super) fn bill(limits: &Limits) -> u64 {
-    u64::from(batches(limits)) * (BATCH_BYTES + BATCH_FRAMES * size_of::<Entry>()) as u64
+    let place = size_of::<Batch>() + size_of::<usize>();
+    u64::from(batches(limits)) * (BATCH_BYTES + BATCH_FRAMES * size_of::<Entry>() + 2 * place) as u64
 }
 
 /// One shard's end of the queues.
@@ -431,7 +433,8 @@ struct Batch {
 impl Batch {
     fn new() -> Batch {
         // Not zero: zeroed memory would come from the system untouched.
-        Batch { bytes: vec![UNUSED; BATCH_BYTES].into(), frames: Vec::with_capacity(BATCH_FRAMES) }
+        let frames = room(BATCH_FRAMES, || Entry { end: 0, interface: 0, asked: 0 });
+        Batch { bytes: vec![UNUSED; BATCH_BYTES].into(), frames }
     }
 
     fn used(&self) -> usize {

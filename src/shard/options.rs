@@ -27,6 +27,11 @@ impl OptionSets {
         OptionSets { sets, last: OptionsId::default() }
     }
 
+    /// Bytes that they take.
+    pub(super) const fn bill() -> u64 {
+        (SETS * size_of::<Set>()) as u64
+    }
+
     /// The options of a set.
     #[inline]
     pub(super) fn get(&self, id: OptionsId) -> &ConnectionOptions {
@@ -73,7 +78,7 @@ impl OptionSets {
 }
 
 /// Sets of a shard: what a byte can number.
-const SETS: usize = 256;
+pub(super) const SETS: usize = 256;
 
 #[cfg(test)]
 mod tests {

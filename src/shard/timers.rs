@@ -9,6 +9,7 @@ use crate::ids::TimerId;
 use crate::limits::DEADLINE_MAX_MS;
 use crate::tick::{Now, Tick};
 use crate::timer::wheel::{Timed, Wheel, WheelLink};
+use crate::touched::room;
 use ::core::time::Duration;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -65,8 +66,8 @@ impl Timers {
         Timers {
             records: Slab::new(timers_max),
             wheel: Wheel::new(WHEEL_SLOTS, WHEEL_GRANULE_MS, now),
-            due: Vec::with_capacity(budget),
-            untold: VecDeque::with_capacity(budget),
+            due: room(budget, || 0),
+            untold: room(budget, || TimerId { number: 0, generation: 0 }).into(),
         }
     }
 

@@ -14,6 +14,7 @@
 
 use crate::ids::NONE;
 use crate::tick::Tick;
+use crate::touched::filled;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::size_of;
@@ -76,7 +77,7 @@ impl Wheel {
         let (slots, shift) = layout(slots, granule_ms);
         Wheel {
             heads: vec![NONE; slots as usize],
-            occupied: vec![0; slots as usize / 64],
+            occupied: filled(slots as usize / 64, || 0),
             begun: NONE,
             next: now.0 >> shift,
             shift,
