@@ -3,7 +3,7 @@
 /// How much a shard may hold. Memory is laid out from this once, at start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// TCBs of one shard (half-open, open and remnants), records of 248 B.
+    /// TCBs of one shard (half-open, open and remnants), records of 192 B and names of 56.
     pub tcbs_max: u32,
     /// TIME-WAIT records of one shard of each IP version that it has addresses of: as many of IPv4, 32 B each, and as many of IPv6, 56 B
     /// each. One version's are full without the other's being so.

@@ -65,6 +65,13 @@ pub fn resident_bytes() -> Option<u64> {
     fs::read_to_string("/proc/self/status").ok().and_then(|text| field_kb(&text, "VmRSS:"))
 }
 
+/// Bytes of this process that it has touched and still has: in memory, or swapped out since.
+pub fn touched_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    // A kernel without swap does not name it.
+    field_kb(&status, "VmRSS:").map(|resident| resident + field_kb(&status, "VmSwap:").unwrap_or(0))
+}
+
 fn check_against(bill: &Bill, shards: usize, available_bytes: u64) -> Result<(), ConfigError> {
     if bill.total_bytes().saturating_mul(shards as u64) <= available_bytes {
         return Ok(());
@@ -137,6 +144,7 @@ mod tests {
     fn this_system_says_what_it_has() {
         assert!(available_bytes().is_some_and(|bytes| bytes > 1 << 20));
         assert!(resident_bytes().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(touched_bytes().is_some_and(|bytes| bytes > 1 << 20));
     }
 
     #[test]

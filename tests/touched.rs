@@ -1,5 +1,9 @@
 //! Every table of a shard is in memory once it is made, so that no packet waits for a page. Each large table in a process of
 //! its own, which looks at its size: memory that another has given back would be there already.
+//!
+//! What is measured is by how many bytes of touched pages the process grows: those in memory (VmRSS) and those swapped out since
+//! (VmSwap), for which a machine short of memory would otherwise make it false. A table that is reserved but not touched lacks
+//! from the bill's bytes, one that the bill forgets exceeds them. What is swapped out later is no matter of tables.
 
 use std::env;
 use std::process::Command;
@@ -7,7 +11,7 @@ use std::sync::Arc;
 use synfin::api::{Application, Event};
 use synfin::limits::Limits;
 use synfin::link::memory::{MemoryConfig, pair};
-use synfin::memory::resident_bytes;
+use synfin::memory::touched_bytes;
 use synfin::owner::{Owners, Spread};
 use synfin::shard::{Bill, Calls, LocalAddress, Place, Shard, ShardConfig};
 use synfin::tick::Now;
@@ -85,7 +89,7 @@ fn check((name, enlarge): Large) {
     let mac = |last| MacAddress([2, 0, 0, 0, 0, last]);
     let (one, other) = pair(MemoryConfig::default(), [mac(1), mac(2)]);
     let links = if name == SHARDS { vec![one, other] } else { vec![one] };
-    let before = resident_bytes().expect("the system says how large a process is");
+    let before = touched_bytes().expect("the system says how large a process is");
     let owners = Arc::new(Owners::new(&Spread::Symmetric, links.len() as u16, config.ports));
     let places = Place::all(&owners, &limits);
     let bills: Vec<_> = links.iter().map(|_| config.bill_among(&owners)).collect();
@@ -96,7 +100,7 @@ fn check((name, enlarge): Large) {
             Shard::new_among(link, Nothing, config.clone(), place, Now::from_ms(5_000)).expect("a shard")
         })
         .collect();
-    let grown = resident_bytes().expect("as before").saturating_sub(before);
+    let grown = touched_bytes().expect("as before").saturating_sub(before);
     drop(shards);
     let billed: u64 = bills.iter().map(Bill::total_bytes).sum();
     let (least, most) = (billed - billed / 50, billed + billed / 50 + AROUND_BYTES);

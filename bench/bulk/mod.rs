@@ -109,6 +109,11 @@ impl Direction {
         }
     }
 
+    /// The wire as this direction has it.
+    fn over(self, wire: Wire) -> Wire {
+        Wire { gso: self.kernel_gso() == Some(true), ..wire }
+    }
+
     /// For people.
     pub(crate) fn text(self) -> String {
         let (from, to, _) = self.ends();
@@ -172,8 +177,7 @@ fn flags(args: &BulkArgs) -> Result<Flags, Failure> {
 /// One stream on a wire of its own.
 fn one_round(args: &BulkArgs, flags: &Flags, direction: Direction, live: &mut Live) -> Result<Round, Failure> {
     let (from, to, ends) = direction.ends();
-    let gso = direction.kernel_gso() == Some(true);
-    let wire = Wire { gso, ..Wire::veth(&args.wire, [&args.netns_a, &args.netns_b], args.keep) };
+    let wire = direction.over(Wire::veth(&args.wire, [&args.netns_a, &args.netns_b], args.keep));
     let up = wire.up(ends, TIME_WAIT_MAX)?;
     let role = |interface: &str, cpu: usize| -> Vec<String> {
         let pairs = [
@@ -226,5 +230,29 @@ mod tests {
             let flags = flags(&parse(bad).expect("parses"));
             assert_eq!(flags.expect_err("refused").exit, 2, "{bad:?}");
         }
+    }
+
+    /// The script's default is "on": a direction that said nothing would be measured against another baseline.
+    #[test]
+    fn each_direction_by_its_name_tells_the_script_whether_the_kernel_segments_late() {
+        let expected = [
+            ("synfin-kernel", "off"),
+            ("kernel-synfin", "off"),
+            ("kernel-synfin-gso", "on"),
+            ("kernel-kernel", "off"),
+            ("kernel-kernel-gso", "on"),
+            ("synfin-synfin", "off"),
+        ];
+        assert_eq!(expected.len(), Direction::value_variants().len(), "every direction is here");
+        for (name, gso) in expected {
+            let args: BulkArgs = parse(&["--direction", name]).expect("a direction");
+            let wire = args.direction[0].over(Wire::veth(&args.wire, ["a", "b"], false));
+            assert!(
+                wire.variables().contains(&("SYNFIN_BENCH_GSO", gso.to_string())),
+                "{name}: {:?}",
+                wire.variables()
+            );
+        }
+        assert!(include_str!("../wire.sh").contains("gso=${SYNFIN_BENCH_GSO:-on}"), "the script reads it");
     }
 }

@@ -404,12 +404,14 @@ impl Wire {
         Ok(up)
     }
 
+    /// What the script reads from its environment.
+    pub(crate) fn variables(&self) -> [(&'static str, String); 2] {
+        let gso = if self.gso { "on" } else { "off" };
+        [("SYNFIN_BENCH_QUEUES", self.queues.to_string()), ("SYNFIN_BENCH_GSO", gso.to_string())]
+    }
+
     fn run(&self, args: &[&str]) -> Result<(), Failure> {
-        let output = Command::new(&self.script)
-            .args(args)
-            .env("SYNFIN_BENCH_QUEUES", self.queues.to_string())
-            .env("SYNFIN_BENCH_GSO", if self.gso { "on" } else { "off" })
-            .output();
+        let output = Command::new(&self.script).args(args).envs(self.variables()).output();
         let script = self.script.display();
         let output = output.map_err(|error| Failure::environment(format!("cannot run {script}: {error}")))?;
         if output.status.success() {

@@ -5,15 +5,20 @@ use super::services::Services;
 use crate::api::{Application, CloseReason, ConnectOptions, ConnectionOptions, Event};
 use crate::ids::Handle;
 use crate::limits::Limits;
+use crate::link::Link;
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
 use crate::shard::{Calls, LocalAddress, Shard, ShardConfig};
 use crate::stack::Service;
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
+use crate::wire::tcp::Flags;
+use crate::wire::{self, Expect, Parsed};
 use std::net::IpAddr;
 
 const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+const MACS: [MacAddress; 2] = [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])];
 
 /// Sends `text`, then closes its direction if told to; reads at most `appetite` bytes per turn.
 struct Peer {
@@ -84,12 +89,24 @@ fn ends(
     closes: bool,
     appetite: usize,
 ) -> (Shard<MemoryLink, Peer>, Shard<MemoryLink, Services>) {
+    let (a, b) = pair(MemoryConfig::default(), MACS);
+    ends_on(a, b, kind, text, closes, appetite)
+}
+
+/// The same with the service on `a`, and the peer on `b`.
+fn ends_on(
+    a: MemoryLink,
+    b: MemoryLink,
+    kind: ServiceKind,
+    text: &[u8],
+    closes: bool,
+    appetite: usize,
+) -> (Shard<MemoryLink, Peer>, Shard<MemoryLink, Services>) {
     let config = |address| ShardConfig {
         limits: Limits { tcbs_max: 16, time_wait_max: 64, half_open_max: 8, chunks_max: 64, ..Limits::default() },
         addresses: vec![LocalAddress { address, prefix_len: 24 }],
         ..ShardConfig::seeded(0)
     };
-    let (a, b) = pair(MemoryConfig::default(), [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])]);
     let services = Services::new(&[ServiceAt { kind, port: 80 }], &[SERVER], ConnectionOptions::default());
     let peer = Peer {
         text: text.to_vec(),
@@ -123,13 +140,58 @@ fn exchange(kind: ServiceKind, text: &[u8], closes: bool, appetite: usize) -> Pe
     client.into_application()
 }
 
-/// Shows SHLD-13. SHLD-23.
 #[test]
 fn echo_returns_every_byte_and_closes_after_the_peer() {
     let text: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
     let peer = exchange(ServiceKind::Echo, &text, true, usize::MAX);
     assert!(peer.received == text, "{} bytes came back", peer.received.len());
     assert_eq!(peer.ended, Some(CloseReason::Graceful));
+}
+
+/// Every segment of the server's is looked at on its way.
+#[test]
+fn shld_13_shld_23_echo_sends_no_urgent_text_and_one_code_point() {
+    let (a, mut near_server) = pair(MemoryConfig::default(), MACS);
+    let (mut near_client, b) = pair(MemoryConfig::default(), MACS);
+    let (mut client, mut server) = ends_on(a, b, ServiceKind::Echo, &[7; 100_000], true, usize::MAX);
+    let (mut segments, mut code_points) = (0, Vec::new());
+    for turn in 1..200_000 {
+        let now = Now::from_us(turn * 100);
+        client.turn(now);
+        carry(&mut near_client, &mut near_server, |_| {});
+        server.turn(now);
+        carry(&mut near_server, &mut near_client, |bytes| {
+            let expect = Expect { mac: MACS[1], mtu: 1500, vlan: None, verify_checksums: true };
+            if let Ok(Parsed::Tcp(packet)) = wire::parse(bytes, &expect) {
+                assert!(!packet.segment.flags.has(Flags::URG), "{:?}", packet.segment);
+                code_points.push(packet.dscp_ecn);
+                segments += 1;
+            }
+        });
+        if client.application().ended.is_some() && server.connections_live() == 0 {
+            break;
+        }
+    }
+    assert_eq!(
+        (client.application().received.len(), client.application().ended),
+        (100_000, Some(CloseReason::Graceful))
+    );
+    assert!(segments > 60 && code_points.iter().all(|code_point| *code_point == 0), "{segments}: {code_points:?}");
+}
+
+/// Whatever waits at one link goes to the other, seen on its way.
+fn carry(from: &mut MemoryLink, to: &mut MemoryLink, mut see: impl FnMut(&[u8])) {
+    let mut frames = Vec::with_capacity(256);
+    from.receive(&mut frames, 256);
+    for frame in frames {
+        let mut copy = to.take().expect("a free frame");
+        let bytes = from.bytes(&frame);
+        see(bytes);
+        to.bytes_mut(&mut copy)[..bytes.len()].copy_from_slice(bytes);
+        to.send(copy, bytes.len()).expect("room to send");
+        from.give_back(frame);
+    }
+    to.flush();
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl<R: Record> Slab<R> {
     }
 
     /// As [`Slab::insert`], with what `make` returns in the place of the default.
-    #[inline]
+    #[inline(always)]
     pub fn insert_with(&mut self, make: impl FnOnce() -> R) -> Option<u32> {
         let number = self.first_free;
         let record = self.records.get_mut(number as usize)?;

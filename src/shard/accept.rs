@@ -109,8 +109,9 @@ impl Core {
         if connection.tcb.opened() == Opened::Actively {
             return self.tell(number);
         }
-        self.accept.entered(connection.origin);
-        match self.accept.of(connection.origin).defer_ms {
+        let listener = self.names[number].origin;
+        self.accept.entered(listener);
+        match self.accept.of(listener).defer_ms {
             0 => self.tell(number),
             defer_ms => calls::defer_accept(&mut connection.tcb, now.tick().plus(defer_ms)),
         }
@@ -122,9 +123,9 @@ impl Core {
     pub(super) fn leave_accept_queue(&mut self, number: u32, now: Now) -> bool {
         let connection = &mut self.connections[number];
         if connection.tcb.opened() == Opened::Passively {
-            let options = self.options.get(connection.options);
+            let options = self.options.get(connection.tcb.options);
             let cx = Context { now, settings: &self.settings, options, receive_room: false };
-            let listener = connection.origin;
+            let listener = self.names[number].origin;
             if calls::accept(&mut connection.tcb, &cx) {
                 self.arm(number);
             }
@@ -163,7 +164,7 @@ impl Core {
     /// A connection in the queue is not to be told of any more.
     pub(super) fn drop_from_accept_queue(&mut self, number: u32) {
         let connection = &mut self.connections[number];
-        self.accept.left(connection.origin);
+        self.accept.left(self.names[number].origin);
         connection.tell = Bits::NONE;
         connection.facts.add(Fact::TOLD_CLOSED);
         self.telling.remove(&mut self.connections, number);

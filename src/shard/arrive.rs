@@ -9,12 +9,12 @@ use super::find::Found;
 use super::gaps;
 use super::history;
 use super::icmp;
-use super::options::OptionsId;
 use crate::counters::DropReason;
 use crate::flow::chunks::Chunks;
 use crate::ids::{Kind, Value};
 use crate::link::Link;
 use crate::neighbor::Heard;
+use crate::tcp::connection_options::OptionsId;
 use crate::tcp::listen::Listened;
 use crate::tcp::recovery::Sack;
 use crate::tcp::state::State;
@@ -105,7 +105,7 @@ fn connection<L: Link>(
 ) {
     let (flags, connection) = (arrival.segment.flags, &core.connections[number]);
     let completes = flags.ack() && !flags.rst() && connection.tcb.is_half_open_passively();
-    if completes && core.refuses_to_accept(connection.origin) {
+    if completes && core.refuses_to_accept(core.names[number].origin) {
         return;
     }
     // Few segments have any: for the others nothing is read or copied.
@@ -119,7 +119,7 @@ fn connection<L: Link>(
     let attached = gaps::for_arrival(core, number, blocks);
     let connection = &mut core.connections[number];
     let receive_room = has_room(receiving, connection);
-    let options = connection.options;
+    let options = connection.tcb.options;
     let cx = Context { now, settings: &core.settings, options: core.options.get(options), receive_room };
     let tcb = &mut connection.tcb;
     let rcv_nxt = tcb.rcv_nxt;
@@ -184,16 +184,22 @@ fn has_room(receiving: &Chunks, connection: &Connection) -> bool {
 fn time_wait_record(core: &mut Core, arrival: &Arrival, value: Value, now: Now) -> Option<Answer> {
     let cx = Context::without_connection(now, &core.settings);
     let number = value.number();
-    let numbers = *core.time_wait_numbers(value)?;
-    let arrived = time_wait::arrives(&numbers, &arrival.tuple, &arrival.segment, &cx);
+    let mut numbers = *core.time_wait_numbers(value)?;
+    let arrived = time_wait::arrives(&mut numbers, &arrival.tuple, &arrival.segment, &cx);
     if arrived.reopens {
         return reopen(core, arrival, value, &numbers, now);
     }
     if arrived.restart {
         let deadline = time_wait::deadline(&cx);
         let moved = match value.kind() {
-            Kind::TimeWaitV4 => core.time_wait_v4.restart(number, deadline),
-            Kind::TimeWaitV6 | Kind::Tcb => core.time_wait_v6.restart(number, deadline),
+            Kind::TimeWaitV4 => {
+                core.time_wait_v4[number].numbers = numbers;
+                core.time_wait_v4.restart(number, deadline)
+            }
+            Kind::TimeWaitV6 | Kind::Tcb => {
+                core.time_wait_v6[number].numbers = numbers;
+                core.time_wait_v6.restart(number, deadline)
+            }
         };
         // Without room for a copy it stays where it is, with the new deadline.
         if let Some(moved) = moved {

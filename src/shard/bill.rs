@@ -8,7 +8,8 @@ use super::core::{QUESTIONS_MAX, WHEEL_GRANULE_MS, WHEEL_SLOTS};
 use super::exact;
 use super::gaps::Gaps;
 use super::history::Histories;
-use super::options::{OptionSets, OptionsId, SETS};
+use super::name::Names;
+use super::options::{OptionSets, SETS};
 use super::pressure::Pressure;
 use super::splice::Splices;
 use super::strangers::Strangers;
@@ -30,6 +31,7 @@ use crate::ids::Handle;
 use crate::limits::{Limits, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
 use crate::owner::Owners;
+use crate::tcp::connection_options::OptionsId;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::timer::wheel::Wheel;
 use ::core::fmt;
@@ -79,6 +81,7 @@ impl Limits {
             + u64::from(self.neighbors_max) * (size_of::<List<Owing>>() + size_of::<u8>()) as u64;
         let lines = [
             line("TCBs", "tcbs_max", self.tcbs_max, Slab::<Connection>::bill(self.tcbs_max)),
+            line("names of TCBs", "tcbs_max", self.tcbs_max, Names::bill(self.tcbs_max)),
             line(
                 "TIME-WAIT IPv4",
                 "time_wait_max",

@@ -158,7 +158,7 @@ impl<'a> Calls<'a> {
     #[inline]
     pub fn consume(&mut self, handle: Handle, count: usize) -> Result<(), CallError> {
         let connection = own(&mut self.core.connections, handle)?;
-        let options = self.core.options.get(connection.options);
+        let options = self.core.options.get(connection.tcb.options);
         let cx = Context { now: self.now, settings: &self.core.settings, options, receive_room: false };
         let lent = self.lent.as_mut().filter(|lent| lent.handle == handle);
         let unread = match &lent {
@@ -250,17 +250,18 @@ impl<'a> Calls<'a> {
 
     /// The connection's 4-tuple.
     pub fn four_tuple(&self, handle: Handle) -> Result<FourTuple, CallError> {
-        self.record(handle).map(|connection| connection.tcb.tuple)
+        self.record(handle).map(|_| self.core.names[handle.number].tuple)
     }
 
     /// The application's own number.
     pub fn user(&self, handle: Handle) -> Result<u64, CallError> {
-        self.record(handle).map(|connection| connection.user)
+        self.record(handle).map(|_| self.core.names[handle.number].user)
     }
 
     /// Sets the application's own number.
     pub fn set_user(&mut self, handle: Handle, user: u64) -> Result<(), CallError> {
-        live(&mut self.core.connections, handle)?.user = user;
+        live(&mut self.core.connections, handle)?;
+        self.core.names[handle.number].user = user;
         Ok(())
     }
 
@@ -272,7 +273,7 @@ impl<'a> Calls<'a> {
 
     /// The connection's options.
     pub fn options(&self, handle: Handle) -> Result<&ConnectionOptions, CallError> {
-        self.record(handle).map(|connection| self.core.options.get(connection.options))
+        self.record(handle).map(|connection| self.core.options.get(connection.tcb.options))
     }
 
     /// Changes the connection's options, at once: timers that run take the new times. Refused options change nothing. The receive
@@ -283,14 +284,14 @@ impl<'a> Calls<'a> {
             return Err(CallError::Ended);
         }
         let handshake = matches!(connection.tcb.state, State::SynSent | State::SynReceived);
-        if handshake && options.receive_buffer != self.core.options.get(connection.options).receive_buffer {
+        if handshake && options.receive_buffer != self.core.options.get(connection.tcb.options).receive_buffer {
             // The window scale that was offered has to be the one that is used.
             return Err(CallError::NotOpen);
         }
-        let former = connection.options;
-        connection.options = self.core.options.acquire(options)?;
+        let former = connection.tcb.options;
+        connection.tcb.options = self.core.options.acquire(options)?;
         self.core.options.release(former);
-        let options = self.core.options.get(connection.options);
+        let options = self.core.options.get(connection.tcb.options);
         let cx = Context { now: self.now, settings: &self.core.settings, options, receive_room: false };
         calls::options_changed(&mut connection.tcb, &cx);
         self.core.schedule(handle.number);
@@ -332,7 +333,7 @@ fn own(connections: &mut Slab<Connection>, handle: Handle) -> Result<&mut Connec
 #[inline]
 pub(super) fn queue(core: &mut Core, handle: Handle, bytes: &[u8], now: Now) -> Result<usize, Refused> {
     let connection = &mut core.connections[handle.number];
-    let options = core.options.get(connection.options);
+    let options = core.options.get(connection.tcb.options);
     let cx = Context { now, settings: &core.settings, options, receive_room: false };
     let room = calls::send_room(&connection.tcb, bytes.len(), &cx)?;
     // While few chunks are free, one that holds many gets no more (T04): what of it is acknowledged makes room for others.
@@ -362,7 +363,7 @@ pub(super) fn queue(core: &mut Core, handle: Handle, bytes: &[u8], now: Now) -> 
 #[inline]
 pub(super) fn finish(core: &mut Core, number: u32, both: bool, now: Now) -> Result<(), Refused> {
     let connection = &mut core.connections[number];
-    let options = core.options.get(connection.options);
+    let options = core.options.get(connection.tcb.options);
     let cx = Context { now, settings: &core.settings, options, receive_room: false };
     match calls::close(&mut connection.tcb, both, &cx)? {
         Closed::FinFollows => core.schedule(number),

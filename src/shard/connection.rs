@@ -1,25 +1,23 @@
-//! The record of one connection: the protocol's TCB, and the links and chains by which containers hold it.
+//! The record of one connection: the protocol's TCB, and the links and chains by which containers hold it. What the connection is called
+//! lies beside it ([`super::name`]).
 
-use super::options::OptionsId;
 use crate::bits::Bits;
 use crate::flow::chunks::Chain;
-use crate::flow::index::Hash;
 use crate::flow::list::{Link, Linked};
 use crate::flow::slab::Record;
 use crate::flow::time_wait::TimeWaitRecord;
-use crate::ids::{Handle, Kind, NONE, Value};
-use crate::neighbor::NeighborId;
+use crate::ids::{Handle, NONE, Value};
 use crate::tcp::state::CloseReason;
-use crate::tcp::tcb::{Opened, Tcb};
+use crate::tcp::tcb::Tcb;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
 use crate::tick::Tick;
 use crate::timer::wheel::{Timed, WheelLink};
 use ::core::mem::offset_of;
 
-/// One connection of a shard. Its fields lie as they are written: what every segment asks for is in the first 128 B, two cache lines'
-/// worth; the 4-tuple and what acknowledgments change follow, and last comes what only begin and end need.
+/// One connection of a shard: three cache lines exactly. Its fields lie as they are written, and what every segment asks for is in the
+/// first two of them; the third has what sending, acknowledgments and losses change.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct Connection {
     generation: u32,
     /// Octets that the peer has not acknowledged.
@@ -29,28 +27,18 @@ pub(super) struct Connection {
     owing: Link,
     telling: Link,
     wheel: WheelLink,
-    /// Its next hop.
-    pub neighbor: NeighborId,
-    /// Its option set.
-    pub options: OptionsId,
     /// What the application has not been told.
     pub tell: Bits<Tell>,
     /// What else is true of it.
     pub facts: Bits<Fact>,
     /// The protocol's state.
     pub tcb: Tcb,
-    /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
-    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of what is missing.
+    /// With [`Fact::GAPS`] the number of its record of what is missing; otherwise, until the handshake has completed, the TIME-WAIT
+    /// record of the former incarnation (B44), as bits of a [`Value`], or [`NONE`].
     aside: u32,
-    /// With [`Fact::SPLICED`] the number of its splice; otherwise octets at the front of `unread` that the application has taken during an
-    /// event, not yet out of the chain.
+    /// With [`Fact::SPLICED`] the number of its splice; with [`Fact::CONSUMED`] octets at the front of `unread` that the application has
+    /// taken during an event, not yet out of the chain; otherwise nothing.
     consumed_or_splice: u32,
-    /// Hash of the 4-tuple: leaving the index needs no second one.
-    pub hash: Hash,
-    /// Opened passively, the listener that it came to; actively, the destination that its port belongs to, or [`NONE`].
-    pub origin: u32,
-    /// The application's own number.
-    pub user: u64,
 }
 
 /// What the application has yet to be told, in the order in which it is told, and what that depends on.
@@ -91,6 +79,10 @@ impl Fact {
     pub(super) const SPLICED: Bits<Fact> = Bits::bit(3);
     /// It had ended when the application closed or aborted it: unread bytes are not wanted.
     pub(super) const GIVEN_UP: Bits<Fact> = Bits::bit(4);
+    /// The application has taken octets that are in the chain yet. Never with [`Fact::SPLICED`].
+    const CONSUMED: Bits<Fact> = Bits::bit(5);
+    /// It has a record of what is missing.
+    const GAPS: Bits<Fact> = Bits::bit(6);
 }
 
 /// The list of connections that owe the peer something, or wait for one neighbour.
@@ -104,22 +96,17 @@ pub(super) enum Telling {}
 impl Default for Connection {
     fn default() -> Connection {
         Connection {
-            tcb: Tcb::default(),
             generation: 0,
-            hash: Hash::default(),
-            user: 0,
             to_send: Chain::default(),
             unread: Chain::default(),
-            consumed_or_splice: 0,
-            origin: NONE,
-            aside: NONE,
-            options: OptionsId::default(),
-            neighbor: NeighborId::NONE,
-            tell: Bits::NONE,
-            facts: Bits::NONE,
-            wheel: WheelLink::default(),
             owing: Link::default(),
             telling: Link::default(),
+            wheel: WheelLink::default(),
+            tell: Bits::NONE,
+            facts: Bits::NONE,
+            tcb: Tcb::default(),
+            aside: NONE,
+            consumed_or_splice: 0,
         }
     }
 }
@@ -127,8 +114,8 @@ impl Default for Connection {
 impl Connection {
     /// A connection that begins, in no list.
     #[inline(always)]
-    pub(super) fn new(tcb: Tcb, hash: Hash, neighbor: NeighborId, options: OptionsId) -> Connection {
-        Connection { tcb, hash, neighbor, options, ..Connection::default() }
+    pub(super) fn new(tcb: Tcb) -> Connection {
+        Connection { tcb, ..Connection::default() }
     }
 
     /// The application wants to hear of nothing but the end: it has aborted the connection, or closed it after its end.
@@ -137,13 +124,7 @@ impl Connection {
         self.tcb.reason == Some(CloseReason::Aborted) || self.facts.has(Fact::GIVEN_UP)
     }
 
-    /// Its port was drawn for a destination, to which it goes back.
-    #[inline]
-    pub(super) fn is_from_destination(&self) -> bool {
-        self.tcb.opened() == Opened::Actively && self.origin != NONE
-    }
-
-    /// The application's name for the connection in slot `number`.
+    /// The application's handle of the connection in slot `number`.
     pub(super) fn handle(&self, number: u32) -> Handle {
         Handle { number, generation: self.generation }
     }
@@ -154,23 +135,22 @@ impl Connection {
     /// connection its splice knows.
     #[inline]
     pub(super) fn consumed_bytes(&self) -> u32 {
-        if self.facts.has(Fact::SPLICED) { 0 } else { self.consumed_or_splice }
+        if self.facts.has(Fact::CONSUMED) { self.consumed_or_splice } else { 0 }
     }
 
     /// The application has taken `count` octets more. The connection must not be spliced.
     #[inline]
     pub(super) fn consume(&mut self, count: u32) {
         debug_assert!(!self.facts.has(Fact::SPLICED));
-        self.consumed_or_splice += count;
+        self.consumed_or_splice = self.consumed_bytes() + count;
+        self.facts.add(Fact::CONSUMED);
     }
 
     /// Returns what [`Connection::consumed_bytes`] says, and is 0 from now on.
     #[inline]
     pub(super) fn take_consumed(&mut self) -> u32 {
         let consumed = self.consumed_bytes();
-        if consumed > 0 {
-            self.consumed_or_splice = 0;
-        }
+        self.facts.remove(Fact::CONSUMED);
         consumed
     }
 
@@ -190,18 +170,13 @@ impl Connection {
     /// It is spliced no longer, and has consumed nothing.
     pub(super) fn end_splice(&mut self) {
         self.facts.remove(Fact::SPLICED);
-        self.consumed_or_splice = 0;
     }
 }
 
 impl Connection {
-    fn aside(&self) -> Option<Value> {
-        (self.aside != NONE).then(|| Value::from_bits(self.aside))
-    }
-
     /// The TIME-WAIT record of the former incarnation.
     pub(super) fn former(&self) -> Option<Value> {
-        self.aside().filter(|value| value.kind() != Kind::Tcb)
+        (!self.facts.has(Fact::GAPS) && self.aside != NONE).then(|| Value::from_bits(self.aside))
     }
 
     /// Keeps the former incarnation's record in mind.
@@ -224,18 +199,20 @@ impl Connection {
     /// The record of what is missing.
     #[inline]
     pub(super) fn gaps(&self) -> Option<u32> {
-        self.aside().filter(|value| value.kind() == Kind::Tcb).map(Value::number)
+        self.facts.has(Fact::GAPS).then_some(self.aside)
     }
 
     /// Attaches a record of what is missing. There must be no former incarnation's.
     pub(super) fn set_gaps(&mut self, gaps: u32) {
         debug_assert!(self.aside == NONE);
-        self.aside = Value::new(Kind::Tcb, gaps).to_bits();
+        self.facts.add(Fact::GAPS);
+        self.aside = gaps;
     }
 
     /// Detaches the record of what is missing and returns it.
     pub(super) fn take_gaps(&mut self) -> Option<u32> {
         let gaps = self.gaps()?;
+        self.facts.remove(Fact::GAPS);
         self.aside = NONE;
         Some(gaps)
     }
@@ -289,10 +266,10 @@ impl Timed for Connection {
     }
 }
 
-/// An idle connection costs this much and its place in the index, together at most 256. Smaller would be better still.
-const _: () = assert!(size_of::<Connection>() <= 248);
-/// What every segment asks for: two cache lines' worth.
-const _: () = assert!(offset_of!(Connection, tcb) + offset_of!(Tcb, tuple) <= 128);
+/// Three cache lines. An idle connection costs this much, its name and its place in the index, together at most 256.
+const _: () = assert!(size_of::<Connection>() == 192 && align_of::<Connection>() == 64);
+/// What every segment asks for: two cache lines.
+const _: () = assert!(offset_of!(Connection, tcb) + Tcb::HOT_BYTES <= 128);
 
 /// Gives a TIME-WAIT record to the store's rules.
 macro_rules! time_wait_record {

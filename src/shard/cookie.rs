@@ -2,6 +2,7 @@
 
 use super::burst::{Arrival, Burst, IpMarks, Reply};
 use super::core::Core;
+use super::name::Name;
 use crate::tcp::Context;
 use crate::tcp::cookie::SynCookies;
 use crate::tick::Now;
@@ -65,11 +66,11 @@ impl Core {
             self.counters.syn_dropped_no_neighbor += 1;
             return Returned::NoRoom;
         };
-        let Some(number) = self.admit(valid.tcb, ack.hash, neighbor, None, options) else {
+        let name = Name { tuple: ack.tuple, neighbor, hash: ack.hash, origin: listener, user: 0 };
+        let Some(number) = self.admit(valid.tcb, name, None, options) else {
             self.counters.syn_dropped_full += 1;
             return Returned::NoRoom;
         };
-        self.connections[number].origin = listener;
         self.histories.begin(number, now);
         // Half-open for the moment until the segment has arrived, like any other.
         self.half_open += 1;

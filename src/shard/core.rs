@@ -8,7 +8,8 @@ use super::exact::Exact;
 use super::find::Found;
 use super::gaps::Gaps;
 use super::history::Histories;
-use super::options::{OptionSets, OptionsId};
+use super::name::{Name, Names};
+use super::options::OptionSets;
 use super::pressure::Pressure;
 use super::route::Routes;
 use super::splice::Splices;
@@ -30,6 +31,7 @@ use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, INTERFACES_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
 use crate::neighbor::{self, Neighbors};
+use crate::tcp::connection_options::OptionsId;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
 use crate::tcp::state::{CloseReason, State};
@@ -64,6 +66,8 @@ pub(super) struct Core {
     /// The time of the last turn.
     pub turned_at: Now,
     pub connections: Slab<Connection>,
+    /// What they are called, by the same numbers.
+    pub names: Names,
     /// Those of them over IPv6.
     pub connections_v6: u32,
     /// What is missing, of the connections of which something is.
@@ -196,6 +200,7 @@ impl Core {
             quiet_until: now.plus_ms(config.quiet_time_ms.into()),
             turned_at: now,
             connections: Slab::new(limits.tcbs_max),
+            names: Names::new(limits.tcbs_max),
             connections_v6: 0,
             gaps: Slab::new(limits.reassemblies_max.min(limits.tcbs_max)),
             index: Index::new(entries, secrets.index),
@@ -252,8 +257,10 @@ impl Core {
 
     /// Where the large tables lie, for whoever can put them on huge pages.
     pub(super) fn regions(&self) -> impl Iterator<Item = Range<*const u8>> {
-        [self.connections.region(), self.index.region(), self.time_wait_v4.region(), self.time_wait_v6.region()]
+        let time_wait = [self.time_wait_v4.region(), self.time_wait_v6.region()];
+        [self.connections.region(), self.names.region(), self.index.region()]
             .into_iter()
+            .chain(time_wait)
             .chain([self.sending.region()])
     }
 
@@ -344,7 +351,7 @@ impl Core {
     fn stalled(&mut self, number: u32, now: Now) {
         self.counters.stalled += 1;
         let connection = &mut self.connections[number];
-        self.neighbors.doubted(connection.neighbor, now.tick());
+        self.neighbors.doubted(self.names[number].neighbor, now.tick());
         if !connection.tcb.is_half_open_passively() {
             connection.tell.add(Tell::STALLED);
             self.tell(number);
@@ -352,14 +359,16 @@ impl Core {
     }
 
     /// Whether whoever listened when the SYN came listens still; what an application opened itself is always wanted.
+    #[inline(always)]
     pub(super) fn is_still_wanted(&self, number: u32) -> bool {
-        let connection = &self.connections[number];
-        let tuple = &connection.tcb.tuple;
-        connection.tcb.opened() == Opened::Actively
-            || self.listeners.end(connection.origin).is_some_and(|(address, port)| {
-                let any = address.is_unspecified() && address.is_ipv4() == tuple.is_v4();
-                port == tuple.local_port && (any || address == tuple.local())
-            })
+        if self.connections[number].tcb.opened() == Opened::Actively {
+            return true;
+        }
+        let Name { tuple, origin, .. } = &self.names[number];
+        self.listeners.end(*origin).is_some_and(|(address, port)| {
+            let any = address.is_unspecified() && address.is_ipv4() == tuple.is_v4();
+            port == tuple.local_port && (any || address == tuple.local())
+        })
     }
 
     /// A connection that has completed its handshake when nobody listens any more: RST, and no application hears of it. What
@@ -449,9 +458,8 @@ impl Core {
     /// not complete its handshake to replace (RFC 9293 3.6.1).
     #[inline(always)]
     pub(super) fn leave_index(&mut self, number: u32) -> Left {
-        let connection = &mut self.connections[number];
-        let (hash, own) = (connection.hash, Value::new(Kind::Tcb, number));
-        let (was_there, left) = match connection.take_former() {
+        let (hash, own) = (self.names[number].hash, Value::new(Kind::Tcb, number));
+        let (was_there, left) = match self.connections[number].take_former() {
             None => (self.index.remove(hash, own), Left::Nothing),
             Some(former) => (self.index.replace(hash, own, former), Left::TimeWait),
         };
@@ -465,9 +473,10 @@ impl Core {
         self.wheel.stop(&mut self.connections, number);
         let connection = &mut self.connections[number];
         self.sending.clear(&mut connection.to_send);
-        if connection.is_from_destination() {
-            let destination = core::mem::replace(&mut connection.origin, NONE);
-            self.destinations.give_back(destination, connection.tcb.tuple.local_port, left, now.tick());
+        let name = &mut self.names[number];
+        if name.is_from_destination(&connection.tcb) {
+            let destination = core::mem::replace(&mut name.origin, NONE);
+            self.destinations.give_back(destination, name.tuple.local_port, left, now.tick());
         }
     }
 
@@ -476,9 +485,9 @@ impl Core {
     pub(super) fn let_go(&mut self, number: u32) {
         debug_assert!(!self.connections[number].wheel_link().is_armed(), "a timer of what is let go");
         debug_assert!(!self.connections[number].facts.has(Fact::SPLICED), "one end of a splice");
-        self.neighbors.release(self.connections[number].neighbor);
-        self.options.release(self.connections[number].options);
-        self.connections_v6 -= u32::from(!self.connections[number].tcb.tuple.is_v4());
+        self.neighbors.release(self.names[number].neighbor);
+        self.options.release(self.connections[number].tcb.options);
+        self.connections_v6 -= u32::from(!self.connections[number].tcb.is_v4());
         self.connections.remove(number);
     }
 
@@ -486,7 +495,10 @@ impl Core {
     #[inline(always)]
     pub(super) fn is_record_of(&self, value: Value, tuple: &FourTuple) -> bool {
         match value.kind() {
-            Kind::Tcb => self.connections[value.number()].tcb.tuple == *tuple,
+            Kind::Tcb => {
+                debug_assert!(self.connections.is_live(value.number()), "a free record in the index");
+                self.names[value.number()].tuple == *tuple
+            }
             Kind::TimeWaitV4 => self.time_wait_v4[value.number()].tuple() == *tuple,
             Kind::TimeWaitV6 => self.time_wait_v6[value.number()].tuple() == *tuple,
         }

@@ -24,7 +24,7 @@ fn due(core: &mut Core, burst: &mut Burst, now: Now) {
         let attached = gaps::for_time_out(core, number, now);
         let board = attached.map(|attached| &mut core.gaps[attached].sent);
         let connection = &mut core.connections[number];
-        let options = core.options.get(connection.options);
+        let options = core.options.get(connection.tcb.options);
         let cx = Context { now, settings: &core.settings, options, receive_room: false };
         let outcome = timeouts::due(&mut connection.tcb, board, &cx);
         if let Some(attached) = attached {

@@ -35,7 +35,10 @@ pub(super) fn hint_all(core: &Core, arrivals: &mut [Arrival]) {
         arrival.hint = core.index.candidate(arrival.hash);
         arrival.change_count = core.index.change_count(arrival.hash);
         match arrival.hint.map(|value| (value.kind(), value.number())) {
-            Some((Kind::Tcb, number)) => core.connections.prefetch(number),
+            Some((Kind::Tcb, number)) => {
+                core.connections.prefetch(number);
+                core.names.prefetch(number);
+            }
             Some((Kind::TimeWaitV4, number)) => core.time_wait_v4.prefetch(number),
             Some((Kind::TimeWaitV6, number)) => core.time_wait_v6.prefetch(number),
             None => {}

@@ -128,7 +128,7 @@ pub(super) fn deliver(core: &mut Core, number: u32, out: &mut Outcome, now: Now)
 #[inline(never)]
 fn deliver_pieces(core: &mut Core, number: u32, attached: u32, out: &mut Outcome, now: Now) -> u8 {
     let connection = &mut core.connections[number];
-    let options = core.options.get(connection.options);
+    let options = core.options.get(connection.tcb.options);
     let cx = Context { now, settings: &core.settings, options, receive_room: false };
     let ranges = &mut core.gaps[attached].received;
     let ready = ranges.deliver(&mut connection.tcb);
@@ -218,7 +218,7 @@ fn attach_for_blocks(core: &mut Core, number: u32, blocks: &[(Seq, Seq)]) -> Opt
 /// The connection's record for a time-out: there already, or attached now because something may be sent again.
 pub(super) fn for_time_out(core: &mut Core, number: u32, now: Now) -> Option<u32> {
     let connection = &core.connections[number];
-    let options = core.options.get(connection.options);
+    let options = core.options.get(connection.tcb.options);
     let cx = Context { now, settings: &core.settings, options, receive_room: false };
     let wants = timeouts::wants_scoreboard(&connection.tcb, &cx);
     if wants { for_sending(core, number) } else { connection.gaps() }

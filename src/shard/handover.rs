@@ -491,9 +491,9 @@ impl Sweep {
             if core.connections.is_live(number) {
                 live += 1;
                 let tcb = &core.connections[number].tcb;
-                if tcb.state != State::Closed && is_stranger(&tcb.tuple) {
+                if tcb.state != State::Closed && is_stranger(&core.names[number].tuple) {
                     self.seen = true;
-                    core.strangers.mark(core.connections[number].hash);
+                    core.strangers.mark(core.names[number].hash);
                 }
             }
         }

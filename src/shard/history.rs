@@ -71,7 +71,7 @@ impl Histories {
 #[cold]
 pub(super) fn heard(core: &mut Core, number: u32, seg: &Segment, rcv_nxt: Seq, outcome: &Outcome, now: Now) {
     let connection = &core.connections[number];
-    let options = core.options.get(connection.options);
+    let options = core.options.get(connection.tcb.options);
     let cx = Context { now, settings: &core.settings, options, receive_room: false };
     let tcb = &connection.tcb;
     let Some(kept) = core.histories.kept.get_mut(number as usize) else { return };

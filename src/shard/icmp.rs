@@ -20,7 +20,7 @@ pub(super) fn arrives(core: &mut Core, error: &Error, now: Now) {
         return core.count(Note::IcmpUnmatched);
     };
     let connection = &mut core.connections[number];
-    let options = core.options.get(connection.options);
+    let options = core.options.get(connection.tcb.options);
     let cx = Context { now, settings: &core.settings, options, receive_room: false };
     let tcb = &mut connection.tcb;
     let outcome = icmp::arrives(tcb, error, &cx);
@@ -34,9 +34,8 @@ impl Core {
     /// The connection has just been established: its segments are no larger than what is known to arrive.
     #[inline]
     pub(super) fn begin_with_path_mtu(&mut self, number: u32, now: Now) {
-        let tcb = &mut self.connections[number].tcb;
-        if let Some(mtu) = self.path_mtus.get(tcb.tuple.remote(), now) {
-            icmp::begin_with_path_mtu(tcb, mtu);
+        if let Some(mtu) = self.path_mtus.get(self.names[number].tuple.remote(), now) {
+            icmp::begin_with_path_mtu(&mut self.connections[number].tcb, mtu);
             self.counters.path_mtu_known += 1;
         }
     }

@@ -22,6 +22,7 @@ mod history;
 mod icmp;
 mod left_over;
 mod link_change;
+mod name;
 mod open;
 mod options;
 mod parse;
@@ -468,14 +469,12 @@ impl<L: Link, A: Application> Shard<L, A> {
 
     /// The half-open connections, in no order that matters (B14). Walks the TCBs: for reports, not for turns.
     pub fn half_open(&self, now: Now) -> impl Iterator<Item = HalfOpen> {
-        let half_open = |connection: &&Connection| connection.tcb.state == State::SynReceived;
-        self.core.connections.iter().map(|(_, connection)| connection).filter(half_open).map(move |connection| {
-            HalfOpen {
-                tuple: connection.tcb.tuple,
-                opened: connection.tcb.opened(),
-                retries: connection.tcb.retries,
-                next_in_ms: connection.tcb.retransmit_at.tick().map(|deadline| now.tick().until(deadline)),
-            }
+        let half_open = |(_, connection): &(u32, &Connection)| connection.tcb.state == State::SynReceived;
+        self.core.connections.iter().filter(half_open).map(move |(number, connection)| HalfOpen {
+            tuple: self.core.names[number].tuple,
+            opened: connection.tcb.opened(),
+            retries: connection.tcb.retries,
+            next_in_ms: connection.tcb.retransmit_at.tick().map(|deadline| now.tick().until(deadline)),
         })
     }
 

@@ -3,7 +3,7 @@
 use super::burst::Arrival;
 use super::connection::Connection;
 use super::core::Core;
-use super::options::OptionsId;
+use super::name::Name;
 use super::route::is_unicast;
 use crate::api::{ConnectError, ConnectOptions};
 use crate::flow::index::Hash;
@@ -12,6 +12,7 @@ use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::neighbor::{Heard, NeighborId};
 use crate::tcp::Context;
+use crate::tcp::connection_options::OptionsId;
 use crate::tcp::tcb::Tcb;
 use crate::tcp::time_wait::{self, Numbers};
 use crate::tick::{Deadline, Now};
@@ -39,16 +40,16 @@ impl Core {
         };
         let options = self.listener_options[listener as usize];
         let cx = Context { now, settings: &self.settings, options: self.options.get(options), receive_room: false };
-        let mut tcb = Tcb::open_passively(tuple, &syn.segment, &cx);
+        let mut tcb = Tcb::open_passively(&tuple, &syn.segment, &cx);
         if let Some((_, numbers)) = &former {
             let random = self.random.random();
             tcb.set_iss(time_wait::iss_beyond(numbers, tcb.iss(), random));
         }
-        let Some(number) = self.admit(tcb, hash, neighbor, former.map(|(value, _)| value), options) else {
+        let name = Name { tuple, neighbor, hash, origin: listener, user: 0 };
+        let Some(number) = self.admit(tcb, name, former.map(|(value, _)| value), options) else {
             self.counters.syn_dropped_full += 1;
             return;
         };
-        self.connections[number].origin = listener;
         self.histories.begin(number, now);
         self.half_open += 1;
         self.counters.opens_passive += 1;
@@ -91,16 +92,13 @@ impl Core {
         };
         let port = wanted.tuple.local_port;
         let opened = if self.is_claimed(port) || !self.routes.is_own(local) {
-            self.admit_active(&wanted, options, now)
+            self.admit_active(&wanted, destination, options, now)
         } else {
             Err(ConnectError::NotClaimed(port))
         };
         match opened {
             Ok(number) => {
-                let connection = &mut self.connections[number];
-                connection.origin = destination;
-                connection.user = options.user;
-                let handle = connection.handle(number);
+                let handle = self.connections[number].handle(number);
                 self.counters.opens_active += 1;
                 self.histories.begin(number, now);
                 self.schedule(number);
@@ -117,13 +115,19 @@ impl Core {
     }
 
     #[inline]
-    fn admit_active(&mut self, wanted: &Wanted, options: &ConnectOptions, now: Now) -> Result<u32, ConnectError> {
+    fn admit_active(
+        &mut self,
+        wanted: &Wanted,
+        destination: u32,
+        options: &ConnectOptions,
+        now: Now,
+    ) -> Result<u32, ConnectError> {
         let Wanted { tuple, hash, holder: former } = *wanted;
         if former.is_none() && self.time_wait_is_full(tuple.is_v4()) {
             return Err(self.refuse_without_time_wait());
         }
         let cx = Context { now, settings: &self.settings, options: &options.connection, receive_room: false };
-        let mut tcb = Tcb::open_actively(tuple, &cx);
+        let mut tcb = Tcb::open_actively(&tuple, &cx);
         if let Some(value) = former {
             let reusable = self.time_wait_numbers(value).filter(|numbers| time_wait::may_open_actively(numbers, &cx));
             let numbers = *reusable.ok_or(ConnectError::PortInUse(tuple.local_port))?;
@@ -144,23 +148,18 @@ impl Core {
             }
         };
         // The connection counts for itself.
-        let admitted = self.admit(tcb, hash, neighbor, former, set);
+        let name = Name { tuple, neighbor, hash, origin: destination, user: options.user };
+        let admitted = self.admit(tcb, name, former, set);
         self.options.release(set);
         admitted.ok_or(ConnectError::TooManyConnections(self.connections.max()))
     }
 
-    /// A slot and an index entry for a new TCB, in the place of the former incarnation's record where there is one. Without
-    /// room the neighbour is given back.
+    /// A slot with its name and an index entry for a new TCB, in the place of the former incarnation's record where there is one:
+    /// the only way in. Without room the neighbour is given back.
     #[inline(always)]
-    pub(super) fn admit(
-        &mut self,
-        tcb: Tcb,
-        hash: Hash,
-        neighbor: NeighborId,
-        former: Option<Value>,
-        options: OptionsId,
-    ) -> Option<u32> {
-        let record = || Connection::new(tcb, hash, neighbor, options);
+    pub(super) fn admit(&mut self, tcb: Tcb, name: Name, former: Option<Value>, options: OptionsId) -> Option<u32> {
+        let hash = name.hash;
+        let record = || Connection::new(tcb);
         let admitted = self.connections.insert_with(record).filter(|&number| {
             let own = Value::new(Kind::Tcb, number);
             let indexed = match former {
@@ -174,11 +173,13 @@ impl Core {
         });
         match admitted {
             Some(number) => {
-                self.connections[number].set_former(former);
-                self.connections_v6 += u32::from(!self.connections[number].tcb.tuple.is_v4());
-                self.options.share(options);
+                let connection = &mut self.connections[number];
+                connection.set_former(former);
+                self.connections_v6 += u32::from(!connection.tcb.is_v4());
+                connection.tcb.options = self.options.share(options);
+                self.names[number] = name;
             }
-            None => self.neighbors.release(neighbor),
+            None => self.neighbors.release(name.neighbor),
         }
         admitted
     }
@@ -248,7 +249,7 @@ impl Core {
     fn draw_port(&mut self, local: IpAddr, remote: SocketAddr, now: Now) -> Result<(u32, Wanted), ConnectError> {
         let key = DestinationKey { local, remote: remote.ip(), remote_port: remote.port() };
         let full = self.time_wait_is_full(local.is_ipv4());
-        let (index, connections) = (&self.index, &self.connections);
+        let (index, connections, names) = (&self.index, &self.connections, &self.names);
         let (former, strangers, shard) = (&self.former, &self.strangers, self.shard);
         let (time_wait_v4, time_wait_v6) = (&self.time_wait_v4, &self.time_wait_v6);
         let cx = Context::without_connection(now, &self.settings);
@@ -258,7 +259,7 @@ impl Core {
             let tuple = tuple(port);
             let hash = index.hash(&tuple);
             let holder = index.find(hash, |value| match value.kind() {
-                Kind::Tcb => connections[value.number()].tcb.tuple == tuple,
+                Kind::Tcb => names[value.number()].tuple == tuple,
                 Kind::TimeWaitV4 => time_wait_v4[value.number()].tuple() == tuple,
                 Kind::TimeWaitV6 => time_wait_v6[value.number()].tuple() == tuple,
             });
@@ -269,7 +270,9 @@ impl Core {
             match holder.map(|value| (value.kind(), value.number())) {
                 None if full => PortStatus::Busy,
                 None => PortStatus::Free,
-                Some((Kind::Tcb, number)) if connections[number].is_from_destination() => PortStatus::InUse,
+                Some((Kind::Tcb, number)) if names[number].is_from_destination(&connections[number].tcb) => {
+                    PortStatus::InUse
+                }
                 Some((Kind::Tcb, _)) => PortStatus::Busy,
                 Some((Kind::TimeWaitV4, number)) => waits(&time_wait_v4[number].numbers, &cx),
                 Some((Kind::TimeWaitV6, number)) => waits(&time_wait_v6[number].numbers, &cx),

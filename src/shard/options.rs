@@ -1,11 +1,7 @@
 //! The option sets of a shard: connections know theirs by a number of one byte, and equal options are one set.
 
-use crate::tcp::connection_options::{ConnectionOptions, OptionsError};
+use crate::tcp::connection_options::{ConnectionOptions, OptionsError, OptionsId};
 use alloc::boxed::Box;
-
-/// The number of a set; 0 is that of the defaults.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct OptionsId(u8);
 
 /// All sets of a shard. A set is free again when its last user has gone.
 #[derive(Debug)]

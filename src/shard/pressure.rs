@@ -1,10 +1,11 @@
 //! What gives way when memory runs short (T03, T12): peers that hold it and let little or nothing move.
 //!
-//! Nothing is done, and nothing kept, while half of the send chunks and a quarter of the others are free. After that a
-//! few connections are looked at, once per tick:
+//! Nothing is done, and nothing kept, while half of the send chunks, a quarter of the others and a 64th of the connection records are
+//! free. After that a few connections are looked at, once per tick:
 //!
 //! - While send chunks are short, so that nobody gets as many as he likes, of the connections whose octets will stay for longest
 //!   the first is ended with a RST, at most one per tick ([`paces`]).
+//! - While connection records are short, the same of those whose application has closed: nobody else can give theirs back.
 //! - While records of what is missing, or chunks for text out of order, are short, text out of order to which nothing was added
 //!   for a while is forgotten, as RFC 2018 8 allows: its sender has it still.
 
@@ -62,19 +63,34 @@ impl Pressure {
 #[inline]
 pub(super) fn relieve(core: &mut Core, receiving: &mut Chunks, now: Now) {
     let quarter = core.limits.chunks_max / 2 / 4;
-    let sending = core.sending.is_short();
-    let missing = gaps::are_scarce(core) || receiving.free() <= quarter + gaps::CHUNKS_FOR_PIECE + 1;
-    if (sending || missing) && core.pressure.looked_at != now.tick() {
+    let max = core.connections.max();
+    let short = Short {
+        sending: core.sending.is_short(),
+        records: max - core.connections.len() <= max / RECORDS_SHORT,
+        missing: gaps::are_scarce(core) || receiving.free() <= quarter + gaps::CHUNKS_FOR_PIECE + 1,
+    };
+    if short != Short::default() && core.pressure.looked_at != now.tick() {
         core.pressure.looked_at = now.tick();
-        look(core, receiving, sending, missing, now);
+        look(core, receiving, short, now);
     }
+}
+
+/// What there is too little of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Short {
+    /// Send chunks.
+    sending: bool,
+    /// Records of connections.
+    records: bool,
+    /// Records of what is missing, or chunks for text out of order.
+    missing: bool,
 }
 
 #[cold]
 #[inline(never)]
-fn look(core: &mut Core, receiving: &mut Chunks, sending: bool, missing: bool, now: Now) {
+fn look(core: &mut Core, receiving: &mut Chunks, short: Short, now: Now) {
     let max = core.connections.max();
-    if sending {
+    if short.sending || short.records {
         core.pressure.paces.short_at(now.tick());
     }
     for _ in 0..max.min(LOOKED_AT) {
@@ -82,21 +98,23 @@ fn look(core: &mut Core, receiving: &mut Chunks, sending: bool, missing: bool, n
         if !core.connections.is_live(number) {
             continue;
         }
-        if missing {
+        if short.missing {
             gaps::forget(core, receiving, number, now);
         }
-        if sending && end_if_worst(core, number, now) {
+        if (short.sending || short.records) && end_if_worst(core, number, short, now) {
             return;
         }
     }
 }
 
-/// Ends the connection if it holds send chunks and will do so for longest. Returns whether it did.
-fn end_if_worst(core: &mut Core, number: u32, now: Now) -> bool {
+/// Ends the connection if it holds what is short and will do so for longest. Returns whether it did.
+fn end_if_worst(core: &mut Core, number: u32, short: Short, now: Now) -> bool {
     let Core { connections, pressure, .. } = core;
     let connection = &connections[number];
     let handle = connection.handle(number);
-    if connection.to_send.is_empty() {
+    let chunks = short.sending && !connection.to_send.is_empty();
+    let record = short.records && waits::is_left_to_the_peer(&connection.tcb);
+    if !chunks && !record {
         pressure.paces.forget(handle);
         return false;
     }
@@ -110,6 +128,10 @@ fn end_if_worst(core: &mut Core, number: u32, now: Now) -> bool {
     core.settle(number, &outcome, now);
     true
 }
+
+/// Records are short while no more than one in so many is free. Origin: of 16,384 the last 256, which a burst of handshakes may take;
+/// fewer refuse new connections before old ones give way, more end some while there is room.
+const RECORDS_SHORT: u32 = 64;
 
 /// Connections looked at per tick. Origin: about a burst; each may cost a cache miss.
 const LOOKED_AT: u32 = 64;

@@ -95,7 +95,7 @@ pub(super) fn first_owing<L: Link>(
         core.arm(number);
         return true;
     }
-    let Some(dst_mac) = core.neighbors.mac(connection.neighbor) else {
+    let Some(dst_mac) = core.neighbors.mac(core.names[number].neighbor) else {
         core.wait_for_neighbor(number, now);
         return true;
     };
@@ -126,10 +126,10 @@ fn send_owed<L: Link>(
     now: Now,
 ) -> bool {
     // Looked up once: a segment changes its connection, what was sent and what is counted, but no table.
-    let Core { connections, gaps, sending, settings, options, counters, histories, interfaces, .. } = core;
+    let Core { connections, names, gaps, sending, settings, options, counters, histories, interfaces, .. } = core;
     let own = &interfaces[usize::from(interface)];
-    let connection = &mut connections[number];
-    let options = options.get(connection.options);
+    let (connection, tuple) = (&mut connections[number], &names[number].tuple);
+    let options = options.get(connection.tcb.options);
     let cx = Context { now, settings, options, receive_room: false };
     let mut gaps = connection.gaps().map(|attached| &mut gaps[attached]);
     while connection.tcb.owes() {
@@ -150,7 +150,6 @@ fn send_owed<L: Link>(
             0 => NO_TEXT,
             len => sending.slices(&connection.to_send, plan.text_offset, len.into()),
         };
-        let tuple = &connection.tcb.tuple;
         let segment = SegmentOut {
             src_port: tuple.local_port,
             dst_port: tuple.remote_port,

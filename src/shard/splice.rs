@@ -148,7 +148,7 @@ impl Calls<'_> {
         if connection.facts.has(Fact::SPLICED) {
             return Err(SpliceError::AlreadySpliced(handle));
         }
-        let options = self.core.options.get(connection.options);
+        let options = self.core.options.get(connection.tcb.options);
         let cx = Context { now: self.now(), settings: &self.core.settings, options, receive_room: false };
         match tcp::calls::send_room(&connection.tcb, 0, &cx) {
             Ok(_) => Ok(()),
@@ -261,7 +261,7 @@ fn forward(core: &mut Core, from: u32, bytes: &[u8], now: Now) -> usize {
     if taken > 0 {
         core.splices.records[splice].bytes[side] += taken as u64;
         let connection = &mut core.connections[from];
-        let options = core.options.get(connection.options);
+        let options = core.options.get(connection.tcb.options);
         let cx = Context { now, settings: &core.settings, options, receive_room: false };
         tcp::calls::received(&mut connection.tcb, taken as u32, &cx);
         core.owe(from);

@@ -151,7 +151,7 @@ impl<A: Application> Teller<'_, A> {
         let connection = &self.core.connections[number];
         let handle = connection.handle(number);
         let event = match connection.tcb.opened() {
-            Opened::Passively => Event::Accepted { handle, listener: ListenerId(connection.origin) },
+            Opened::Passively => Event::Accepted { handle, listener: ListenerId(self.core.names[number].origin) },
             Opened::Actively => Event::Connected { handle },
         };
         self.event(None, event);

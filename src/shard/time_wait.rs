@@ -15,17 +15,16 @@ impl Core {
     #[inline(always)]
     pub(super) fn enter_time_wait(&mut self, number: u32, now: Now) -> Left {
         let cx = Context::without_connection(now, &self.settings);
-        let record = TimeWait::of(&self.connections[number].tcb, &cx);
+        let record = TimeWait::of(&self.connections[number].tcb, &self.names[number].tuple, &cx);
         let keeps = self.settings.time_wait_policy != Policy::None;
         let mut inserted = if keeps { self.insert_time_wait(&record, now) } else { None };
         if keeps && inserted.is_none() && self.settings.time_wait_full == Full::EvictOldest {
             self.evict_time_wait(&record);
             inserted = self.insert_time_wait(&record, now);
         }
-        let connection = &self.connections[number];
         match inserted {
             Some(value) => {
-                let replaced = self.index.replace(connection.hash, Value::new(Kind::Tcb, number), value);
+                let replaced = self.index.replace(self.names[number].hash, Value::new(Kind::Tcb, number), value);
                 debug_assert!(replaced, "a live TCB was not in the index");
                 self.counters.time_wait_created += 1;
                 Left::TimeWait
@@ -44,7 +43,7 @@ impl Core {
             return false;
         }
         let cx = Context::without_connection(now, &self.settings);
-        let record = TimeWait::of(&Tcb { tuple, ..Tcb::default() }, &cx);
+        let record = TimeWait::of(&Tcb::default(), &tuple, &cx);
         let Some(value) = self.insert_time_wait(&record, now) else { return false };
         let indexed = self.index.insert(hash, value).is_ok();
         if indexed {

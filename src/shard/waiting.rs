@@ -18,9 +18,8 @@ impl Core {
     pub(super) fn wait_for_neighbor(&mut self, number: u32, now: Now) {
         let interface = self.interface_of(number);
         self.owing[interface].remove(&mut self.connections, number);
-        let connection = &mut self.connections[number];
-        connection.facts.add(Fact::WAITS_FOR_NEIGHBOR);
-        let neighbor = connection.neighbor;
+        self.connections[number].facts.add(Fact::WAITS_FOR_NEIGHBOR);
+        let neighbor = self.names[number].neighbor;
         self.waiting[neighbor.index()].push_back(&mut self.connections, number);
         self.neighbors.wanted(neighbor, now.tick());
         self.counters.neighbor_waits += 1;
@@ -34,7 +33,7 @@ impl Core {
     /// The interface that leads to the connection's neighbour: the same for all its life.
     #[inline]
     pub(super) fn interface_of(&self, number: u32) -> usize {
-        let interface = || self.neighbor_interfaces[self.connections[number].neighbor.index()];
+        let interface = || self.neighbor_interfaces[self.names[number].neighbor.index()];
         if self.interface_count == 1 { 0 } else { interface().into() }
     }
 
@@ -53,7 +52,7 @@ impl Core {
     /// there, whichever queue answers to requests arrive on.
     #[inline(always)]
     pub(super) fn heard_from(&mut self, number: u32, interface: u8, mac: MacAddress, now: Now) {
-        let neighbor = self.connections[number].neighbor;
+        let neighbor = self.names[number].neighbor;
         if self.interface_count > 1 && self.neighbor_interfaces[neighbor.index()] != interface {
             return;
         }
@@ -76,7 +75,7 @@ impl Core {
     pub(super) fn fail_waiting(&mut self, number: u32, now: Now) {
         self.owing_remove(number);
         let connection = &mut self.connections[number];
-        let options = self.options.get(connection.options);
+        let options = self.options.get(connection.tcb.options);
         let cx = Context { now, settings: &self.settings, options, receive_room: false };
         match connection.tcb.state {
             State::Closed => {
@@ -129,7 +128,7 @@ impl Core {
     #[inline(always)]
     pub(super) fn owing_remove(&mut self, number: u32) {
         if List::<Owing>::is_linked(&self.connections, number) {
-            let (neighbor, interface) = (self.connections[number].neighbor, self.interface_of(number));
+            let (neighbor, interface) = (self.names[number].neighbor, self.interface_of(number));
             let list = if self.connections[number].facts.has(Fact::WAITS_FOR_NEIGHBOR) {
                 &mut self.waiting[neighbor.index()]
             } else {

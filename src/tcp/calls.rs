@@ -69,9 +69,11 @@ fn window_opens(tcb: &mut Tcb, cx: &Context<'_>) {
     if !tcb.state.can_receive() {
         return;
     }
-    let free = cx.receive_buffer_bytes().saturating_sub(tcb.unread_bytes);
+    let buffer = output::receive_buffer_bytes(tcb, cx);
+    let free = buffer.saturating_sub(tcb.unread_bytes);
     let step = output::window_step(tcb, cx);
-    let small = tcb.rcv_wnd() < (cx.receive_buffer_bytes() / 8).max(step).max(1);
+    // Less than a unit was said to be nothing.
+    let small = tcb.rcv_wnd() < (buffer / 8).max(step).max(output::window_unit(tcb));
     if small && free.saturating_sub(tcb.rcv_wnd()) >= step {
         tcb.owed.add(Owed::WINDOW_UPDATE);
     }

@@ -16,13 +16,14 @@ pub struct ConnectionOptions {
     /// Probes on a silent connection (RFC 9293 3.8.4, B24; SO_KEEPALIVE); `None`, the default, sends none (MUST-25).
     pub keepalive: Option<Keepalive>,
     /// How long what was sent, or a closed window, may stay without progress before the connection ends (RFC 9293 3.9.1,
-    /// RFC 5482 on this side alone, B25; TCP_USER_TIMEOUT); `None`, the default, leaves it to `retries2`. 1 ms to 24 days.
+    /// RFC 5482 on this side alone, B25; TCP_USER_TIMEOUT), with a RST. It stands for `retries2`, whether sooner or later; `None`, the
+    /// default, leaves it to that. An open ends by `syn_retries` all the same. 1 ms to 24 days.
     pub user_timeout: Option<Duration>,
     /// R1: retransmissions in a row after which the application is told and the next hop asked for (RFC 9293 3.8.3;
     /// tcp_retries1). 1 to 255; SHLD-9 says at least 3.
     pub retries1: u8,
-    /// R2 of text and FIN: retransmissions in a row after which the connection ends (MUST-21; tcp_retries2). 1 to 255; SHLD-11
-    /// asks for at least 100 s, which are 8.
+    /// R2 of text and FIN: retransmissions in a row after which the connection ends where no user timeout is set (MUST-21;
+    /// tcp_retries2). 1 to 255; SHLD-11 asks for at least 100 s, which are 8.
     pub retries2: u8,
     /// R2 of the SYN of an active open (MUST-23; TCP_SYNCNT). 1 to 255; fewer than 7 give up before three minutes.
     pub syn_retries: u8,
@@ -37,9 +38,13 @@ pub struct ConnectionOptions {
     pub send_buffer: Option<u32>,
     /// Octets that wait to be taken at most: the largest window offered (SO_RCVBUF); `None`, the default, is the stack's. 1 to
     /// 2^30. On a live connection a window that has been offered stands (SHLD-14), and none is larger than the scale agreed in
-    /// the SYNs can express.
+    /// the SYNs can express; a buffer of less than two units of that scale counts as two.
     pub receive_buffer: Option<u32>,
 }
+
+/// The number of a set of [`ConnectionOptions`] that connections share; 0 is that of the defaults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OptionsId(pub u8);
 
 /// When a silent connection is probed (RFC 9293 3.8.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

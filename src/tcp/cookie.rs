@@ -132,7 +132,7 @@ impl Cookies {
     pub fn syn_ack(&mut self, tuple: &FourTuple, syn: &Segment, cx: &Context<'_>) -> SynAck {
         let period = self.period(cx.now);
         self.sent_in = Some(period);
-        let mut tcb = half_open(*tuple, syn, cx);
+        let mut tcb = half_open(tuple, syn, cx);
         let place = mss_place(tcb.mss, tuple.is_v4());
         let carried = tcb.agreed.timestamps().then(|| Carried::of(&tcb));
         let iss = self.cookie(tuple, period, syn.seq, place, carried).0;
@@ -174,7 +174,7 @@ impl Cookies {
             sack_permitted: carried.is_some_and(Carried::sack),
             timestamps: seg.options.timestamps,
         };
-        let mut tcb = half_open(*tuple, &Segment { seq: irs, options, ..Segment::default() }, cx);
+        let mut tcb = half_open(tuple, &Segment { seq: irs, options, ..Segment::default() }, cx);
         tcb.set_iss(iss);
         // The SYN-ACK has left already: the record only takes note of it. How long ago that was is not known.
         output::next(&mut tcb, None, cx);
@@ -236,7 +236,7 @@ impl Carried {
 }
 
 /// The TCB that the SYN would make, less what only a timestamp can carry where there is none.
-fn half_open(tuple: FourTuple, syn: &Segment, cx: &Context<'_>) -> Tcb {
+fn half_open(tuple: &FourTuple, syn: &Segment, cx: &Context<'_>) -> Tcb {
     let mut offered = *syn;
     if syn.options.timestamps.is_none() || !cx.settings.timestamps {
         offered.options.window_scale = None;

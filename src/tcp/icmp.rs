@@ -82,7 +82,7 @@ fn too_big(tcb: &mut Tcb, claimed: u32, seq: Seq, cx: &Context<'_>) -> Note {
 /// The path MTU to go on with, bytes of IP packet; `None` where the claim is not believed.
 fn believable_mtu(tcb: &Tcb, claimed: u32, seq: Seq) -> Option<u16> {
     let now = u32::from(packet_bytes(tcb));
-    let mtu = match (tcb.tuple.is_v4(), claimed) {
+    let mtu = match (tcb.is_v4(), claimed) {
         // A router older than RFC 1191 does not say what would fit: the next plateau of its section 7.1.
         (true, 0) => PLATEAUS.into_iter().find(|plateau| u32::from(*plateau) < now)?.into(),
         (true, _) => claimed.max(PATH_MTU_MIN_V4.into()),
@@ -99,7 +99,7 @@ fn believable_mtu(tcb: &Tcb, claimed: u32, seq: Seq) -> Option<u16> {
 
 /// Bytes of the IP and TCP headers without options.
 fn header_bytes(tcb: &Tcb) -> u16 {
-    if tcb.tuple.is_v4() { 40 } else { 60 }
+    if tcb.is_v4() { 40 } else { 60 }
 }
 
 /// Most bytes of options that a segment of ours has: its data offset has four bits.

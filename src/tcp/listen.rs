@@ -3,7 +3,7 @@
 use super::closed::reset_of;
 use super::isn;
 use super::state::State;
-use super::tcb::{Owed, Tcb};
+use super::tcb::{Fact, Owed, Tcb};
 use super::{Answer, Context, options};
 use crate::four_tuple::FourTuple;
 use crate::wire::tcp::Segment;
@@ -42,18 +42,16 @@ impl Tcb {
     /// The half-open TCB that a SYN makes: SYN-RECEIVED, owing its SYN-ACK. Text and FIN on the SYN are not taken and
     /// not acknowledged (B02): the peer sends them again.
     #[inline(always)]
-    pub fn open_passively(tuple: FourTuple, syn: &Segment, cx: &Context<'_>) -> Tcb {
-        let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, &tuple, cx.now);
+    pub fn open_passively(tuple: &FourTuple, syn: &Segment, cx: &Context<'_>) -> Tcb {
+        let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, tuple, cx.now);
         let mut tcb = Tcb {
-            tuple,
             state: State::SynReceived,
+            facts: Fact::of(tuple),
             snd_una: iss,
-            snd_up: iss,
             snd_nxt: iss,
             snd_resume: iss,
             send_end: iss + 1,
             rcv_nxt: syn.seq + 1,
-            rcv_up: syn.seq + 1,
             rcv_edge: syn.seq + 1,
             snd_wnd: u32::from(syn.wnd),
             snd_wnd_max: u32::from(syn.wnd),

@@ -8,17 +8,17 @@ use crate::seq::Seq;
 use crate::tick::{CoarseTick, Tick};
 use crate::wire::tcp::{Options, Segment, Timestamps};
 
-/// The options of our SYN or SYN-ACK. A SYN-ACK repeats only what the SYN offered (RFC 7323 2.5, 3.2).
+/// The options of our SYN or SYN-ACK. A SYN-ACK repeats only what the SYN offered (RFC 7323 2.5, 3.2), so that it is never longer (T29).
 #[inline(always)]
 pub fn of_syn(tcb: &Tcb, cx: &Context<'_>) -> Options {
     let answers = tcb.state == State::SynReceived;
-    let (sack, scale, timestamps) = if answers {
-        (tcb.agreed.sack(), tcb.agreed.window_scale(), tcb.agreed.timestamps())
+    let (mss, sack, scale, timestamps) = if answers {
+        (tcb.agreed.mss(), tcb.agreed.sack(), tcb.agreed.window_scale(), tcb.agreed.timestamps())
     } else {
-        (cx.settings.sack, cx.settings.window_scale, cx.settings.timestamps)
+        (true, cx.settings.sack, cx.settings.window_scale, cx.settings.timestamps)
     };
     Options {
-        mss: Some(mss_limit(cx, tcb.tuple.is_v4())),
+        mss: mss.then(|| mss_limit(cx, tcb.is_v4())),
         window_scale: scale.then(|| receive_shift(cx.receive_buffer_bytes())),
         sack_permitted: sack,
         timestamps: timestamps
@@ -42,10 +42,11 @@ pub fn current_timestamps(tcb: &Tcb, cx: &Context<'_>) -> Option<Timestamps> {
 #[inline(always)]
 pub fn agree(tcb: &mut Tcb, syn: &Segment, cx: &Context<'_>) {
     let offered = &syn.options;
-    let v4 = tcb.tuple.is_v4();
+    let v4 = tcb.is_v4();
     let default = if v4 { MSS_DEFAULT_V4 } else { MSS_DEFAULT_V6 };
     tcb.mss = offered.mss.unwrap_or(default).max(MSS_MIN).min(mss_limit(cx, v4));
     tcb.agreed = Agreed::default();
+    tcb.agreed.set_mss(offered.mss.is_some());
     tcb.agreed.set_timestamps(offered.timestamps.is_some() && cx.settings.timestamps);
     tcb.agreed.set_sack(offered.sack_permitted && cx.settings.sack);
     if let Some(shift) = offered.window_scale.filter(|_| cx.settings.window_scale) {

@@ -109,24 +109,18 @@ pub fn has_unsent(tcb: &Tcb) -> bool {
 
 /// The peer has said its window without acknowledging anything new.
 pub fn window_answered(tcb: &mut Tcb, window_before: u32) {
-    let patient = !tcb.facts.has(Fact::APP_CLOSED);
-    if tcb.snd_wnd == 0 {
-        // MUST-37: a closed window that is acknowledged may stay closed for ever, as long as an application waits for it (T03).
-        if patient {
-            tcb.retries = 0;
-        }
-    } else if window_before == 0 {
+    if tcb.snd_wnd == 0 || window_before == 0 {
+        // MUST-37: a closed window that is acknowledged may stay closed for ever, whether an application waits for it or has
+        // closed. What ends it are the user timeout and the shard's need of memory (T03).
+        tcb.retries = 0;
+    }
+    if tcb.snd_wnd > 0 && window_before == 0 {
         // What probes sent beyond the closed window was not taken: transmission continues where the peer is, and with a
-        // time-out of its own. Without an application only as often as probes have left, which `retries` counts (T03).
+        // time-out of its own.
         tcb.snd_resume = tcb.snd_una;
-        if patient || tcb.rto.backoff > 0 {
-            tcb.rto.progressed();
-            tcb.retransmit_at = Deadline::NONE;
-            tcb.timed = Timed::NONE;
-        }
-        if patient {
-            tcb.retries = 0;
-        }
+        tcb.rto.progressed();
+        tcb.retransmit_at = Deadline::NONE;
+        tcb.timed = Timed::NONE;
     }
     if tcb.snd_wnd != window_before {
         let unsent = has_unsent(tcb);
@@ -407,11 +401,13 @@ fn plan_from(tcb: &mut Tcb, cx: &Context<'_>, seq: Seq, text_offset: u32, len: u
     }
 }
 
-/// The window field: the right edge moves only forward (SHLD-14) and by steps worth sending (MUST-39).
+/// The window field: the right edge moves only forward (SHLD-14) and by steps worth sending (MUST-39). The field is rounded
+/// down: rounded up, it would offer a little more than the buffer holds with each ACK of a small segment, without end. So it may
+/// tell less than before, and what was told is taken (RFC 7323 2.4).
 #[inline]
 fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
     let shift = tcb.agreed.rcv_shift();
-    let free = cx.receive_buffer_bytes().saturating_sub(tcb.unread_bytes);
+    let free = receive_buffer_bytes(tcb, cx).saturating_sub(tcb.unread_bytes);
     // What the field cannot say is not offered, and so not in the window.
     let edge = tcb.rcv_nxt + free.min(65_535 << shift);
     if edge.gt(tcb.rcv_edge) && edge - tcb.rcv_edge >= window_step(tcb, cx) {
@@ -423,7 +419,20 @@ fn offer_window(tcb: &mut Tcb, cx: &Context<'_>) -> u16 {
 /// Receiver's silly-window avoidance: half the buffer or one segment, whichever is less (RFC 9293 3.8.6.2.2).
 #[inline]
 pub fn window_step(tcb: &Tcb, cx: &Context<'_>) -> u32 {
-    (cx.receive_buffer_bytes() / 2).min(u32::from(tcb.mss))
+    (receive_buffer_bytes(tcb, cx) / 2).min(u32::from(tcb.mss))
+}
+
+/// The receive buffer as long as the connection lasts: at least two units of the window field, for one that has been made
+/// smaller than that since the SYNs agreed on the unit would never be offered (RFC 7323 2.3).
+#[inline]
+pub fn receive_buffer_bytes(tcb: &Tcb, cx: &Context<'_>) -> u32 {
+    cx.receive_buffer_bytes().max(window_unit(tcb) << 1)
+}
+
+/// What one in the window field stands for, bytes.
+#[inline]
+pub fn window_unit(tcb: &Tcb) -> u32 {
+    1 << tcb.agreed.rcv_shift()
 }
 
 /// Octets of text that one segment takes: the MSS less options (MUST-16), and what two chunks hold.

@@ -63,7 +63,8 @@ fn second_check_rst(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) -> ControlF
     Break(())
 }
 
-/// Security compartments (RFC 9293 A.1) are not implemented: every segment is in the one there is.
+/// Nothing to ask: RFC 9293 A.1 compares no precedence any more, and security compartments are not implemented: every segment is
+/// in the one there is, whatever DSCP or label its IP header carries.
 fn third_check_security() {}
 
 fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) -> ControlFlow<()> {
@@ -72,7 +73,6 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     }
     let syn_was_lost = tcb.retries > 0;
     tcb.rcv_nxt = seg.seq + 1;
-    tcb.rcv_up = tcb.rcv_nxt;
     tcb.rcv_edge = tcb.rcv_nxt;
     tcb.last_ack_sent = tcb.rcv_nxt;
     options::agree(tcb, seg, cx);

@@ -191,7 +191,8 @@ fn second_check_rst(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     Break(())
 }
 
-/// Security compartments (RFC 9293 A.1) are not implemented: every segment is in the one there is.
+/// Nothing to ask: RFC 9293 A.1 compares no precedence any more, and security compartments are not implemented: every segment is
+/// in the one there is, whatever DSCP or label its IP header carries.
 fn third_check_security() {}
 
 /// RFC 5961 4.2 (T06): a SYN in a synchronized state gets a challenge ACK; a half-open passive one returns to LISTEN.
@@ -361,8 +362,11 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Con
     // What is acknowledged beyond the text is our FIN.
     let text = acked.min(tcb.send_end - tcb.snd_una);
     tcb.snd_una = seg.ack;
-    tcb.snd_up = tcb.snd_up.max(tcb.snd_una);
+    urgent::acknowledged(tcb);
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
+    if tcb.flight() == 0 {
+        tcb.timed = Timed::over(cx.now.tick());
+    }
     out.acked_bytes = text;
     tcb.retries = 0;
     tcb.facts.remove(Fact::SOFT_ERROR);
@@ -389,7 +393,7 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment, shift: u8) {
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Context<'_>) -> bool {
     let timed = tcb.timed.acknowledged(seg.ack);
     if timed.is_some() {
-        tcb.timed = Timed::over(cx.now.tick());
+        tcb.timed = Timed::NONE;
     }
     let timed_ms = timed.map(|sent_at| cx.now.tick().since(sent_at));
     if !tcb.agreed.timestamps() {
@@ -460,7 +464,7 @@ fn sixth_check_urg(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) {
         State::Established | State::FinWait1 | State::FinWait2 if seg.flags.has(Flags::URG) => {
             urgent::arrives(tcb, seg, out);
         }
-        State::Established | State::FinWait1 | State::FinWait2 => tcb.rcv_up = tcb.rcv_up.max(tcb.read_up_to()),
+        State::Established | State::FinWait1 | State::FinWait2 => urgent::goes_on(tcb),
         // After the peer's FIN this cannot be.
         State::CloseWait | State::Closing | State::LastAck => {}
         State::Closed | State::SynSent | State::SynReceived => {}

@@ -1,6 +1,7 @@
 //! The TCB: RFC 9293 3.3.1's variables under their names, and what the RFCs beside it add.
 
 use super::congestion::{Conditions, Congestion};
+use super::connection_options::OptionsId;
 use super::rate::AckBudget;
 use super::recovery::Recovery;
 use super::rto::Rto;
@@ -11,10 +12,13 @@ use crate::bits::Bits;
 use crate::four_tuple::FourTuple;
 use crate::seq::Seq;
 use crate::tick::{CoarseTick, Deadline, Now, Tick};
+use core::mem::offset_of;
 use core::ops::{Deref, DerefMut};
 
-/// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard. Its fields lie as they are written:
-/// what every segment asks for, the 4-tuple, and what sending, acknowledgments and losses change.
+/// One connection's protocol state. Buffers, lists and timers that it is in belong to the shard, and so do its sockets, which RFC 9293
+/// 3.3.1 counts among a TCB's variables: only look-up and headers ask for them, and they lie in the shard's table of names, so that this
+/// is small. Here is only of which family they are. Its fields lie as they are written: what every segment asks for ([`Tcb::HOT_BYTES`]),
+/// then what sending, acknowledgments and losses change.
 #[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub struct Tcb {
@@ -31,6 +35,8 @@ pub struct Tcb {
     /// Segment sequence number of the last window update. SND.WL2 is not kept: no update acknowledges more than SND.UNA, and
     /// what acknowledges less than that updates nothing.
     pub snd_wl1: Seq,
+    /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
+    pub snd_wnd_max: u32,
 
     /// Receive next.
     pub rcv_nxt: Seq,
@@ -74,15 +80,12 @@ pub struct Tcb {
     pub ack_budget: AckBudget,
     /// Why the connection ended; meaningful in CLOSED.
     pub reason: Option<CloseReason>,
+    /// Its option set.
+    pub options: OptionsId,
 
-    /// The connection's name.
-    pub tuple: FourTuple,
-
-    /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
-    pub snd_wnd_max: u32,
-    /// Send urgent pointer: the first octet that is not urgent; no later than `snd_una` without urgent data.
+    /// With [`Fact::URGENT`] the send urgent pointer: the first octet that is not urgent, or none that is not acknowledged.
     pub snd_up: Seq,
-    /// Receive urgent pointer: the first octet that is not urgent, once there was urgent data.
+    /// With [`Fact::URGENT`] the receive urgent pointer: the first octet that is not urgent, or none that is still to come.
     pub rcv_up: Seq,
 
     /// Retransmission time-out.
@@ -97,7 +100,7 @@ pub struct Tcb {
     pub timed: Timed,
 }
 
-/// A segment whose round trip is measured, or none; then `end` is when the last was acknowledged.
+/// A segment whose round trip is measured, or none; then, with nothing in flight, `end` is when the last was acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Timed {
     end: Seq,
@@ -108,12 +111,12 @@ impl Timed {
     /// No segment is being timed.
     pub const NONE: Timed = Timed { end: Seq(0), sent_at: Deadline::NONE };
 
-    /// No segment is being timed any more, for the last that was has been acknowledged at `now`.
+    /// No segment is being timed, for all that was sent has been acknowledged, at `now` the last.
     pub const fn over(now: Tick) -> Timed {
         Timed { end: Seq(now.0), ..Timed::NONE }
     }
 
-    /// For how long nothing has been sent for the first time, ticks, if that is known.
+    /// For how long nothing has been sent, ticks, if all has been acknowledged.
     pub fn silent_for(self, now: Tick) -> Option<u32> {
         (!self.is_on() && self != Timed::NONE).then(|| now.since(Tick(self.end.0)))
     }
@@ -161,6 +164,16 @@ impl Fact {
     pub const LARGE_ACKNOWLEDGED: Bits<Fact> = Bits::bit(4);
     /// The application has not heard of it: accepting waits for text.
     pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(5);
+    /// It runs over IPv6, as its 4-tuple says.
+    pub const OVER_IPV6: Bits<Fact> = Bits::bit(6);
+    /// Urgent data was sent or has come: its pointers have a meaning from then on.
+    pub const URGENT: Bits<Fact> = Bits::bit(7);
+
+    /// What its 4-tuple says.
+    #[inline]
+    pub(super) const fn of(tuple: &FourTuple) -> Bits<Fact> {
+        if tuple.is_v4() { Bits::NONE } else { Fact::OVER_IPV6 }
+    }
 }
 
 /// How a connection was opened.
@@ -218,6 +231,17 @@ impl Agreed {
         self.options.has(Agreed::WINDOW_SCALE)
     }
 
+    /// The peer's SYN had an MSS option, so that our SYN-ACK has one too.
+    #[inline]
+    pub const fn mss(self) -> bool {
+        self.options.has(Agreed::MSS)
+    }
+
+    /// See [`Agreed::mss`].
+    pub const fn set_mss(&mut self, offered: bool) {
+        self.options.set(Agreed::MSS, offered);
+    }
+
     /// Shift of windows that we receive.
     #[inline]
     pub const fn snd_shift(self) -> u8 {
@@ -233,6 +257,7 @@ impl Agreed {
     const TIMESTAMPS: Bits<Agreed> = Bits::bit(0);
     const SACK: Bits<Agreed> = Bits::bit(1);
     const WINDOW_SCALE: Bits<Agreed> = Bits::bit(2);
+    const MSS: Bits<Agreed> = Bits::bit(3);
 }
 
 /// What the next turn of transmission owes the peer. A small record, not a bit: how many, and how urgently.
@@ -284,16 +309,17 @@ impl DerefMut for Owed {
 pub const DUPLICATE_ACKS_MAX: u8 = 8;
 
 impl Tcb {
+    /// Bytes from its beginning on that every segment asks for.
+    pub const HOT_BYTES: usize = offset_of!(Tcb, snd_up);
+
     /// A TCB for an active open: SYN-SENT, owing its SYN (RFC 9293 3.10.1).
     #[inline(always)]
-    pub fn open_actively(tuple: FourTuple, cx: &Context<'_>) -> Tcb {
-        let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, &tuple, cx.now);
+    pub fn open_actively(tuple: &FourTuple, cx: &Context<'_>) -> Tcb {
+        let isn::Start { iss, ts_offset } = isn::start(cx.settings.isn_secret, tuple, cx.now);
         let mut tcb = Tcb {
-            tuple,
             state: State::SynSent,
-            facts: Fact::OPENED_ACTIVELY,
+            facts: Fact::OPENED_ACTIVELY | Fact::of(tuple),
             snd_una: iss,
-            snd_up: iss,
             snd_nxt: iss,
             snd_resume: iss,
             send_end: iss + 1,
@@ -310,7 +336,6 @@ impl Tcb {
     pub fn set_iss(&mut self, iss: Seq) {
         debug_assert!(self.snd_nxt == self.iss(), "the SYN has been sent");
         self.snd_una = iss;
-        self.snd_up = iss;
         self.snd_nxt = iss;
         self.snd_resume = iss;
         self.send_end = iss + 1;
@@ -329,6 +354,12 @@ impl Tcb {
     /// agreed on timestamps there.
     pub fn inherits_ts_recent(&self) -> bool {
         self.state == State::SynSent && self.agreed.timestamps()
+    }
+
+    /// Whether it runs over IPv4.
+    #[inline]
+    pub const fn is_v4(&self) -> bool {
+        !self.facts.has(Fact::OVER_IPV6)
     }
 
     /// How it was opened: SYN-RECEIVED remembers whether to fall back to LISTEN (MUST-11).

@@ -182,11 +182,11 @@ pub enum TimeWait {
 }
 
 impl TimeWait {
-    /// The record of a TCB that enters TIME-WAIT now.
+    /// The record of a TCB of this name that enters TIME-WAIT now.
     #[inline]
-    pub fn of(tcb: &Tcb, cx: &Context<'_>) -> TimeWait {
+    pub fn of(tcb: &Tcb, tuple: &FourTuple, cx: &Context<'_>) -> TimeWait {
         let numbers = Numbers::of(tcb, cx);
-        let FourTuple { addresses, local_port, remote_port } = tcb.tuple;
+        let FourTuple { addresses, local_port, remote_port } = *tuple;
         match addresses {
             Addresses::V4 { local, remote } => {
                 TimeWait::V4(TimeWaitV4 { local, remote, local_port, remote_port, numbers })
@@ -237,8 +237,9 @@ pub struct Arrived {
 }
 
 /// RFC 9293 3.10.7.4 for TIME-WAIT: the peer's FIN again is acknowledged again and restarts 2MSL; whatever else carries
-/// anything is answered by an ACK and changes nothing (B42); a RST is ignored by default (B43).
-pub fn arrives(numbers: &Numbers, tuple: &FourTuple, seg: &Segment, cx: &Context<'_>) -> Arrived {
+/// anything is answered by an ACK and changes nothing (B42); a RST is ignored by default (B43). TS.Recent follows a FIN that has a later
+/// timestamp (RFC 7323 4.3), so that the ACK echoes it and the next incarnation's lie beyond it; the caller keeps it with the new deadline.
+pub fn arrives(numbers: &mut Numbers, tuple: &FourTuple, seg: &Segment, cx: &Context<'_>) -> Arrived {
     if seg.flags.rst() {
         let ends = cx.settings.rst_ends_time_wait && seg.seq == numbers.rcv_nxt;
         let note = Some(if ends { Note::RstAccepted } else { Note::RstIgnored });
@@ -251,6 +252,12 @@ pub fn arrives(numbers: &Numbers, tuple: &FourTuple, seg: &Segment, cx: &Context
     if !fin_again && seg.is_empty() && seg.seq == numbers.rcv_nxt {
         // The peer's last ACK or a window update: nothing to say.
         return Arrived { note: Some(Note::Ignored), ..Arrived::default() };
+    }
+    if fin_again
+        && numbers.has_timestamps()
+        && let Some(timestamps) = seg.options.timestamps
+    {
+        numbers.ts_recent = Seq(numbers.ts_recent).max(Seq(timestamps.val)).0;
     }
     Arrived {
         answer: Some(acknowledgment(numbers, tuple, cx)),

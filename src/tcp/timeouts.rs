@@ -67,11 +67,11 @@ fn retransmission(tcb: &mut Tcb, board: Option<&mut Scoreboard>, cx: &Context<'_
     }
     let probing = !syn && (tcb.snd_wnd == 0 || tcb.flight() == 0);
     // MUST-37: probes go on as long as they are acknowledged; an acknowledgment clears `retries`.
-    if tcb.retries >= retries_max(tcb, cx) {
+    if retries_max(tcb, cx).is_some_and(|retries_max| tcb.retries >= retries_max) {
         return end(tcb, out);
     }
-    tcb.retries += 1;
-    out.stalled = tcb.retries == cx.options.retries1;
+    out.stalled = tcb.retries.checked_add(1) == Some(cx.options.retries1);
+    tcb.retries = tcb.retries.saturating_add(1);
     tcb.rto.back_off();
     if !tcb.agreed.timestamps() {
         tcb.timed = Timed::NONE;
@@ -117,17 +117,20 @@ pub fn could_not_send(tcb: &mut Tcb, cx: &Context<'_>) {
     }
 }
 
-/// R2 of RFC 9293 3.8.3 in retransmissions.
-fn retries_max(tcb: &Tcb, cx: &Context<'_>) -> u8 {
+/// R2 of RFC 9293 3.8.3 in retransmissions; `None` while a user timeout runs for the same text or FIN, which then is R2 (RFC 5482 1).
+fn retries_max(tcb: &Tcb, cx: &Context<'_>) -> Option<u8> {
     match (tcb.state, tcb.opened()) {
-        (State::SynSent, _) | (State::SynReceived, Opened::Actively) => cx.options.syn_retries,
-        (State::SynReceived, Opened::Passively) => SYN_ACK_RETRIES,
+        (State::SynSent, _) | (State::SynReceived, Opened::Actively) => Some(cx.options.syn_retries),
+        (State::SynReceived, Opened::Passively) => Some(SYN_ACK_RETRIES),
         (
             State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck,
             _,
-        ) => cx.options.retries2,
+        ) => {
+            let user_timeout = cx.options.user_timeout.is_some() && tcb.waits_until.is_set();
+            (!user_timeout).then_some(cx.options.retries2)
+        }
         // Nothing is sent any more.
-        (State::Closed, _) => 0,
+        (State::Closed, _) => Some(0),
     }
 }
 

@@ -153,6 +153,12 @@ pub fn stalled_ms(tcb: &Tcb) -> u32 {
     }
 }
 
+/// The application has closed, and all that the connection still waits for is the peer's word on text or FIN: if that never comes, nothing
+/// but a user timeout ends it (MUST-37).
+pub fn is_left_to_the_peer(tcb: &Tcb) -> bool {
+    tcb.facts.has(Fact::APP_CLOSED) && waits_for(tcb) == WaitsFor::Progress
+}
+
 /// The shard needs the memory of a connection that makes no progress (T03): it ends as if it had timed out.
 pub fn give_up(tcb: &mut Tcb) -> Outcome {
     let mut out = Outcome { note: Some(Note::StalledEnded), ..Outcome::default() };

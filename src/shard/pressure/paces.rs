@@ -1,4 +1,4 @@
-//! How fast the octets that wait to be acknowledged go, while send chunks are short (T03).
+//! How fast the octets that wait to be acknowledged go, and the FIN behind them, while memory is short (T03).
 //!
 //! The measure is how long they will stay: what waited when a connection was first looked at, times the time since,
 //! over what of it has gone. A window that opens for a moment, or an octet acknowledged now and then, counts for what
@@ -11,7 +11,7 @@
 use crate::ids::Handle;
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
-use crate::tcp::tcb::Tcb;
+use crate::tcp::tcb::{Fact, Tcb};
 use crate::tcp::waits;
 use crate::tick::{Deadline, Tick};
 use alloc::boxed::Box;
@@ -21,7 +21,7 @@ use core::mem::size_of;
 #[derive(Debug)]
 pub(super) struct Paces {
     watched: Box<[Option<Watched>]>,
-    /// Since when send chunks have been short, and when they were last: what was seen before that says nothing of now.
+    /// Since when memory has been short, and when they were last: what was seen before that says nothing of now.
     short_since: Tick,
     short_at: Deadline,
 }
@@ -31,7 +31,7 @@ struct Watched {
     handle: Handle,
     /// SND.UNA when the watch began.
     una: Seq,
-    /// One past the last octet that waited then.
+    /// One past the last octet, or the FIN, that waited then.
     end: Seq,
     since: Tick,
 }
@@ -56,7 +56,7 @@ impl Paces {
         (Paces::MAX * size_of::<Option<Watched>>()) as u64
     }
 
-    /// Send chunks are short. After a pause every watch begins anew.
+    /// Memory is short. After a pause every watch begins anew.
     pub(super) fn short_at(&mut self, now: Tick) {
         if self.short_at.tick().is_none_or(|last| now.since(last) > WATCH_MS) {
             self.short_since = now;
@@ -76,7 +76,8 @@ impl Paces {
             watched.filter(|watched| self.short_since.is_at_or_before(watched.since) && is_live(watched.handle));
         let Some(Watched { una, end, since, .. }) = in_use.filter(|watched| watched.handle == handle) else {
             if in_use.is_none() {
-                *watched = Some(Watched { handle, una: tcb.snd_una, end: tcb.send_end, since: now });
+                let end = tcb.send_end + u32::from(tcb.facts.has(Fact::FIN_QUEUED));
+                *watched = Some(Watched { handle, una: tcb.snd_una, end, since: now });
             }
             return 0;
         };
@@ -121,6 +122,7 @@ pub(super) const PATIENCE_S: u32 = 120;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::state::State;
 
     #[test]
     fn t03_octets_stay_for_as_long_as_their_pace_says() {
@@ -151,6 +153,17 @@ mod tests {
         paces.stays_s(handle(1), &tcb, |other| other != handle(0), now);
         now = now.plus(WATCH_MS);
         assert!(paces.stays_s(handle(1), &tcb, |_| true, now) > PATIENCE_S);
+    }
+
+    #[test]
+    fn t03_a_fin_alone_that_the_peer_does_not_acknowledge_stays_too() {
+        let (mut paces, handle) = (Paces::default(), Handle { number: 3, generation: 1 });
+        let mut tcb = Tcb { state: State::FinWait1, facts: Fact::FIN_QUEUED, snd_nxt: Seq(1), ..Tcb::default() };
+        paces.short_at(Tick(0));
+        assert_eq!(paces.stays_s(handle, &tcb, |_| true, Tick(0)), 0);
+        assert!(paces.stays_s(handle, &tcb, |_| true, Tick(WATCH_MS)) > PATIENCE_S);
+        tcb.snd_una = Seq(1);
+        assert_eq!(paces.stays_s(handle, &tcb, |_| true, Tick(WATCH_MS)), 0);
     }
 
     #[test]

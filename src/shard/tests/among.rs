@@ -451,7 +451,7 @@ fn open(among: &mut Among, clients: std::ops::Range<usize>, tries: usize) -> usi
 /// The local ports of all clients' connections, each once.
 fn ports_in_use(among: &Among) -> Vec<u16> {
     let of = |client: &Shard<MemoryLink, Client>| {
-        client.core.connections.iter().map(|(_, connection)| connection.tcb.tuple.local_port).collect::<Vec<_>>()
+        client.core.connections.iter().map(|(number, _)| client.core.names[number].tuple.local_port).collect::<Vec<_>>()
     };
     let ports: std::collections::BTreeSet<u16> = among.clients.iter().flat_map(of).collect();
     ports.into_iter().collect()

@@ -292,8 +292,9 @@ fn b44_syn_that_hits_time_wait_uses_its_record_and_not_a_cookie() {
 
 #[test]
 fn t29_answer_to_a_syn_is_never_longer_than_the_syn() {
-    for v6 in [false, true] {
-        let mut raw = Raw::new(always(), limits(), v6);
+    let kept = Settings { syn_cookies: SynCookies::Off, ..always() };
+    for (v6, settings) in [(false, always()), (true, always()), (false, kept), (true, kept)] {
+        let mut raw = Raw::new(settings, limits(), v6);
         let full = syn().options;
         for bits in 0..16u8 {
             let has = |bit: u8| bits & 1 << bit != 0;
@@ -303,9 +304,12 @@ fn t29_answer_to_a_syn_is_never_longer_than_the_syn() {
                 sack_permitted: has(2),
                 timestamps: full.timestamps.filter(|_| has(3)),
             };
+            // Each for itself: none is the other one again.
+            raw.tuple.local_port += 1;
             let sent = forge(&mut raw.link, &raw.tuple.clone(), &Segment { options, ..syn() }, &[]);
             let answers = raw.exchange(&[]);
             assert_eq!(answers.len(), 1);
+            assert_eq!((answers[0].0.flags, answers[0].0.options.mss.is_some()), (SYN_ACK, has(0)));
             assert!(answers[0].1 <= sent.max(60), "{} bytes for {sent}: {options:?}", answers[0].1);
         }
     }

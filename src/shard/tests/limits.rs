@@ -585,10 +585,13 @@ fn t12_gaps_of_silent_peers_are_forgotten_when_records_run_short() {
 
 /// A shard that sends, and one that takes nothing: at the start the shards, `count` connections and their handles.
 fn stalling(count: usize) -> (Shard<MemoryLink, Starving>, Shard<MemoryLink, Mute>, Vec<Handle>) {
+    stalling_with(count, Limits { chunks_max: 64, ..Setup::default().limits })
+}
+
+fn stalling_with(count: usize, limits: Limits) -> (Shard<MemoryLink, Starving>, Shard<MemoryLink, Mute>, Vec<Handle>) {
     let (a, b) = pair(MemoryConfig::default(), MACS);
     let addresses = |text: &str| vec![LocalAddress { address: text.parse().expect("an address"), prefix_len: 24 }];
     let now = Now::from_ms(5_000);
-    let limits = Limits { chunks_max: 64, ..Setup::default().limits };
     let config = ShardConfig { limits, addresses: addresses("10.0.0.1"), ..ShardConfig::seeded(0) };
     let mut client = Shard::new(a, Starving::default(), config, now).expect("a shard");
     let settings = Settings { receive_buffer_bytes: 2048, ..Settings::default() };
@@ -629,6 +632,38 @@ fn t03_who_has_stalled_for_longest_is_ended_when_send_chunks_run_short() {
     assert_eq!(calls.send(third, &[0; 1000]), Ok(1000), "there is memory for others");
     run(&mut client, &mut server, 42, 50);
     assert_eq!(client.counters().stalled_ended, 1, "the second has not stalled for long");
+}
+
+#[test]
+fn t03_must_37_who_keeps_what_the_application_has_closed_is_ended_when_records_run_short() {
+    let limits = Limits { tcbs_max: 8, ..Setup::default().limits };
+    let (mut client, mut server, handles) = stalling_with(6, limits);
+    let run = |client: &mut Shard<_, Starving>, server: &mut Shard<_, Mute>, from_s: u64, to_s: u64| {
+        for ms in (from_s * 1000..to_s * 1000).step_by(20) {
+            client.turn(Now::from_ms(ms));
+            server.turn(Now::from_ms(ms));
+        }
+    };
+    for (handle, octets) in handles.iter().zip([10_000, 4000, 6000, 10_000, 4000, 0]) {
+        assert_eq!(client.calls(Now::from_ms(6_000)).send(*handle, &vec![0; octets]), Ok(octets));
+    }
+    run(&mut client, &mut server, 6, 8);
+    for handle in &handles[..3] {
+        client.calls(Now::from_ms(8_000)).close(*handle).expect("open");
+    }
+    run(&mut client, &mut server, 8, 1500);
+    let live = |client: &Shard<_, Starving>| (client.counters().stalled_ended, client.connections_live());
+    assert_eq!(live(&client), (0, 6), "the peers acknowledge each probe, and there is room");
+    let mut from_s = 1500;
+    for ended in 1..=3 {
+        while client.calls(Now::from_ms(from_s * 1000)).connect(remote(), &ConnectOptions::default()).is_ok() {}
+        run(&mut client, &mut server, from_s, from_s + 60);
+        from_s += 60;
+        assert_eq!(live(&client), (ended, 7), "one gives way");
+    }
+    client.calls(Now::from_ms(from_s * 1000)).connect(remote(), &ConnectOptions::default()).expect("room");
+    run(&mut client, &mut server, from_s, from_s + 60);
+    assert_eq!(live(&client), (3, 8), "what applications still have is theirs");
 }
 
 /// A peer to which 60 kB wait, and more as there is room for it, and which takes so many octets every so often, its

@@ -15,6 +15,7 @@ mod old_duplicates;
 mod options;
 mod path_mtu;
 mod policies;
+mod precedence;
 mod reuse;
 mod simulation;
 mod splice;

@@ -7,7 +7,7 @@ use crate::ids::ListenerId;
 use crate::link::Frame;
 use crate::seq::Seq;
 use crate::tcp::cookie::SynCookies;
-use crate::wire::tcp::{Flags, Options, Segment, SegmentOut};
+use crate::wire::tcp::{Flags, Options, SackBlocks, Segment, SegmentOut};
 use crate::wire::{self, Expect, Parsed, Path};
 use core::time::Duration;
 
@@ -43,9 +43,10 @@ impl Application for Notes {
 }
 
 /// A segment as it came off the wire.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Heard {
     pub(super) seg: Segment,
+    sack: SackBlocks,
     dscp: u8,
     ttl: u8,
 }
@@ -107,6 +108,18 @@ impl Bench {
         syn_ack[0]
     }
 
+    /// The shard opens, to the peer's port; returns its SYN.
+    pub(super) fn connect(&mut self, connection: ConnectionOptions) -> Vec<Heard> {
+        let local_port = Some(self.tuple.remote_port);
+        let options = ConnectOptions { connection, local_port, ..ConnectOptions::default() };
+        let remote = SocketAddr::new(self.tuple.local(), self.tuple.local_port);
+        self.shard.calls(self.now).connect(remote, &options).expect("a connection");
+        self.shard.core.learn(0, remote.ip(), self.link.mac(), crate::neighbor::Heard::Answer, self.now);
+        let syn = self.turn(1);
+        self.ack = syn[0].seg.end();
+        syn
+    }
+
     /// What the peer says next.
     pub(super) fn next(&self, flags: Flags) -> Segment {
         Segment { seq: self.seq, ack: self.ack, wnd: 50_000, flags, ..Segment::default() }
@@ -114,6 +127,16 @@ impl Bench {
 
     /// The peer sends one segment and hears the answers.
     pub(super) fn exchange(&mut self, seg: &Segment, text: &[u8]) -> Vec<Heard> {
+        self.exchange_changed(seg, text, |_| {})
+    }
+
+    /// The same with something done to the frame.
+    pub(super) fn exchange_changed(
+        &mut self,
+        seg: &Segment,
+        text: &[u8],
+        change: impl FnOnce(&mut Vec<u8>),
+    ) -> Vec<Heard> {
         let mut frame: Frame = self.link.take().expect("a free frame");
         let (src_mac, dst_mac) = (self.link.mac(), MacAddress([2, 0, 0, 0, 0, 2]));
         let path = Path { src_mac, dst_mac, vlan: None, addresses: self.tuple.addresses, ttl: 64, dscp_ecn: 0 };
@@ -130,8 +153,12 @@ impl Bench {
             options,
             sack: &[],
         };
-        let len = wire::tcp::emit(self.link.bytes_mut(&mut frame), &path, &out, &[text, &[]]);
-        self.link.send(frame, len).expect("room to send");
+        let mut bytes = vec![0; self.link.frame_bytes_max()];
+        let len = wire::tcp::emit(&mut bytes, &path, &out, &[text, &[]]);
+        bytes.truncate(len);
+        change(&mut bytes);
+        self.link.bytes_mut(&mut frame)[..bytes.len()].copy_from_slice(&bytes);
+        self.link.send(frame, bytes.len()).expect("room to send");
         self.link.flush();
         self.turn(1)
     }
@@ -148,7 +175,8 @@ impl Bench {
             let bytes = self.link.bytes(&frame);
             if let Ok(Parsed::Tcp(packet)) = wire::parse(bytes, &expect) {
                 let ttl = if packet.tuple.is_v4() { bytes[14 + 8] } else { bytes[14 + 7] };
-                heard.push(Heard { seg: packet.segment, dscp: packet.dscp_ecn >> 2, ttl });
+                let sack = packet.segment.sack_blocks(bytes);
+                heard.push(Heard { seg: packet.segment, sack, dscp: packet.dscp_ecn >> 2, ttl });
             }
             self.link.give_back(frame);
         }
@@ -216,16 +244,7 @@ fn must_48_must_49_dscp_and_ttl_are_on_all_that_an_accepted_connection_sends() {
 #[test]
 fn must_48_must_49_dscp_and_ttl_are_on_the_syn_and_the_last_ack_of_an_active_open() {
     let mut bench = Bench::new(Settings::default(), false);
-    let options = ConnectOptions { connection: marked(), local_port: Some(5000), ..ConnectOptions::default() };
-    let remote = SocketAddr::new(bench.tuple.local(), bench.tuple.local_port);
-    bench.tuple.remote_port = 5000;
-    bench.shard.calls(bench.now).connect(remote, &options).expect("a connection");
-    // An address that the shard learns from a segment of the peer.
-    bench.exchange(&Segment { seq: Seq(1), ..bench.next(Flags::RST) }, &[]);
-    bench.shard.core.learn(0, bench.tuple.local(), bench.link.mac(), crate::neighbor::Heard::Answer, bench.now);
-    let syn = bench.turn(1);
-    assert_marks(&syn, marked());
-    bench.ack = syn[0].seg.seq + 1;
+    assert_marks(&bench.connect(marked()), marked());
     assert_marks(&bench.exchange(&bench.next(SYN_ACK), &[]), marked());
     bench.seq += 1;
     let handle = bench.handle();
@@ -375,4 +394,34 @@ fn b25_a_user_timeout_runs_for_what_no_tx_frame_has_taken_yet() {
     taken.into_iter().for_each(|frame| link.give_back(frame));
     let heard = bench.turn(1);
     assert!(heard.len() == 1 && heard[0].seg.flags.has(Flags::RST), "{heard:?}");
+}
+
+/// Shows RFC 2883.
+#[test]
+fn b20_octets_that_come_twice_are_told_by_the_first_sack_block_of_one_ack() {
+    let mut bench = Bench::new(Settings::default(), false);
+    bench.listen(ConnectionOptions::default()).expect("a listener");
+    let options = Options { mss: Some(1460), sack_permitted: true, ..Options::default() };
+    bench.ack = bench.exchange(&Segment { options, ..bench.next(Flags::SYN) }, &[])[0].seg.seq + 1;
+    bench.seq += 1;
+    assert!(bench.exchange(&bench.next(Flags::ACK), &[]).is_empty());
+    let start = bench.seq;
+    let at = |bench: &Bench, from: u32| Segment { seq: start + from, ..bench.next(Flags::ACK) };
+    let blocks = |heard: &[Heard]| -> Vec<(u32, Vec<(u32, u32)>)> {
+        let told =
+            |one: &Heard| one.sack.as_slice().iter().map(|(left, right)| (*left - start, *right - start)).collect();
+        heard.iter().map(|one| (one.seg.ack - start, told(one))).collect()
+    };
+    let mut come = |from, text: &[u8]| {
+        let at_once = bench.exchange(&at(&bench, from), text);
+        blocks(&if at_once.is_empty() { bench.turn(100) } else { at_once })
+    };
+    assert_eq!(come(0, b"abc"), [(3, vec![])]);
+    assert_eq!(come(0, b"abc"), [(3, vec![(0, 3)])], "all of it below the acknowledgment");
+    assert_eq!(come(1, b"bcdef"), [(6, vec![(1, 3)])], "as much as came twice");
+    assert_eq!(come(6, b"ghi"), [(9, vec![])], "once");
+    assert_eq!(come(20, b"xyz"), [(9, vec![(20, 23)])]);
+    assert_eq!(come(20, b"xyz"), [(9, vec![(20, 23), (20, 23)])], "beyond it, with the block around it");
+    assert_eq!(come(30, b"u"), [(9, vec![(30, 31), (20, 23)])]);
+    assert_eq!(come(2, b"c"), [(9, vec![(2, 3), (30, 31), (20, 23)])], "below it, before what is news");
 }

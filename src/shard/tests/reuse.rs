@@ -104,7 +104,7 @@ fn b45_after_a_reuse_without_an_answer_the_next_try_takes_another_port() {
         let remote = world.client.application().remote;
         let options = ConnectOptions { deadline: Some(Duration::from_secs(2)), ..ConnectOptions::default() };
         let handle = world.client.calls(world.now).connect(remote, &options).expect("a port is reusable");
-        tried.push(world.client.core.connections[handle.number()].tcb.tuple.local_port);
+        tried.push(world.client.core.names[handle.number()].tuple.local_port);
         if answered_by_reset {
             assert!(world.server.calls(world.now).stop_listening(crate::ids::ListenerId(0)));
         }
@@ -263,9 +263,9 @@ fn b44_the_new_iss_lies_beyond_everything_the_old_incarnation_sent() {
         world.client.turn(world.now);
         world.server.turn(world.now);
         let core = &world.server.core;
-        let (_, opened) = core.connections.iter().next().expect("a half-open connection");
+        let (number, opened) = core.connections.iter().next().expect("a half-open connection");
         assert_eq!(opened.tcb.state, State::SynReceived);
-        let clocked = isn::start(core.settings.isn_secret, &opened.tcb.tuple, world.now).iss;
+        let clocked = isn::start(core.settings.isn_secret, &core.names[number].tuple, world.now).iss;
         assert_eq!(opened.tcb.iss() == clocked, by_clock, "{wait_ms} ms");
         let beyond = opened.tcb.iss() - (former.snd_nxt + 65_535);
         assert!((1..1 << 31).contains(&beyond) && (by_clock || beyond <= 65_536), "{wait_ms} ms: {beyond}");

@@ -79,8 +79,8 @@ fn b33_fin_wait_2_fin_arrives_answers_from_values_alone() {
     assert_eq!((answer.seq, answer.ack), (client.tcb.snd_nxt, fin.seq + 1));
     client.expect_nothing();
     let cx = Context { now: start(), settings: &settings(), options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let TimeWait::V4(record) = TimeWait::of(&client.tcb, &cx) else { panic!("an IPv4 record") };
-    assert_eq!(record.tuple(), client.tcb.tuple);
+    let TimeWait::V4(record) = TimeWait::of(&client.tcb, &tuple(), &cx) else { panic!("an IPv4 record") };
+    assert_eq!(record.tuple(), tuple());
     assert_eq!((record.numbers.snd_nxt, record.numbers.rcv_nxt), (answer.seq, answer.ack));
 }
 

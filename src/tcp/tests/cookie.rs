@@ -206,7 +206,7 @@ proptest! {
         let syn = Segment { seq: Seq(isn), flags: SYN, options, ..Segment::default() };
         let now = Now::from_ms(at_ms);
         let mut cookies = Cookies::new(SECRET, now);
-        let kept = Tcb::open_passively(tuple, &syn, &context(&settings, now));
+        let kept = Tcb::open_passively(&tuple, &syn, &context(&settings, now));
         let syn_ack = answer(&mut cookies, &tuple, &syn, &settings, now);
         prop_assert_eq!(syn_ack.ack, syn.seq + 1);
         if let Some(ours) = syn_ack.timestamps {

@@ -283,28 +283,43 @@ fn b22_a_window_that_opens_ends_the_time_out_of_its_probes() {
     }
 }
 
+/// Text and a FIN, or a FIN alone, which the peer's window takes as little.
 #[test]
-fn t03_a_window_that_opens_and_closes_again_outlives_no_application_that_has_gone() {
+fn must_37_shld_17_a_closed_window_that_is_acknowledged_outlives_the_applications_close() {
+    for octets in [1000, 0] {
+        let (mut client, _) = established_with(plain());
+        client.arrives(Segment { wnd: 0, ..client.next(ACK) });
+        client.queue(octets);
+        client.close();
+        client.sends();
+        for probe in 0..100 {
+            let (_, out) = client.time_out();
+            assert_eq!(out.end, None, "{octets} octets, after {probe} probes that were acknowledged");
+            assert_eq!(client.sends().len(), 1);
+            client.arrives(Segment { wnd: 0, ack: client.tcb.snd_una, ..client.next(ACK) });
+            client.expect_nothing();
+        }
+        client.arrives(Segment { ack: client.tcb.snd_una, ..client.next(ACK) });
+        let sent = client.sends();
+        assert_eq!(sent.iter().map(|plan| usize::from(plan.text_len)).sum::<usize>(), octets);
+        assert!(sent.last().is_some_and(|plan| plan.flags.fin()), "{sent:?}");
+        client.arrives(client.next(ACK));
+        assert_eq!(client.tcb.state, State::FinWait2);
+    }
+}
+
+#[test]
+fn must_37_probes_that_nobody_acknowledges_end_the_connection_at_r2() {
     let (mut client, _) = established_with(plain());
+    client.arrives(Segment { wnd: 0, ..client.next(ACK) });
     client.queue(1000);
     client.close();
     client.sends();
-    let mut ended = false;
-    for _ in 0..10_000 {
-        for wnd in [0, 1000] {
-            client.arrives(Segment { wnd, ack: client.tcb.snd_una, ..client.next(ACK) });
-            client.sends();
-        }
-        if client.tcb.deadline().is_some_and(|at| client.now.tick().until(at) <= 100) {
-            ended |= client.time_out().1.end.is_some();
-            client.sends();
-        }
-        if ended {
-            return;
-        }
-        client.now = client.now.plus_ms(100);
+    let mut probes = 0;
+    while client.time_out().1.end.is_none() {
+        probes += client.sends().len();
     }
-    panic!("a peer that acknowledges nothing is believed for ever");
+    assert_eq!(probes, usize::from(client.options.retries2));
 }
 
 /// Shows RFC 5681 4.2.
@@ -388,4 +403,58 @@ fn b22_what_is_taken_of_a_probe_leaves_no_time_out_of_a_closed_window() {
     client.arrives(Segment { ack: client.tcb.snd_una + 1, ..client.next(ACK) });
     assert_eq!(client.tcb.rto.backoff, 0);
     assert_eq!(client.expect(PSH_ACK).text_len, 999);
+}
+
+/// SND.WL1 and SND.UNA (RFC 9293 3.10.7.4, fifth check): what was overtaken says what the window was.
+#[test]
+fn b22_a_segment_that_was_overtaken_neither_opens_nor_shrinks_the_window() {
+    for (rcv_nxt, last, before) in
+        [(7000, 0, 5000), (7000, 5000, 0), (u32::MAX - 50, 0, 5000), (u32::MAX - 50, 5000, 100)]
+    {
+        let (mut client, _) = established_with(plain());
+        let (shift, rcv_nxt) = (client.tcb.agreed.snd_shift(), Seq(rcv_nxt));
+        (client.tcb.rcv_nxt, client.tcb.rcv_edge, client.tcb.snd_wl1) = (rcv_nxt, rcv_nxt + 10_000, rcv_nxt);
+        client.queue(10);
+        client.sends();
+        let first = Segment { wnd: before, payload_len: 100, ..client.next(ACK) };
+        let second = Segment { seq: rcv_nxt + 100, wnd: last, ..first };
+        client.arrives(second);
+        assert_eq!(client.tcb.snd_wnd, u32::from(last) << shift);
+        assert_eq!(client.arrives(first).text, Some((0, 100)));
+        assert_eq!(client.tcb.snd_wnd, u32::from(last) << shift, "by its number");
+        let old_ack = Segment { seq: rcv_nxt + 100, ack: first.ack.back(1), wnd: before, ..first };
+        assert_eq!(client.arrives(old_ack).text, Some((0, 100)));
+        assert_eq!(client.tcb.snd_wnd, u32::from(last) << shift, "by its acknowledgment");
+        client.arrives(Segment { wnd: 700, ..client.next(ACK) });
+        assert_eq!(client.tcb.snd_wnd, 700 << shift, "what comes after it counts");
+    }
+}
+
+/// RFC 7323 2.3: a buffer that was made smaller than the units of the window field that the SYNs agreed on.
+#[test]
+fn shld_14_a_receive_buffer_below_the_agreed_scale_still_opens_the_window() {
+    for buffer in [1, 100, 8000, 1 << 14, 17_000, 40_000] {
+        let large = Settings { receive_buffer_bytes: 1 << 30, ..plain() };
+        let (_, syn) = syn_sent(large);
+        let (mut server, syn_ack) = syn_received(large, &syn);
+        server.options.receive_buffer = Some(buffer);
+        server.options_change();
+        server.arrives(Segment { ack: syn_ack.seq + 1, seq: syn.seq + 1, wnd: 1000, flags: ACK, ..Segment::default() });
+        let mut edge = server.tcb.rcv_edge;
+        for octets in [1000; 100] {
+            assert_eq!(server.arrives(Segment { payload_len: octets, ..server.next(PSH_ACK) }).text, Some((0, octets)));
+            server.consume_all();
+            server.tcb.owed.add(Owed::ACK_NOW);
+            let ack = server.expect(ACK);
+            assert!(ack.wnd > 0, "{buffer}: all has been taken");
+            edge = edge.max(ack.ack + (u32::from(ack.wnd) << 14));
+            assert!(edge.le(server.tcb.rcv_edge), "no more is offered than is taken");
+        }
+        while server.tcb.rcv_wnd() >= 1 << 14 {
+            server.arrives(Segment { payload_len: 1000, ..server.next(PSH_ACK) });
+            server.sends();
+        }
+        server.consume_all();
+        assert!(server.expect(ACK).wnd > 0, "{buffer}: the peer is told that its window opens");
+    }
 }

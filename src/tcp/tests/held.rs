@@ -257,7 +257,7 @@ pub(super) fn small() -> Settings {
 fn opens(syn: &Segment) -> Reaction {
     let settings = small();
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut end = End::new(Tcb::open_passively(tuple(), syn, &cx), settings, start());
+    let mut end = End::new(Tcb::open_passively(&tuple(), syn, &cx), settings, start());
     react(&mut end, Outcome::default())
 }
 
@@ -270,7 +270,7 @@ fn syn_of_peer(numbers: Numbered) -> Segment {
 fn opened_actively(numbers: Numbered) -> End {
     let settings = small();
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut tcb = Tcb::open_actively(tuple(), &cx);
+    let mut tcb = Tcb::open_actively(&tuple(), &cx);
     tcb.set_iss(numbers.iss);
     let mut end = End::new(tcb, settings, start());
     end.expect(SYN);
@@ -281,7 +281,7 @@ fn opened_actively(numbers: Numbered) -> End {
 fn opened_passively(numbers: Numbered) -> End {
     let settings = small();
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut tcb = Tcb::open_passively(tuple(), &syn_of_peer(numbers), &cx);
+    let mut tcb = Tcb::open_passively(&tuple(), &syn_of_peer(numbers), &cx);
     tcb.set_iss(numbers.iss);
     let mut end = End::new(tcb, settings, start());
     end.expect(SYN_ACK);

@@ -16,7 +16,7 @@ const PORT_UNREACHABLE: ErrorKind = ErrorKind::Unreachable { code: 3 };
 impl End {
     /// An error arrives that quotes the segment at `seq`.
     pub(super) fn error(&mut self, kind: ErrorKind, seq: Seq) -> Outcome {
-        let FourTuple { addresses, local_port: src_port, remote_port: dst_port } = self.tcb.tuple;
+        let FourTuple { addresses, local_port: src_port, remote_port: dst_port } = tuple();
         let quoted = Quoted { src: addresses.local(), dst: addresses.remote(), src_port, dst_port, seq };
         let router: IpAddr = Ipv4Addr::new(192, 0, 2, 1).into();
         let error = Error { kind, src_mac: MacAddress::default(), from: router, quoted };
@@ -216,10 +216,10 @@ fn established_v6() -> End {
     let tuple = FourTuple::new(Ipv6Addr::LOCALHOST.into(), 40_000, Ipv6Addr::from_bits(9).into(), 80);
     let settings = settings();
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut client = End::new(Tcb::open_actively(tuple, &cx), settings, start());
+    let mut client = End::new(Tcb::open_actively(&tuple, &cx), settings, start());
     let syn = as_received(client.expect(SYN));
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut server = End::new(Tcb::open_passively(tuple.reversed(), &syn, &cx), settings, start());
+    let mut server = End::new(Tcb::open_passively(&tuple.reversed(), &syn, &cx), settings, start());
     let syn_ack = as_received(server.expect(SYN_ACK));
     assert!(client.arrives(syn_ack).established);
     client.expect(ACK);

@@ -69,8 +69,10 @@ impl End {
         match self.tcb.state {
             State::SynSent => syn_sent::arrives(&mut self.tcb, &seg, &cx, &mut out),
             _ => {
-                let sack = Sack { board: self.board.as_mut(), blocks };
-                others::arrives(&mut self.tcb, &seg, Some(sack), &cx, &mut out);
+                // As a shard does: nothing where there is neither.
+                let some = self.board.is_some() || !blocks.is_empty();
+                let sack = some.then(|| Sack { board: self.board.as_mut(), blocks });
+                others::arrives(&mut self.tcb, &seg, sack, &cx, &mut out);
             }
         }
         out
@@ -187,7 +189,7 @@ fn start() -> Now {
 /// SYN-SENT, its SYN sent.
 fn syn_sent(settings: Settings) -> (End, Segment) {
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut client = End::new(Tcb::open_actively(tuple(), &cx), settings, start());
+    let mut client = End::new(Tcb::open_actively(&tuple(), &cx), settings, start());
     let syn = client.expect(SYN);
     (client, as_received(syn))
 }
@@ -196,7 +198,7 @@ fn syn_sent(settings: Settings) -> (End, Segment) {
 fn syn_received(settings: Settings, syn: &Segment) -> (End, Segment) {
     assert_eq!(listen::arrives(syn), listen::Listened::Opens);
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut server = End::new(Tcb::open_passively(tuple().reversed(), syn, &cx), settings, start());
+    let mut server = End::new(Tcb::open_passively(&tuple().reversed(), syn, &cx), settings, start());
     let syn_ack = server.expect(SYN_ACK);
     (server, as_received(syn_ack))
 }

@@ -13,7 +13,7 @@ fn b01_open_actively_sends_syn_and_enters_syn_sent() {
     assert!(syn.options.mss == Some(1460) && syn.options.timestamps.is_some() && syn.options.window_scale.is_some());
 }
 
-/// Shows MUST-14, RFC 7323.
+/// Shows MUST-14, SHLD-5, RFC 7323.
 #[test]
 fn b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments() {
     let (client, server) = established();
@@ -24,6 +24,21 @@ fn b03_b04_b05_handshake_agrees_on_options_and_uses_three_segments() {
     }
     assert_eq!(client.tcb.snd_nxt, opening.tcb.iss() + 1, "the third segment consumes nothing");
     assert_eq!((client.tcb.rcv_nxt, server.tcb.rcv_nxt), (server.tcb.snd_nxt, client.tcb.snd_nxt));
+}
+
+/// Shows RFC 7323.
+#[test]
+fn b03_windows_of_the_two_syns_are_not_scaled_and_those_behind_them_are() {
+    let options = Options { mss: Some(1460), window_scale: Some(7), ..Options::default() };
+    let syn = Segment { seq: Seq(7000), flags: SYN, wnd: 2000, options, ..Segment::default() };
+    let (mut client, _) = syn_sent(settings());
+    assert!(client.arrives(Segment { ack: client.tcb.snd_nxt, flags: SYN_ACK, ..syn }).established);
+    let (server, _) = syn_received(settings(), &syn);
+    for mut end in [client, server] {
+        assert_eq!((end.tcb.snd_wnd, end.tcb.snd_wnd_max), (2000, 2000), "{:?}", end.tcb.state);
+        end.arrives(Segment { wnd: 2000, ..end.next(ACK) });
+        assert_eq!((end.tcb.snd_wnd, end.tcb.snd_wnd_max), (2000 << 7, 2000 << 7));
+    }
 }
 
 #[test]
@@ -70,7 +85,7 @@ fn must_15_without_mss_option_the_default_is_used_and_tiny_ones_are_raised() {
 fn b06_simultaneous_open_ends_in_established_on_both_sides() {
     let (mut one, syn_of_one) = syn_sent(settings());
     let cx = Context { now: start(), settings: &settings(), options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut other = End::new(Tcb::open_actively(tuple().reversed(), &cx), settings(), start());
+    let mut other = End::new(Tcb::open_actively(&tuple().reversed(), &cx), settings(), start());
     let syn_of_other = as_received(other.expect(SYN));
     one.arrives(syn_of_other);
     other.arrives(syn_of_one);
@@ -273,4 +288,27 @@ fn t19_a_reset_that_also_says_syn_and_ack_again_is_outside_the_window_and_droppe
     let out = client.arrives(Segment { seq: Seq(7000), ack: client.tcb.snd_nxt, flags, ..syn });
     assert_eq!((out.end, out.note, client.tcb.state), (None, Some(Note::OutOfWindow), State::SynReceived));
     client.expect_nothing();
+}
+
+/// Shows RFC 5681 3.1.
+#[test]
+fn after_a_lost_syn_or_syn_ack_transmission_starts_with_one_segment() {
+    for lost in [false, true] {
+        let (mut client, mut syn) = syn_sent(plain());
+        if lost {
+            client.time_out();
+            syn = as_received(client.expect(SYN));
+        }
+        let (mut server, mut syn_ack) = syn_received(plain(), &syn);
+        if lost {
+            server.time_out();
+            syn_ack = as_received(server.expect(SYN_ACK));
+        }
+        client.arrives(syn_ack);
+        server.arrives(as_received(client.expect(ACK)));
+        for end in [&mut client, &mut server] {
+            end.queue(50_000);
+            assert_eq!(end.sends().len(), if lost { 1 } else { 10 }, "{:?}", end.tcb.opened());
+        }
+    }
 }

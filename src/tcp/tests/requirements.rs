@@ -21,7 +21,7 @@ fn must_15_without_mss_option_1220_octets_over_ipv6() {
     let tuple = FourTuple::new(addresses[0], 80, addresses[1], 40_000);
     let cx = Context { now: start(), settings: &plain(), options: &ConnectionOptions::DEFAULT, receive_room: true };
     let syn = Segment { seq: Seq(7), wnd: 1000, flags: SYN, ..Segment::default() };
-    assert_eq!(Tcb::open_passively(tuple, &syn, &cx).mss, 1220);
+    assert_eq!(Tcb::open_passively(&tuple, &syn, &cx).mss, 1220);
 }
 
 /// Shows RFC 2525 2.18.
@@ -152,6 +152,32 @@ fn shld_14_the_right_edge_offered_never_moves_back() {
     }
 }
 
+/// Shows RFC 7323.
+#[test]
+fn shld_14_a_scaled_field_tells_less_by_less_than_its_unit_and_all_that_was_told_is_taken() {
+    for receive_buffer_bytes in [256 * 1024, 1 << 30] {
+        let (mut client, _) = established_with(Settings { receive_buffer_bytes, ..plain() });
+        let shift = client.tcb.agreed.rcv_shift();
+        assert!(shift > 0);
+        let mut farthest = client.tcb.rcv_nxt;
+        for octets in [1460, 7, 700, 1460, 1, 1, 1, 1460] {
+            let before = client.tcb.rcv_edge;
+            assert_eq!(client.arrives(Segment { payload_len: octets, ..client.next(PSH_ACK) }).text, Some((0, octets)));
+            client.tcb.owed.add(Owed::ACK_NOW);
+            let ack = client.expect(ACK);
+            let told = ack.ack + (u32::from(ack.wnd) << shift);
+            assert!(client.tcb.rcv_edge.ge(before) && told.le(client.tcb.rcv_edge), "{octets}");
+            farthest = farthest.max(told);
+            assert!(farthest - told < 1 << shift, "back by {} of {}", farthest - told, 1 << shift);
+        }
+        let last = Segment { seq: farthest.back(1), payload_len: 1, ..client.next(ACK) };
+        assert_eq!(client.arrives(last).note, Some(crate::tcp::Note::OutOfOrder), "in the window that was told");
+        client.sends();
+        let beyond = Segment { seq: client.tcb.rcv_edge, ..last };
+        assert_eq!(client.arrives(beyond).note, Some(crate::tcp::Note::OutOfWindow));
+    }
+}
+
 /// Shows RFC 6928, RFC 2525 2.2, RFC 2525 2.3.
 #[test]
 fn rfc_2525_2_1_2_2_2_3_transmission_starts_slowly_with_and_without_an_mss_option() {
@@ -233,4 +259,21 @@ fn resets_of_a_connection_carry_timestamps_where_all_else_does() {
         let text = Segment { payload_len: 10, ..server.next(ACK) };
         assert_eq!(server.arrives(text).answer.map(|reset| reset.timestamps.is_some()), Some(has));
     }
+}
+
+/// Shows RFC 9438, RFC 5681 3.1: what is not used says nothing of the path.
+#[test]
+fn a_congestion_window_that_is_not_used_does_not_grow() {
+    let (mut client, _) = established_with(plain());
+    let before = client.tcb.congestion.cwnd;
+    for _ in 0..100 {
+        client.queue(1000);
+        client.sends();
+        client.arrives(client.next(ACK));
+    }
+    assert_eq!(client.tcb.congestion.cwnd, before);
+    client.queue(200_000);
+    client.sends();
+    client.arrives(client.next(ACK));
+    assert!(client.tcb.congestion.cwnd > before, "one that is used up does");
 }

@@ -237,7 +237,7 @@ fn open_actively(held: &mut Held) -> Option<Reaction> {
     let Held::Nobody = held else { return None };
     let settings = small();
     let cx = Context { now: start(), settings: &settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    let mut end = End::new(Tcb::open_actively(tuple(), &cx), settings, start());
+    let mut end = End::new(Tcb::open_actively(&tuple(), &cx), settings, start());
     Some(react(&mut end, Outcome::default()))
 }
 
@@ -423,7 +423,7 @@ fn user_timeout(held: &mut Held) -> Option<Reaction> {
     if end.tcb.syn_is_unacknowledged() {
         let crossed = end.tcb.state == State::SynReceived;
         let cx = Context { now: end.now, settings: &end.settings, options: &end.options, receive_room: true };
-        end.tcb = Tcb::open_actively(tuple(), &cx);
+        end.tcb = Tcb::open_actively(&tuple(), &cx);
         end.sends();
         if crossed {
             end.arrives(Segment { seq: NUMBERS.irs, wnd: 1000, flags: SYN, ..Segment::default() });

@@ -19,7 +19,7 @@ pub(super) fn record(settings: &Settings) -> (Numbers, Segment) {
 
 fn arrives(numbers: &Numbers, seg: Segment, settings: &Settings) -> Arrived {
     let cx = Context { now: start(), settings, options: &ConnectionOptions::DEFAULT, receive_room: true };
-    time_wait::arrives(numbers, &tuple(), &seg, &cx)
+    time_wait::arrives(&mut numbers.clone(), &tuple(), &seg, &cx)
 }
 
 #[test]
@@ -36,6 +36,29 @@ fn b41_fin_again_is_acknowledged_again_and_restarts_two_msl() {
     let answer = arrived.answer.expect("an ACK");
     assert_eq!((answer.seq, answer.ack, answer.flags), (numbers.snd_nxt, numbers.rcv_nxt, ACK));
     assert_eq!(answer.timestamps.map(|timestamps| timestamps.ecr), Some(numbers.ts_recent));
+}
+
+/// RFC 7323 4.3: TS.Recent follows what the peer sends last, and guards the next incarnation (RFC 6191).
+#[test]
+fn b41_fin_again_moves_ts_recent_forward_and_never_back() {
+    let settings = settings();
+    let (mut numbers, fin) = record(&settings);
+    let first = numbers.ts_recent;
+    for (val, recent) in [(first.wrapping_add(500), 500), (first, 500), (first.wrapping_add(700), 700)] {
+        let options = Options { timestamps: Some(Timestamps { val, ecr: 0 }), ..Options::default() };
+        let cx = Context::without_connection(start(), &settings);
+        let arrived = time_wait::arrives(&mut numbers, &tuple(), &Segment { options, ..fin }, &cx);
+        let echoed = arrived.answer.and_then(|answer| answer.timestamps).map(|timestamps| timestamps.ecr);
+        assert_eq!((numbers.ts_recent, echoed), (first.wrapping_add(recent), Some(first.wrapping_add(recent))));
+    }
+}
+
+/// RFC 9293 3.10.7.4, fifth check: without ACK a segment is dropped, whatever else it carries.
+#[test]
+fn b41_fin_without_ack_restarts_nothing() {
+    let (numbers, fin) = record(&plain());
+    assert!(!arrives(&numbers, Segment { flags: Flags::FIN, ..fin }, &plain()).restart);
+    assert!(arrives(&numbers, fin, &plain()).restart);
 }
 
 #[test]

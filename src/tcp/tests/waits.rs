@@ -142,6 +142,29 @@ fn b25_no_acknowledgment_for_the_user_timeout_sends_rst_and_ends() {
     assert_eq!(client.tcb.state, State::Closed);
 }
 
+/// Shows MUST-21.
+#[test]
+fn b25_a_user_timeout_beyond_r2_is_what_ends_the_connection() {
+    for seconds in [7200, 20 * 86_400] {
+        let mut client = client_with(ConnectionOptions { retries1: u8::MAX, ..with_user_timeout(seconds) });
+        client.queue(10);
+        let begin = client.now;
+        client.expect(PSH_ACK);
+        let mut stalled = 0;
+        let (out, plans) = loop {
+            let (_, out, plans) = next_sends(&mut client);
+            stalled += u32::from(out.stalled);
+            if out.end.is_some() {
+                break (out, plans);
+            }
+        };
+        assert_eq!(client.now.us() - begin.us(), seconds * 1_000_000);
+        assert_eq!((out.end, out.note), (Some(Ends::Closed(CloseReason::TimedOut)), Some(Note::UserTimeout)));
+        assert_eq!(plans.iter().map(|plan| plan.flags).collect::<Vec<_>>(), [Flags(RST.0 | ACK.0)]);
+        assert_eq!(stalled, u32::from(seconds > 255 * 64), "R1 is told once");
+    }
+}
+
 #[test]
 fn b25_progress_of_one_octet_gives_the_rest_the_whole_time_again() {
     let mut client = client_with(with_user_timeout(10));
@@ -158,12 +181,16 @@ fn b25_progress_of_one_octet_gives_the_rest_the_whole_time_again() {
     assert_eq!(client.tcb.waits_until.tick(), None);
 }
 
+/// Shows MUST-37.
 #[test]
 fn t03_acknowledged_zero_window_lasts_for_ever_or_until_the_user_timeout() {
-    for timeout in [None, Some(3600)] {
+    for (timeout, closed) in [(None, false), (None, true), (Some(3600), false), (Some(3600), true)] {
         let mut client = client_with(timeout.map_or(ConnectionOptions::DEFAULT, with_user_timeout));
         client.arrives(Segment { wnd: 0, ..client.next(ACK) });
         client.queue(1000);
+        if closed {
+            client.close();
+        }
         client.sends();
         let begin = client.now;
         let mut ended = None;
@@ -177,7 +204,10 @@ fn t03_acknowledged_zero_window_lasts_for_ever_or_until_the_user_timeout() {
             client.arrives(Segment { wnd: 0, ack: client.tcb.snd_una, ..client.next(ACK) });
         }
         match timeout {
-            None => assert_eq!((ended, client.tcb.state), (None, State::Established)),
+            None => {
+                let state = if closed { State::FinWait1 } else { State::Established };
+                assert_eq!((ended, client.tcb.state), (None, state));
+            }
             Some(seconds) => {
                 assert_eq!(ended, Some(Ends::Closed(CloseReason::TimedOut)));
                 assert_eq!(client.now.us() - begin.us(), seconds * 1_000_000);
@@ -191,7 +221,7 @@ fn b25_user_timeout_holds_for_the_handshake_too() {
     let options = ConnectionOptions { user_timeout: Some(Duration::from_secs(5)), ..ConnectionOptions::DEFAULT };
     let settings = settings();
     let cx = Context { now: start(), settings: &settings, options: &options, receive_room: true };
-    let mut client = End::new(Tcb::open_actively(tuple(), &cx), settings, start());
+    let mut client = End::new(Tcb::open_actively(&tuple(), &cx), settings, start());
     client.options = options;
     client.expect(SYN);
     let out = loop {
@@ -259,17 +289,30 @@ fn must_22_syn_retries_of_the_options_end_an_open() {
     }
 }
 
-/// Shows SHLD-10.
 #[test]
-fn must_23_shld_11_defaults_last_three_minutes_and_a_hundred_seconds() {
+fn must_23_shld_10_shld_11_defaults_are_three_retransmissions_a_hundred_seconds_and_three_minutes() {
     let mut client = client_with(ConnectionOptions::DEFAULT);
     client.queue(10);
     client.expect(PSH_ACK);
     let begin = client.now;
+    let (mut sent_again, mut told_after) = (0, None);
+    loop {
+        let (_, out, plans) = next_sends(&mut client);
+        sent_again += plans.len();
+        if out.stalled {
+            told_after = Some(sent_again);
+        }
+        if out.end.is_some() {
+            break;
+        }
+    }
+    assert!(told_after.is_some_and(|retransmissions| retransmissions >= 3), "R1 (SHLD-10): {told_after:?}");
+    assert!(client.now.us() - begin.us() >= 100_000_000, "R2 of text (SHLD-11)");
+    let (mut client, _) = syn_sent(settings());
     while client.time_out().1.end.is_none() {
         client.sends();
     }
-    assert!(client.now.us() - begin.us() >= 100_000_000);
+    assert!(client.now.us() - start().us() >= 180_000_000, "R2 of a SYN (MUST-23)");
 }
 
 #[test]

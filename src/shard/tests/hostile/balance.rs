@@ -9,8 +9,10 @@ use crate::wire::TcpPacket;
 pub(super) struct Before {
     verdicts: u64,
     counters: Counters,
-    /// The segment in the frame, if it is one for this stack, and the connection that it will meet.
-    met: Option<(Segment, Option<Tcb>)>,
+    /// The segment in the frame, if it is one for this stack, the name in it, and the connection that it will meet.
+    met: Option<(Segment, FourTuple, Option<Tcb>)>,
+    /// Something of that connection has come before its turn, its FIN perhaps.
+    keeps: bool,
 }
 
 /// What a frame is counted under if it is neither dropped by the parser nor taken: each of these counts frames and nothing else, and
@@ -52,10 +54,16 @@ pub(super) fn verdicts(counters: &Counters) -> [(&'static str, u64); 25] {
 impl Hostile {
     pub(super) fn before(&self, frame: &[u8]) -> Before {
         let met = match parse(frame, &Expect { mac: STACK_MAC, mtu: 1500, vlan: None, verify_checksums: true }) {
-            Ok(Parsed::Tcp(TcpPacket { tuple, segment, .. })) => Some((segment, self.connection(&tuple))),
+            Ok(Parsed::Tcp(TcpPacket { tuple, segment, .. })) => Some((segment, tuple, self.connection(&tuple))),
             _ => None,
         };
-        Before { verdicts: self.verdicts(), counters: *self.stack.counters(), met }
+        let mut before = Before { verdicts: self.verdicts(), counters: *self.stack.counters(), met, keeps: false };
+        if let Some(tuple) = before.tuple() {
+            let core = &self.stack.core;
+            let mut all = core.connections.iter();
+            before.keeps = all.any(|(number, known)| core.names[number].tuple == tuple && known.gaps().is_some());
+        }
+        before
     }
 
     /// One frame has come since `before`, and nothing was due: it was counted once, or taken by a connection, or answered by a RST.
@@ -64,14 +72,18 @@ impl Hostile {
         assert_eq!(since.frames_received, 1);
         let counted = self.verdicts() - before.verdicts;
         if counted == 0 {
-            let reset = since.rst_sent + since.rst_suppressed + since.challenge_acks_suppressed > 0;
-            let taken = match &before.met {
-                Some((seg, Some(tcb))) => was_taken(tcb, after, seg, since.segments_sent + since.answers_sent > 0),
+            // No RST is answered by one (RFC 9293 3.5.2).
+            let is_reset = |seg: &Segment| since.rst_sent + since.rst_suppressed > 0 && !seg.flags.rst();
+            let answered = since.segments_sent + since.answers_sent > 0;
+            let accounted = match &before.met {
+                Some((seg, _, _)) if is_reset(seg) => true,
+                Some((seg, _, Some(tcb))) if since.challenge_acks_suppressed > 0 => is_challenged(tcb, seg),
+                Some((seg, _, Some(tcb))) => was_taken(tcb, after, before.keeps, seg, answered),
                 // The ACK that brings a cookie back.
-                Some((_, None)) => since.syn_cookies_accepted == 1,
+                Some((_, _, None)) => since.syn_cookies_accepted == 1,
                 None => false,
             };
-            assert!(reset || taken, "neither counted, taken nor answered: {:?}, {after:?}", before.met);
+            assert!(accounted, "neither counted, taken nor answered: {:?}, {after:?}", before.met);
             self.passed += 1;
         }
     }
@@ -84,33 +96,60 @@ impl Hostile {
 
     /// The live connection of that name.
     pub(super) fn connection(&self, tuple: &FourTuple) -> Option<Tcb> {
-        let mut all = self.stack.core.connections.iter().map(|(_, known)| &known.tcb);
-        all.find(|tcb| tcb.tuple == *tuple && tcb.state != State::Closed).cloned()
+        let core = &self.stack.core;
+        let mut all = core.connections.iter().map(|(number, known)| (&core.names[number].tuple, &known.tcb));
+        all.find(|(name, tcb)| *name == tuple && tcb.state != State::Closed).map(|(_, tcb)| tcb.clone())
     }
 }
 
 impl Before {
     /// The connection that the frame names.
     pub(super) fn tuple(&self) -> Option<FourTuple> {
-        self.met.as_ref()?.1.as_ref().map(|tcb| tcb.tuple)
+        let (_, tuple, tcb) = self.met.as_ref()?;
+        tcb.is_some().then_some(*tuple)
     }
 }
 
 /// Whether a connection has taken of the segment what RFC 9293 lets it: of the first SYN everything, later its acceptable ACK at
 /// least, and with text or a FIN an octet of it or an answer. `after` is the connection now, if it has not ended.
-fn was_taken(before: &Tcb, after: Option<&Tcb>, seg: &Segment, answered: bool) -> bool {
-    let Some(after) = after else { return seg.flags.ack() };
+fn was_taken(before: &Tcb, after: Option<&Tcb>, keeps: bool, seg: &Segment, answered: bool) -> bool {
     if before.state == State::SynSent {
-        return after.state != State::SynSent;
+        return after.is_some_and(|after| after.state != State::SynSent);
     }
-    let in_window = |seq: Seq| before.rcv_nxt.le(seq) && seq.lt(before.rcv_edge);
-    let crossed = before.state == State::SynReceived && seg.flags.syn();
-    let seq_is_acceptable =
-        seg.seq == before.rcv_nxt || in_window(seg.seq) || (!seg.is_empty() && in_window(seg.end().back(1))) || crossed;
     let ack_is_acceptable = seg.flags.ack()
         && !seg.flags.rst()
         && seg.ack.le(before.snd_nxt)
         && seg.ack.ge(before.snd_una.back(before.snd_wnd_max));
-    let rest = seg.is_empty() || after.rcv_nxt != before.rcv_nxt || after.state != before.state || answered;
-    seq_is_acceptable && ack_is_acceptable && rest
+    let rest = match after {
+        None => may_end(before, keeps, seg),
+        Some(after) => seg.is_empty() || after.rcv_nxt != before.rcv_nxt || after.state != before.state || answered,
+    };
+    seq_is_acceptable(before, seg) && ack_is_acceptable && rest
+}
+
+/// Whether an acceptable segment may end the connection, for good or in TIME-WAIT (RFC 9293 3.10.7.4, fifth and eighth check): both FINs
+/// have come through with it.
+fn may_end(before: &Tcb, keeps: bool, seg: &Segment) -> bool {
+    let acknowledges_fin = before.fin_is_sent() && seg.ack == before.snd_nxt;
+    let brings_fin = seg.flags.fin() || (keeps && !seg.is_empty());
+    match before.state {
+        State::FinWait1 => acknowledges_fin && brings_fin,
+        State::FinWait2 => brings_fin,
+        State::Closing | State::LastAck => acknowledges_fin,
+        State::Closed | State::SynSent | State::SynReceived | State::Established | State::CloseWait => false,
+    }
+}
+
+/// Whether the segment calls for a challenge ACK, which may be held back, and for nothing else: an acceptable RST that is not exact (RFC 5961 3.2),
+/// or an acceptable SYN but for that of a half-open connection (4.2).
+fn is_challenged(before: &Tcb, seg: &Segment) -> bool {
+    let is_syn = seg.flags.syn() && !before.is_half_open_passively();
+    let calls = if seg.flags.rst() { seg.seq != before.rcv_nxt } else { is_syn };
+    before.state != State::SynSent && calls && seq_is_acceptable(before, seg)
+}
+
+fn seq_is_acceptable(before: &Tcb, seg: &Segment) -> bool {
+    let in_window = |seq: Seq| before.rcv_nxt.le(seq) && seq.lt(before.rcv_edge);
+    let crossed = before.state == State::SynReceived && seg.flags.syn();
+    seg.seq == before.rcv_nxt || in_window(seg.seq) || (!seg.is_empty() && in_window(seg.end().back(1))) || crossed
 }

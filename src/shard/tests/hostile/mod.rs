@@ -165,8 +165,9 @@ impl Hostile {
         let name = name(port, v6);
         let remote = SocketAddr::new(name.remote(), name.remote_port);
         let handle = {
-            let mut all = self.stack.core.connections.iter();
-            all.find(|(_, known)| known.tcb.tuple == name).map(|(number, known)| known.handle(number))
+            let core = &self.stack.core;
+            let mut all = core.connections.iter();
+            all.find(|(number, _)| core.names[*number].tuple == name).map(|(number, known)| known.handle(number))
         };
         let listener = ListenerId(u32::from(v6));
         let mut calls = self.stack.calls(self.now);

@@ -91,6 +91,29 @@ fn after_a_silence_of_a_time_out_transmission_starts_as_at_first() {
     }
 }
 
+/// Shows RFC 5681 4.1.
+#[test]
+fn without_timestamps_a_silence_behind_a_retransmission_is_one_too() {
+    for again in [false, true] {
+        for (silence_ms, segments) in [(190, 50), (5000, 10)] {
+            let (mut client, _) = established_with(plain());
+            client.queue(5 * MSS as usize);
+            client.sends();
+            if again {
+                client.time_out();
+                assert!(client.expect(ACK).again);
+            }
+            later(&mut client, 100);
+            client.arrives(client.next(ACK));
+            client.tcb.congestion.cwnd = 50 * u32::from(client.tcb.mss);
+            client.tcb.snd_wnd = 1 << 20;
+            later(&mut client, silence_ms);
+            client.queue(100 * MSS as usize);
+            assert_eq!(client.sends().len(), segments, "{silence_ms} ms, a retransmission was the last: {again}");
+        }
+    }
+}
+
 /// The probe or its answer was lost.
 #[test]
 fn a_time_out_after_a_probe_on_a_short_path_comes_soon_and_doubles() {
