@@ -3,7 +3,7 @@
 use super::core::Core;
 use crate::seq::Seq;
 use crate::tcp::status::History;
-use crate::tcp::{Context, Outcome, synchronized};
+use crate::tcp::{Context, Outcome, round_trip};
 use crate::tick::{Now, Tick};
 use crate::wire::tcp::Segment;
 use alloc::vec;
@@ -80,7 +80,7 @@ pub(super) fn heard(core: &mut Core, number: u32, seg: &Segment, rcv_nxt: Seq, o
         kept.bytes_received += u64::from(tcb.rcv_nxt - rcv_nxt - u32::from(outcome.peer_closed));
     }
     if (outcome.acked_bytes > 0 || outcome.established) && tcb.agreed.timestamps() {
-        let rtt_ms = synchronized::echoed_ms(tcb, seg, &cx).filter(|rtt_ms| *rtt_ms < 1 << 20);
+        let rtt_ms = round_trip::echoed_ms(tcb, seg, &cx).filter(|rtt_ms| *rtt_ms < 1 << 20);
         kept.min_rtt_us = kept.min_rtt_us.min(rtt_ms.map_or(u32::MAX, |rtt_ms| rtt_ms * 1000));
     }
 }

@@ -46,6 +46,7 @@ mod rack;
 pub mod rate;
 pub mod reassembly;
 pub mod recovery;
+pub mod round_trip;
 pub mod rto;
 pub mod sack;
 pub mod state;

@@ -9,7 +9,7 @@ use super::recovery::{self, Recovery, Sack};
 use super::sack;
 use super::state::{CloseReason, State};
 use super::tcb::{DUPLICATE_ACKS_MAX, Fact, Opened, Owed, Tcb, Timed};
-use super::{Answer, Context, End, Note, Outcome, options, output, urgent, waits};
+use super::{Answer, Context, End, Note, Outcome, options, output, round_trip, urgent, waits};
 use crate::limits::CHUNK_BYTES;
 use crate::seq::Seq;
 use crate::tick::Deadline;
@@ -111,14 +111,14 @@ fn repeat_syn(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     out.note = Some(Note::OutOfWindow);
 }
 
-/// An ACK for a segment that is unacceptable by its numbers. Text and FIN from before RCV.NXT, and probes of keepalive or of a
-/// closed window, with an acceptable ACK, are always answered: their sender waits for an acknowledgment that may have been lost,
-/// and an answer without text cannot bring the next. All else has a limit, so that neither two stacks duel nor a third party
-/// makes us talk, and the peer take what we say for duplicate ACKs (T25).
+/// An ACK for a segment that is unacceptable by its numbers. Text and FIN from a window before RCV.NXT, and probes of keepalive or
+/// of a closed window, with an acceptable ACK, are always answered: their sender waits for an acknowledgment that was lost. All else
+/// has a limit, so that neither two stacks duel nor a third party makes us talk, and the peer take that for duplicate ACKs (T25).
 #[cold]
 #[inline(never)]
 fn answer_unacceptable(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Outcome) {
-    let repeats = !seg.is_empty() && !seg.flags.syn() && seg.seq.lt(tcb.rcv_nxt);
+    let before = (1..=cx.receive_buffer_bytes().max(65_535)).contains(&(tcb.rcv_nxt - seg.seq));
+    let repeats = !seg.is_empty() && !seg.flags.syn() && before;
     let awaited = (repeats && seg.flags.ack() && has_acceptable_ack(tcb, seg)) || is_keepalive(tcb, seg);
     let may = awaited || tcb.owed.has(Owed::ACK_NOW) || tcb.may_challenge(cx);
     tcb.owed.add_if(Owed::ACK_NOW, may);
@@ -285,7 +285,7 @@ fn complete_handshake(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut 
         return Break(());
     }
     options::update_ts_recent(tcb, seg, cx.now.tick());
-    measure_round_trip(tcb, seg, &[], cx);
+    round_trip::measure(tcb, seg, &[], cx);
     let syn_was_lost = tcb.retries > 0;
     // The application is told before it can send: nothing is queued behind our SYN.
     tcb.snd_una = seg.ack;
@@ -357,12 +357,12 @@ fn is_duplicate(tcb: &Tcb, seg: &Segment, blocks: &[(Seq, Seq)], window_before: 
 /// Moves SND.UNA; returns by how many octets.
 #[inline(always)]
 fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Context<'_>, out: &mut Outcome) -> u32 {
-    let measured = measure_round_trip(tcb, seg, blocks, cx);
+    let measured = round_trip::measure(tcb, seg, blocks, cx);
     let acked = seg.ack - tcb.snd_una;
     // What is acknowledged beyond the text is our FIN.
     let text = acked.min(tcb.send_end - tcb.snd_una);
     tcb.snd_una = seg.ack;
-    urgent::acknowledged(tcb);
+    tcb.snd_up = tcb.snd_up.max(tcb.snd_una);
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
     if tcb.flight() == 0 {
         tcb.timed = Timed::over(cx.now.tick());
@@ -386,71 +386,6 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment, shift: u8) {
     tcb.snd_wl1 = seg.seq;
 }
 
-/// One round-trip measurement: by timestamps (RFC 7323 4.1), otherwise of the one timed segment (Karn, MUST-18). Returns whether
-/// the backoff ends: not by an acknowledgment that measures nothing without timestamps (RFC 6298 5), or whose ACK may have been
-/// lost before or may be that late. It stays until one that says more.
-#[inline(always)]
-pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Context<'_>) -> bool {
-    let timed = tcb.timed.acknowledged(seg.ack);
-    if timed.is_some() {
-        tcb.timed = Timed::NONE;
-    }
-    let timed_ms = timed.map(|sent_at| cx.now.tick().since(sent_at));
-    if !tcb.agreed.timestamps() {
-        if let Some(rtt_ms) = timed_ms {
-            tcb.rto.measured(rtt_ms.saturating_mul(1000));
-        }
-        return timed_ms.is_some();
-    }
-    let Some(rtt_ms) = echoed_ms(tcb, seg, cx) else { return true };
-    if let Some(since_sent_again_ms) = timed_ms.filter(|_| tcb.retries > 0)
-        && !answers_time_out(tcb, seg, blocks, rtt_ms > since_sent_again_ms)
-    {
-        return false;
-    }
-    // A forged echo from the future or from before the connection measures nothing.
-    if rtt_ms < 1 << 20 {
-        tcb.rto.measured(rtt_ms * 1000);
-    }
-    true
-}
-
-/// What a time-out gave up is acknowledged, by an echo of what was sent `before` it or of what was sent again. Returns
-/// `false` where that says nothing of the path's time.
-#[cold]
-#[inline(never)]
-fn answers_time_out(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], before: bool) -> bool {
-    let in_fast_recovery = tcb.recovery.has_relapsed();
-    if before {
-        // No peer delays the ACK of more than a segment, or beyond a second time-out: an earlier ACK was lost, and this says
-        // nothing of the path's time; or the path has become slow, and a time-out that stays doubled waits for the ACK that
-        // shows it. Taken for a round trip, each such wait would lengthen the next. In fast recovery the peer delays nothing,
-        // and what fills a gap acknowledges what lies behind it too: only a D-SACK, an answer to what was sent again, shows
-        // that the ACK was lost.
-        let lost_ack = in_fast_recovery && sack::duplicate(blocks, seg.ack).is_some();
-        if lost_ack || seg.ack - tcb.snd_una > u32::from(tcb.mss) || tcb.retries > 1 {
-            if in_fast_recovery && !lost_ack {
-                tcb.rto.answered_in_fast_recovery(true);
-            }
-            return false;
-        }
-    }
-    // RFC 3522: what is acknowledged after a time-out was sent before it.
-    match in_fast_recovery {
-        true => tcb.rto.answered_in_fast_recovery(before),
-        false if before => tcb.rto.was_spurious(),
-        false => {}
-    }
-    true
-}
-
-/// How old the timestamp is that the segment echoes, ms (RFC 7323 4.1); a forged one may say anything.
-#[inline]
-pub fn echoed_ms(tcb: &Tcb, seg: &Segment, cx: &Context<'_>) -> Option<u32> {
-    let echo = seg.options.timestamps.filter(|echo| echo.ecr != 0)?;
-    Some(tcb.ts_now(cx).wrapping_sub(echo.ecr))
-}
-
 #[inline]
 fn enter_fin_wait_2(tcb: &mut Tcb, cx: &Context<'_>) {
     tcb.state = State::FinWait2;
@@ -464,7 +399,7 @@ fn sixth_check_urg(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) {
         State::Established | State::FinWait1 | State::FinWait2 if seg.flags.has(Flags::URG) => {
             urgent::arrives(tcb, seg, out);
         }
-        State::Established | State::FinWait1 | State::FinWait2 => urgent::goes_on(tcb),
+        State::Established | State::FinWait1 | State::FinWait2 => tcb.rcv_up = tcb.rcv_up.max(tcb.read_up_to()),
         // After the peer's FIN this cannot be.
         State::CloseWait | State::Closing | State::LastAck => {}
         State::Closed | State::SynSent | State::SynReceived => {}

@@ -42,7 +42,7 @@ pub(crate) const ROWS: &[Row] = &[
         &["must_16_segments_are_as_large_as_the_mss_less_their_options"]),
     done("MUST-17", "an application can turn Nagle's algorithm off", "src/shard/calls.rs::set_no_delay",
         &["must_17_shld_7_small_segments_wait_for_the_acknowledgment_unless_told_not_to"]),
-    done("MUST-18", "Karn: what was sent again measures no round trip", "src/tcp/synchronized.rs::measure_round_trip",
+    done("MUST-18", "Karn: what was sent again measures no round trip", "src/tcp/round_trip.rs::measure",
         &["must_18_a_segment_that_was_sent_twice_measures_no_round_trip",
             "without_timestamps_the_backoff_stays_until_something_is_measured"]),
     done("MUST-19", "backoff, slow start and congestion avoidance", "src/tcp/congestion/mod.rs::Congestion",
