@@ -143,9 +143,10 @@ impl Fixture {
         assert_eq!(hanging, self.wheel.len());
     }
 
-    /// Expires by `budget` at a time with the clock still: each call looks at so many, and none twice, until nothing is left to do.
+    /// Expires by `budget` at a time with the clock still: each call looks at so many until nothing is left to do,
+    /// and at each twice at most: where it hung, and where its deadline says, if that slot comes in a later lap too.
     fn catch_up(&mut self, budget: usize) {
-        let most = (self.wheel.len() as usize).div_ceil(budget) + 1;
+        let most = (2 * self.wheel.len() as usize).div_ceil(budget) + 1;
         for _ in 0..most {
             self.advance(0, budget);
         }
