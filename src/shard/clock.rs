@@ -20,6 +20,11 @@ impl Core {
         Now::from_us(now.us().min(self.turned_at.us().saturating_add(STEP_US)))
     }
 
+    /// Whether the next turn at `now` would come no further than a step: there are more to come at once.
+    pub(super) fn lags(&self, now: Now) -> bool {
+        now.us().saturating_sub(self.turned_at.us()) > STEP_US
+    }
+
     #[cold]
     #[inline(never)]
     fn catch_up(&self, gap_us: u64) -> Now {

@@ -508,7 +508,7 @@ impl Core {
     pub(super) fn next_deadline(&self, at: Now) -> Option<Now> {
         let now = at.tick();
         let fed = !self.starved.is_empty() && self.sending.free() > 0;
-        if fed || !self.telling.is_empty() {
+        if fed || !self.telling.is_empty() || self.lags(at) {
             return Some(at);
         }
         // Nothing wakes who waits for a TX frame.

@@ -137,6 +137,24 @@ fn after_a_gap_longer_than_ticks_tell_apart_deadlines_come_as_ever() {
     }
 }
 
+/// Whoever sleeps for as long as the shard says misses nothing while time catches up.
+#[test]
+fn after_a_gap_there_is_no_sleep_before_time_has_caught_up() {
+    for days in [25, 36, 49, 500] {
+        let (mut shard, start) = clock(1);
+        shard.calls(start).start_timer(Duration::from_secs(23 * 24 * 3600), 7).expect("room");
+        shard.turn(start);
+        let now = start.plus_ms(days * 24 * 3600 * 1000);
+        let mut turns = 0;
+        while shard.application().told.is_empty() {
+            assert!(turns == 0 || shard.next_deadline(now) == Some(now), "{days} days, {turns} turns");
+            shard.turn(now);
+            turns += 1;
+            assert!(turns <= 12, "{days} days");
+        }
+    }
+}
+
 /// More than a turn treats, and all due: time stands still until they have been told.
 #[test]
 fn after_a_gap_no_timer_is_lost_behind_others() {

@@ -366,6 +366,7 @@ fn b20_every_seed_delivers_every_byte_once_or_tells_an_error_and_leaves_nothing(
     }
     assert!(totals.whole > 0 && totals.kept > 0, "no seed was whole, or none kept text out of order: {totals:?}");
     assert!(totals.received >= totals.seeds * RECEIVED_MIN, "fewer bytes came than each seed's bulk: {totals:?}");
+    assert!(totals.graceful * 10 >= totals.connections * 8, "too many ended in an error: {totals:?}");
     assert!(totals.pressed * 100 <= totals.connections, "too many were ended for want of chunks: {totals:?}");
     bursts::assert_compared(&totals);
     let FaultCounters { lost, corrupted, duplicated, late_duplicated, reordered, delayed, over_capacity, .. } =
