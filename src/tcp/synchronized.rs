@@ -391,11 +391,7 @@ fn update_send_window(tcb: &mut Tcb, seg: &Segment, shift: u8) {
 /// lost before or may be that late. It stays until one that says more.
 #[inline(always)]
 pub(super) fn measure_round_trip(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Context<'_>) -> bool {
-    let timed = tcb.timed.acknowledged(seg.ack);
-    if timed.is_some() {
-        tcb.timed = Timed::NONE;
-    }
-    let timed_ms = timed.map(|sent_at| cx.now.tick().since(sent_at));
+    let timed_ms = tcb.timed.take_acknowledged(seg.ack).map(|sent_at| cx.now.tick().since(sent_at));
     if !tcb.agreed.timestamps() {
         if let Some(rtt_ms) = timed_ms {
             tcb.rto.measured(rtt_ms.saturating_mul(1000));

@@ -139,10 +139,12 @@ impl Timed {
         self.sent_at.tick()
     }
 
-    /// When the segment was sent, if `ack` acknowledges all of it.
+    /// When the segment was sent, if `ack` acknowledges all of it; then it is timed no more.
     #[inline]
-    pub fn acknowledged(self, ack: Seq) -> Option<Tick> {
-        self.sent_at.tick().filter(|_| ack.ge(self.end))
+    pub fn take_acknowledged(&mut self, ack: Seq) -> Option<Tick> {
+        let sent_at = self.sent_at.tick().filter(|_| ack.ge(self.end))?;
+        *self = Timed::NONE;
+        Some(sent_at)
     }
 }
 
