@@ -6,7 +6,7 @@ use crate::flow::chunks::Chain;
 use crate::flow::list::{Link, Linked};
 use crate::flow::slab::Record;
 use crate::flow::time_wait::TimeWaitRecord;
-use crate::ids::{Handle, NONE, Value};
+use crate::ids::{Handle, Kind, NONE, Value};
 use crate::tcp::state::CloseReason;
 use crate::tcp::tcb::Tcb;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
@@ -31,11 +31,11 @@ pub(super) struct Connection {
     pub tell: Bits<Tell>,
     /// What else is true of it.
     pub facts: Bits<Fact>,
+    /// As bits of a [`Value`], or [`NONE`]: until the handshake has completed the TIME-WAIT record of the former incarnation
+    /// (B44); after that, with [`Kind::Tcb`] for want of a kind of its own, the record of what is missing.
+    aside: u32,
     /// The protocol's state.
     pub tcb: Tcb,
-    /// With [`Fact::GAPS`] the number of its record of what is missing; otherwise, until the handshake has completed, the TIME-WAIT
-    /// record of the former incarnation (B44), as bits of a [`Value`], or [`NONE`].
-    aside: u32,
     /// With [`Fact::SPLICED`] the number of its splice; with [`Fact::CONSUMED`] octets at the front of `unread` that the application has
     /// taken during an event, not yet out of the chain; otherwise nothing.
     consumed_or_splice: u32,
@@ -81,8 +81,6 @@ impl Fact {
     pub(super) const GIVEN_UP: Bits<Fact> = Bits::bit(4);
     /// The application has taken octets that are in the chain yet. Never with [`Fact::SPLICED`].
     const CONSUMED: Bits<Fact> = Bits::bit(5);
-    /// It has a record of what is missing.
-    const GAPS: Bits<Fact> = Bits::bit(6);
 }
 
 /// The list of connections that owe the peer something, or wait for one neighbour.
@@ -104,8 +102,8 @@ impl Default for Connection {
             wheel: WheelLink::default(),
             tell: Bits::NONE,
             facts: Bits::NONE,
-            tcb: Tcb::default(),
             aside: NONE,
+            tcb: Tcb::default(),
             consumed_or_splice: 0,
         }
     }
@@ -174,9 +172,13 @@ impl Connection {
 }
 
 impl Connection {
+    fn aside(&self) -> Option<Value> {
+        (self.aside != NONE).then(|| Value::from_bits(self.aside))
+    }
+
     /// The TIME-WAIT record of the former incarnation.
     pub(super) fn former(&self) -> Option<Value> {
-        (!self.facts.has(Fact::GAPS) && self.aside != NONE).then(|| Value::from_bits(self.aside))
+        self.aside().filter(|value| value.kind() != Kind::Tcb)
     }
 
     /// Keeps the former incarnation's record in mind.
@@ -199,20 +201,18 @@ impl Connection {
     /// The record of what is missing.
     #[inline]
     pub(super) fn gaps(&self) -> Option<u32> {
-        self.facts.has(Fact::GAPS).then_some(self.aside)
+        self.aside().filter(|value| value.kind() == Kind::Tcb).map(Value::number)
     }
 
     /// Attaches a record of what is missing. There must be no former incarnation's.
     pub(super) fn set_gaps(&mut self, gaps: u32) {
         debug_assert!(self.aside == NONE);
-        self.facts.add(Fact::GAPS);
-        self.aside = gaps;
+        self.aside = Value::new(Kind::Tcb, gaps).to_bits();
     }
 
     /// Detaches the record of what is missing and returns it.
     pub(super) fn take_gaps(&mut self) -> Option<u32> {
         let gaps = self.gaps()?;
-        self.facts.remove(Fact::GAPS);
         self.aside = NONE;
         Some(gaps)
     }

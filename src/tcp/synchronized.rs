@@ -362,7 +362,7 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Con
     // What is acknowledged beyond the text is our FIN.
     let text = acked.min(tcb.send_end - tcb.snd_una);
     tcb.snd_una = seg.ack;
-    urgent::acknowledged(tcb);
+    tcb.snd_up = tcb.snd_up.max(tcb.snd_una);
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
     if tcb.flight() == 0 {
         tcb.timed = Timed::over(cx.now.tick());
@@ -460,7 +460,7 @@ fn sixth_check_urg(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) {
         State::Established | State::FinWait1 | State::FinWait2 if seg.flags.has(Flags::URG) => {
             urgent::arrives(tcb, seg, out);
         }
-        State::Established | State::FinWait1 | State::FinWait2 => urgent::goes_on(tcb),
+        State::Established | State::FinWait1 | State::FinWait2 => tcb.rcv_up = tcb.rcv_up.max(tcb.read_up_to()),
         // After the peer's FIN this cannot be.
         State::CloseWait | State::Closing | State::LastAck => {}
         State::Closed | State::SynSent | State::SynReceived => {}

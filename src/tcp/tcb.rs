@@ -35,8 +35,6 @@ pub struct Tcb {
     /// Segment sequence number of the last window update. SND.WL2 is not kept: no update acknowledges more than SND.UNA, and
     /// what acknowledges less than that updates nothing.
     pub snd_wl1: Seq,
-    /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
-    pub snd_wnd_max: u32,
 
     /// Receive next.
     pub rcv_nxt: Seq,
@@ -83,9 +81,11 @@ pub struct Tcb {
     /// Its option set.
     pub options: OptionsId,
 
-    /// With [`Fact::URGENT`] the send urgent pointer: the first octet that is not urgent, or none that is not acknowledged.
+    /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
+    pub snd_wnd_max: u32,
+    /// Send urgent pointer: the first octet that is not urgent; no later than `snd_una` without urgent data.
     pub snd_up: Seq,
-    /// With [`Fact::URGENT`] the receive urgent pointer: the first octet that is not urgent, or none that is still to come.
+    /// Receive urgent pointer: the first octet that is not urgent, once there was urgent data.
     pub rcv_up: Seq,
 
     /// Retransmission time-out.
@@ -168,8 +168,6 @@ impl Fact {
     pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(5);
     /// It runs over IPv6, as its 4-tuple says.
     pub const OVER_IPV6: Bits<Fact> = Bits::bit(6);
-    /// Urgent data was sent or has come: its pointers have a meaning from then on.
-    pub const URGENT: Bits<Fact> = Bits::bit(7);
 
     /// What its 4-tuple says.
     #[inline]
@@ -312,7 +310,7 @@ pub const DUPLICATE_ACKS_MAX: u8 = 8;
 
 impl Tcb {
     /// Bytes from its beginning on that every segment asks for.
-    pub const HOT_BYTES: usize = offset_of!(Tcb, snd_up);
+    pub const HOT_BYTES: usize = offset_of!(Tcb, snd_wnd_max);
 
     /// A TCB for an active open: SYN-SENT, owing its SYN (RFC 9293 3.10.1).
     #[inline(always)]
@@ -322,6 +320,7 @@ impl Tcb {
             state: State::SynSent,
             facts: Fact::OPENED_ACTIVELY | Fact::of(tuple),
             snd_una: iss,
+            snd_up: iss,
             snd_nxt: iss,
             snd_resume: iss,
             send_end: iss + 1,
@@ -338,6 +337,7 @@ impl Tcb {
     pub fn set_iss(&mut self, iss: Seq) {
         debug_assert!(self.snd_nxt == self.iss(), "the SYN has been sent");
         self.snd_una = iss;
+        self.snd_up = iss;
         self.snd_nxt = iss;
         self.snd_resume = iss;
         self.send_end = iss + 1;

@@ -71,7 +71,7 @@ impl End {
             _ => {
                 // As a shard does: nothing where there is neither.
                 let some = self.board.is_some() || !blocks.is_empty();
-                let sack = some.then(|| Sack { board: self.board.as_mut(), blocks });
+                let sack = some.then_some(Sack { board: self.board.as_mut(), blocks });
                 others::arrives(&mut self.tcb, &seg, sack, &cx, &mut out);
             }
         }
