@@ -151,7 +151,7 @@ counters! {
         keepalive_timeouts,
         /// Connections ended by the user timeout (B25).
         user_timeouts,
-        /// Connections with little or no progress ended because send chunks were short (T03).
+        /// Connections with little or no progress ended because send chunks or records were short (T03).
         stalled_ended,
         /// Connections that the application left in CLOSE-WAIT for long (B37).
         close_wait_lasting,

@@ -4,7 +4,8 @@ use super::control::Request;
 use super::interfaces::Interfaces;
 use super::network::Network;
 use crate::api::{ConnectionOptions, Keepalive};
-use crate::limits::{DEADLINE_MAX_MS, TIME_WAIT_DELAY_MS, TTL};
+use crate::ids::Value;
+use crate::limits::{DEADLINE_MAX_MS, Limits, TIME_WAIT_DELAY_MS, TTL};
 use crate::link::xdp::Mode;
 use crate::stack::Idle;
 use crate::tcp::congestion::CongestionControl;
@@ -143,6 +144,9 @@ pub(super) struct Common {
     /// What happens when the TIME-WAIT store is full: refuse-open, evict-oldest or skip.
     #[arg(long, value_name = "POLICY", default_value = Full::default().name(), value_parser = parse_full)]
     pub(super) time_wait_full: Full,
+    /// Entries of the TIME-WAIT store for each IP version, all shards together; a close takes one for 2MSL, so this bounds closes per second: 17,476 with the defaults.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().time_wait_max, value_parser = clap::value_parser!(u32).range(1..=i64::from(Value::NUMBER_MAX)))]
+    pub(super) time_wait_max: u32,
     /// What a RST does in TIME-WAIT: ignore (RFC 1337) or close (RFC 9293).
     #[arg(long, value_name = "WHAT", default_value = "ignore", value_parser = ["ignore", "close"])]
     pub(super) rfc1337: String,
@@ -174,7 +178,8 @@ pub(super) struct OfConnections {
     /// off without this, INTERVAL and COUNT are 75 and 10 if left out.
     #[arg(long, value_name = "IDLE[,INTERVAL,COUNT]", value_parser = parse_keepalive)]
     keepalive: Option<Keepalive>,
-    /// End connections whose bytes are not acknowledged, or find a closed window, for so long.
+    /// End connections whose bytes are not acknowledged, or find a closed window, for so long; without it unanswered bytes end them after
+    /// some nine minutes, and a closed window that is acknowledged never does.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=i64::from(DEADLINE_MAX_MS / 1000)))]
     user_timeout: Option<u32>,
     /// Differentiated services code point of what connections send, 0 to 63.
@@ -412,6 +417,8 @@ mod tests {
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --syn-cookies sometimes",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait sometimes",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-full grow",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-max 0",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-max 1073741824",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --rfc1337 maybe",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --congestion bbr",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --keepalive 0",

@@ -221,7 +221,7 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
     let shards = shards(common)?;
     let limits = &mut shard.limits;
     limits.tcbs_max = (limits.tcbs_max / shards).max(1024);
-    limits.time_wait_max = (limits.time_wait_max / shards).max(1024);
+    limits.time_wait_max = common.time_wait_max.div_ceil(shards);
     limits.half_open_max = (limits.half_open_max / shards).max(256);
     limits.cookies_remembered_max = (limits.cookies_remembered_max / shards).max(1024);
     limits.chunks_max = (limits.chunks_max / shards).max(1024);

@@ -4,7 +4,7 @@
 //!
 //! | file | holds | cost per item |
 //! | --- | --- | --- |
-//! | [`slab`] | records with generations | record + 4 B |
+//! | [`slab`] | records with generations | the record |
 //! | [`list`] | first-in first-out lists through records of a slab | 8 B in the record |
 //! | [`chunks`] | unacknowledged and unread bytes | chunk + 20 B |
 //! | [`index`] | 4-tuple hash to kind and number | 6.7 B at its bound |
@@ -12,7 +12,8 @@
 //! | [`time_wait`] | TIME-WAIT records by deadline | record + 0.6 B, and one page per slot of the 2MSL |
 //! | [`recent`] | marks of accepted SYN cookies, two periods | 8 B |
 //! | [`path_mtus`] | path MTU by remote address, ten minutes | 32 B |
-//! | [`ports`] | local ports per destination | 100 B per destination, 2.1 B per port given back |
+//! | [`ports`] | local ports per destination | 119 B per destination |
+//! | [`port_queue`] | ports given back | 2.1 B, and 64 B per destination |
 //!
 //! [`capacity`] says beforehand what a set of ports can carry.
 //!

@@ -153,8 +153,8 @@ pub fn stalled_ms(tcb: &Tcb) -> u32 {
     }
 }
 
-/// The application has closed, and all that the connection still waits for is the peer's word on text or FIN: if that never comes, nothing
-/// but a user timeout ends it (MUST-37).
+/// The application has closed, and all that the connection still waits for is the peer's word on text or FIN: while it answers probes of
+/// its closed window, nothing but a user timeout (MUST-37) or the shard's need of memory (T03) ends it.
 pub fn is_left_to_the_peer(tcb: &Tcb) -> bool {
     tcb.facts.has(Fact::APP_CLOSED) && waits_for(tcb) == WaitsFor::Progress
 }

@@ -1,4 +1,4 @@
-//! Which port is next: of the lap, of a lap that repeats, of the queue. Each asks the caller about a bounded number of ports.
+//! Which port is next: of the lap, of those that are free at once, of the queue, or in a sweep. Each asks the caller about a bounded number.
 
 use super::{Destinations, LapKind, PortStatus, Soonest};
 use crate::tick::Tick;
