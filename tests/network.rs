@@ -178,9 +178,10 @@ fn vlan() {
         let frames = fs::read(&capture).expect("the capture is there");
         fs::remove_file(&capture).expect("the capture can go");
         assert!(tagged.contains("\"received\":\"tagged\""), "{tagged}");
-        // A question for the neighbour and a lifecycle of 6 segments at least, each with 802.1Q and VLAN 42.
+        // A question for the neighbour, its answer and a lifecycle, each with 802.1Q and VLAN 42. On a busy machine bytes and FIN of each
+        // side leave together: five segments then.
         let tags = frames.windows(4).filter(|bytes| *bytes == [0x81, 0, 0, 42]).count();
-        assert!(tags >= 8, "{tags} tags");
+        assert!(tags >= 7, "{tags} tags");
         for other in [&["--vlan", "43", "--neighbor-timeout", "1"][..], &["--neighbor-timeout", "1"]] {
             assert!(connect(family, other).contains("\"ended\":\"unreachable\""), "{family:?} {other:?}");
         }
