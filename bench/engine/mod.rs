@@ -10,6 +10,7 @@ mod report;
 mod world;
 
 use crate::failure::Failure;
+use crate::kernel::sys::release_freed_memory;
 use clap::Args;
 use compared::Smoltcp;
 use report::{Entry, Report, write_json};
@@ -138,6 +139,8 @@ fn measure(args: &EngineArgs) -> Result<Report, Failure> {
 fn build(configs: &[WorldConfig], report: &mut Report) -> Result<Vec<(Entry, World, Vec<Sample>)>, Failure> {
     let mut worlds: Vec<(Entry, World, Vec<Sample>)> = Vec::new();
     let mut empty_bytes = None;
+    // What the group before has freed goes back to the system: else this one's first world would seem smaller than it is.
+    release_freed_memory();
     for config in configs {
         let needed = World::bill_bytes(config);
         // A tenth is left for the rest of the system.

@@ -1,4 +1,4 @@
-//! The system calls of the kernel baseline, each behind a safe function. The only unsafe code of the benchmark.
+//! The system calls of the kernel baseline, and what else the C library must be asked for, each behind a safe function. The only unsafe code of the benchmark.
 //!
 //! Invariants that every unsafe block here rests on:
 //! 1. A descriptor is passed as `BorrowedFd`, so it is open for the whole call; a new one becomes an `OwnedFd` once, when the kernel
@@ -265,3 +265,12 @@ fn or_would_block<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 const SOCKADDR_BYTES: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::socklen_t;
 /// What a send buffer takes at once whatever its settings (net.ipv4.tcp_wmem begins at 4,096), bytes.
 const SEND_BUFFER_MIN: u32 = 2048;
+
+/// Gives memory that was freed back to the system, as far as the C library can.
+pub(crate) fn release_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: invariant 4.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -73,7 +73,6 @@ fn fourth_check_syn(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: &mut Ou
     }
     let syn_was_lost = tcb.retries > 0;
     tcb.rcv_nxt = seg.seq + 1;
-    tcb.rcv_up = tcb.rcv_nxt;
     tcb.rcv_edge = tcb.rcv_nxt;
     tcb.last_ack_sent = tcb.rcv_nxt;
     options::agree(tcb, seg, cx);

@@ -148,11 +148,10 @@ fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
     }
 }
 
-/// RFC 5961 5.2's range (T07).
+/// RFC 5961 5.2's range (T07): from SND.UNA - MAX.SND.WND to SND.NXT. How far it reaches back is asked only of what is older than SND.UNA.
 #[inline(always)]
 fn has_acceptable_ack(tcb: &Tcb, seg: &Segment) -> bool {
-    let oldest = tcb.snd_una.back(tcb.snd_wnd_max);
-    seg.ack - oldest <= tcb.snd_nxt - oldest
+    seg.ack - tcb.snd_una <= tcb.snd_nxt - tcb.snd_una || tcb.snd_una - seg.ack <= tcb.snd_wnd_max
 }
 
 /// A probe of the peer's keepalive (RFC 9293 3.8.4), or as some probe a closed window: the octet before the next, and an ACK
@@ -362,7 +361,7 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Con
     // What is acknowledged beyond the text is our FIN.
     let text = acked.min(tcb.send_end - tcb.snd_una);
     tcb.snd_una = seg.ack;
-    tcb.snd_up = tcb.snd_up.max(tcb.snd_una);
+    urgent::acknowledged(tcb);
     tcb.snd_resume = tcb.snd_resume.max(tcb.snd_una);
     if tcb.flight() == 0 {
         tcb.timed = Timed::over(cx.now.tick());
@@ -381,8 +380,11 @@ fn advance_snd_una(tcb: &mut Tcb, seg: &Segment, blocks: &[(Seq, Seq)], cx: &Con
 
 #[inline]
 fn update_send_window(tcb: &mut Tcb, seg: &Segment, shift: u8) {
-    tcb.snd_wnd = u32::from(seg.wnd) << shift;
-    tcb.snd_wnd_max = tcb.snd_wnd_max.max(tcb.snd_wnd);
+    let wnd = u32::from(seg.wnd) << shift;
+    if wnd > tcb.snd_wnd {
+        tcb.snd_wnd_max = tcb.snd_wnd_max.max(wnd);
+    }
+    tcb.snd_wnd = wnd;
     tcb.snd_wl1 = seg.seq;
 }
 
@@ -399,7 +401,7 @@ fn sixth_check_urg(tcb: &mut Tcb, seg: &Segment, out: &mut Outcome) {
         State::Established | State::FinWait1 | State::FinWait2 if seg.flags.has(Flags::URG) => {
             urgent::arrives(tcb, seg, out);
         }
-        State::Established | State::FinWait1 | State::FinWait2 => tcb.rcv_up = tcb.rcv_up.max(tcb.read_up_to()),
+        State::Established | State::FinWait1 | State::FinWait2 => urgent::goes_on(tcb),
         // After the peer's FIN this cannot be.
         State::CloseWait | State::Closing | State::LastAck => {}
         State::Closed | State::SynSent | State::SynReceived => {}

@@ -81,11 +81,12 @@ pub struct Tcb {
     /// Its option set.
     pub options: OptionsId,
 
-    /// The largest window the peer has ever offered, bytes (RFC 5961 5.2, SWS avoidance).
+    /// The largest window the peer has ever offered, bytes: asked when a window grows, of an ACK older than SND.UNA (RFC 5961 5.2), and
+    /// of text that is neither a whole segment nor the last (SWS avoidance).
     pub snd_wnd_max: u32,
-    /// Send urgent pointer: the first octet that is not urgent; no later than `snd_una` without urgent data.
+    /// With [`Fact::URGENT`] the send urgent pointer: the first octet that is not urgent, or none that is not acknowledged.
     pub snd_up: Seq,
-    /// Receive urgent pointer: the first octet that is not urgent, once there was urgent data.
+    /// With [`Fact::URGENT`] the receive urgent pointer: the first octet that is not urgent, or none that is still to come.
     pub rcv_up: Seq,
 
     /// Retransmission time-out.
@@ -166,6 +167,8 @@ impl Fact {
     pub const ACCEPT_DEFERRED: Bits<Fact> = Bits::bit(5);
     /// It runs over IPv6, as its 4-tuple says.
     pub const OVER_IPV6: Bits<Fact> = Bits::bit(6);
+    /// Urgent data was sent or has come: its pointers have a meaning from then on.
+    pub const URGENT: Bits<Fact> = Bits::bit(7);
 
     /// What its 4-tuple says.
     #[inline]
@@ -318,7 +321,6 @@ impl Tcb {
             state: State::SynSent,
             facts: Fact::OPENED_ACTIVELY | Fact::of(tuple),
             snd_una: iss,
-            snd_up: iss,
             snd_nxt: iss,
             snd_resume: iss,
             send_end: iss + 1,
@@ -335,7 +337,6 @@ impl Tcb {
     pub fn set_iss(&mut self, iss: Seq) {
         debug_assert!(self.snd_nxt == self.iss(), "the SYN has been sent");
         self.snd_una = iss;
-        self.snd_up = iss;
         self.snd_nxt = iss;
         self.snd_resume = iss;
         self.send_end = iss + 1;
@@ -487,6 +488,7 @@ impl Tcb {
         debug_assert!(self.snd_una.le(self.snd_resume) && self.snd_resume.le(self.snd_nxt));
         debug_assert!(self.snd_nxt.le(self.send_end + 1), "sent beyond what was queued");
         debug_assert!(self.rcv_nxt.le(self.rcv_edge), "the window offered has shrunk");
+        debug_assert!(self.snd_wnd <= self.snd_wnd_max);
         debug_assert!(
             !self.state.is_closing_ours() || self.facts.has(Fact::FIN_QUEUED),
             "{} without a FIN",

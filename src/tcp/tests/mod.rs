@@ -6,6 +6,7 @@ mod closing;
 mod cookie;
 mod data;
 mod held;
+mod hot;
 mod icmp;
 mod matrix;
 mod opening;

@@ -300,7 +300,8 @@ fn tlp_is_put_off_by_what_follows_no_longer_than_the_time_out() {
         let (mut client, _) = established_with(settings);
         client.board = Some(Scoreboard::default());
         client.tcb.rto.measured(20_000);
-        (client.tcb.congestion.cwnd, client.tcb.snd_wnd) = (1 << 20, 1 << 20);
+        client.tcb.congestion.cwnd = 1 << 20;
+        (client.tcb.snd_wnd, client.tcb.snd_wnd_max) = (1 << 20, 1 << 20);
         let time_out = client.tcb.rto.current_ms();
         let mut probed_after = None;
         for elapsed in 0..2 * time_out {

@@ -106,7 +106,7 @@ fn without_timestamps_a_silence_behind_a_retransmission_is_one_too() {
             later(&mut client, 100);
             client.arrives(client.next(ACK));
             client.tcb.congestion.cwnd = 50 * u32::from(client.tcb.mss);
-            client.tcb.snd_wnd = 1 << 20;
+            (client.tcb.snd_wnd, client.tcb.snd_wnd_max) = (1 << 20, 1 << 20);
             later(&mut client, silence_ms);
             client.queue(100 * MSS as usize);
             assert_eq!(client.sends().len(), segments, "{silence_ms} ms, a retransmission was the last: {again}");
