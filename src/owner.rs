@@ -205,7 +205,7 @@ impl Owners {
     fn position(&self, shard: u16, lap: &Lap, port: u16) -> Option<Position> {
         let class = self.entry(self.toeplitz.local_port(lap.is_v4, port)) as u16;
         let place = self.entries_of(shard).binary_search(&(class ^ lap.base)).ok()? as u16;
-        let offset = self.classes(lap.is_v4).of(class).binary_search(&port).ok()? as u16;
+        let offset = offset_of(self.classes(lap.is_v4).of(class), port)? as u16;
         Some(Position { place, offset })
     }
 
@@ -220,6 +220,12 @@ impl Owners {
     fn classes(&self, is_v4: bool) -> &Classes {
         if is_v4 { &self.classes_v4 } else { &self.classes_v6 }
     }
+}
+
+/// Where `port` lies among `ports`, which ascend. Those of a shard alone follow each other without a gap: then nothing is searched.
+fn offset_of(ports: &[u16], port: u16) -> Option<usize> {
+    let guess = usize::from(port.checked_sub(*ports.first()?)?);
+    if ports.get(guess) == Some(&port) { Some(guess) } else { ports.binary_search(&port).ok() }
 }
 
 /// How far a destination has come through the ports that a shard owns for it.

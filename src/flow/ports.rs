@@ -206,6 +206,18 @@ impl Destinations {
         }
     }
 
+    /// The port that the next draw for this destination asks about first, as far as can be told: its 4-tuple can be asked for ahead.
+    #[inline]
+    pub fn next_asked(&self, destination: u32) -> Option<u16> {
+        let record = &self.slab[destination];
+        if record.lap.is_done() {
+            let queue = if record.free.is_empty() { &record.queue } else { &record.free };
+            self.queues.iter(queue).next()
+        } else {
+            self.owners.next_port(self.shard, &mut record.lap.clone())
+        }
+    }
+
     /// Takes back a port that was drawn, when its connection enters TIME-WAIT or CLOSED.
     #[inline(always)]
     pub fn give_back(&mut self, destination: u32, port: u16, left: Left, now: Tick) {

@@ -284,6 +284,10 @@ impl Core {
             self.destinations.draw(&key, now.tick(), status)
         };
         let (destination, port) = drawn.map_err(|error| self.refuse_without_port(error, full))?;
+        // Among many entries the line of the index that says whether a port is free is the one that an open waits for.
+        if let Some(next) = self.destinations.next_asked(destination) {
+            self.index.prefetch(self.index.hash(&tuple(next)));
+        }
         // The port that was asked about last is the one drawn.
         let wanted = wanted.filter(|wanted: &Wanted| wanted.tuple.local_port == port);
         Ok((destination, wanted.unwrap_or_else(|| self.wanted(tuple(port)))))

@@ -1,5 +1,8 @@
 //! Tests of `ports`.
 
+mod laps;
+mod queues;
+
 use super::draw::{FRESH_ASKED_MAX, QUEUED_ASKED_MAX, REPEATED_ASKED_MAX};
 use super::*;
 use crate::owner::Spread;
@@ -30,6 +33,8 @@ struct Fixture {
     owners: Arc<Owners>,
     reuse_after_ms: u32,
     asked: Cell<u32>,
+    /// The port that the last draw asked about first.
+    asked_first: Cell<u16>,
 }
 
 impl Fixture {
@@ -48,12 +53,15 @@ impl Fixture {
             owners,
             reuse_after_ms: u32::MAX,
             asked: Cell::new(0),
+            asked_first: Cell::new(0),
         }
     }
 
     fn status(&self, destination: u32, port: u16) -> PortStatus {
         let end = (destination, port);
-        self.asked.set(self.asked.get() + 1);
+        if self.asked.replace(self.asked.get() + 1) == 0 {
+            self.asked_first.set(port);
+        }
         if self.open.contains_key(&end) {
             return PortStatus::InUse;
         }
@@ -284,44 +292,6 @@ proptest! {
 }
 
 #[test]
-fn lap_takes_every_port_once_and_then_the_oldest_returned() {
-    let mut f = Fixture::new(limits(1, 1000), (2000, 2099), 5);
-    let first: Vec<u16> = (0..100).map(|_| f.open(0).unwrap()).collect();
-    assert_eq!(first.iter().collect::<HashSet<_>>().len(), 100);
-    assert_eq!(
-        f.open(0),
-        Err(DrawError::PortsExhausted { owned: 100, in_use: 100, time_wait: 0, next_free_in_ms: None })
-    );
-    for &port in &first[..50] {
-        f.close(0, port, TWO_MSL_MS);
-        f.now = f.now.plus(10);
-    }
-    let exhausted =
-        DrawError::PortsExhausted { owned: 100, in_use: 50, time_wait: 50, next_free_in_ms: Some(TWO_MSL_MS - 500) };
-    assert_eq!(f.open(0), Err(exhausted));
-    for &port in &first[..50] {
-        f.now = f.time_wait[&(0, port)];
-        assert_eq!(f.open(0), Ok(port), "oldest first, as soon as its 2MSL has ended");
-        assert!(f.open(0).is_err());
-    }
-}
-
-#[test]
-fn restarted_time_wait_does_not_hold_up_the_ports_behind_it() {
-    let mut f = Fixture::new(limits(1, 1000), (2000, 2009), 5);
-    let ports: Vec<u16> = (0..10).map(|_| f.open(0).unwrap()).collect();
-    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
-    f.now = f.now.plus(TWO_MSL_MS - 1);
-    for port in &ports[..5] {
-        *f.time_wait.get_mut(&(0, *port)).unwrap() = f.now.plus(TWO_MSL_MS);
-    }
-    f.now = f.now.plus(1);
-    let drawn: Vec<u16> = (0..5).map(|_| f.open(0).unwrap()).collect();
-    assert_eq!(drawn, ports[5..]);
-    assert!(matches!(f.open(0), Err(DrawError::PortsExhausted { next_free_in_ms: Some(59_999), .. })));
-}
-
-#[test]
 fn destination_with_ports_in_use_or_in_time_wait_is_not_evicted() {
     let mut f = Fixture::new(limits(2, 1000), (2000, 2009), u32::MAX - 70_000);
     let port = f.open(0).unwrap();
@@ -365,272 +335,6 @@ fn destinations_without_time_wait_give_way_at_once() {
     f.now = f.now.plus(1000);
     f.open(2).unwrap();
     assert_eq!(f.open(3), Err(DrawError::DestinationsExhausted));
-}
-
-#[test]
-fn few_ports_of_ours_among_many_are_drawn_at_once() {
-    let mut f = Fixture::among(limits(1, 1000), Owners::new(&Spread::Symmetric, 256, (1, u16::MAX)), 5);
-    let drawn: Vec<u16> = (0..256).map(|_| f.open(0).unwrap()).collect();
-    assert_eq!(
-        f.open(0),
-        Err(DrawError::PortsExhausted { owned: 256, in_use: 256, time_wait: 0, next_free_in_ms: None })
-    );
-    drawn.into_iter().for_each(|port| f.close(0, port, 0));
-    assert!(f.open(0).is_ok());
-}
-
-#[test]
-fn port_of_another_shard_after_a_change_is_not_queued() {
-    let mut f = Fixture::new(limits(1, 1000), (2000, 2009), 5);
-    let ports: Vec<u16> = (0..10).map(|_| f.open(0).unwrap()).collect();
-    f.owners = Arc::new(Owners::new(&Spread::Symmetric, 3, (2000, 2009)));
-    f.destinations.change_owners(&f.owners);
-    let ours = ports.iter().filter(|port| f.owns(0, **port)).count() as u32;
-    assert!((1..10).contains(&ours), "{ours}");
-    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
-    f.now = f.now.plus(TWO_MSL_MS);
-    (0..ours).for_each(|_| assert!(f.open(0).is_ok()));
-    assert!(
-        matches!(f.open(0), Err(DrawError::PortsExhausted { owned, in_use, .. }) if owned == ours && in_use == ours)
-    );
-}
-
-/// The ports in use lie next to each other in the new lap, for they were drawn in the order of the former.
-#[test]
-fn draws_after_a_change_of_owners_come_past_all_ports_in_use_and_queue_none() {
-    let mut f = Fixture::new(limits(1, 100_000), (20_000, 59_999), 5);
-    let in_use: Vec<u16> = (0..10_000).map(|_| f.open(0).unwrap()).collect();
-    f.destinations.change_owners(&f.owners);
-    let mut asked = 0;
-    let mut more = Vec::new();
-    for _ in 0..100 {
-        more.push(f.open(0).unwrap());
-        asked += f.asked.get();
-    }
-    assert!(asked <= 10_000 + 100, "each port of the lap is asked about once, not {asked} of them");
-    assert_eq!(f.destinations.ports_of(0), (10_100, 0), "none of them is in TIME-WAIT");
-    in_use.iter().chain(&more).for_each(|&port| f.close(0, port, TWO_MSL_MS));
-    assert_eq!(f.destinations.ports_of(0), (0, 10_100));
-}
-
-/// The connections that a change has left with another shard: their ports lie next to each other in the lap, and in the
-/// queue after it.
-#[test]
-fn draws_come_past_many_ports_that_somebody_else_has() {
-    let mut f = Fixture::new(limits(1, 100_000), (20_000, 59_999), 5);
-    let left: Vec<u16> = (0..10_000).map(|_| f.open(0).unwrap()).collect();
-    left.iter().for_each(|&port| f.close(0, port, 0));
-    f.destinations.change_owners(&f.owners);
-    f.by_hand = left.iter().map(|&port| (0, port)).collect();
-    let (mut failed, mut failed_most) = (0, 0);
-    for _ in 0..100_000 {
-        match f.open(0) {
-            Ok(port) => {
-                f.close(0, port, 0);
-                failed = 0;
-            }
-            Err(error) => {
-                assert!(matches!(error, DrawError::PortsExhausted { next_free_in_ms: Some(0), .. }), "{error:?}");
-                failed += 1;
-                failed_most = failed.max(failed_most);
-            }
-        }
-    }
-    assert!(failed_most <= 20, "{failed_most} draws in a row failed");
-}
-
-#[test]
-fn draw_promises_nothing_when_somebody_else_has_every_port() {
-    let mut f = Fixture::new(limits(1, 100_000), (20_000, 29_999), 5);
-    f.by_hand = (20_000..30_000).map(|port| (0, port)).collect();
-    let promises = (0..100).map(|_| match f.open(0) {
-        Err(DrawError::PortsExhausted { next_free_in_ms, .. }) => next_free_in_ms,
-        other => panic!("{other:?}"),
-    });
-    let promises: Vec<_> = promises.collect();
-    assert!(promises[..10].contains(&Some(0)) && promises[30..].iter().all(Option::is_none), "{promises:?}");
-}
-
-#[test]
-fn draws_in_vain_stay_short_when_the_queues_are_full() {
-    let mut f = Fixture::new(limits(1, 0), (20_000, 59_999), 5);
-    let ports: Vec<u16> = (0..40_000).map(|_| f.open(0).unwrap()).collect();
-    ports[20_000..].iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
-    for _ in 0..50_000 {
-        assert!(f.open(0).is_err());
-        assert!(f.asked.get() <= 2 * REPEATED_ASKED_MAX + 2 * QUEUED_ASKED_MAX, "{}", f.asked.get());
-        f.now = f.now.plus(1);
-    }
-    f.now = f.now.plus(TWO_MSL_MS);
-    assert!((0..100).any(|_| f.open(0).is_ok()));
-}
-
-/// One destination with clients and servers that close first in turn: what has no TIME-WAIT is free, whatever waits before it.
-#[test]
-fn ports_that_are_free_at_once_are_drawn_before_those_that_wait() {
-    let mut f = Fixture::new(limits(1, 10_000), (20_000, 21_999), 5);
-    let ports: Vec<u16> = (0..2000).map(|_| f.open(0).unwrap()).collect();
-    for (number, port) in ports.into_iter().enumerate() {
-        f.close(0, port, if number % 4 < 3 { TWO_MSL_MS } else { 0 });
-    }
-    let mut asked = 0;
-    for draw in 0..10_000 {
-        let port = f.open(0).expect("500 are free");
-        asked += f.asked.get();
-        f.close(0, port, if draw % 25 == 0 { TWO_MSL_MS } else { 0 });
-        f.now = f.now.plus(1);
-    }
-    assert!(asked <= 10_000 + 10_000 / 25 * QUEUED_ASKED_MAX, "{asked}");
-}
-
-/// Their 2MSL was longer, or was restarted: neither may keep those behind them.
-#[test]
-fn ports_behind_many_that_wait_for_longer_come_before_long() {
-    for queued_ports_max in [10_000, 0] {
-        let mut f = Fixture::new(limits(1, queued_ports_max), (20_000, 20_999), 5);
-        let ports: Vec<u16> = (0..1000).map(|_| f.open(0).unwrap()).collect();
-        for (number, &port) in ports.iter().enumerate() {
-            f.close(0, port, if number < 100 { TWO_MSL_MS } else { 2000 });
-        }
-        f.now = f.now.plus(3000);
-        let drawn = (0..2000).filter(|_| f.open(0).is_ok()).count();
-        assert_eq!(drawn, 900, "with {queued_ports_max} places in queues");
-    }
-}
-
-/// The eight at the front are open for as long as others take to go around once, and close just before it is their turn.
-#[test]
-fn few_that_closed_late_do_not_hold_up_a_lap() {
-    let mut f = Fixture::new(limits(1, 1000), (20_000, 29_999), 5);
-    let (mut held, mut time_wait) = (Vec::new(), VecDeque::new());
-    let mut failed = 0;
-    for draw in 0..60_000 {
-        if draw % 10 == 0 {
-            f.now = f.now.plus(1);
-        }
-        if draw % 10_000 == 9_000 {
-            time_wait.extend(held.iter().map(|&port| (0, port)));
-            held.drain(..).for_each(|port| f.close(0, port, TWO_MSL_MS));
-        }
-        match f.open(0) {
-            Ok(port) if draw % 10_000 < 10 => held.push(port),
-            Ok(port) => {
-                f.close(0, port, TWO_MSL_MS);
-                time_wait.push_back((0, port));
-            }
-            Err(_) => failed += 1,
-        }
-        while time_wait.len() > 1000 {
-            f.time_wait.remove(&time_wait.pop_front().expect("full"));
-        }
-    }
-    assert_eq!(failed, 0, "9,000 ports are free");
-}
-
-/// Ports that come back while a sweep goes on stay behind those that were there before.
-#[test]
-fn the_order_outlasts_a_sweep() {
-    let mut f = Fixture::new(limits(1, 100_000), (10_000, 50_448), 5);
-    let mut ports: VecDeque<u16> = (0..40_449).map(|_| f.open(0).unwrap()).collect();
-    let late = ports.split_off(40_000);
-    for (number, &port) in ports.iter().enumerate() {
-        f.close(0, port, TWO_MSL_MS);
-        f.now = f.now.plus((number % 2) as u32);
-    }
-    for &port in &late {
-        assert!(f.open(0).is_err());
-        f.close(0, port, TWO_MSL_MS);
-        f.now = f.now.plus(1);
-    }
-    for port in ports.into_iter().chain(late) {
-        f.now = f.now.plus(f.now.until(f.time_wait[&(0, port)]));
-        assert_eq!(f.open(0), Ok(port));
-    }
-}
-
-#[test]
-fn ports_opened_by_hand_do_not_hide_the_free_ones_behind_them() {
-    let mut f = Fixture::new(limits(1, 1000), (2000, 2099), 5);
-    let ports: Vec<u16> = (0..100).map(|_| f.open(0).unwrap()).collect();
-    ports.iter().for_each(|&port| f.close(0, port, 0));
-    f.by_hand = ports[..20].iter().map(|&port| (0, port)).collect();
-    assert_eq!((next_free(&mut f), next_free(&mut f)), (Some(0), Some(0)));
-    ports[20..].iter().for_each(|&port| assert_eq!(f.open(0), Ok(port)));
-}
-
-/// What a draw costs where all ports wait, most of the time.
-#[test]
-fn draws_in_vain_ask_about_few_ports() {
-    let mut f = Fixture::new(limits(1, 100_000), (20_000, 59_999), 5);
-    let ports: Vec<u16> = (0..40_000).map(|_| f.open(0).unwrap()).collect();
-    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
-    let mut asked = 0;
-    for _ in 0..10_000 {
-        assert!(f.open(0).is_err());
-        asked += f.asked.get();
-        f.now = f.now.plus(1);
-    }
-    assert!(asked <= 10_000 * QUEUED_ASKED_MAX + 40_000 + 10_000, "{asked}");
-    f.now = f.now.plus(TWO_MSL_MS);
-    ports.iter().for_each(|&port| assert_eq!(f.open(0), Ok(port), "the order is what it was"));
-}
-
-/// TIME-WAIT holds a part of the ports and gives up its oldest record for each new one: the others are free, and every draw
-/// finds one soon, though the queues remember no more ports than TIME-WAIT does.
-#[test]
-fn draws_succeed_while_far_more_ports_go_around_than_the_queues_remember() {
-    let cases = [(1, 1000, 900), (4, 2000, 100), (40, 4000, 1), (3, 1999, 2000)];
-    for ((destinations, time_wait_max, in_flight_max), tenths) in
-        cases.into_iter().flat_map(|case| [12, 15, 22, 100].map(|tenths| (case, tenths)))
-    {
-        let count = tenths * (time_wait_max + in_flight_max as u32) / 10 / destinations;
-        let ports = (20_000, 20_000 + count as u16 - 1);
-        let mut f = Fixture::new(limits(destinations, time_wait_max), ports, 5);
-        let mut random = SmallRng::seed_from_u64(1);
-        let mut in_flight = VecDeque::new();
-        let mut time_wait = VecDeque::new();
-        let (mut asked, mut asked_most) = (0, 0);
-        let draws = 30 * time_wait_max;
-        for draw in 0..draws {
-            let destination = random.random_range(0..destinations);
-            match f.open(destination) {
-                Ok(port) => in_flight.push_back((destination, port)),
-                Err(error) => {
-                    assert!(
-                        !f.has_free(destination),
-                        "draw {draw} of {destinations} destinations, {count} ports each: {error:?}"
-                    );
-                }
-            }
-            (asked, asked_most) = (asked + f.asked.get(), asked_most.max(f.asked.get()));
-            if in_flight.len() > in_flight_max {
-                let end = in_flight.pop_front().expect("some are open");
-                f.close(end.0, end.1, TWO_MSL_MS);
-                time_wait.push_back(end);
-            }
-            if time_wait.len() > time_wait_max as usize {
-                f.time_wait.remove(&time_wait.pop_front().expect("full"));
-            }
-        }
-        assert!(asked <= 2 * draws, "{asked} ports asked about in {draws} draws, at most {asked_most} in one");
-    }
-}
-
-/// A port that comes back before the new lap has come to it: drawn in the lap, it must not be in the queue as well.
-#[test]
-fn port_that_comes_back_ahead_of_a_lap_is_not_queued() {
-    let mut f = Fixture::new(limits(1, 1000), (2000, 2009), 5);
-    let ports: Vec<u16> = (0..10).map(|_| f.open(0).unwrap()).collect();
-    f.destinations.change_owners(&f.owners);
-    ports.iter().for_each(|&port| f.close(0, port, 0));
-    assert_eq!(f.destinations.ports_of(0), (0, 0));
-    let again: Vec<u16> = (0..5).map(|_| f.open(0).unwrap()).collect();
-    again.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
-    assert_eq!(f.destinations.ports_of(0), (0, 5), "what the lap has passed waits in the queue");
-    f.now = f.now.plus(TWO_MSL_MS);
-    (0..10).for_each(|_| assert!(f.open(0).is_ok()));
-    assert!(f.open(0).is_err());
-    assert_eq!(f.destinations.ports_of(0), (10, 0));
 }
 
 /// T10: where a destination starts says nothing about where another does. RFC 6056.
@@ -692,32 +396,32 @@ fn next_free(f: &mut Fixture) -> Option<u32> {
 }
 
 #[test]
-fn a_new_lap_of_ports_in_time_wait_promises_the_first_of_their_ends() {
-    let mut f = Fixture::new(limits(1, 1000), (2000, 2009), 5);
-    let ports: Vec<u16> = (0..10).map(|_| f.open(0).unwrap()).collect();
-    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
-    f.destinations.change_owners(&f.owners);
-    assert_eq!((next_free(&mut f), next_free(&mut f)), (Some(TWO_MSL_MS), Some(TWO_MSL_MS)));
-}
-
-#[test]
-fn queued_ports_that_leave_the_queue_are_no_turn_around_it() {
-    let mut f = Fixture::new(limits(1, 10_000), (2000, 2999), 5);
-    let ports: Vec<u16> = (0..1000).map(|_| f.open(0).unwrap()).collect();
-    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
-    f.time_wait.clear();
-    f.open = ports[..600].iter().map(|&port| ((0, port), 0)).collect();
-    f.by_hand = ports[600..990].iter().map(|&port| (0, port)).collect();
-    assert!((0..3).any(|_| f.open(0).is_ok()), "the last ten are free");
-}
-
-#[test]
-fn what_was_found_taken_before_a_change_of_owners_counts_no_more() {
-    let mut f = Fixture::new(limits(1, 100_000), (20_000, 29_999), 5);
-    f.by_hand = (20_000..30_000).map(|port| (0, port)).collect();
-    let promises: Vec<_> = (0..40).map(|_| next_free(&mut f)).collect();
-    assert_eq!(promises.last(), Some(&None));
-    f.destinations.change_owners(&f.owners);
-    assert_eq!(next_free(&mut f), None, "all have been asked about");
-    assert_eq!(next_free(&mut f), Some(0), "any may have been given back since");
+fn next_asked_is_what_the_next_draw_asks_about_first() {
+    for (queued_max, seed) in [(1000, 1), (1000, 2), (0, 3)] {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut f = Fixture::new(limits(1, queued_max), (2000, 2063), near_the_wrap(7));
+        f.open(0).unwrap();
+        let (mut opened, mut told) = (vec![*f.open.keys().next().unwrap()], 0);
+        for _ in 0..3000 {
+            if random.random_bool(0.5) || opened.is_empty() {
+                // A lap of ports that were forgotten begins only with the draw.
+                let number = 0;
+                let record = &f.destinations.slab[number];
+                let next =
+                    if record.lap.is_done() && record.forgotten > 0 { None } else { f.destinations.next_asked(number) };
+                if let Ok(port) = f.open(0) {
+                    opened.push((0, port));
+                }
+                if let Some(next) = next {
+                    assert_eq!(f.asked_first.get(), next);
+                    told += 1;
+                }
+            } else {
+                let (_, port) = opened.swap_remove(random.random_range(0..opened.len()));
+                f.close(0, port, if random.random_bool(0.3) { 0 } else { TWO_MSL_MS });
+            }
+            f.now = f.now.plus(random.random_range(0..2000));
+        }
+        assert!(told > 500, "told {told} times");
+    }
 }

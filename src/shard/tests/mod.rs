@@ -17,6 +17,7 @@ mod path_mtu;
 mod policies;
 mod precedence;
 mod reuse;
+mod short_pools;
 mod simulation;
 mod splice;
 mod states;

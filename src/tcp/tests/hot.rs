@@ -70,7 +70,7 @@ fn ordinary_segments_do_not_depend_on_the_third_line() {
         let (rest_before, others_before) = (rest(&end.tcb), rest(&other.tcb));
         for (number, act) in acts.iter().enumerate() {
             let seg = act(&end);
-            let (out, others) = (end.arrives(seg.clone()), other.arrives(seg));
+            let (out, others) = (end.arrives(seg), other.arrives(seg));
             assert_eq!(format!("{out:?}"), format!("{others:?}"), "act {number}");
             let sent = end.sends();
             assert_eq!(sent, other.sends(), "act {number}");
