@@ -37,6 +37,8 @@ pub struct DestinationKey {
 pub enum PortStatus {
     /// Nothing: the 4-tuple is unknown.
     Free,
+    /// As little, but TIME-WAIT has no place for what a new connection would leave there.
+    NoPlace,
     /// The 4-tuple is in TIME-WAIT.
     TimeWait {
         /// Until the 2MSL ends, ms.
@@ -168,8 +170,11 @@ impl Destinations {
         self.hand_out(number, drawn, soonest)
     }
 
-    /// As [`Destinations::draw`], but only from the ports that were given back to TIME-WAIT: at most 8 of them are asked about, and now
-    /// and then 512.
+    /// As [`Destinations::draw`] while TIME-WAIT is full: only a port will do whose place there the connection takes over. Those that are
+    /// free ([`PortStatus::NoPlace`]) are set aside, each once, for when there is room.
+    ///
+    /// Most often 8 are asked about where none will do; at most 512 that are set aside, as many of a lap as [`Destinations::draw`] asks
+    /// about, 8 of the queue and 512 in a sweep.
     pub fn draw_again(
         &mut self,
         key: &DestinationKey,
@@ -178,9 +183,14 @@ impl Destinations {
     ) -> Result<(u32, u16), DrawError> {
         let number = self.destination(key, now)?;
         let mut soonest = Soonest::default();
+        self.begin_lap_if_some_were_forgotten(number);
+        self.set_free_aside(number, &mut status);
         let queued = self.slab[number].queue.len();
-        let drawn = self
-            .draw_queued(number, queued, &mut soonest, &mut status)
+        // What a first lap has yet to come to was never in TIME-WAIT.
+        let lap_has_drawn = self.slab[number].kind != LapKind::First;
+        let drawn = if lap_has_drawn { self.draw_fresh(number, &mut soonest, &mut status) } else { None };
+        let drawn = drawn
+            .or_else(|| self.draw_queued(number, queued, &mut soonest, &mut status))
             .or_else(|| self.sweep(number, now, &mut soonest, &mut status));
         self.hand_out(number, drawn, soonest)
     }

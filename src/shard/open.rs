@@ -268,7 +268,7 @@ impl Core {
                 return PortStatus::Busy;
             }
             match holder.map(|value| (value.kind(), value.number())) {
-                None if full => PortStatus::Busy,
+                None if full => PortStatus::NoPlace,
                 None => PortStatus::Free,
                 Some((Kind::Tcb, number)) if names[number].is_from_destination(&connections[number].tcb) => {
                     PortStatus::InUse

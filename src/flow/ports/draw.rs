@@ -21,6 +21,7 @@ impl Destinations {
                 PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => return Some(port),
                 // It joins the queue when it is given back.
                 PortStatus::InUse => {}
+                PortStatus::NoPlace => self.enqueue_free(number, port),
                 PortStatus::Busy => self.enqueue(number, port),
                 PortStatus::TimeWait { free_in_ms, .. } => {
                     soonest.note(free_in_ms);
@@ -65,8 +66,9 @@ impl Destinations {
                     }
                     (passed[count], count) = (port, count + 1);
                 }
-                PortStatus::Busy if count > 0 => (passed[count], count) = (port, count + 1),
+                PortStatus::Busy | PortStatus::NoPlace if count > 0 => (passed[count], count) = (port, count + 1),
                 PortStatus::Busy => self.enqueue(number, port),
+                PortStatus::NoPlace => self.enqueue_free(number, port),
                 // It joins the queue when it is given back.
                 PortStatus::InUse => {}
             }
@@ -96,7 +98,7 @@ impl Destinations {
                     soonest.note(free_in_ms);
                     self.enqueue(number, port);
                 }
-                PortStatus::Busy => self.enqueue(number, port),
+                PortStatus::Busy | PortStatus::NoPlace => self.enqueue(number, port),
                 PortStatus::InUse => {}
             }
         }
@@ -104,6 +106,16 @@ impl Destinations {
             soonest.note(0);
         }
         None
+    }
+
+    /// Moves those that begin the queue and are free, but have no place in TIME-WAIT, to those that were free at once.
+    pub(super) fn set_free_aside(&mut self, number: u32, status: &mut impl FnMut(u16) -> PortStatus) {
+        for _ in 0..REPEATED_ASKED_MAX {
+            let first = self.queues.iter(&self.slab[number].queue).next();
+            let Some(port) = first.filter(|&port| status(port) == PortStatus::NoPlace) else { return };
+            self.dequeue(number);
+            self.enqueue_free(number, port);
+        }
     }
 
     /// Takes the port that was given back first, or the first available one close behind it. If there is none, the one that
@@ -123,6 +135,12 @@ impl Destinations {
                 PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => {
                     (found, first) = (true, position);
                     break;
+                }
+                // The next draw sets it aside.
+                PortStatus::NoPlace => {
+                    if first_free_in_ms > 0 {
+                        (first, first_free_in_ms) = (position, 0);
+                    }
                 }
                 PortStatus::TimeWait { free_in_ms, .. } => {
                     soonest.note(free_in_ms);
@@ -172,7 +190,7 @@ impl Destinations {
                 PortStatus::InUse => {
                     self.dequeue(number);
                 }
-                PortStatus::Free | PortStatus::TimeWait { .. } => {
+                PortStatus::Free | PortStatus::NoPlace | PortStatus::TimeWait { .. } => {
                     self.slab[number].passed = 0;
                     return passed;
                 }
@@ -204,6 +222,11 @@ impl Destinations {
             return None;
         }
         (record.swept_at, record.drawn) = (now, 0);
+        if record.lap.is_done() && record.forgotten > 0 {
+            // Those that are free do not keep off the lap that comes to what was forgotten, and to them too.
+            self.queues.clear(&mut record.free);
+            self.begin_lap_if_some_were_forgotten(number);
+        }
         let (found, mut next) = self.look_ahead(number, soonest, status);
         match found {
             Some((Place::Queue(place), _)) => {
@@ -248,7 +271,7 @@ impl Destinations {
                     break;
                 }
                 PortStatus::TimeWait { free_in_ms, .. } => soonest.note(free_in_ms),
-                PortStatus::InUse | PortStatus::Busy => {}
+                PortStatus::InUse | PortStatus::Busy | PortStatus::NoPlace => {}
             }
         }
         (found, ports.next().map_or(0, |(position, _)| position))

@@ -1,5 +1,6 @@
 //! Tests of `ports`.
 
+mod full;
 mod laps;
 mod queues;
 
@@ -85,10 +86,14 @@ impl Fixture {
         })
     }
 
-    /// Opens with a port that was given back.
+    /// Opens while TIME-WAIT is full.
     fn open_again(&mut self, destination: u32) -> Result<u16, DrawError> {
-        self.open_by(destination, QUEUED_ASKED_MAX + REPEATED_ASKED_MAX, |destinations, now, status| {
-            destinations.draw_again(&key(destination), now, status)
+        let asked_max = FRESH_ASKED_MAX + QUEUED_ASKED_MAX + 2 * REPEATED_ASKED_MAX;
+        self.open_by(destination, asked_max, |destinations, now, status| {
+            destinations.draw_again(&key(destination), now, |port| match status(port) {
+                PortStatus::Free => PortStatus::NoPlace,
+                status => status,
+            })
         })
     }
 
@@ -119,6 +124,16 @@ impl Fixture {
         let (low, high) = self.owners.ports();
         let is_free = |port| self.owns(destination, port) && self.status(destination, port) == PortStatus::Free;
         (low..=high).any(is_free)
+    }
+
+    /// Whether a port in TIME-WAIT may be drawn that its destination has not yet to draw for the first time.
+    fn has_reusable(&self, destination: u32) -> bool {
+        let mut records = self.destinations.slab.iter();
+        let record = records.find(|(_, record)| record.key == Some(key(destination)));
+        let knows_all = record.is_some_and(|(_, record)| record.kind != LapKind::First || record.lap.is_done());
+        let is_reusable = |port| matches!(self.status(destination, port), PortStatus::TimeWait { reusable: true, .. });
+        let (low, high) = self.owners.ports();
+        knows_all && (low..=high).any(|port| self.owns(destination, port) && is_reusable(port))
     }
 
     fn owns(&self, destination: u32, port: u16) -> bool {
@@ -188,6 +203,10 @@ proptest! {
                                 f.now = f.now.plus(1);
                                 f.open(d).is_ok()
                             }), "{} has a free port", d);
+                            prop_assert!(matches!(op, Op::Open(_)) || (0..200).any(|_| {
+                                f.now = f.now.plus(1);
+                                !f.has_reusable(d) || f.open_again(d).is_ok()
+                            }), "{} has a port whose place may be taken over", d);
                         }
                         Ok(_) => {}
                     }
@@ -249,7 +268,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// A queue beside one destination knows which port is next: each once around the range, then the one given back first.
+    /// A queue beside one destination knows which port is next: each once around the range, then the one given back first;
+    /// while TIME-WAIT is full, the first that is still there.
     #[test]
     fn what_comes_after_the_lap_comes_in_the_order_of_a_queue(
         start in any::<u32>(),
@@ -262,8 +282,10 @@ proptest! {
         for step in steps {
             match step {
                 Step::Draw { again, times } => for _ in 0..times {
-                    let front = queue.front().copied();
-                    let ready = front.filter(|&port| {
+                    let passed = |port: &u16| again && f.status(0, *port) == PortStatus::Free;
+                    let place = queue.iter().take_while(|port| passed(port)).count();
+                    let next = queue.get(place).copied();
+                    let ready = next.filter(|&port| {
                         let status = f.status(0, port);
                         matches!(status, PortStatus::Free | PortStatus::TimeWait { reusable: true, .. })
                     });
@@ -275,8 +297,8 @@ proptest! {
                         prop_assert!(!lap.contains(&port) && next.is_none_or(|next| next == port), "{} in {:?}", port, lap);
                         lap.push(port);
                     } else {
-                        prop_assert_eq!(drawn.ok(), ready, "{:?} of {:?}", front, queue);
-                        if ready.is_some() { queue.pop_front(); }
+                        prop_assert_eq!(drawn.ok(), ready, "{:?} of {:?}", next, queue);
+                        if ready.is_some() { queue.remove(place); }
                     }
                 }
                 Step::GiveBack(n) => {

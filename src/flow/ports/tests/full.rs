@@ -1,0 +1,107 @@
+//! Draws while TIME-WAIT is full: only a port will do whose place there the connection takes over.
+
+use super::*;
+
+/// One destination with these places in queues, all of whose ports are in use.
+fn all_open(queued_ports_max: u32, count: u16) -> (Fixture, Vec<u16>) {
+    let mut f = Fixture::new(limits(1, queued_ports_max), (20_000, 20_000 + count - 1), near_the_wrap(5));
+    f.reuse_after_ms = 1000;
+    let ports = (0..count).map(|_| f.open(0).unwrap()).collect();
+    (f, ports)
+}
+
+/// How many opens in a row are refused before one draws a port.
+fn refused(f: &mut Fixture, tries: usize) -> usize {
+    let refused = (0..tries).take_while(|_| f.open_again(0).is_err()).count();
+    assert!(refused < tries, "{refused} opens are refused");
+    refused
+}
+
+#[test]
+fn free_ports_do_not_hide_those_whose_place_may_be_taken_over() {
+    // In the second case the last third has no room in the queue.
+    for queued_ports_max in [10_000, 6_600] {
+        let (mut f, ports) = all_open(queued_ports_max, 10_000);
+        for (number, &port) in ports.iter().enumerate() {
+            f.close(0, port, if number < 9_400 { 2000 } else { TWO_MSL_MS });
+        }
+        f.now = f.now.plus(2000);
+        let refused = refused(&mut f, 40);
+        assert!(refused <= 20, "{refused} with {queued_ports_max}");
+        let drawn = 1 + (0..700).filter(|_| f.open_again(0).is_ok()).count();
+        assert_eq!(drawn, 600, "with {queued_ports_max} places in queues");
+    }
+}
+
+#[test]
+fn refused_opens_leave_free_ports_before_those_that_wait() {
+    let (mut f, ports) = all_open(1000, 100);
+    f.reuse_after_ms = u32::MAX;
+    for (number, &port) in ports.iter().enumerate() {
+        f.close(0, port, if number < 50 { 2000 } else { TWO_MSL_MS });
+    }
+    f.now = f.now.plus(2000);
+    (0..6).for_each(|_| assert!(f.open_again(0).is_err()));
+    let drawn: Vec<u16> = (0..50).map(|_| f.open(0).unwrap()).collect();
+    assert_eq!(drawn, ports[..50]);
+    assert_eq!(next_free(&mut f), Some(TWO_MSL_MS - 2000));
+}
+
+/// Each is set aside once, and a sweep asks about each once more.
+#[test]
+fn refused_opens_ask_about_few_ports() {
+    let (mut f, ports) = all_open(20_000, 10_000);
+    ports.iter().for_each(|&port| f.close(0, port, 2000));
+    f.now = f.now.plus(2000);
+    let mut asked = 0;
+    for _ in 0..10_000 {
+        assert!(f.open_again(0).is_err());
+        asked += f.asked.get();
+    }
+    assert!(asked <= 20_000, "{asked}");
+}
+
+#[test]
+fn after_a_change_of_owners_the_new_lap_draws_whose_place_may_be_taken_over() {
+    let (mut f, ports) = all_open(20_000, 10_000);
+    ports[..5000].iter().for_each(|&port| f.close(0, port, 2000));
+    ports[5000..].iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.now = f.now.plus(2000);
+    f.destinations.change_owners(&f.owners);
+    (0..5000).for_each(|_| assert!(f.open_again(0).is_ok()));
+    assert!(f.open_again(0).is_err());
+    (0..5000).for_each(|_| assert!(f.open(0).is_ok(), "what the lap has passed is not lost"));
+}
+
+#[test]
+fn forgotten_ports_whose_place_may_be_taken_over_come_up() {
+    let (mut f, ports) = all_open(0, 1000);
+    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.now = f.now.plus(1000);
+    (0..500).for_each(|_| assert!(f.open_again(0).is_ok()));
+    // Those behind the lap are forgotten again.
+    let again: Vec<u16> = f.open.keys().map(|&(_, port)| port).collect();
+    again[..100].iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.now = f.now.plus(1000);
+    (0..600).for_each(|_| assert!(f.open_again(0).is_ok()));
+}
+
+/// The lap comes to the forgotten ones, although some that were set aside are free.
+#[test]
+fn free_ports_do_not_keep_off_the_lap_of_the_forgotten() {
+    let (mut f, ports) = all_open(30, 1000);
+    for (number, &port) in ports.iter().enumerate() {
+        f.close(0, port, if number < 20 { 2000 } else { TWO_MSL_MS });
+    }
+    f.now = f.now.plus(2000);
+    for _ in 0..2 {
+        let drawn: Vec<u16> = (0..2000)
+            .filter_map(|_| {
+                f.now = f.now.plus(1);
+                f.open_again(0).ok()
+            })
+            .collect();
+        assert_eq!(drawn.len(), 980);
+        drawn.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    }
+}
