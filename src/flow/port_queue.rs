@@ -48,15 +48,15 @@ pub struct PortPool {
 }
 
 impl PortPool {
-    /// A pool for `ports_max` ports in full nodes, and one node more for each of `queues_max` queues, whose first and last are
-    /// not full.
+    /// A pool for `ports_max` ports in full nodes, and one node more for each of `queues_max` queues. As the first and the last node
+    /// of a queue may be nearly empty, and a destination has two queues, it can be full with fewer ports than `ports_max`.
     pub fn new(ports_max: u32, queues_max: u32) -> PortPool {
         let count = nodes(ports_max, queues_max);
         let nodes = (1..count).chain([NONE]).take(count as usize).map(|next| Node { ports: [0; PORTS], next });
         PortPool { nodes: nodes.collect(), free: if count == 0 { NONE } else { 0 } }
     }
 
-    /// Bytes that a pool for `ports_max` ports in `queues_max` queues takes.
+    /// Bytes that such a pool takes.
     pub const fn bill(ports_max: u32, queues_max: u32) -> u64 {
         nodes(ports_max, queues_max) as u64 * size_of::<Node>() as u64
     }
