@@ -5,7 +5,8 @@
 //! once around, one by one (`owner`: segments to any other port would arrive at another shard). Ports that come back
 //! wait in two queues, of those that are free at once and of those in TIME-WAIT; when the lap is done, the oldest of the
 //! first is next, or else of the second. The queues share a bounded pool: a port that finds it full is forgotten, and a
-//! destination that forgot one drops its queue and takes another lap, in the order in which the ports were drawn.
+//! destination that forgot one drops its queue and takes another lap, in the order in which the ports were drawn. While TIME-WAIT is
+//! full only a port in TIME-WAIT will do; a free one that comes up meanwhile changes from the second queue to the first.
 //!
 //! Whether a port is free is not known here: the caller looks the 4-tuple up and answers with a [`PortStatus`].
 
@@ -78,7 +79,8 @@ pub enum DrawError {
         in_use: u32,
         /// The others: in TIME-WAIT, as far as is known, or not asked about yet.
         time_wait: u32,
-        /// When it is worth another try, ms; `None` if that depends on connections that are open.
+        /// When it is worth another try, ms; `None` if that depends on connections that are open. With ports that the pool had no room
+        /// for it is 0 even then, if somebody else has one of them: only the next lap can tell.
         next_free_in_ms: Option<u32>,
     },
     /// Every destination record has a port in use or in TIME-WAIT.
@@ -196,7 +198,7 @@ impl Destinations {
     }
 
     #[inline(always)]
-    fn hand_out(&mut self, number: u32, drawn: Option<u16>, soonest: Soonest) -> Result<(u32, u16), DrawError> {
+    fn hand_out(&mut self, number: u32, drawn: Option<u16>, mut soonest: Soonest) -> Result<(u32, u16), DrawError> {
         let destination = &mut self.slab[number];
         match drawn {
             Some(port) => {
@@ -207,12 +209,18 @@ impl Destinations {
                 }
                 Ok((number, port))
             }
-            None => Err(DrawError::PortsExhausted {
-                owned: destination.lap.owned(),
-                in_use: destination.in_use.into(),
-                time_wait: destination.waiting(),
-                next_free_in_ms: soonest.0,
-            }),
+            None => {
+                // The next draw begins a lap, which comes to those that were forgotten.
+                if destination.lap.is_done() && destination.forgotten > 0 {
+                    soonest.note(0);
+                }
+                Err(DrawError::PortsExhausted {
+                    owned: destination.lap.owned(),
+                    in_use: destination.in_use.into(),
+                    time_wait: destination.waiting(),
+                    next_free_in_ms: soonest.0,
+                })
+            }
         }
     }
 
@@ -302,7 +310,8 @@ impl Destinations {
         self.queues.used().abs_diff(queued)
     }
 
-    /// Ports of a destination that were drawn and not given back, and ports given back, not drawn again and not free at once.
+    /// Ports of a destination that were drawn and not given back, and ports given back, not drawn again and not free at once: of those
+    /// that were forgotten too many until the next lap, for what a sweep finds is still counted.
     pub fn ports_of(&self, destination: u32) -> (u32, u32) {
         let record = &self.slab[destination];
         (record.in_use.into(), record.queue.len() + u32::from(record.forgotten))

@@ -327,6 +327,7 @@ struct Wanted {
 
 /// How a port in TIME-WAIT may be used.
 fn waits(numbers: &Numbers, cx: &Context<'_>) -> PortStatus {
-    let free_in_ms = cx.now.tick().until(numbers.deadline);
+    // One whose 2MSL is over goes on having the 4-tuple until the store comes to it.
+    let free_in_ms = cx.now.tick().until(numbers.deadline).max(1);
     PortStatus::TimeWait { free_in_ms, reusable: time_wait::may_open_actively(numbers, cx) }
 }

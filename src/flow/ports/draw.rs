@@ -223,7 +223,7 @@ impl Destinations {
         }
         (record.swept_at, record.drawn) = (now, 0);
         if record.lap.is_done() && record.forgotten > 0 {
-            // Those that are free do not keep off the lap that comes to what was forgotten, and to them too.
+            // While TIME-WAIT is full those set aside would keep off the lap for what was forgotten; it comes to them as well.
             self.queues.clear(&mut record.free);
             self.begin_lap_if_some_were_forgotten(number);
         }
@@ -236,8 +236,7 @@ impl Destinations {
                 }
                 next = next.saturating_sub(1);
             }
-            Some((Place::Passed, _)) => self.slab[number].forgotten -= 1,
-            Some((Place::Ahead, _)) => {}
+            Some((Place::Ahead | Place::Passed, _)) => {}
             None if next > 0 => soonest.note(0),
             None => {}
         }
@@ -292,7 +291,7 @@ impl Destinations {
         self.queues.clear(&mut record.queue);
         self.owners.again(self.shard, &mut record.lap, oldest);
         (record.kind, record.queue_draws) = (LapKind::InOrder, false);
-        (record.forgotten, record.swept) = (0, 0);
+        (record.forgotten, record.passed, record.swept) = (0, 0, 0);
     }
 }
 
@@ -303,7 +302,8 @@ enum Place {
     Ahead,
     /// In the queue, so far behind the first.
     Queue(u32),
-    /// Behind the lap, and not in the queue.
+    /// Behind the lap: forgotten, or in the queue, where the sweep came by before its 2MSL ended. Which of the two is not known, so
+    /// as many count as forgotten as before: at worst there is a lap too many.
     Passed,
 }
 

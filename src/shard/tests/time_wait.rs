@@ -2,10 +2,11 @@
 
 use super::options::Bench;
 use super::*;
-use crate::api::ConnectionOptions;
+use crate::api::{ConnectError, ConnectionOptions};
+use crate::four_tuple::FourTuple;
 use crate::ids::Value;
 use crate::tcp::Settings;
-use crate::tcp::time_wait::Full;
+use crate::tcp::time_wait::{Full, Policy};
 use crate::wire::tcp::Flags;
 
 /// The index entry of the peer's 4-tuple.
@@ -98,4 +99,56 @@ fn b44_record_evicted_during_the_handshake_that_reuses_it_leaves_no_trace() {
         assert_eq!((bench.shard.time_wait_live(), bench.shard.core.index.len()), (1, 1));
         assert_shard_clean(&bench.shard);
     }
+}
+
+/// Strict: the port may be drawn only when the record has left the store, at most a granule after its 2MSL.
+#[test]
+fn b40_a_record_whose_2msl_is_over_promises_no_port_at_once() {
+    let mut world = World::with_settings(
+        &Setup { ports: (40_000, 40_000), ..Setup::default() },
+        Settings { time_wait_policy: Policy::Strict, ..Settings::default() },
+    );
+    world.run(1000);
+    let record = world.client.core.time_wait_v4.oldest().expect("in TIME-WAIT");
+    let deadline = world.client.core.time_wait_v4[record].numbers.deadline;
+    world.now = world.now.plus_ms(u64::from(world.now.tick().until(deadline)));
+    let remote = world.client.application().remote;
+    let mut refused = 0;
+    for _ in 0..600 {
+        world.client.turn(world.now);
+        match world.client.calls(world.now).connect(remote, &ConnectOptions::default()) {
+            Ok(_) => break,
+            Err(ConnectError::PortsExhausted { next_free_in_ms, .. }) => assert_eq!(next_free_in_ms, Some(1)),
+            other => panic!("{other:?}"),
+        }
+        (refused, world.now) = (refused + 1, world.now.plus_ms(1));
+    }
+    assert!((1..600).contains(&refused), "{refused}");
+}
+
+/// 18 of the ports are free again when other destinations fill the store; two are in it, of connections that closed late.
+#[test]
+fn b46_a_full_store_lets_an_open_take_over_a_place_that_is_behind_free_ports() {
+    let limits = Limits { time_wait_max: 40, ..Setup::default().limits };
+    let setup = Setup { connections: 18, ports: (40_000, 40_019), limits, ..Setup::default() };
+    let mut world = World::new(&setup);
+    world.run(5000);
+    world.now = world.now.plus_ms(59_000);
+    let remote = world.client.application().remote;
+    for _ in 0..2 {
+        world.client.calls(world.now).connect(remote, &ConnectOptions::default()).expect("a fresh port");
+    }
+    world.run(5000);
+    for _ in 0..3000 {
+        world.turn(1000);
+    }
+    assert_eq!(world.client.time_wait_live(), 2);
+    let other = |port| FourTuple::new("10.0.0.1".parse().expect("own"), 80, "10.0.0.9".parse().expect("a peer"), port);
+    assert_eq!((1..100).filter(|&port| world.client.put_time_wait(other(port), world.now)).count(), 38);
+    for _ in 0..2 {
+        world.client.calls(world.now).connect(remote, &ConnectOptions::default()).expect("a place to take over");
+    }
+    let refused = world.client.calls(world.now).connect(remote, &ConnectOptions::default());
+    assert_eq!(refused, Err(ConnectError::TimeWaitFull(40)));
+    assert_eq!(world.client.counters().opens_refused_time_wait, 1);
 }

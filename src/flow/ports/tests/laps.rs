@@ -177,3 +177,33 @@ fn what_was_found_taken_before_a_change_of_owners_counts_no_more() {
     assert_eq!(next_free(&mut f), None, "all have been asked about");
     assert_eq!(next_free(&mut f), Some(0), "any may have been given back since");
 }
+
+/// Pools without room: what has come back behind the lap is known to none but the next lap.
+#[test]
+fn a_lap_that_ends_in_vain_promises_the_next_one() {
+    let mut f = Fixture::new(limits(1, 0), (2000, 2099), 5);
+    let ports: Vec<u16> = (0..100).map(|_| f.open(0).unwrap()).collect();
+    ports[..10].iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    assert_eq!(next_free(&mut f), Some(TWO_MSL_MS));
+    f.time_wait.clear();
+    (0..10).for_each(|_| assert!(f.open(0).is_ok()));
+    ports[..5].iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    assert_eq!((next_free(&mut f), next_free(&mut f)), (Some(0), Some(TWO_MSL_MS)));
+}
+
+#[test]
+fn what_was_found_taken_before_a_lap_in_order_counts_no_more() {
+    let mut f = Fixture::new(limits(1, 900), (20_000, 22_999), 5);
+    f.by_hand = (20_000..23_000).map(|port| (0, port)).collect();
+    let mut laps = 0;
+    for _ in 0..100 {
+        let record = f.destinations.slab.iter().next();
+        let begins = record.is_some_and(|(_, record)| record.lap.is_done() && record.forgotten > 0);
+        assert!(f.open(0).is_err());
+        if begins {
+            assert_eq!(f.destinations.slab[0].passed, 0, "the lap asks about all again");
+            laps += 1;
+        }
+    }
+    assert!(laps > 5, "{laps}");
+}

@@ -160,3 +160,23 @@ fn queued_ports_that_leave_the_queue_are_no_turn_around_it() {
     f.by_hand = ports[600..990].iter().map(|&port| (0, port)).collect();
     assert!((0..3).any(|_| f.open(0).is_ok()), "the last ten are free");
 }
+
+/// A port of the queue whose 2MSL ends between the two times that a sweep asks about it, and another that is forgotten.
+#[test]
+fn queued_port_that_a_sweep_finds_behind_the_lap_stands_for_no_forgotten_one() {
+    let mut f = Fixture::new(limits(1, 900), (20_000, 22_999), 5);
+    let ports: Vec<u16> = (0..3000).map(|_| f.open(0).unwrap()).collect();
+    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.time_wait.clear();
+    let drawn: Vec<u16> = (0..1500).map(|_| f.open(0).unwrap()).collect();
+    let ahead = ports.iter().filter(|port| !f.open.contains_key(&(0, **port))).copied();
+    f.time_wait = ahead.map(|port| ((0, port), f.now.plus(TWO_MSL_MS))).collect();
+    drawn[..931].iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    assert_eq!(f.destinations.slab[0].forgotten, 1);
+    (0..4).for_each(|_| assert!(f.open(0).is_err()));
+    f.time_wait.remove(&(0, drawn[100]));
+    assert_eq!(f.open(0), Ok(drawn[100]));
+    f.time_wait.clear();
+    let more = (0..5000).filter(|_| f.open(0).is_ok()).count();
+    assert_eq!(more, 1500 + 930, "none is lost");
+}
