@@ -126,14 +126,19 @@ impl Fixture {
         (low..=high).any(is_free)
     }
 
-    /// Whether a port in TIME-WAIT may be drawn that its destination has not yet to draw for the first time.
+    /// Whether a port in TIME-WAIT may be drawn that its destination has drawn before, and that was not free when it came back.
     fn has_reusable(&self, destination: u32) -> bool {
-        let mut records = self.destinations.slab.iter();
-        let record = records.find(|(_, record)| record.key == Some(key(destination)));
-        let knows_all = record.is_some_and(|(_, record)| record.kind != LapKind::First || record.lap.is_done());
-        let is_reusable = |port| matches!(self.status(destination, port), PortStatus::TimeWait { reusable: true, .. });
+        let record = self.destinations.slab.iter().find(|(_, record)| record.key == Some(key(destination)));
+        let Some((_, record)) = record.filter(|(_, record)| record.kind != LapKind::First || record.lap.is_done())
+        else {
+            return false;
+        };
         let (low, high) = self.owners.ports();
-        knows_all && (low..=high).any(|port| self.owns(destination, port) && is_reusable(port))
+        (low..=high).filter(|&port| self.owns(destination, port)).any(|port| {
+            let status = self.status(destination, port);
+            matches!(status, PortStatus::TimeWait { reusable: true, .. })
+                && !self.destinations.queues.iter(&record.free).any(|free| free == port)
+        })
     }
 
     fn owns(&self, destination: u32, port: u16) -> bool {
