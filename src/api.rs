@@ -98,6 +98,7 @@ use crate::shard::Calls;
 pub use crate::tcp::connection_options::{ConnectionOptions, Keepalive, OptionsError};
 pub use crate::tcp::state::CloseReason;
 pub use crate::tcp::status::{History, Info};
+use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
@@ -312,7 +313,8 @@ pub enum ConnectError {
     /// No local port is free towards this remote.
     #[error(
         "no local port is free towards this remote: of {owned} that this shard owns {in_use} in use, {time_wait} in \
-         TIME-WAIT; next free in {next_free_in_ms:?} ms; add local addresses or allow reuse"
+         TIME-WAIT; {}; add local addresses or allow reuse",
+        NextTry(*next_free_in_ms)
     )]
     PortsExhausted {
         /// Ports of the range that belong to this shard for this remote.
@@ -339,6 +341,19 @@ pub enum ConnectError {
     /// The connection options are refused.
     #[error(transparent)]
     Options(#[from] OptionsError),
+}
+
+/// When another try to draw a port is worth it, in words.
+struct NextTry(Option<u32>);
+
+impl fmt::Display for NextTry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(0) => f.write_str("worth another try at once"),
+            Some(ms) => write!(f, "next try in {ms} ms"),
+            None => f.write_str("next try when a connection closes"),
+        }
+    }
 }
 
 /// Why a timer was not started.
@@ -407,4 +422,22 @@ pub enum CallError {
     /// The connection options are refused.
     #[error(transparent)]
     Options(#[from] OptionsError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn ports_exhausted_says_in_words_when_to_try_again() {
+        for (next_free_in_ms, words) in [
+            (Some(0), "of 9 that this shard owns 2 in use, 7 in TIME-WAIT; worth another try at once; add"),
+            (Some(250), "; next try in 250 ms; add"),
+            (None, "; next try when a connection closes; add"),
+        ] {
+            let error = ConnectError::PortsExhausted { owned: 9, in_use: 2, time_wait: 7, next_free_in_ms };
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
 }

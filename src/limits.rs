@@ -28,8 +28,8 @@ pub struct Limits {
     /// TCBs of one shard of which `info` knows age, least round trip and bytes, 32 B each: those of the lowest numbers, which are
     /// taken first. None by default, for it costs every segment of theirs.
     pub histories_max: u32,
-    /// Destinations (remote address, remote port, local address) that own a port, of one shard. With 0 it opens nothing, and
-    /// TIME-WAIT takes 2.1 B less a place.
+    /// Destinations (remote address, remote port, local address) that own a port, of one shard. With 0 it opens only from local
+    /// ports that are given, and TIME-WAIT takes 2.1 B less a place.
     pub destinations_max: u32,
     /// Neighbours of one shard, at most 65,535.
     pub neighbors_max: u32,

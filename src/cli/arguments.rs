@@ -4,7 +4,7 @@ use super::control::Request;
 use super::interfaces::Interfaces;
 use super::network::Network;
 use crate::api::{ConnectionOptions, Keepalive};
-use crate::ids::Value;
+use crate::flow::time_wait::RECORDS_MAX;
 use crate::limits::{DEADLINE_MAX_MS, Limits, TIME_WAIT_DELAY_MS, TTL};
 use crate::link::xdp::Mode;
 use crate::stack::Idle;
@@ -144,8 +144,9 @@ pub(super) struct Common {
     /// What happens when the TIME-WAIT store is full: refuse-open, evict-oldest or skip.
     #[arg(long, value_name = "POLICY", default_value = Full::default().name(), value_parser = parse_full)]
     pub(super) time_wait_full: Full,
-    /// Entries of the TIME-WAIT store for each IP version, all shards together; a close takes one for 2MSL, so this bounds closes per second: 17,476 with the defaults.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().time_wait_max, value_parser = clap::value_parser!(u32).range(1..=i64::from(Value::NUMBER_MAX)))]
+    /// Entries of the TIME-WAIT store for each IP version, divided among the shards, rounded up; under refuse-open open connections reserve theirs,
+    /// and this bounds the closes per second of 4-tuples that do not come again within 2MSL: 17,476 with the defaults.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().time_wait_max, value_parser = clap::value_parser!(u32).range(1..=i64::from(RECORDS_MAX)))]
     pub(super) time_wait_max: u32,
     /// What a RST does in TIME-WAIT: ignore (RFC 1337) or close (RFC 9293).
     #[arg(long, value_name = "WHAT", default_value = "ignore", value_parser = ["ignore", "close"])]
@@ -418,7 +419,7 @@ mod tests {
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait sometimes",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-full grow",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-max 0",
-            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-max 1073741824",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-max 1073676289",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --rfc1337 maybe",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --congestion bbr",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --keepalive 0",
@@ -438,6 +439,13 @@ mod tests {
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn store_of_time_wait_is_as_large_as_is_asked_or_refused() {
+        let line = "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-max 1073676288";
+        let Command::Serve(serve) = parse(line).unwrap().command else { panic!("serve") };
+        assert_eq!(serve.common.time_wait_max, RECORDS_MAX);
     }
 
     #[test]

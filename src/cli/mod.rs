@@ -78,7 +78,10 @@ enum Exit {
 impl Failure {
     fn new(exit: Exit, message: impl fmt::Display) -> Failure {
         // One line, whatever a library's message holds.
-        let message = message.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut message = message.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        if message.contains("limits.time_wait_max") {
+            message.push_str(" (limits.time_wait_max is --time-wait-max, divided among the shards)");
+        }
         Failure { exit, message }
     }
 }

@@ -2,13 +2,14 @@
 
 use super::arguments::{ServiceAt, ServiceKind};
 use super::services::Services;
-use crate::api::{Application, CloseReason, ConnectOptions, ConnectionOptions, Event};
+use super::{Exit, Failure};
+use crate::api::{Application, CloseReason, ConnectError, ConnectOptions, ConnectionOptions, Event};
 use crate::ids::Handle;
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
-use crate::shard::{Calls, LocalAddress, Shard, ShardConfig};
-use crate::stack::Service;
+use crate::shard::{Calls, ConfigError, LocalAddress, Shard, ShardConfig};
+use crate::stack::{Service, StackError};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
 use crate::wire::tcp::Flags;
@@ -243,4 +244,20 @@ fn b37_http_client_that_never_closes_is_not_waited_for_for_ever() {
 fn http_without_a_whole_request_closes_without_an_answer() {
     let peer = exchange(ServiceKind::Http, b"GET / HTTP/1.1\r\nHost:", true, usize::MAX);
     assert_eq!((peer.received.len(), peer.ended), (0, Some(CloseReason::Graceful)));
+}
+
+#[test]
+fn refusals_that_name_the_limit_of_time_wait_name_its_option() {
+    let limits = Limits { time_wait_max: 1 << 29, ..Limits::default() };
+    let addresses = vec![LocalAddress { address: CLIENT, prefix_len: 24 }];
+    let bill = Box::new(ShardConfig { limits, addresses, ..ShardConfig::seeded(0) }.bill());
+    let no_memory = StackError::Config(ConfigError::NoMemory { bill, available_bytes: Some(1) });
+    for failure in [Failure::new(Exit::Failed, ConnectError::TimeWaitFull(262_144)), Failure::from(no_memory)] {
+        assert!(
+            failure.message.ends_with("(limits.time_wait_max is --time-wait-max, divided among the shards)"),
+            "{failure}"
+        );
+    }
+    let other = Failure::new(Exit::Failed, ConnectError::TooManyConnections(1));
+    assert!(!other.message.contains("time-wait"), "{other}");
 }

@@ -511,8 +511,8 @@ const EARLY_PAGES_MAX: u32 = 16;
 /// Longest 2MSL that slots are made for, ms: a quarter of what ticks can tell apart.
 const TWO_MSL_MAX_MS: u32 = 1 << 30;
 
-/// Most records, so that with the half-filled pages every number fits into a [`Value`](crate::ids::Value).
-const RECORDS_MAX: u32 = (1 << 30) - (1 << 16);
+/// Most records of a store, so that with the half-filled pages every number fits into a [`Value`](crate::ids::Value).
+pub const RECORDS_MAX: u32 = (1 << 30) - (1 << 16);
 
 const _: () = assert!(size_of::<Page>() == 32);
 const _: () = assert!((SLOTS_PER_2MSL + 2) * PAGE < 1 << 16);

@@ -150,7 +150,7 @@ impl Limits {
         self.tcbs_max.saturating_add(time_wait_v4_max).saturating_add(time_wait_v6_max)
     }
 
-    /// Ports that can wait in TIME-WAIT to be drawn again, of both IP versions: none where the shard opens nothing.
+    /// Ports that can wait in TIME-WAIT to be drawn again, of both IP versions: none where the shard draws none.
     pub(super) fn queued_ports_max(&self, families: Families) -> u32 {
         let (v4, v6) = self.time_wait_maxima(families);
         v4.saturating_add(v6).min(self.destinations_max.saturating_mul(1 << 16))

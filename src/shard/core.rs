@@ -26,7 +26,7 @@ use crate::flow::path_mtus::PathMtus;
 use crate::flow::ports::{DestinationLimits, Destinations, Left};
 use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
-use crate::flow::time_wait::TimeWaitStore;
+use crate::flow::time_wait::{RECORDS_MAX, TimeWaitStore};
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
 use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, INTERFACES_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
@@ -172,9 +172,11 @@ impl Core {
             }
         }
         let (time_wait_v4_max, time_wait_v6_max) = limits.time_wait_maxima(routes.families());
-        for records in [limits.tcbs_max, limits.time_wait_max] {
-            if records > Value::NUMBER_MAX {
-                return Err(ConfigError::TooManyRecords(records));
+        for (limit, given, max) in
+            [("tcbs_max", limits.tcbs_max, Value::NUMBER_MAX), ("time_wait_max", limits.time_wait_max, RECORDS_MAX)]
+        {
+            if given > max {
+                return Err(ConfigError::TooManyRecords { limit, given, max });
             }
         }
         if limits.neighbors_max > neighbor::ENTRIES_MAX {

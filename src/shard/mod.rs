@@ -268,8 +268,15 @@ pub enum ConfigError {
         least: u32,
     },
     /// A limit that record numbers cannot express.
-    #[error("{0} records are more than 2^30 - 1: lower limits.tcbs_max or limits.time_wait_max")]
-    TooManyRecords(u32),
+    #[error("{given} records are more than {max}: lower limits.{limit}")]
+    TooManyRecords {
+        /// The limit.
+        limit: &'static str,
+        /// What it was set to.
+        given: u32,
+        /// What it may be at most.
+        max: u32,
+    },
     /// More neighbours than connections can name.
     #[error("{0} neighbours are more than {max}: lower limits.neighbors_max", max = crate::neighbor::ENTRIES_MAX)]
     TooManyNeighbors(u32),

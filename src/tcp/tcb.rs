@@ -81,8 +81,8 @@ pub struct Tcb {
     /// Its option set.
     pub options: OptionsId,
 
-    /// The largest window the peer has ever offered, bytes: asked when a window grows, of an ACK older than SND.UNA (RFC 5961 5.2), and
-    /// of text that is neither a whole segment nor the last (SWS avoidance).
+    /// The largest window the peer has ever offered, bytes: asked when a window grows, of an ACK older than SND.UNA (RFC 5961 5.2), of text
+    /// that is less than a segment and may not go for another reason (SWS avoidance), and by a RST into a closed window.
     pub snd_wnd_max: u32,
     /// With [`Fact::URGENT`] the send urgent pointer: the first octet that is not urgent, or none that is not acknowledged.
     pub snd_up: Seq,
@@ -405,7 +405,11 @@ impl Tcb {
 
     /// One past the last octet that the application has taken.
     pub fn read_up_to(&self) -> Seq {
-        let fin = matches!(self.state, State::CloseWait | State::Closing | State::LastAck);
+        let fin = match self.state {
+            State::CloseWait | State::Closing | State::LastAck => true,
+            State::Closed => self.reason == Some(CloseReason::Graceful),
+            State::SynSent | State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 => false,
+        };
         self.rcv_nxt.back(self.unread_bytes + u32::from(fin))
     }
 

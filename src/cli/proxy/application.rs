@@ -6,7 +6,7 @@ use super::checks::Checks;
 use super::config::{Config, Listener};
 use super::notes::{Ended, Note, Notes};
 use super::pairs::{Pair, Pairs, Phase};
-use super::termination::Cause;
+use super::termination::{Cause, may_go_elsewhere};
 use crate::api::{Application, CloseReason, ConnectOptions, Event, ListenError, ListenOptions, SpliceError};
 use crate::ids::{Handle, ListenerId};
 use crate::shard::Calls;
@@ -138,7 +138,8 @@ impl Proxy {
                     return self.shared.backend_taken(listener, backend);
                 }
                 Err(error) => {
-                    if !self.may_retry(calls, number, Cause::of_refusal(&error)) {
+                    let elsewhere = may_go_elsewhere(&error, pair.retries);
+                    if !self.may_retry(calls, number, Cause::of_refusal(&error), elsewhere) {
                         return;
                     }
                 }
@@ -146,8 +147,9 @@ impl Proxy {
         }
     }
 
-    /// A try has failed. Returns whether the next is to be made now; else it waits, or the client is told.
-    fn may_retry(&mut self, calls: &mut Calls<'_>, number: u32, cause: Cause) -> bool {
+    /// A try has failed; the next may be made at once if `elsewhere`. Returns whether it is to be made now; else it waits, or the client is
+    /// told.
+    fn may_retry(&mut self, calls: &mut Calls<'_>, number: u32, cause: Cause, elsewhere: bool) -> bool {
         let pair = self.pairs.get(number);
         let frontend = &mut self.listeners[usize::from(pair.listener)];
         if pair.retries >= frontend.listener.retries {
@@ -155,8 +157,8 @@ impl Proxy {
             return false;
         }
         pair.retries += 1;
-        // Another backend at once; the same one, which has just failed, after a while.
-        if frontend.chooser.has_other(&self.shared, pair.backend) {
+        // Another backend at once; the same one, which has just failed, or any if the shard is full, after a while.
+        if elsewhere && frontend.chooser.has_other(&self.shared, pair.backend) {
             return true;
         }
         pair.phase = Phase::Waiting;
@@ -224,7 +226,7 @@ impl Proxy {
         match (pair.phase, pair.client, cause) {
             (Phase::Connecting, Some(_), Some(cause)) if pair.cause.is_none() => {
                 self.leave_backend(number);
-                if self.may_retry(calls, number, cause) {
+                if self.may_retry(calls, number, cause, true) {
                     self.try_backends(calls, number);
                 }
                 return;
@@ -464,7 +466,8 @@ impl Role {
     }
 }
 
-/// How long the next try to the same backend waits, ms. Origin: HAProxy's; shorter spends all tries while a server restarts.
+/// How long the next try to the same backend, or where the shard is full, waits, ms. Origin: HAProxy's; shorter spends all tries while a server
+/// restarts.
 const RETRY_MS: u64 = 1000;
 
 /// How long a FIN may wait for its acknowledgment. Origin: 7 retransmissions on a path of 100 ms; smaller resets peers that are

@@ -11,6 +11,7 @@ use crate::limits::{CHUNK_BYTES, DEADLINE_MAX_MS, Limits};
 use crate::shard::LocalAddress;
 use crate::stack::check_idle;
 use crate::tcp::Settings;
+use crate::tcp::time_wait::{Full, Policy};
 use clap::{CommandFactory, Parser};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -88,6 +89,27 @@ impl Config {
         Limits::default().chunks_max.max(self.connections_max.saturating_mul(2))
     }
 
+    /// That the TIME-WAIT store has the places that `connections_max` clients and their backends reserve while they are open
+    /// (`refuse-open`): of one IP version two for each client whose backend has the same, else one.
+    fn check_time_wait_places(&self) -> Result<(), String> {
+        let Common { time_wait, time_wait_full, time_wait_max, .. } = self.stack;
+        let clients = self.connections_max;
+        let is_of_one_version = |listener: &Listener| {
+            listener.backends.iter().any(|backend| backend.address.is_ipv4() == listener.address.is_ipv4())
+        };
+        let each = if self.listeners.iter().any(is_of_one_version) { 2 } else { 1 };
+        let needed = clients.saturating_mul(each);
+        if time_wait == Policy::None || time_wait_full != Full::RefuseOpen || needed <= time_wait_max {
+            return Ok(());
+        }
+        let fit = time_wait_max / each;
+        Err(format!(
+            "connections_max: {clients} clients reserve {needed} places in TIME-WAIT while they are open, and \
+             stack.time_wait_max is {time_wait_max}: connections_max must be at most {fit}, or stack.time_wait_max at \
+             least {needed}, with what is in TIME-WAIT on top; or choose another stack.time_wait_full"
+        ))
+    }
+
     /// Options of connections of clients, backends and checks alike: those of the stack, and bytes go on as they come.
     pub(super) fn connection(&self) -> ConnectionOptions {
         ConnectionOptions { no_delay: true, ..self.stack.options.get() }
@@ -145,7 +167,8 @@ struct StackOptions {
 
 fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Config> {
     let stack = read_stack(root, problems);
-    let connections_max = root.get_or("connections_max", CONNECTIONS_MAX, problems, number(1..=16_000_000));
+    let (connections_max, connections_at) =
+        root.get("connections_max", problems, number(1..=16_000_000)).unwrap_or((CONNECTIONS_MAX, root.at));
     let drain_timeout = root.get_or("drain_timeout", DRAIN_TIMEOUT, problems, text(parse_duration));
     let access_log = root.get("access_log", problems, text(parse_access_log)).map(|(log, _)| log);
     let addresses = stack.as_ref().map(|stack| stack.interfaces.addresses());
@@ -174,7 +197,11 @@ fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Config> {
         problems.add(root.at, format_args!("more than {} listeners", Limits::default().listeners_max));
     }
     let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
-    Some(Config { stack: stack?, connections_max, drain_timeout, access_log, listeners })
+    let config = Config { stack: stack?, connections_max, drain_timeout, access_log, listeners };
+    if let Err(problem) = config.check_time_wait_places() {
+        problems.add(connections_at, problem);
+    }
+    Some(config)
 }
 
 /// Every key of `[stack]` is an option of `synfin serve`, which reads its value.

@@ -113,6 +113,34 @@ fn records_are_enough_for_all_clients_though_the_queues_before_them_are_full() {
 }
 
 #[test]
+fn b46_clients_whose_places_in_time_wait_are_not_there_are_refused_before_the_start() {
+    let text = |clients: u32, stack: &str, ends: (&str, &str)| {
+        RIGHT
+            .replace("[stack]", &format!("# Many.\nconnections_max = {clients}\n[stack]\n{stack}"))
+            .replace("10.0.0.2/24", "10.0.0.2/24,fd00::2/64")
+            .replace("0.0.0.0:80", ends.0)
+            .replace("10.0.0.3:80", ends.1)
+    };
+    let (v4, mixed) = (("0.0.0.0:80", "10.0.0.3:80"), ("[::]:80", "10.0.0.3:80"));
+    let [problem] = &problems(&text(600_000, "", v4))[..] else { panic!("one problem") };
+    assert!(problem.starts_with("2: connections_max: 600000 clients reserve 1200000 places"), "{problem}");
+    assert!(problem.contains("stack.time_wait_max is 1048576: connections_max must be at most 524288"), "{problem}");
+    assert!(problem.contains("or stack.time_wait_max at least 1200000"), "{problem}");
+    for (clients, stack, ends, fits) in [
+        (524_288, "", v4, true),
+        (524_289, "", v4, false),
+        (600_000, "time_wait_max = 1200000", v4, true),
+        (600_000, "time_wait_full = \"evict-oldest\"", v4, true),
+        (600_000, "time_wait_full = \"skip\"", v4, true),
+        (600_000, "time_wait = \"none\"", v4, true),
+        (600_000, "", mixed, true),
+        (1_048_577, "", mixed, false),
+    ] {
+        assert_eq!(Config::parse(&text(clients, stack, ends)).is_ok(), fits, "{clients} {stack} {ends:?}");
+    }
+}
+
+#[test]
 fn addresses_must_be_where_the_stack_can_use_them() {
     assert!(Config::parse(RIGHT).is_ok());
     for (from, to, says) in [

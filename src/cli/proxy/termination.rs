@@ -105,6 +105,16 @@ impl Cause {
     }
 }
 
+/// Whether a refusal to connect to one backend, after `retries` retries, leaves it worth a try at another at once: not where it is the shard that
+/// is full. Without places in TIME-WAIT one other is tried, which may be of the other IP version, or have ports in TIME-WAIT to use again.
+pub(super) const fn may_go_elsewhere(error: &ConnectError, retries: u8) -> bool {
+    match error {
+        ConnectError::TooManyConnections(_) => false,
+        ConnectError::TimeWaitFull(_) => retries == 0,
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +129,14 @@ mod tests {
         let full = Cause::of_refusal(&ConnectError::TooManyConnections(1));
         assert_eq!(by(Some(full), Stage::Connecting), ['R', 'C']);
         assert_eq!((Cause::of_client(CloseReason::Aborted), Cause::of_backend(CloseReason::Graceful)), (None, None));
+    }
+
+    #[test]
+    fn full_shard_is_no_reason_to_ask_all_backends_and_lack_of_ports_is() {
+        let tries = |error: ConnectError| [0, 1].map(|retries| may_go_elsewhere(&error, retries));
+        assert_eq!(tries(ConnectError::TooManyConnections(1)), [false, false]);
+        assert_eq!(tries(ConnectError::TimeWaitFull(1)), [true, false]);
+        let exhausted = ConnectError::PortsExhausted { owned: 1, in_use: 1, time_wait: 0, next_free_in_ms: None };
+        assert_eq!(tries(exhausted), [true, true]);
     }
 }

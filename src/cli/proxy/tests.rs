@@ -83,13 +83,19 @@ impl World {
     }
 
     fn with_stack(settings: &str, stack: &str, listener: &str) -> World {
+        let limits = Limits { tcbs_max: 64, time_wait_max: 64, half_open_max: 16, chunks_max: 64, ..Limits::default() };
+        World::within(limits, settings, stack, listener)
+    }
+
+    /// The same with other limits of the proxy and of its peer.
+    fn within(limits: Limits, settings: &str, stack: &str, listener: &str) -> World {
         let text = format!(
             "{settings}\naccess_log = \"-\"\n[stack]\n{stack}\ninterface = \"any\"\naddress = \"10.0.0.1/24\"\n\
              [[listeners]]\nname = \"web\"\naddress = \"10.0.0.1:80\"\n{listener}\n"
         );
         let config = Config::parse(&text).unwrap();
         let of = |address| ShardConfig {
-            limits: Limits { tcbs_max: 64, time_wait_max: 64, half_open_max: 16, chunks_max: 64, ..Limits::default() },
+            limits,
             addresses: vec![LocalAddress { address, prefix_len: 24 }],
             ..ShardConfig::seeded(0)
         };
@@ -203,6 +209,35 @@ fn refused_try_goes_to_another_backend_at_once() {
     world.peer.calls(world.now).abort(client).unwrap();
     world.run_ms(5);
     assert_eq!(world.ended(), [letters("CD", Some(1), 1, 0)]);
+}
+
+#[test]
+fn b46_client_waits_for_a_place_in_time_wait_though_there_are_other_backends() {
+    for place_comes in [true, false] {
+        // The fourth connection, to the second client's backend, has no place.
+        let limits = Limits { tcbs_max: 64, time_wait_max: 3, half_open_max: 16, chunks_max: 64, ..Limits::default() };
+        let mut world = World::within(limits, "", "", &format!("retries = 3\n{TWO}"));
+        world.listen(8001);
+        world.listen(8002);
+        let first = world.connect();
+        world.run_ms(5);
+        let second = world.connect();
+        world.run_ms(500);
+        assert_eq!((world.seen_end(second), world.proxy.counters().opens_refused_time_wait), (None, 2));
+        if place_comes {
+            world.peer.calls(world.now).abort(first).unwrap();
+            world.run_ms(600);
+            world.peer.calls(world.now).send(second, b"question").unwrap();
+            world.run_ms(5);
+            assert_eq!(world.seen(second).received, b"answer");
+        } else {
+            world.run_ms(1490);
+            assert_eq!(world.seen_end(second), None);
+            world.run_ms(30);
+            assert_eq!(world.seen_end(second), Some(CloseReason::Reset));
+            assert_eq!(world.ended(), [letters("RC", Some(0), 3, 0)]);
+        }
+    }
 }
 
 #[test]

@@ -360,6 +360,21 @@ fn tables_past_memory_fail_with_the_bill() {
 }
 
 #[test]
+fn more_records_than_numbers_can_name_are_refused() {
+    let macs = [MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])];
+    for (limits, says) in [
+        (Limits { tcbs_max: 1 << 30, ..Limits::default() }, "lower limits.tcbs_max"),
+        (Limits { time_wait_max: (1 << 30) - 1, ..Limits::default() }, "lower limits.time_wait_max"),
+    ] {
+        let Err(error) = shard_with(pair(MemoryConfig::default(), macs).0, "10.0.0.1", limits) else {
+            panic!("it starts")
+        };
+        assert!(matches!(error, ConfigError::TooManyRecords { .. }), "{error}");
+        assert!(alloc::string::ToString::to_string(&error).contains(says), "{error}");
+    }
+}
+
+#[test]
 fn limits_with_which_nothing_works_are_refused_with_the_limit_and_its_least_value() {
     let sound = Setup::default().limits;
     let small = [

@@ -28,6 +28,18 @@ fn must_32_must_33_urgent_data_is_told_once_counted_down_and_told_again() {
 }
 
 #[test]
+fn must_33_urgent_data_that_comes_with_the_last_fin_is_counted_to_its_end() {
+    let (mut client, _) = established_with(plain());
+    client.close();
+    client.expect(FIN_ACK);
+    client.arrives(client.next(ACK));
+    assert_eq!(client.tcb.state, State::FinWait2);
+    client.arrives(urg(&client, 4, 4));
+    client.arrives(client.next(FIN_ACK));
+    assert_eq!((client.tcb.state, urgent::bytes_left(&client.tcb)), (State::Closed, 4));
+}
+
+#[test]
 fn t15_pointers_past_the_data_before_it_or_without_data_do_no_harm() {
     let (mut client, _) = established_with(plain());
     assert!(!client.arrives(urg(&client, 0, 0)).urgent, "a pointer to the segment itself names nothing");
