@@ -25,11 +25,11 @@ use crate::flow::port_queue::PortPool;
 use crate::flow::ports::{DestinationLimits, Destinations};
 use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
-use crate::flow::time_wait::TimeWaitStore;
+use crate::flow::time_wait::{RECORDS_MAX, TimeWaitStore};
 use crate::four_tuple::Families;
-use crate::ids::Handle;
-use crate::limits::{Limits, PATH_MTUS_MAX};
-use crate::neighbor::Neighbors;
+use crate::ids::{Handle, Value};
+use crate::limits::{BURST_MAX, Limits, PATH_MTUS_MAX};
+use crate::neighbor::{self, Neighbors};
 use crate::owner::Owners;
 use crate::tcp::connection_options::OptionsId;
 use crate::tcp::time_wait::{TimeWaitV4, TimeWaitV6};
@@ -142,6 +142,34 @@ impl Limits {
             line("burst", "burst", self.burst, Burst::bill(self)),
         ];
         Bill { lines: lines.into() }
+    }
+
+    /// Whether tables of these sizes can be made at all, and be of use.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.burst == 0 || self.burst > BURST_MAX {
+            return Err(ConfigError::BadBurst(self.burst));
+        }
+        // Half of the chunks are for sending, half for receiving.
+        for (limit, given, least) in [
+            ("chunks_max", self.chunks_max, 2),
+            ("accept_max", self.accept_max, 1),
+            ("events_per_turn", self.events_per_turn, 1),
+        ] {
+            if given < least {
+                return Err(ConfigError::LimitTooSmall { limit, given, least });
+            }
+        }
+        for (limit, given, max) in
+            [("tcbs_max", self.tcbs_max, Value::NUMBER_MAX), ("time_wait_max", self.time_wait_max, RECORDS_MAX)]
+        {
+            if given > max {
+                return Err(ConfigError::TooManyRecords { limit, given, max });
+            }
+        }
+        if self.neighbors_max > neighbor::ENTRIES_MAX {
+            return Err(ConfigError::TooManyNeighbors(self.neighbors_max));
+        }
+        Ok(())
     }
 
     /// Entries of the connection index: one for everything that has a 4-tuple.

@@ -26,11 +26,11 @@ use crate::flow::path_mtus::PathMtus;
 use crate::flow::ports::{DestinationLimits, Destinations, Left};
 use crate::flow::recent::Recent;
 use crate::flow::slab::Slab;
-use crate::flow::time_wait::{RECORDS_MAX, TimeWaitStore};
+use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
-use crate::limits::{BUFFER_BYTES_MAX, BURST_MAX, INTERFACES_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
-use crate::neighbor::{self, Neighbors};
+use crate::limits::{BUFFER_BYTES_MAX, INTERFACES_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
+use crate::neighbor::Neighbors;
 use crate::tcp::connection_options::OptionsId;
 use crate::tcp::cookie::Cookies;
 use crate::tcp::rate::AnswerBucket;
@@ -158,30 +158,8 @@ impl Core {
         if low == 0 || low > high {
             return Err(ConfigError::BadPorts(low, high));
         }
-        if limits.burst == 0 || limits.burst > BURST_MAX {
-            return Err(ConfigError::BadBurst(limits.burst));
-        }
-        // Half of the chunks are for sending, half for receiving.
-        for (limit, given, least) in [
-            ("chunks_max", limits.chunks_max, 2),
-            ("accept_max", limits.accept_max, 1),
-            ("events_per_turn", limits.events_per_turn, 1),
-        ] {
-            if given < least {
-                return Err(ConfigError::LimitTooSmall { limit, given, least });
-            }
-        }
+        limits.check()?;
         let (time_wait_v4_max, time_wait_v6_max) = limits.time_wait_maxima(routes.families());
-        for (limit, given, max) in
-            [("tcbs_max", limits.tcbs_max, Value::NUMBER_MAX), ("time_wait_max", limits.time_wait_max, RECORDS_MAX)]
-        {
-            if given > max {
-                return Err(ConfigError::TooManyRecords { limit, given, max });
-            }
-        }
-        if limits.neighbors_max > neighbor::ENTRIES_MAX {
-            return Err(ConfigError::TooManyNeighbors(limits.neighbors_max));
-        }
         config.bill_among(place.owners()).reserve()?;
         let entries = limits.index_entries(routes.families());
         if !(1..=MSL_MAX_MS).contains(&config.msl_ms) {
