@@ -185,7 +185,6 @@ impl Destinations {
     ) -> Result<(u32, u16), DrawError> {
         let number = self.destination(key, now)?;
         let mut soonest = Soonest::default();
-        self.begin_lap_if_some_were_forgotten(number);
         self.set_free_aside(number, &mut status);
         let queued = self.slab[number].queue.len();
         // What a first lap has yet to come to was never in TIME-WAIT.
@@ -278,7 +277,7 @@ impl Destinations {
                 self.queues.clear(&mut record.queue);
                 self.queues.clear(&mut record.free);
                 (record.lap, record.kind, record.queue_draws) = (lap, LapKind::Anew, false);
-                (record.forgotten, record.passed, record.swept) = (0, 0, 0);
+                (record.forgotten, record.passed, record.swept, record.free_forgotten) = (0, 0, 0, false);
             }
         }
     }
@@ -382,6 +381,20 @@ impl Destinations {
         }
     }
 
+    /// Keeps a port that is free, but has no place in TIME-WAIT, with those that are free at once.
+    fn set_aside(&mut self, number: u32, port: u16) {
+        let record = &mut self.slab[number];
+        if !self.queues.push(&mut record.free, port) {
+            record.forgotten = record.forgotten.saturating_add(1);
+            record.free_forgotten = true;
+        }
+    }
+
+    /// The same, or if it has to wait queues it.
+    fn wait_or_set_aside(&mut self, number: u32, port: u16, is_free: bool) {
+        if is_free { self.set_aside(number, port) } else { self.enqueue(number, port) }
+    }
+
     /// The same of a port that is free at once.
     fn enqueue_free(&mut self, number: u32, port: u16) {
         let record = &mut self.slab[number];
@@ -433,6 +446,8 @@ struct Destination {
     queue_draws: bool,
     /// With no port in use: the list that it is in is that of those whose last TIME-WAIT may go on.
     waits: bool,
+    /// One of the forgotten was free.
+    free_forgotten: bool,
     /// Ports drawn and not given back.
     in_use: u16,
     /// Ports that the pool had no room for.

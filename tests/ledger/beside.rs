@@ -49,7 +49,7 @@ pub(crate) const RFCS: &[Row] = &[
     done("RFC 6582", "NewReno", "src/tcp/recovery.rs",
         &["third_duplicate_halves_and_full_acknowledgment_ends_recovery",
             "no_recovery_starts_before_more_is_acknowledged_than_a_time_out_covered"]),
-    done("RFC 6675", "recovery by SACK", "src/tcp/recovery.rs",
+    done("RFC 6675", "recovery by SACK, without NextSeg's rules 3 and 4 (named deviation: RACK marks what they would guess, TLP shows a lost tail)", "src/tcp/recovery.rs",
         &["three_ranges_or_more_than_two_segments_beyond_make_a_hole_lost", "the_window_is_halved_once_per_recovery_and_the_pipe_keeps_to_it",
             "t26_duplicates_without_news_slow_nobody_who_has_sack"]),
     done("RFC 6691", "MSS without options", "src/tcp/options.rs::own_mss", &["must_67_mss_follows_the_mtu"]),

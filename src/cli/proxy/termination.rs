@@ -109,7 +109,7 @@ impl Cause {
 /// is full. Without places in TIME-WAIT one other is tried, which may be of the other IP version, or have ports in TIME-WAIT to use again.
 pub(super) const fn may_go_elsewhere(error: &ConnectError, retries: u8) -> bool {
     match error {
-        ConnectError::TooManyConnections(_) => false,
+        ConnectError::TooManyConnections(_) | ConnectError::QuietTime(_) => false,
         ConnectError::TimeWaitFull(_) => retries == 0,
         _ => true,
     }

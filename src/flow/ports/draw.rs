@@ -21,7 +21,7 @@ impl Destinations {
                 PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => return Some(port),
                 // It joins the queue when it is given back.
                 PortStatus::InUse => {}
-                PortStatus::NoPlace => self.enqueue_free(number, port),
+                PortStatus::NoPlace => self.set_aside(number, port),
                 PortStatus::Busy => self.enqueue(number, port),
                 PortStatus::TimeWait { free_in_ms, .. } => {
                     soonest.note(free_in_ms);
@@ -47,6 +47,8 @@ impl Destinations {
     ) -> Option<u16> {
         let mut lap = self.slab[number].lap;
         let (mut passed, mut count) = ([0; QUEUED_ASKED_MAX as usize], 0);
+        // Those of them that are free, but have no place.
+        let mut no_place = 0_u32;
         // Before the port that is available soonest: the lap, and how many it has passed; and when that will be.
         let (mut before, mut free_in_ms_least) = ((lap, 0), u32::MAX);
         let mut drawn = None;
@@ -66,9 +68,12 @@ impl Destinations {
                     }
                     (passed[count], count) = (port, count + 1);
                 }
-                PortStatus::Busy | PortStatus::NoPlace if count > 0 => (passed[count], count) = (port, count + 1),
+                status @ (PortStatus::Busy | PortStatus::NoPlace) if count > 0 => {
+                    no_place |= u32::from(status == PortStatus::NoPlace) << count;
+                    (passed[count], count) = (port, count + 1);
+                }
                 PortStatus::Busy => self.enqueue(number, port),
-                PortStatus::NoPlace => self.enqueue_free(number, port),
+                PortStatus::NoPlace => self.set_aside(number, port),
                 // It joins the queue when it is given back.
                 PortStatus::InUse => {}
             }
@@ -79,7 +84,9 @@ impl Destinations {
             soonest.note(0);
         }
         self.slab[number].lap = lap;
-        passed[..count].iter().for_each(|&port| self.enqueue(number, port));
+        for (position, &port) in passed[..count].iter().enumerate() {
+            self.wait_or_set_aside(number, port, no_place >> position & 1 != 0);
+        }
         drawn
     }
 
@@ -114,7 +121,7 @@ impl Destinations {
             let first = self.queues.iter(&self.slab[number].queue).next();
             let Some(port) = first.filter(|&port| status(port) == PortStatus::NoPlace) else { return };
             self.dequeue(number);
-            self.enqueue_free(number, port);
+            self.set_aside(number, port);
         }
     }
 
@@ -129,15 +136,16 @@ impl Destinations {
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
         let (mut found, mut first, mut first_free_in_ms) = (false, 0, u32::MAX);
-        let mut in_use = 0_u32;
+        let (mut in_use, mut no_place) = (0_u32, 0_u32);
         for (position, port) in (0..QUEUED_ASKED_MAX.min(queued)).zip(self.queues.iter(&self.slab[number].queue)) {
             match status(port) {
                 PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => {
                     (found, first) = (true, position);
                     break;
                 }
-                // The next draw sets it aside.
+                // The next draw sets it aside, or this one, on its way to what is behind it.
                 PortStatus::NoPlace => {
+                    no_place |= 1 << position;
                     if first_free_in_ms > 0 {
                         (first, first_free_in_ms) = (position, 0);
                     }
@@ -160,7 +168,7 @@ impl Destinations {
             if let Some(port) = self.dequeue(number)
                 && in_use >> position & 1 == 0
             {
-                self.enqueue(number, port);
+                self.wait_or_set_aside(number, port, no_place >> position & 1 != 0);
             }
         }
         if found { self.dequeue(number) } else { None }
@@ -223,9 +231,10 @@ impl Destinations {
         }
         (record.swept_at, record.drawn) = (now, 0);
         if record.lap.is_done() && record.forgotten > 0 {
-            // While TIME-WAIT is full those set aside would keep off the lap for what was forgotten; it comes to them as well.
+            // While TIME-WAIT is full those set aside would keep off the lap for what was forgotten; it begins with them.
+            let oldest = self.queues.iter(&record.free).next();
             self.queues.clear(&mut record.free);
-            self.begin_lap_if_some_were_forgotten(number);
+            self.begin_lap(number, oldest);
         }
         let (found, mut next) = self.look_ahead(number, soonest, status);
         match found {
@@ -281,17 +290,32 @@ impl Destinations {
     pub(super) fn begin_lap_if_some_were_forgotten(&mut self, number: u32) {
         let record = &mut self.slab[number];
         if !record.lap.is_done() {
+            if record.free_forgotten && record.free.is_empty() {
+                // While TIME-WAIT was full the lap came past free ports that no queue had room for: it begins once more.
+                record.lap.restart();
+                if record.kind == LapKind::First {
+                    record.kind = LapKind::InOrder;
+                }
+                self.queues.clear(&mut record.queue);
+                (record.forgotten, record.passed, record.swept, record.free_forgotten) = (0, 0, 0, false);
+            }
             return;
         }
         record.queue_draws |= record.forgotten == 0;
         if record.forgotten == 0 || !record.free.is_empty() {
             return;
         }
-        let oldest = if record.queue_draws { self.queues.iter(&record.queue).next() } else { None };
+        self.begin_lap(number, None);
+    }
+
+    /// The same, from `oldest` on where the queue has drawn and there is one that is older than what begins it.
+    fn begin_lap(&mut self, number: u32, oldest: Option<u16>) {
+        let record = &mut self.slab[number];
+        let oldest = oldest.or_else(|| self.queues.iter(&record.queue).next()).filter(|_| record.queue_draws);
         self.queues.clear(&mut record.queue);
         self.owners.again(self.shard, &mut record.lap, oldest);
         (record.kind, record.queue_draws) = (LapKind::InOrder, false);
-        (record.forgotten, record.passed, record.swept) = (0, 0, 0);
+        (record.forgotten, record.passed, record.swept, record.free_forgotten) = (0, 0, 0, false);
     }
 }
 

@@ -105,3 +105,32 @@ fn free_ports_do_not_keep_off_the_lap_of_the_forgotten() {
         drawn.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
     }
 }
+
+/// Whether the queues have room or not, free ports are there at once when TIME-WAIT has.
+#[test]
+fn free_ports_that_refused_opens_came_past_are_drawn_as_soon_as_there_is_room() {
+    for queued_ports_max in [0, 100, 700, 2000] {
+        let (mut f, ports) = all_open(queued_ports_max, 1000);
+        f.reuse_after_ms = u32::MAX;
+        for (number, &port) in ports.iter().enumerate() {
+            f.close(0, port, if number < 500 { 2000 } else { TWO_MSL_MS });
+        }
+        f.now = f.now.plus(2000);
+        (0..50).for_each(|_| assert!(f.open_again(0).is_err()));
+        let drawn = (0..502).filter(|_| f.open(0).is_ok()).count();
+        assert_eq!(drawn, 500, "with {queued_ports_max} places in queues");
+    }
+}
+
+#[test]
+fn refused_opens_ask_about_few_ports_without_room_in_queues_too() {
+    let (mut f, ports) = all_open(0, 10_000);
+    ports.iter().for_each(|&port| f.close(0, port, 2000));
+    f.now = f.now.plus(2000);
+    let mut asked = 0;
+    for _ in 0..10_000 {
+        assert!(f.open_again(0).is_err());
+        asked += f.asked.get();
+    }
+    assert!(asked <= 40_000, "{asked}");
+}
