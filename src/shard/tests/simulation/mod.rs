@@ -205,7 +205,8 @@ fn simulate_plan(plan: &Plan, burst: u32) -> Report {
     simulation.run();
     let report = simulation.report();
     assert!(!report.whole || report.pressed == 0, "connections of a wire that loses nothing were too slow");
-    assert!(!report.whole || report.received() >= RECEIVED_MIN, "{} bytes came", report.received());
+    let loses_nothing_for_ever = report.whole || plan.fair;
+    assert!(!loses_nothing_for_ever || report.received() >= RECEIVED_MIN, "{} bytes came", report.received());
     check_endings(plan, &report);
     report
 }
@@ -398,7 +399,8 @@ fn identity(bytes: &[u8]) -> u64 {
 /// For the same reason who closes first does so by halves there: three tries of a FIN may take longer than FIN_WAIT_2_MS.
 const FAIR_MSL_MS: u32 = 600_000;
 
-/// Bytes that come over a wire that loses nothing at least, both ways together; the mean of all seeds is above it, too.
+/// Bytes that come over a wire that loses nothing for ever at least, both ways together. Every seed has such a run: its own wire, or a fair
+/// one. The mean over all wires is above it, too.
 const RECEIVED_MIN: u64 = 64_000;
 
 /// A frame that is sent so often has passed once, on a fair wire.
