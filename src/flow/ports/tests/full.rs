@@ -47,18 +47,20 @@ fn refused_opens_leave_free_ports_before_those_that_wait() {
     assert_eq!(next_free(&mut f), Some(TWO_MSL_MS - 2000));
 }
 
-/// Each is set aside once, and a sweep asks about each once more.
+/// Each is set aside once, and a sweep asks about each once more; without room in the queues the lap that the sweep begins does, too.
 #[test]
 fn refused_opens_ask_about_few_ports() {
-    let (mut f, ports) = all_open(20_000, 10_000);
-    ports.iter().for_each(|&port| f.close(0, port, 2000));
-    f.now = f.now.plus(2000);
-    let mut asked = 0;
-    for _ in 0..10_000 {
-        assert!(f.open_again(0).is_err());
-        asked += f.asked.get();
+    for (queued_ports_max, asked_max) in [(20_000, 20_000), (0, 40_000)] {
+        let (mut f, ports) = all_open(queued_ports_max, 10_000);
+        ports.iter().for_each(|&port| f.close(0, port, 2000));
+        f.now = f.now.plus(2000);
+        let mut asked = 0;
+        for _ in 0..10_000 {
+            assert!(f.open_again(0).is_err());
+            asked += f.asked.get();
+        }
+        assert!(asked <= asked_max, "{asked} with {queued_ports_max} places in queues");
     }
-    assert!(asked <= 20_000, "{asked}");
 }
 
 #[test]
@@ -120,17 +122,4 @@ fn free_ports_that_refused_opens_came_past_are_drawn_as_soon_as_there_is_room() 
         let drawn = (0..502).filter(|_| f.open(0).is_ok()).count();
         assert_eq!(drawn, 500, "with {queued_ports_max} places in queues");
     }
-}
-
-#[test]
-fn refused_opens_ask_about_few_ports_without_room_in_queues_too() {
-    let (mut f, ports) = all_open(0, 10_000);
-    ports.iter().for_each(|&port| f.close(0, port, 2000));
-    f.now = f.now.plus(2000);
-    let mut asked = 0;
-    for _ in 0..10_000 {
-        assert!(f.open_again(0).is_err());
-        asked += f.asked.get();
-    }
-    assert!(asked <= 40_000, "{asked}");
 }
