@@ -15,7 +15,6 @@ use crate::flow::slab::{Record, Slab};
 use crate::ids::Handle;
 use crate::tcp::calls::Refused;
 use crate::tcp::state::{CloseReason, State};
-use crate::tcp::tcb::Tcb;
 use crate::tcp::{self, Context};
 use crate::tick::Now;
 
@@ -223,7 +222,7 @@ impl<A: Application> Teller<'_, A> {
     fn carry_fin(&mut self, splice: u32, side: usize) {
         let Splice { ends, finished, .. } = self.core.splices.records[splice];
         let tcb = &self.core.connections[ends[side]].tcb;
-        if finished[side] || tcb.unread_bytes > 0 || !has_fin(tcb) {
+        if finished[side] || tcb.unread_bytes > 0 || !tcb.has_their_fin() {
             return;
         }
         self.core.splices.records[splice].finished[side] = true;
@@ -267,15 +266,6 @@ fn forward(core: &mut Core, from: u32, bytes: &[u8], now: Now) -> usize {
         core.owe(from);
     }
     taken
-}
-
-/// Whether the peer has closed its direction.
-fn has_fin(tcb: &Tcb) -> bool {
-    match tcb.state {
-        State::CloseWait | State::Closing | State::LastAck => true,
-        State::Closed => tcb.reason == Some(CloseReason::Graceful),
-        State::SynSent | State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 => false,
-    }
 }
 
 /// What the application is not told of the ends of a splice.

@@ -405,12 +405,16 @@ impl Tcb {
 
     /// One past the last octet that the application has taken.
     pub fn read_up_to(&self) -> Seq {
-        let fin = match self.state {
+        self.rcv_nxt.back(self.unread_bytes + u32::from(self.has_their_fin()))
+    }
+
+    /// The peer's FIN has been received in order. Of what ended otherwise than by FINs it is forgotten.
+    pub fn has_their_fin(&self) -> bool {
+        match self.state {
             State::CloseWait | State::Closing | State::LastAck => true,
             State::Closed => self.reason == Some(CloseReason::Graceful),
             State::SynSent | State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 => false,
-        };
-        self.rcv_nxt.back(self.unread_bytes + u32::from(fin))
+        }
     }
 
     /// IRS in SYN-RECEIVED, the only state whose rules need it: nothing but the SYN has been received.
