@@ -269,11 +269,6 @@ impl Lap {
         Lap { at: self.start, left: self.owned - self.left, ..*self }
     }
 
-    /// Begins it once more.
-    pub const fn restart(&mut self) {
-        (self.at, self.left) = (self.start, self.owned);
-    }
-
     /// How many ports the shard owns for this destination.
     pub const fn owned(&self) -> u32 {
         self.owned as u32

@@ -168,7 +168,7 @@ impl Destinations {
                 let passed = self.pass_taken(number, queued, &mut soonest, &mut status);
                 if passed == 0 { None } else { self.draw_queued(number, queued - passed, &mut soonest, &mut status) }
             })
-            .or_else(|| self.sweep(number, now, &mut soonest, &mut status));
+            .or_else(|| self.sweep(number, now, true, &mut soonest, &mut status));
         self.hand_out(number, drawn, soonest)
     }
 
@@ -192,7 +192,7 @@ impl Destinations {
         let drawn = if lap_has_drawn { self.draw_fresh(number, &mut soonest, &mut status) } else { None };
         let drawn = drawn
             .or_else(|| self.draw_queued(number, queued, &mut soonest, &mut status))
-            .or_else(|| self.sweep(number, now, &mut soonest, &mut status));
+            .or_else(|| self.sweep(number, now, false, &mut soonest, &mut status));
         self.hand_out(number, drawn, soonest)
     }
 
@@ -209,9 +209,10 @@ impl Destinations {
                 Ok((number, port))
             }
             None => {
-                // The next draw begins a lap, which comes to those that were forgotten.
+                // The next draw begins a lap, which comes to those that were forgotten. Not at once: they may be somebody
+                // else's for as long as he likes, and who tries again for ever would never see time pass.
                 if destination.lap.is_done() && destination.forgotten > 0 {
-                    soonest.note(0);
+                    soonest.note(1);
                 }
                 Err(DrawError::PortsExhausted {
                     owned: destination.lap.owned(),
@@ -244,8 +245,11 @@ impl Destinations {
         if self.joins_queue(destination, port) {
             match left {
                 Left::TimeWait | Left::Former => self.enqueue(destination, port),
-                Left::Nothing => self.enqueue_free(destination, port),
+                Left::Nothing => self.set_aside(destination, port),
             }
+        } else if left == Left::Nothing {
+            // It lies ahead of a lap, which may wait for others before it comes there.
+            self.slab[destination].free_hidden = true;
         }
         let record = &mut self.slab[destination];
         record.in_use = record.in_use.saturating_sub(1);
@@ -277,7 +281,7 @@ impl Destinations {
                 self.queues.clear(&mut record.queue);
                 self.queues.clear(&mut record.free);
                 (record.lap, record.kind, record.queue_draws) = (lap, LapKind::Anew, false);
-                (record.forgotten, record.passed, record.swept, record.free_forgotten) = (0, 0, 0, false);
+                (record.forgotten, record.passed, record.swept, record.free_hidden) = (0, 0, 0, false);
             }
         }
     }
@@ -288,7 +292,7 @@ impl Destinations {
         (owner != self.shard).then_some(owner)
     }
 
-    /// Destinations that own a port or may own one in TIME-WAIT.
+    /// Destinations with a port in use, with one that may be in TIME-WAIT, and those that were not evicted since.
     pub fn len(&self) -> u32 {
         self.slab.len()
     }
@@ -381,26 +385,18 @@ impl Destinations {
         }
     }
 
-    /// Keeps a port that is free, but has no place in TIME-WAIT, with those that are free at once.
+    /// Keeps a port that is free, or would be if it had a place in TIME-WAIT, or forgets it if the pool is full.
     fn set_aside(&mut self, number: u32, port: u16) {
         let record = &mut self.slab[number];
         if !self.queues.push(&mut record.free, port) {
             record.forgotten = record.forgotten.saturating_add(1);
-            record.free_forgotten = true;
+            record.free_hidden = true;
         }
     }
 
     /// The same, or if it has to wait queues it.
     fn wait_or_set_aside(&mut self, number: u32, port: u16, is_free: bool) {
         if is_free { self.set_aside(number, port) } else { self.enqueue(number, port) }
-    }
-
-    /// The same of a port that is free at once.
-    fn enqueue_free(&mut self, number: u32, port: u16) {
-        let record = &mut self.slab[number];
-        if !self.queues.push(&mut record.free, port) {
-            record.forgotten = record.forgotten.saturating_add(1);
-        }
     }
 
     /// A lap from a start that nobody else can tell (T10).
@@ -446,8 +442,8 @@ struct Destination {
     queue_draws: bool,
     /// With no port in use: the list that it is in is that of those whose last TIME-WAIT may go on.
     waits: bool,
-    /// One of the forgotten was free.
-    free_forgotten: bool,
+    /// A free port lies where only a lap or a sweep comes by: the pool had no room for it, or it came back ahead of the lap.
+    free_hidden: bool,
     /// Ports drawn and not given back.
     in_use: u16,
     /// Ports that the pool had no room for.

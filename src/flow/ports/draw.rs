@@ -214,27 +214,33 @@ impl Destinations {
     }
 
     /// Now and then looks behind those that wait, as far as a draw may, in case the order is another: their 2MSL was longer, or
-    /// was restarted (B41). Moves nothing but what it finds, for whose place in the queue the first of it waits.
+    /// was restarted (B41). At once where TIME-WAIT has room again and free ports were forgotten while it had none, for they lie
+    /// anywhere. Moves nothing but what it finds, for whose place in the queue the first of it waits.
     #[cold]
     pub(super) fn sweep(
         &mut self,
         number: u32,
         now: Tick,
+        has_room: bool,
         soonest: &mut Soonest,
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
         let record = &mut self.slab[number];
-        let earned = now.since(record.swept_at).saturating_mul(SWEPT_PER_MS);
-        let earned = earned.saturating_add(u32::from(record.drawn) * SWEPT_PER_DRAW);
-        if record.swept == 0 && earned < record.lap.owned() {
-            return None;
+        if record.swept == 0 {
+            let earned = now.since(record.swept_at).saturating_mul(SWEPT_PER_MS);
+            let earned = earned.saturating_add(u32::from(record.drawn) * SWEPT_PER_DRAW);
+            let finds_free = has_room && record.free_hidden;
+            if !finds_free && earned < record.lap.owned() {
+                return None;
+            }
+            record.free_hidden &= !finds_free;
         }
         (record.swept_at, record.drawn) = (now, 0);
         if record.lap.is_done() && record.forgotten > 0 {
-            // While TIME-WAIT is full those set aside would keep off the lap for what was forgotten; it begins with them.
-            let oldest = self.queues.iter(&record.free).next();
+            // While TIME-WAIT is full those set aside would keep off the lap for what was forgotten.
+            record.free_hidden |= !record.free.is_empty();
             self.queues.clear(&mut record.free);
-            self.begin_lap(number, oldest);
+            self.begin_lap(number);
         }
         let (found, mut next) = self.look_ahead(number, soonest, status);
         match found {
@@ -246,7 +252,7 @@ impl Destinations {
                 next = next.saturating_sub(1);
             }
             Some((Place::Ahead | Place::Passed, _)) => {}
-            None if next > 0 => soonest.note(0),
+            None if next > 0 || (has_room && self.slab[number].free_hidden) => soonest.note(0),
             None => {}
         }
         // The next one goes on where this one was.
@@ -266,8 +272,9 @@ impl Destinations {
         let ports_of = |mut lap, wanted| {
             core::iter::from_fn(move || if wanted { self.owners.next_port(self.shard, &mut lap) } else { None })
         };
-        let in_lap = record.kind == LapKind::InOrder && !record.lap.is_done();
-        let ahead = ports_of(record.lap, in_lap).map(|port| (Place::Ahead, port));
+        let in_lap = !record.lap.is_done();
+        let in_order = record.kind == LapKind::InOrder;
+        let ahead = ports_of(record.lap, in_lap && in_order).map(|port| (Place::Ahead, port));
         let queued = (0..).zip(self.queues.iter(&record.queue)).map(|(place, port)| (Place::Queue(place), port));
         let passed = ports_of(record.lap.passed(), in_lap && record.forgotten > 0).map(|port| (Place::Passed, port));
         let mut ports = (0..).zip(ahead.chain(queued).chain(passed)).skip(record.swept as usize);
@@ -286,36 +293,27 @@ impl Destinations {
     }
 
     /// A lap asks about the ports in the order in which they were drawn before: by the last lap, or by the queue since, which then
-    /// begins with the oldest. It begins before the queue draws anything out of turn.
+    /// begins with the oldest. It begins before the queue draws anything out of turn. Free ports that it passed while TIME-WAIT was
+    /// full are out of order, and found by a sweep.
     pub(super) fn begin_lap_if_some_were_forgotten(&mut self, number: u32) {
         let record = &mut self.slab[number];
         if !record.lap.is_done() {
-            if record.free_forgotten && record.free.is_empty() {
-                // While TIME-WAIT was full the lap came past free ports that no queue had room for: it begins once more.
-                record.lap.restart();
-                if record.kind == LapKind::First {
-                    record.kind = LapKind::InOrder;
-                }
-                self.queues.clear(&mut record.queue);
-                (record.forgotten, record.passed, record.swept, record.free_forgotten) = (0, 0, 0, false);
-            }
             return;
         }
         record.queue_draws |= record.forgotten == 0;
-        if record.forgotten == 0 || !record.free.is_empty() {
-            return;
+        if record.forgotten > 0 && record.free.is_empty() {
+            self.begin_lap(number);
         }
-        self.begin_lap(number, None);
     }
 
-    /// The same, from `oldest` on where the queue has drawn and there is one that is older than what begins it.
-    fn begin_lap(&mut self, number: u32, oldest: Option<u16>) {
+    /// The same, from the front of the queue on where that has drawn.
+    fn begin_lap(&mut self, number: u32) {
         let record = &mut self.slab[number];
-        let oldest = oldest.or_else(|| self.queues.iter(&record.queue).next()).filter(|_| record.queue_draws);
+        let oldest = self.queues.iter(&record.queue).next().filter(|_| record.queue_draws);
         self.queues.clear(&mut record.queue);
         self.owners.again(self.shard, &mut record.lap, oldest);
         (record.kind, record.queue_draws) = (LapKind::InOrder, false);
-        (record.forgotten, record.passed, record.swept, record.free_forgotten) = (0, 0, 0, false);
+        (record.forgotten, record.passed, record.swept) = (0, 0, 0);
     }
 }
 

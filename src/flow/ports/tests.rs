@@ -129,12 +129,10 @@ impl Fixture {
     /// Whether a port in TIME-WAIT may be drawn that its destination has drawn before, and that was not free when it came back.
     fn has_reusable(&self, destination: u32) -> bool {
         let record = self.destinations.slab.iter().find(|(_, record)| record.key == Some(key(destination)));
-        let Some((_, record)) = record.filter(|(_, record)| record.kind != LapKind::First || record.lap.is_done())
-        else {
-            return false;
-        };
+        let Some((_, record)) = record else { return false };
+        let may_be_drawn = |port| record.kind != LapKind::First || self.owners.is_passed(0, &record.lap, port);
         let (low, high) = self.owners.ports();
-        (low..=high).filter(|&port| self.owns(destination, port)).any(|port| {
+        (low..=high).filter(|&port| self.owns(destination, port) && may_be_drawn(port)).any(|port| {
             let status = self.status(destination, port);
             matches!(status, PortStatus::TimeWait { reusable: true, .. })
                 && !self.destinations.queues.iter(&record.free).any(|free| free == port)

@@ -123,3 +123,79 @@ fn free_ports_that_refused_opens_came_past_are_drawn_as_soon_as_there_is_room() 
         assert_eq!(drawn, 500, "with {queued_ports_max} places in queues");
     }
 }
+
+/// Opens until there is nothing more, with time standing still: what is free comes up at once, or after draws that promise it for now.
+fn drawn_at_once(f: &mut Fixture) -> usize {
+    let (mut drawn, mut refused) = (0, 0);
+    loop {
+        match f.open(0) {
+            Ok(_) => drawn += 1,
+            Err(DrawError::PortsExhausted { next_free_in_ms: Some(0), .. }) if refused < 10 => refused += 1,
+            Err(_) => return drawn,
+        }
+    }
+}
+
+/// Free ports that refused opens came past, and that no queue had room for, lie anywhere: in front of a first lap that goes on, or of
+/// one that goes through the ports again, and behind those that wait.
+#[test]
+fn free_ports_that_were_forgotten_lie_anywhere_and_are_drawn_as_soon_as_there_is_room() {
+    // The first lap is half way; one of the first half is free.
+    let mut f = Fixture::new(limits(1, 30), (20_000, 20_999), 5);
+    let ports: Vec<u16> = (0..500).map(|_| f.open(0).unwrap()).collect();
+    ports.iter().for_each(|&port| f.close(0, port, if port == ports[0] { 2000 } else { TWO_MSL_MS }));
+    f.now = f.now.plus(2000);
+    assert!(f.open_again(0).is_err());
+    assert_eq!(drawn_at_once(&mut f), 501);
+
+    // A lap in order is half way.
+    let (mut f, ports) = all_open(0, 1000);
+    f.reuse_after_ms = u32::MAX;
+    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.now = f.now.plus(TWO_MSL_MS);
+    let again: Vec<u16> = (0..500).map(|_| f.open(0).unwrap()).collect();
+    again.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    (0..3).for_each(|_| assert!(f.open_again(0).is_err()));
+    assert_eq!(drawn_at_once(&mut f), 500);
+
+    // The queue has drawn, and the lap begins behind those that are free.
+    let (mut f, ports) = all_open(60, 90);
+    f.reuse_after_ms = u32::MAX;
+    ports.iter().enumerate().for_each(|(at, &port)| f.close(0, port, if at < 10 { 2000 } else { TWO_MSL_MS }));
+    assert!(f.open(0).is_err());
+    f.now = f.now.plus(2000);
+    (0..3).for_each(|_| assert!(f.open_again(0).is_err()));
+    assert_eq!(drawn_at_once(&mut f), 10);
+
+    // A sweep lets go of those that were set aside.
+    let (mut f, ports) = all_open(60, 1000);
+    f.reuse_after_ms = u32::MAX;
+    ports[500..560].iter().for_each(|&port| f.close(0, port, 2000));
+    ports[..500].iter().chain(&ports[560..]).for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.now = f.now.plus(2000);
+    (0..3).for_each(|_| assert!(f.open_again(0).is_err()));
+    assert_eq!(drawn_at_once(&mut f), 60);
+}
+
+#[test]
+fn a_port_that_is_free_when_it_comes_back_is_drawn_at_once_although_no_queue_has_room() {
+    let (mut f, ports) = all_open(0, 1000);
+    f.reuse_after_ms = u32::MAX;
+    ports[..999].iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    for _ in 0..20 {
+        f.close(0, ports[999], 0);
+        assert_eq!(drawn_at_once(&mut f), 1);
+    }
+}
+
+/// A first lap that is not over has passed them, and the pool had no room for them.
+#[test]
+fn forgotten_ports_of_a_first_lap_may_be_taken_over() {
+    let mut f = Fixture::new(limits(1, 0), (20_000, 20_999), 5);
+    f.reuse_after_ms = 1000;
+    let ports: Vec<u16> = (0..500).map(|_| f.open(0).unwrap()).collect();
+    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.now = f.now.plus(1000);
+    let drawn = (0..500).filter(|_| f.open_again(0).is_ok()).count();
+    assert_eq!(drawn, 500);
+}

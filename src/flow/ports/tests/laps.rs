@@ -188,7 +188,18 @@ fn a_lap_that_ends_in_vain_promises_the_next_one() {
     f.time_wait.clear();
     (0..10).for_each(|_| assert!(f.open(0).is_ok()));
     ports[..5].iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
-    assert_eq!((next_free(&mut f), next_free(&mut f)), (Some(0), Some(TWO_MSL_MS)));
+    assert_eq!((next_free(&mut f), next_free(&mut f)), (Some(1), Some(TWO_MSL_MS)));
+}
+
+/// As long as somebody else has the only port left, who comes again at once is told of a time that is not now.
+#[test]
+fn forgotten_ports_of_somebody_else_are_no_promise_for_now() {
+    let mut f = Fixture::new(limits(1, 0), (2000, 2099), 5);
+    f.by_hand.insert((0, 2050));
+    (0..99).for_each(|_| assert!(f.open(0).is_ok()));
+    (0..20).for_each(|_| assert_ne!(next_free(&mut f), Some(0)));
+    f.by_hand.clear();
+    assert_eq!(f.open(0), Ok(2050));
 }
 
 #[test]
