@@ -302,6 +302,13 @@ fn wrong_configuration() {
     );
     let output = run(synfin(&pair.right).args(["proxy", "--config", "/nowhere/proxy.toml"]));
     assert_eq!(output.status.code(), Some(2));
+    // What the stack says of its options is told in the words of the file.
+    let text = format!("{STACK}cpus = 8191\n{}", web(&[("one", 8001)], ""));
+    fs::write(&file, text).expect("the file can be written");
+    let output = run(synfin(&pair.right).args(["proxy", "--config", &name]));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    assert!(errors.contains("choose among these with stack.cpus") && !errors.contains("--"), "{errors}");
 }
 
 /// A directory of this test, removed with it.

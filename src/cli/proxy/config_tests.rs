@@ -87,7 +87,7 @@ backends = [{ address = "10.0.0.3:80" }]
         (6, "stack.mode: invalid value 'fast'"),
         (7, "listener web has no backends"),
         (9, "listeners.address: \"10.0.0.2:0\": the port must be from 1 to 65535"),
-        (10, "listeners.retries: must be a number from 0 to 100"),
+        (10, "listeners.retries: must be a whole number from 0 to 100, not -1"),
         (13, "listeners.name: \"two words\" is no name"),
         (15, "listeners.balance: must be a string in quotes"),
         (17, "listeners.backends.address: \"10.0.0\" is no address"),
@@ -141,6 +141,55 @@ fn b46_clients_whose_places_in_time_wait_are_not_there_are_refused_before_the_st
 }
 
 #[test]
+fn messages_name_the_key_what_is_wrong_and_what_would_be_right() {
+    let stack = |line: &str| ("address", format!("{line}\naddress"));
+    let before = |line: &str| ("[stack]", format!("{line}\n[stack]"));
+    for ((from, to), says) in [
+        (before("colour = 1"), "unknown key \"colour\": there are stack,"),
+        (before("connections_max = \"5\""), "connections_max: must be a whole number from 1 to 16000000, not a string"),
+        (before("connections_max = 5.5"), "1 to 16000000, not a number with a point"),
+        (before("connections_max = 99999999999999999999"), "1 to 16000000, not 99999999999999999999"),
+        (stack("msl = 1.5"), "stack.msl: must be a string or a whole number, not a number with a point"),
+        (stack("msl = -1"), "stack.msl: invalid value '-1': must be a whole number from 1 to 600"),
+        (stack("msl = 99999999999999999999"), "must be a whole number from 1 to 600"),
+        (stack("msl = 0x1000"), "stack.msl: invalid value '4096'"),
+        (stack("msl = []"), "stack.msl: must not be an empty list"),
+        (stack("time_wait_delay = -1"), "must be a whole number from 0 to 4294967295"),
+        (stack("frame_size = 1000"), "stack.frame_size: invalid value '1000': must be 2048 or 4096"),
+        (stack("json = \"yes\""), "stack.json: must be true or false, not a string"),
+        (stack("gateway = \"here\""), "stack.gateway: invalid value 'here': invalid IP address syntax"),
+        (stack("gateway = [\"10.0.0.1\", \"10.0.0.4\"]"), "stack.gateway 10.0.0.4: at most one gateway"),
+        (stack("vlan = \"eth9=5\""), "stack.vlan eth9=5: no such interface is given"),
+        (("\"veth0\"", "\"\"".into()), "the name of an interface has 1 to 15 letters"),
+        (("address = \"10.0.0.2/24\"", String::new()), "stack.interface veth0: it has no address; give stack.address"),
+        (("[stack]", "stack = 5\n[other]".into()), "stack must be a table of interface, address,"),
+        (
+            ("[[listeners]]", "[listeners]".into()),
+            "listeners must be a list of tables, as in [[listeners]], not a table",
+        ),
+        (("[{ address = \"10.0.0.3:80\" }]", "5".into()), "as in [[listeners.backends]], not a number"),
+        (
+            ("[{ address = \"10.0.0.3:80\" }]", "[\"10.0.0.3:80\"]".into()),
+            "must be a table of name, address, not a string",
+        ),
+        (("10.0.0.3:80", "backend.example:80".into()), "names are not looked up"),
+        (("10.0.0.3:80", "10.0.0.3:70000".into()), "a port from 1 to 65535"),
+        (("name = \"web\"", "name = web".into()), "no TOML: string values must be quoted"),
+        (("name =", "source_addresses = \"10.0.0.2\"\nname =".into()), "as in [\"...\"], not a string"),
+    ] {
+        let found = problems(&RIGHT.replacen(from, &to, 1));
+        assert!(found.iter().any(|problem| problem.contains(says)), "{found:#?}\n{says}");
+        // One mistake is told once, and in words of the file.
+        let others = if to.contains("[other]") { 3 } else { 1 };
+        assert!(found.len() <= others && !found.iter().any(|problem| problem.contains("--")), "{found:#?}");
+    }
+    for empty in ["", "\n# Nothing.\n"] {
+        let found = problems(empty);
+        assert!(found.len() == 2 && found[0].contains("no [stack] table: it must hold interface"), "{found:#?}");
+    }
+}
+
+#[test]
 fn addresses_must_be_where_the_stack_can_use_them() {
     assert!(Config::parse(RIGHT).is_ok());
     for (from, to, says) in [
@@ -157,7 +206,7 @@ fn addresses_must_be_where_the_stack_can_use_them() {
         ("10.0.0.2/24", "10.0.0.255/24", "stack.address: 10.0.0.255/24 is no address of a host"),
         ("10.0.0.2/24", "10.0.0.2", "stack.address: invalid value"),
         ("name = \"web\"", "name = \"web\"\nsource_addresses = [\"10.0.0.7\"]", "10.0.0.7 is not among"),
-        ("interface = \"veth0\"\n", "", "--interface"),
+        ("interface = \"veth0\"\n", "", "stack.interface is missing"),
         ("name = \"web\"\n", "", "listeners.name is missing"),
         ("address = \"0.0.0.0:80\"\n", "", "listeners.address is missing"),
         ("backends = [{", "idle_timeout = \"25d\"\nbackends = [{", "listeners.idle_timeout: \"25d\" is no time"),
@@ -165,10 +214,10 @@ fn addresses_must_be_where_the_stack_can_use_them() {
         (
             "veth0\"\n",
             "veth0\"\nshare_cores = true\nidle = \"spin\"\n",
-            "idle strategy spin: shards that share cores must sleep",
+            "idle strategy spin: shards that share cores must sleep; take sleep, or leave stack.share_cores out",
         ),
-        ("veth0\"\n", "veth0\"\nqueues = 1\nqueues = 2\n", "duplicate key"),
-        ("veth0\"\n", "veth0\"\nmsl = 0\n", "1..=600"),
+        ("veth0\"\n", "veth0\"\nqueues = 1\nqueues = 2\n", "duplicate key \"queues\""),
+        ("veth0\"\n", "veth0\"\nmsl = 0\n", "stack.msl: invalid value '0': must be a whole number from 1 to 600"),
         ("}]", "}, { name = \"b\", address = \"10.0.0.3:80\" }]", "already that of backend 10.0.0.3:80"),
     ] {
         let problem = problem(from, to);
