@@ -11,7 +11,6 @@ use crate::cli::network::parse_addresses;
 use crate::limits::{CHUNK_BYTES, DEADLINE_MAX_MS, Limits};
 use crate::shard::LocalAddress;
 use crate::tcp::Settings;
-use crate::tcp::time_wait::{Full, Policy};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -85,27 +84,6 @@ impl Config {
     /// `tcp_wmem`).
     pub(super) fn chunks_max(&self) -> u32 {
         Limits::default().chunks_max.max(self.connections_max.saturating_mul(2))
-    }
-
-    /// That the TIME-WAIT store has the places that `connections_max` clients and their backends reserve while they are open
-    /// (`refuse-open`): of one IP version two for each client whose backend has the same, else one.
-    fn check_time_wait_places(&self) -> Result<(), String> {
-        let Common { time_wait, time_wait_full, time_wait_max, .. } = self.stack;
-        let clients = self.connections_max;
-        let is_of_one_version = |listener: &Listener| {
-            listener.backends.iter().any(|backend| backend.address.is_ipv4() == listener.address.is_ipv4())
-        };
-        let each = if self.listeners.iter().any(is_of_one_version) { 2 } else { 1 };
-        let needed = clients.saturating_mul(each);
-        if time_wait == Policy::None || time_wait_full != Full::RefuseOpen || needed <= time_wait_max {
-            return Ok(());
-        }
-        let fit = time_wait_max / each;
-        Err(format!(
-            "connections_max: {clients} clients reserve {needed} places in TIME-WAIT while they are open, and \
-             stack.time_wait_max is {time_wait_max}: connections_max must be at most {fit}, or stack.time_wait_max at \
-             least {needed}, with what is in TIME-WAIT on top; or choose another stack.time_wait_full"
-        ))
     }
 
     /// Options of connections of clients, backends and checks alike: those of the stack, and bytes go on as they come.
@@ -190,7 +168,9 @@ fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Config> {
     }
     let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
     let config = Config { stack: stack?, connections_max, drain_timeout, access_log, listeners };
-    if let Err(problem) = config.check_time_wait_places() {
+    // Of an interface that is asked only at the start one queue is the least.
+    let shards = config.stack.queues.unwrap_or(1);
+    if let Err(problem) = config.check_time_wait_places(config.stack.time_wait, config.stack.time_wait_full, shards) {
         problems.add(connections_at, problem);
     }
     Some(config)

@@ -9,6 +9,7 @@ mod document;
 mod health;
 mod notes;
 mod pairs;
+mod places;
 mod proxy_protocol;
 mod stack_keys;
 mod termination;
@@ -52,6 +53,12 @@ fn proxy(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let shards = session::shards(&config.stack)? as usize;
+    config.check_time_wait_places(config.stack.time_wait, config.stack.time_wait_full, shards as u32).map_err(
+        |problem| {
+            let message = format!("--config {}: {problem}; nothing was started", arguments.config.display());
+            Failure::new(Exit::Usage, message)
+        },
+    )?;
     let pairs = config.access_log.as_ref().map_or(0, |_| config.connections_max.div_ceil(shards as u32));
     let notes: Vec<Notes> = (0..shards).map(|_| Notes::new(pairs)).collect();
     let log = Log::open(&config, notes.clone())?;
@@ -62,6 +69,12 @@ fn proxy(arguments: &Arguments) -> Result<(), Failure> {
     let listen = config.listeners.iter().map(|listener| listener.address.port()).collect();
     let ports = SharedPorts { listen, opens: true };
     let mut session = Session::start_within(&config.stack, SynCookies::default(), ports, limits, make)?;
+    let promised = Arc::clone(&config);
+    session.check_policies(move |policies| {
+        promised.check_time_wait_places(policies.time_wait, policies.time_wait_full, shards as u32).map_err(|problem| {
+            format!("{problem}; connections_max and stack.time_wait_max are read at the start only, and no policy was changed")
+        })
+    });
     let log = log.write_from(session.now())?;
     announce(&config, &session.mode());
     session.wait(None, || {});
