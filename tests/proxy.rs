@@ -32,6 +32,7 @@ fn main() {
         privileged_trial("slow_reader_slows_the_sender_through_the_proxy", slow_reader),
         privileged_trial("two_shards_agree_on_health", two_shards),
         privileged_trial("example_l4_proxy_carries_every_byte", example),
+        privileged_trial("control_socket_refuses_a_policy_that_the_start_would_refuse", refused_policy),
         privileged_trial("wrong_configuration_is_told_whole_and_starts_nothing", wrong_configuration),
     ];
     common::run(trials).exit();
@@ -264,6 +265,37 @@ fn example() {
     assert_eq!(play(&pair.left, RESETS, &[]), "backend heard it\nclient heard it\n");
 }
 
+/// Shows B46: there are too few places in TIME-WAIT for the clients, which matters only where opens without one are refused.
+fn refused_policy() {
+    let pair = VethPair::new(1);
+    let files = Files::new();
+    let socket = files.path("control");
+    let path = socket.to_string_lossy().into_owned();
+    let stack = format!("{STACK}control = \"{path}\"\ntime_wait_max = 30000\ntime_wait_full = \"evict-oldest\"\n");
+    let text = format!("connections_max = 5000\n{stack}{}", web(&[("one", 8001)], ""));
+    let proxy = Proxy::start_whole(&pair.right, &files, &text, Stdio::inherit());
+    let ask = |request: &[&str]| {
+        let output = run(synfin(&pair.right).args(["control", &path]).args(request));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, _, errors) = ask(&["set", "--time-wait-full", "refuse-open", "--msl", "7"]);
+    let says =
+        ["connections_max: ", "raise that to 30480, or lower connections_max to 4760,", "read at the start only"];
+    assert!(code == Some(1) && says.iter().all(|says| errors.contains(says)), "{code:?} {errors}");
+    let (_, policies, _) = ask(&["policies"]);
+    assert!(policies.contains("\"evict-oldest\"") && policies.contains("\"msl_ms\":30000"), "{policies}");
+    let (code, policies, errors) = ask(&["set", "--time-wait-full", "skip", "--msl", "7"]);
+    assert!(code == Some(0) && policies.contains("\"skip\"") && policies.contains("7000"), "{policies} {errors}");
+    proxy.end();
+    // The same policy in the file.
+    let file = files.path("proxy.toml");
+    fs::write(&file, text.replace("evict-oldest", "refuse-open")).expect("the file can be written");
+    let output = run(synfin(&pair.right).args(["proxy", "--config", &file.to_string_lossy()]));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && errors.contains("raise that to 30480"), "{errors}");
+}
+
 fn wrong_configuration() {
     let pair = VethPair::new(1);
     let files = Files::new();
@@ -302,6 +334,21 @@ fn wrong_configuration() {
     );
     let output = run(synfin(&pair.right).args(["proxy", "--config", "/nowhere/proxy.toml"]));
     assert_eq!(output.status.code(), Some(2));
+    // What the stack says of its options is told in the words of the file.
+    let text = format!("{STACK}cpus = 8191\n{}", web(&[("one", 8001)], ""));
+    fs::write(&file, text).expect("the file can be written");
+    let output = run(synfin(&pair.right).args(["proxy", "--config", &name]));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    assert!(errors.contains("choose among these with stack.cpus") && !errors.contains("--"), "{errors}");
+    // Each shard has room for 4,096 that wait to be accepted.
+    let text = format!("connections_max = 10000\n{STACK}time_wait_max = 40480\n{}", web(&[("one", 8001)], ""));
+    let check = |text: &str| {
+        fs::write(&file, text).expect("the file can be written");
+        run(synfin(&pair.right).args(["proxy", "--check", "--config", &name])).status.code()
+    };
+    assert_eq!(check(&text), Some(0));
+    assert_eq!(check(&text.replace("[stack]", "[stack]\nqueues = 2")), Some(2));
 }
 
 /// A directory of this test, removed with it.

@@ -1,7 +1,7 @@
 //! The command line.
 
 use super::control::Request;
-use super::interfaces::Interfaces;
+use super::interfaces::{Interfaces, parse_name};
 use super::network::Network;
 use crate::api::{ConnectionOptions, Keepalive};
 use crate::flow::time_wait::RECORDS_MAX;
@@ -13,8 +13,11 @@ use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::{Full, Policy};
 use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand};
+use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A kernel-bypass TCP stack on AF_XDP.
@@ -55,7 +58,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "WHEN", default_value = SynCookies::default().name(), value_parser = parse_syn_cookies)]
     pub(super) syn_cookies: SynCookies,
     /// How long a drain may take after SIGTERM.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = within(0..=u32::MAX))]
     pub(super) drain: u32,
 }
 
@@ -67,10 +70,10 @@ pub(super) struct Connect {
     #[command(flatten)]
     pub(super) common: Common,
     /// Connections to open.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(1..=u32::MAX))]
     pub(super) count: u32,
     /// Connections that may be open at a time; with --rate as many as it takes, unless given.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = within(1..=u32::MAX))]
     #[arg(default_value_if("rate", ArgPredicate::IsPresent, "4294967295"))]
     pub(super) parallel: u32,
     /// Open so many connections per second, whether earlier ones have ended or not (open loop).
@@ -80,14 +83,14 @@ pub(super) struct Connect {
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(super) send: String,
     /// Give up on what has not ended by then.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = within(0..=u32::MAX))]
     pub(super) timeout: u32,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Doctor {
     /// The network interface.
-    #[arg(long, value_name = "IF")]
+    #[arg(long, value_name = "IF", value_parser = parse_name)]
     pub(super) interface: String,
     /// Print one JSON object.
     #[arg(long)]
@@ -108,7 +111,8 @@ pub(super) struct Proxy {
     /// The configuration; contrib/proxy.toml is one with everything explained.
     #[arg(long, value_name = "FILE")]
     pub(super) config: PathBuf,
-    /// Say whether the configuration is right and what would run, and start nothing.
+    /// Say whether the configuration is right and what would run, and start nothing; the machine, its interfaces and other files are
+    /// not looked at.
     #[arg(long)]
     pub(super) check: bool,
 }
@@ -124,29 +128,29 @@ pub(super) struct Common {
     #[arg(long)]
     pub(super) share_cores: bool,
     /// Receive queues to use, one shard each; all of the interface's by default.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N", value_parser = within(1..=256_u32))]
     pub(super) queues: Option<u32>,
     /// How the XDP program is attached: auto, skb or drv.
     #[arg(long, default_value = "auto", value_parser = parse_mode)]
     pub(super) mode: Mode,
     /// Maximum segment lifetime; TIME-WAIT lasts twice as long.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = within(1..=600_u32))]
     pub(super) msl: u32,
     /// How long after the start to open nothing and be silent to SYNs, as RFC 9293 3.4.3 wants after a crash.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = within(0..=3600_u32))]
     pub(super) quiet_time: u32,
     /// When a 4-tuple in TIME-WAIT may be used again: strict, timestamp, timestamp-or-sequence, or none (laboratory only).
     #[arg(long, value_name = "POLICY", default_value = Policy::default().name(), value_parser = parse_policy)]
     pub(super) time_wait: Policy,
     /// How long it stays in TIME-WAIT at least before an active open may take it.
-    #[arg(long, value_name = "MS", default_value_t = TIME_WAIT_DELAY_MS)]
+    #[arg(long, value_name = "MS", default_value_t = TIME_WAIT_DELAY_MS, value_parser = within(0..=u32::MAX))]
     pub(super) time_wait_delay: u32,
     /// What happens when the TIME-WAIT store is full: refuse-open, evict-oldest or skip.
     #[arg(long, value_name = "POLICY", default_value = Full::default().name(), value_parser = parse_full)]
     pub(super) time_wait_full: Full,
     /// Entries of the TIME-WAIT store for each IP version, divided among the shards, rounded up; under refuse-open open connections reserve theirs,
     /// and this bounds the closes per second of 4-tuples that do not come again within 2MSL: 17,476 with the defaults.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().time_wait_max, value_parser = clap::value_parser!(u32).range(1..=i64::from(RECORDS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().time_wait_max, value_parser = within(1..=RECORDS_MAX))]
     pub(super) time_wait_max: u32,
     /// What a RST does in TIME-WAIT: ignore (RFC 1337) or close (RFC 9293).
     #[arg(long, value_name = "WHAT", default_value = "ignore", value_parser = ["ignore", "close"])]
@@ -181,13 +185,13 @@ pub(super) struct OfConnections {
     keepalive: Option<Keepalive>,
     /// End connections whose bytes are not acknowledged, or find a closed window, for so long; without it unanswered bytes end them after
     /// some nine minutes, and a closed window that is acknowledged never does.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=i64::from(DEADLINE_MAX_MS / 1000)))]
+    #[arg(long, value_name = "SECONDS", value_parser = within(1..=DEADLINE_MAX_MS / 1000))]
     user_timeout: Option<u32>,
     /// Differentiated services code point of what connections send, 0 to 63.
-    #[arg(long, value_name = "DSCP", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=63))]
+    #[arg(long, value_name = "DSCP", default_value_t = 0, value_parser = within(0..=63_u8))]
     dscp: u8,
     /// TTL, or hop limit, of what connections send.
-    #[arg(long, value_name = "TTL", default_value_t = TTL, value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "TTL", default_value_t = TTL, value_parser = within(1..=u8::MAX))]
     ttl: u8,
 }
 
@@ -230,6 +234,16 @@ impl ServiceKind {
             ServiceKind::Discard => "discard",
             ServiceKind::Http => "http",
         }
+    }
+}
+
+/// A whole number within bounds.
+pub(super) fn within<T: Copy + PartialOrd + FromStr + fmt::Display>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("must be a whole number from {} to {}", range.start(), range.end()))
     }
 }
 
@@ -430,6 +444,8 @@ mod tests {
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --user-timeout 0",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --dscp 64",
             "synfin serve echo:7 --interface v --address 10.0.0.2/24 --ttl 0",
+            "synfin serve echo:7 --interface v --address 10.0.0.2/24 --frame-size 1000",
+            "synfin doctor --interface=",
             "synfin connect 10.0.0.1:0 --interface v --address 10.0.0.2/24",
             "synfin connect 10.0.0.1:99999 --interface v --address 10.0.0.2/24",
             "synfin connect 10.0.0.1:7 --interface v --address 10.0.0.2/24 --count 0",
@@ -446,6 +462,35 @@ mod tests {
         let line = "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-max 1073676288";
         let Command::Serve(serve) = parse(line).unwrap().command else { panic!("serve") };
         assert_eq!(serve.common.time_wait_max, RECORDS_MAX);
+    }
+
+    /// Every option that is a number is one of the type that is asked for.
+    #[test]
+    fn numbers_are_taken_from_the_least_to_the_most_and_others_are_told_the_bounds() {
+        for (option, least, most) in [
+            ("queues", 1, 256),
+            ("msl", 1, 600),
+            ("quiet-time", 0, 3600),
+            ("time-wait-delay", 0, u32::MAX),
+            ("time-wait-max", 1, RECORDS_MAX),
+            ("user-timeout", 1, DEADLINE_MAX_MS / 1000),
+            ("neighbor-timeout", 1, 60),
+            ("dscp", 0, 63),
+            ("ttl", 1, 255),
+            ("drain", 0, u32::MAX),
+        ] {
+            let with = |value: &str| {
+                parse(&format!("synfin serve echo:7 --interface v --address 10.0.0.2/24 --{option}={value}"))
+            };
+            assert!(with(&least.to_string()).is_ok() && with(&most.to_string()).is_ok(), "{option}");
+            for wrong in ["", "-1", "1.5", "0x10", "many", "99999999999999999999", &(u64::from(most) + 1).to_string()] {
+                let error = with(wrong).unwrap_err().to_string();
+                assert!(
+                    error.contains(option) && error.contains(&format!("a whole number from {least} to {most}")),
+                    "{error}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -177,13 +177,20 @@ impl Interfaces {
 }
 
 fn parse_interface(text: &str) -> Result<Part, String> {
-    match text.split_once('=') {
-        Some(("", _)) => Err("must be IF or IF=IP/LEN, as in eth0=10.0.0.2/24".to_owned()),
-        Some((name, range)) => Ok(Part::Interface(name.to_owned(), Some(parse_addresses(range)?))),
-        // No interface's name has a slash in it.
-        None if text.contains('/') => parse_addresses(text).map(Part::Address),
-        None => Ok(Part::Interface(text.to_owned(), None)),
+    let (name, range) = text.split_once('=').map_or((text, None), |(name, range)| (name, Some(range)));
+    // No interface's name has a slash in it.
+    if range.is_none() && text.contains('/') {
+        return parse_addresses(text).map(Part::Address);
     }
+    let name = parse_name(name).map_err(|wrong| format!("must be IF or IF=IP/LEN, as in eth0=10.0.0.2/24; {wrong}"))?;
+    Ok(Part::Interface(name, range.map(parse_addresses).transpose()?))
+}
+
+pub(super) fn parse_name(text: &str) -> Result<String, String> {
+    if (1..=NAME_MAX).contains(&text.len()) && !text.contains(char::is_whitespace) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("the name of an interface has 1 to {NAME_MAX} letters, no blanks"))
 }
 
 fn parse_vlan(text: &str) -> Result<Vlan, String> {
@@ -191,6 +198,9 @@ fn parse_vlan(text: &str) -> Result<Vlan, String> {
     let id = id.parse().ok().filter(|id| (1..=VLAN_ID_MAX).contains(id));
     Ok(Vlan { interface, id: id.ok_or("must be ID or IF=ID, with an ID from 1 to 4094")? })
 }
+
+/// Bytes of an interface's name. Origin: the kernel's IFNAMSIZ without the end of the string.
+const NAME_MAX: usize = 15;
 
 /// The largest VLAN ID (IEEE 802.1Q 9.6).
 const VLAN_ID_MAX: u16 = 4094;
@@ -248,6 +258,8 @@ mod tests {
             ("--interface a=10.0.0.2/24 --vlan 7,a=8", "has a VLAN already"),
             ("--interface a=10.0.0.2/24 --vlan 4095", "from 1 to 4094"),
             ("--interface =10.0.0.2/24", "must be IF or"),
+            ("--interface= --address 10.0.0.2/24", "1 to 15 letters"),
+            ("--interface a234567890123456 --address 10.0.0.2/24", "1 to 15 letters"),
         ] {
             let error = placed(line).unwrap_err();
             assert!(error.contains(says), "{line}: {error}");

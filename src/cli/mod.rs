@@ -40,8 +40,8 @@ pub fn main() -> ExitCode {
     let colored = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colored).with_target(false).compact().init();
     let result = match arguments.command {
-        Command::Serve(serve) => serve::run(&serve),
-        Command::Connect(connect) => connect::run(&connect),
+        Command::Serve(serve) => serve::run(&serve).map_err(|failure| failure.naming(&OPTIONS)),
+        Command::Connect(connect) => connect::run(&connect).map_err(|failure| failure.naming(&OPTIONS)),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Proxy(proxy) => proxy::run(&proxy),
         Command::Control(asked) => control::ask(&asked.path, &asked.request),
@@ -78,11 +78,18 @@ enum Exit {
 impl Failure {
     fn new(exit: Exit, message: impl fmt::Display) -> Failure {
         // One line, whatever a library's message holds.
-        let mut message = message.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        if message.contains("limits.time_wait_max") {
-            message.push_str(" (limits.time_wait_max is --time-wait-max, divided among the shards)");
-        }
+        let message = message.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
         Failure { exit, message }
+    }
+
+    /// With what sets those of the `limits` of a shard that it names: whoever reads it knows these words.
+    fn naming(mut self, limits: &[(&str, &str)]) -> Failure {
+        for (limit, knob) in limits {
+            if self.message.contains(&format!("limits.{limit}")) {
+                self.message.push_str(&format!(" (limits.{limit} is {knob})"));
+            }
+        }
+        self
     }
 }
 
@@ -111,3 +118,6 @@ impl From<CaptureError> for Failure {
         Failure::new(Exit::Environment, error)
     }
 }
+
+/// Which option of `serve` and `connect` sets a limit of a shard.
+const OPTIONS: [(&str, &str); 1] = [("time_wait_max", "--time-wait-max, divided among the shards")];

@@ -1,5 +1,6 @@
 //! Options about the network that the stack is on.
 
+use super::arguments::within;
 use crate::shard::LocalAddress;
 use crate::stack::{ConflictCheck, SharedPorts, StackConfig};
 use clap::Args;
@@ -15,7 +16,7 @@ pub(super) struct Network {
     #[arg(long, value_name = "LOW-HIGH", value_parser = parse_ports)]
     ports: Option<(u16, u16)>,
     /// Bytes of a UMEM frame, 2048 or 4096: IP packets of up to 1774 or 3822 bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = 2048)]
+    #[arg(long, value_name = "BYTES", default_value_t = 2048, value_parser = parse_frame_size)]
     frame_size: u32,
     /// Lay the UMEM on huge pages where there are any.
     #[arg(long)]
@@ -24,7 +25,7 @@ pub(super) struct Network {
     #[arg(long)]
     zero_copy: bool,
     /// How long a gateway or another neighbour may not answer before opens that need it fail as unreachable.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=60))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = within(1..=60_u8))]
     neighbor_timeout: u8,
     /// Whether other hosts are asked for the addresses before the start: off, quick (0.4 s) or full (4 to 7 s, RFC 5227).
     #[arg(long, value_name = "HOW", default_value = ConflictCheck::default().name(), value_parser = parse_conflict_check)]
@@ -99,6 +100,11 @@ pub(super) fn parse_addresses(text: &str) -> Result<AddressRange, String> {
 fn parse_conflict_check(text: &str) -> Result<ConflictCheck, String> {
     let names = ConflictCheck::ALL.map(ConflictCheck::name).join(", ");
     ConflictCheck::from_name(text).ok_or_else(|| format!("no way {text:?} to look for conflicts: there are {names}"))
+}
+
+fn parse_frame_size(text: &str) -> Result<u32, String> {
+    let size = text.parse().ok().filter(|size| [2048, 4096].contains(size));
+    size.ok_or_else(|| "must be 2048 or 4096".to_owned())
 }
 
 fn parse_ports(text: &str) -> Result<(u16, u16), String> {

@@ -26,8 +26,12 @@ pub(super) struct Session<S> {
     signals: Signals,
     control: Option<Control>,
     capture: Option<CaptureWriter>,
+    check: PolicyCheck,
     json: bool,
 }
+
+/// Whether other policies may come into force, or what speaks against them.
+type PolicyCheck = Box<dyn Fn(&Policies) -> Result<(), String>>;
 
 /// Flags that signals set.
 struct Signals {
@@ -68,7 +72,13 @@ impl<S: Service> Session<S> {
             }
             None => None,
         };
-        Ok(Session { stack, signals, control, capture, json: common.json })
+        Ok(Session { stack, signals, control, capture, check: Box::new(|_| Ok(())), json: common.json })
+    }
+
+    /// From now on the control socket refuses policies that `check` refuses: what a start would not take must not come into force by a
+    /// way around it.
+    pub(super) fn check_policies(&mut self, check: impl Fn(&Policies) -> Result<(), String> + 'static) {
+        self.check = Box::new(check);
     }
 
     /// The time that the shards see.
@@ -95,7 +105,7 @@ impl<S: Service> Session<S> {
                 return false;
             }
             if let Some(control) = &mut self.control {
-                control.serve(&Controlled { stack: &self.stack, signals: &self.signals });
+                control.serve(&Controlled { stack: &self.stack, signals: &self.signals, check: &self.check });
             }
             if self.signals.print.swap(false, Ordering::Relaxed) {
                 self.print(&self.stack.report());
@@ -141,6 +151,7 @@ impl<S: Service> Session<S> {
 struct Controlled<'a, S> {
     stack: &'a Stack<S>,
     signals: &'a Signals,
+    check: &'a PolicyCheck,
 }
 
 impl<S: Service> Subject for Controlled<'_, S> {
@@ -152,8 +163,9 @@ impl<S: Service> Subject for Controlled<'_, S> {
         self.stack.running().policies()
     }
 
-    fn set_policies(&self, policies: &Policies) -> Result<(), StackError> {
-        self.stack.running().set_policies(policies)
+    fn set_policies(&self, policies: &Policies) -> Result<(), String> {
+        (self.check)(policies)?;
+        self.stack.running().set_policies(policies).map_err(|error| error.to_string())
     }
 
     fn drain(&self) {
@@ -194,6 +206,19 @@ pub(super) fn shards(common: &Common) -> Result<u32, Failure> {
     }
 }
 
+/// The limits of each of `shards` shards: the whole process keeps to the memory of one shard's defaults.
+pub(super) fn limits(common: &Common, shards: u32) -> Limits {
+    let whole = Limits::default();
+    Limits {
+        tcbs_max: (whole.tcbs_max / shards).max(1024),
+        time_wait_max: common.time_wait_max.div_ceil(shards),
+        half_open_max: (whole.half_open_max / shards).max(256),
+        cookies_remembered_max: (whole.cookies_remembered_max / shards).max(1024),
+        chunks_max: (whole.chunks_max / shards).max(1024),
+        ..whole
+    }
+}
+
 fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Result<StackConfig, Failure> {
     check_idle(common.idle, common.share_cores)?;
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
@@ -217,14 +242,7 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
     if common.time_wait == Policy::None {
         eprintln!("{}", print::NO_TIME_WAIT);
     }
-    // The whole process keeps to the memory of one shard's defaults.
-    let shards = shards(common)?;
-    let limits = &mut shard.limits;
-    limits.tcbs_max = (limits.tcbs_max / shards).max(1024);
-    limits.time_wait_max = common.time_wait_max.div_ceil(shards);
-    limits.half_open_max = (limits.half_open_max / shards).max(256);
-    limits.cookies_remembered_max = (limits.cookies_remembered_max / shards).max(1024);
-    limits.chunks_max = (limits.chunks_max / shards).max(1024);
+    shard.limits = limits(common, shards(common)?);
     let mut config = StackConfig {
         queues: common.queues.map(|queues| queues as usize),
         cores,

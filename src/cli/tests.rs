@@ -247,17 +247,38 @@ fn http_without_a_whole_request_closes_without_an_answer() {
 }
 
 #[test]
-fn refusals_that_name_the_limit_of_time_wait_name_its_option() {
+fn refusals_that_name_a_limit_name_the_setting_of_their_front_end() {
     let limits = Limits { time_wait_max: 1 << 29, ..Limits::default() };
     let addresses = vec![LocalAddress { address: CLIENT, prefix_len: 24 }];
     let bill = Box::new(ShardConfig { limits, addresses, ..ShardConfig::seeded(0) }.bill());
-    let no_memory = StackError::Config(ConfigError::NoMemory { bill, available_bytes: Some(1) });
-    for failure in [Failure::new(Exit::Failed, ConnectError::TimeWaitFull(262_144)), Failure::from(no_memory)] {
-        assert!(
-            failure.message.ends_with("(limits.time_wait_max is --time-wait-max, divided among the shards)"),
-            "{failure}"
-        );
+    let no_memory = || StackError::Config(ConfigError::NoMemory { bill: bill.clone(), available_bytes: Some(1) });
+    let full = || Failure::new(Exit::Failed, ConnectError::TimeWaitFull(262_144));
+    for failure in [full(), Failure::from(no_memory())] {
+        let failure = failure.naming(&super::OPTIONS);
+        let says = "(limits.time_wait_max is --time-wait-max, divided among the shards)";
+        assert!(failure.message.ends_with(says), "{failure}");
     }
-    let other = Failure::new(Exit::Failed, ConnectError::TooManyConnections(1));
+    for failure in [full(), Failure::from(no_memory())] {
+        let failure = super::proxy::in_words_of_the_file(failure);
+        let says = "(limits.time_wait_max is stack.time_wait_max, divided among the shards)";
+        assert!(failure.message.ends_with(says) && !failure.message.contains("--"), "{failure}");
+    }
+    let records = || Failure::new(Exit::Failed, ConnectError::TooManyConnections(1));
+    let other = records().naming(&super::OPTIONS);
     assert!(!other.message.contains("time-wait"), "{other}");
+    let other = super::proxy::in_words_of_the_file(records());
+    assert!(
+        other.message.contains("(limits.tcbs_max is the default or, if that is more, what connections_max needs"),
+        "{other}"
+    );
+}
+
+#[test]
+fn refusals_of_a_stack_that_name_options_name_keys_in_a_proxy() {
+    let never_idle = StackError::SharedCoreNeverIdle { idle: crate::stack::Idle::Spin };
+    let failure = super::proxy::in_words_of_the_file(Failure::from(never_idle));
+    assert!(failure.exit == Exit::Usage && failure.message.ends_with("or leave stack.share_cores out"), "{failure}");
+    let words = "give --time-wait-full or --queues 2, `ss --xdp`, not --config my--idle.toml";
+    let failure = super::proxy::in_words_of_the_file(Failure::new(Exit::Failed, words));
+    assert_eq!(failure.message, "give stack.time_wait_full or stack.queues 2, `ss --xdp`, not --config my--idle.toml");
 }

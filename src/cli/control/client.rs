@@ -4,7 +4,7 @@ use super::Request;
 use crate::cli::output::say;
 use crate::cli::{Exit, Failure};
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,11 @@ use std::time::Duration;
 /// Sends `request`, prints the answer.
 pub(in crate::cli) fn ask(path: &Path, request: &Request) -> Result<(), Failure> {
     let answer = exchange(path, request).map_err(|error| {
-        let message = format!("control socket {}: {error}; is the stack running with --control?", path.display());
+        let what = match error.kind() {
+            ErrorKind::PermissionDenied => "it is for the user alone that runs the stack",
+            _ => "is the stack running with --control, a proxy with stack.control?",
+        };
+        let message = format!("control socket {}: {error}; {what}", path.display());
         Failure::new(Exit::Environment, message)
     })?;
     let value: Value = serde_json::from_str(&answer).map_err(|error| {

@@ -1,6 +1,6 @@
 //! Requests, in the words of the command line.
 
-use crate::cli::arguments::{parse_full, parse_policy, parse_syn_cookies};
+use crate::cli::arguments::{parse_full, parse_policy, parse_syn_cookies, within};
 use crate::shard::Policies;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::{Full, Policy};
@@ -24,13 +24,13 @@ pub(in crate::cli) enum Request {
 #[group(required = true, multiple = true)]
 pub(in crate::cli) struct Change {
     /// Maximum segment lifetime; TIME-WAIT that begins from now on lasts twice as long.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=600))]
+    #[arg(long, value_name = "SECONDS", value_parser = within(1..=600_u32))]
     msl: Option<u32>,
     /// strict, timestamp, timestamp-or-sequence, or none (laboratory only).
     #[arg(long, value_name = "POLICY", value_parser = parse_policy)]
     time_wait: Option<Policy>,
     /// How long a 4-tuple stays in TIME-WAIT at least before an active open may take it.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = within(0..=u32::MAX))]
     time_wait_delay: Option<u32>,
     /// refuse-open, evict-oldest or skip.
     #[arg(long, value_name = "POLICY", value_parser = parse_full)]

@@ -4,7 +4,6 @@ use super::Request;
 use crate::cli::{Exit, Failure};
 use crate::observe::print;
 use crate::shard::Policies;
-use crate::stack::StackError;
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -18,8 +17,8 @@ pub(in crate::cli) trait Subject {
     fn status(&self) -> Value;
     /// The policies in force.
     fn policies(&self) -> Policies;
-    /// Puts others into force.
-    fn set_policies(&self, policies: &Policies) -> Result<(), StackError>;
+    /// Puts others into force, or says why not.
+    fn set_policies(&self, policies: &Policies) -> Result<(), String>;
     /// Lets the stack end.
     fn drain(&self);
 }
@@ -177,7 +176,7 @@ fn answer(request: &[u8], subject: &impl Subject) -> Value {
             let policies = change.of(&subject.policies());
             match subject.set_policies(&policies) {
                 Ok(()) => print::policies(&policies),
-                Err(wrong) => error(wrong.to_string()),
+                Err(wrong) => error(wrong),
             }
         }
         Request::Drain => {

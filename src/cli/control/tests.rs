@@ -3,7 +3,6 @@
 use super::serve::{CLIENT_TIME, CLIENTS_MAX, REQUEST_MAX};
 use super::{Control, Request, Subject, ask};
 use crate::shard::Policies;
-use crate::stack::StackError;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Policy;
 use serde_json::{Value, json};
@@ -30,8 +29,8 @@ impl Subject for Noted {
         *self.policies.borrow()
     }
 
-    fn set_policies(&self, policies: &Policies) -> Result<(), StackError> {
-        policies.check()?;
+    fn set_policies(&self, policies: &Policies) -> Result<(), String> {
+        policies.check().map_err(|error| error.to_string())?;
         *self.policies.borrow_mut() = *policies;
         Ok(())
     }

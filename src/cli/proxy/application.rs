@@ -138,7 +138,7 @@ impl Proxy {
                     return self.shared.backend_taken(listener, backend);
                 }
                 Err(error) => {
-                    let elsewhere = may_go_elsewhere(&error, pair.retries);
+                    let elsewhere = may_go_elsewhere(&error, pair.retries, frontend.listener.retries);
                     if !self.may_retry(calls, number, Cause::of_refusal(&error), elsewhere) {
                         return;
                     }

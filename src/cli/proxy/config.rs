@@ -1,23 +1,20 @@
 //! The configuration file of `synfin proxy`: read whole, checked whole, all problems at once.
 
 use super::backends::Balance;
-use super::document::{Problem, Problems, Section, kind_of, number, text};
+use super::document::{Problem, Problems, Section, number, text};
 use super::health::HealthCheck;
 use super::proxy_protocol::ProxyProtocol;
+use super::stack_keys::read_stack;
 use crate::api::ConnectionOptions;
 use crate::cli::arguments::Common;
 use crate::cli::network::parse_addresses;
 use crate::limits::{CHUNK_BYTES, DEADLINE_MAX_MS, Limits};
 use crate::shard::LocalAddress;
-use crate::stack::check_idle;
 use crate::tcp::Settings;
-use crate::tcp::time_wait::{Full, Policy};
-use clap::{CommandFactory, Parser};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
-use toml::de::DeValue;
 
 /// What a proxy is made from.
 #[derive(Debug)]
@@ -89,27 +86,6 @@ impl Config {
         Limits::default().chunks_max.max(self.connections_max.saturating_mul(2))
     }
 
-    /// That the TIME-WAIT store has the places that `connections_max` clients and their backends reserve while they are open
-    /// (`refuse-open`): of one IP version two for each client whose backend has the same, else one.
-    fn check_time_wait_places(&self) -> Result<(), String> {
-        let Common { time_wait, time_wait_full, time_wait_max, .. } = self.stack;
-        let clients = self.connections_max;
-        let is_of_one_version = |listener: &Listener| {
-            listener.backends.iter().any(|backend| backend.address.is_ipv4() == listener.address.is_ipv4())
-        };
-        let each = if self.listeners.iter().any(is_of_one_version) { 2 } else { 1 };
-        let needed = clients.saturating_mul(each);
-        if time_wait == Policy::None || time_wait_full != Full::RefuseOpen || needed <= time_wait_max {
-            return Ok(());
-        }
-        let fit = time_wait_max / each;
-        Err(format!(
-            "connections_max: {clients} clients reserve {needed} places in TIME-WAIT while they are open, and \
-             stack.time_wait_max is {time_wait_max}: connections_max must be at most {fit}, or stack.time_wait_max at \
-             least {needed}, with what is in TIME-WAIT on top; or choose another stack.time_wait_full"
-        ))
-    }
-
     /// Options of connections of clients, backends and checks alike: those of the stack, and bytes go on as they come.
     pub(super) fn connection(&self) -> ConnectionOptions {
         ConnectionOptions { no_delay: true, ..self.stack.options.get() }
@@ -158,27 +134,21 @@ impl fmt::Display for Config {
     }
 }
 
-/// The options of the stack alone, by the names that they have on the command line.
-#[derive(Parser)]
-struct StackOptions {
-    #[command(flatten)]
-    common: Common,
-}
-
 fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Config> {
     let stack = read_stack(root, problems);
     let (connections_max, connections_at) =
         root.get("connections_max", problems, number(1..=16_000_000)).unwrap_or((CONNECTIONS_MAX, root.at));
     let drain_timeout = root.get_or("drain_timeout", DRAIN_TIMEOUT, problems, text(parse_duration));
     let access_log = root.get("access_log", problems, text(parse_access_log)).map(|(log, _)| log);
-    let addresses = stack.as_ref().map(|stack| stack.interfaces.addresses());
+    // Without an address all of the others would be wrong, too.
+    let addresses = stack.as_ref().map(|stack| stack.interfaces.addresses()).filter(|own| !own.is_empty());
     let own = stack.as_ref().zip(addresses.as_deref()).map(|(stack, own)| (own, stack.interfaces.gateways()));
     let mut listeners: Vec<(Listener, usize)> = Vec::new();
     let sections = root.sections("listeners", &LISTENER_KEYS, problems);
-    if sections.is_empty() {
+    if sections.as_ref().is_some_and(Vec::is_empty) {
         problems.add(root.at, "no listeners: add a [[listeners]] table");
     }
-    for section in sections {
+    for section in sections.into_iter().flatten() {
         let Some((listener, at)) = read_listener(&section, own, problems) else { continue };
         if let Some((other, other_at)) = listeners.iter().find(|(other, _)| overlap(other.address, listener.address)) {
             let line = problems.line(*other_at);
@@ -194,103 +164,16 @@ fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Config> {
         listeners.push((listener, at));
     }
     if listeners.len() > Limits::default().listeners_max as usize {
-        problems.add(root.at, format_args!("more than {} listeners", Limits::default().listeners_max));
+        problems.add(root.at, format_args!("more than {} listeners: leave some out", Limits::default().listeners_max));
     }
     let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
     let config = Config { stack: stack?, connections_max, drain_timeout, access_log, listeners };
-    if let Err(problem) = config.check_time_wait_places() {
+    // Of an interface that is asked only at the start one queue is the least.
+    let shards = config.stack.queues.unwrap_or(1);
+    if let Err(problem) = config.check_time_wait_places(config.stack.time_wait, config.stack.time_wait_full, shards) {
         problems.add(connections_at, problem);
     }
     Some(config)
-}
-
-/// Every key of `[stack]` is an option of `synfin serve`, which reads its value.
-fn read_stack(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Common> {
-    let command = StackOptions::command();
-    let names: Vec<(String, bool)> = command
-        .get_arguments()
-        .filter_map(|option| Some((option.get_long()?.replace('-', "_"), option.get_action().takes_values())))
-        .filter(|(name, _)| !matches!(name.as_str(), "help" | "version"))
-        .collect();
-    let keys: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
-    let Some(section) = root.section("stack", &keys, problems) else {
-        problems.add(root.at, "no [stack] table: it must hold interface and address");
-        return None;
-    };
-    let mut options = vec!["stack".to_owned()];
-    let mut right = true;
-    for (key, value, at) in section.entries() {
-        let Some((_, takes_values)) = names.iter().find(|(name, _)| name == key) else { continue };
-        match option_text(key, value, *takes_values) {
-            Ok(None) => {}
-            Ok(Some(option)) => {
-                right &= try_option(&option)
-                    .inspect_err(|error| problems.add(at, format_args!("stack.{key}: {error}")))
-                    .is_ok();
-                options.push(option);
-            }
-            Err(error) => {
-                problems.add(at, format_args!("stack.{key}: {error}"));
-                right = false;
-            }
-        }
-    }
-    if !right {
-        return None;
-    }
-    let parsed = StackOptions::try_parse_from(options);
-    let common = parsed
-        .map(|options| options.common)
-        .map_err(|error| problems.add(section.at, format_args!("stack: {}", first_paragraph(&error))))
-        .ok()?;
-    if let Err(problem) = check_idle(common.idle, common.share_cores) {
-        problems.add(section.at, format_args!("stack: {problem}"));
-    }
-    let unusable: Vec<_> = common.interfaces.addresses().into_iter().filter(|own| !own.is_usable()).collect();
-    for own in &unusable {
-        problems
-            .add(section.at, format_args!("stack.address: {}/{} is no address of a host", own.address, own.prefix_len));
-    }
-    if unusable.is_empty()
-        && let Err(problem) = common.interfaces.placed()
-    {
-        problems.add(section.at, format_args!("stack: {problem}"));
-    }
-    Some(common)
-}
-
-/// The option as on a command line; `None` where it is switched off.
-fn option_text(key: &str, value: &DeValue<'_>, takes_values: bool) -> Result<Option<String>, String> {
-    let plain = |value: &DeValue<'_>| match value {
-        DeValue::String(text) => Ok(text.to_string()),
-        DeValue::Integer(number) => Ok(number.to_string()),
-        other => Err(format!("must be a string or a number, not {}", kind_of(other))),
-    };
-    let name = key.replace('_', "-");
-    match (value, takes_values) {
-        (DeValue::Boolean(on), false) => Ok(on.then(|| format!("--{name}"))),
-        (_, false) => Err("must be true or false".into()),
-        (DeValue::Array(values), true) => {
-            let parts: Vec<String> = values.iter().map(|value| plain(value.get_ref())).collect::<Result<_, _>>()?;
-            Ok((!parts.is_empty()).then(|| format!("--{name}={}", parts.join(","))))
-        }
-        (value, true) => plain(value).map(|text| Some(format!("--{name}={text}"))),
-    }
-}
-
-/// Whether the option alone is right, beside those that must be there.
-fn try_option(option: &str) -> Result<(), String> {
-    let needed = ["--interface=any", "--address=192.0.2.1/24"];
-    let name = |option: &str| option.split('=').next().unwrap_or_default().to_owned();
-    let others = needed.iter().filter(|needed| name(needed) != name(option)).copied();
-    let line = std::iter::once("stack").chain(others).chain([option]);
-    StackOptions::try_parse_from(line).map(|_| ()).map_err(|error| first_paragraph(&error))
-}
-
-fn first_paragraph(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 type Own<'a> = Option<(&'a [LocalAddress], &'a [IpAddr])>;
@@ -330,12 +213,14 @@ fn read_listener(section: &Section<'_, '_>, own: Own<'_>, problems: &mut Problem
 fn read_backends(section: &Section<'_, '_>, listener: &str, own: Own<'_>, problems: &mut Problems<'_>) -> Vec<Backend> {
     let mut backends: Vec<Backend> = Vec::new();
     let tables = section.sections("backends", &BACKEND_KEYS, problems);
-    if tables.is_empty() {
+    if tables.as_ref().is_some_and(Vec::is_empty) {
         problems
             .add(section.at, format_args!("listener {listener} has no backends: add a [[listeners.backends]] table"));
     }
+    let tables = tables.unwrap_or_default();
     if tables.len() > BACKENDS_MAX {
-        problems.add(section.at, format_args!("listener {listener} has more than {BACKENDS_MAX} backends"));
+        let message = format!("listener {listener} has more than {BACKENDS_MAX} backends: leave some out");
+        problems.add(section.at, message);
     }
     for table in tables {
         let name = table.get("name", problems, text(parse_name));
@@ -372,7 +257,10 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    let wrong = || format!("{text:?} is no address: must be IP:PORT, an IPv6 address in brackets");
+    let wrong = || {
+        let form = "IP:PORT with a port from 1 to 65535, an IPv6 address in brackets; names are not looked up";
+        format!("{text:?} is no address: must be {form}")
+    };
     let address: SocketAddr = text.parse().map_err(|_| wrong())?;
     if address.port() == 0 { Err(format!("{text:?}: the port must be from 1 to 65535")) } else { Ok(address) }
 }
@@ -384,18 +272,22 @@ fn listener_address(text: &str, own: Own<'_>) -> Result<SocketAddr, String> {
         true => own.address.is_ipv4() == address.is_ipv4(),
         false => own.address == address.ip(),
     };
-    if own.iter().any(is_there) { Ok(address) } else { Err(format!("{} is not among stack.address", address.ip())) }
+    if own.iter().any(is_there) {
+        Ok(address)
+    } else {
+        Err(format!("{} is not among stack.address: add it there", address.ip()))
+    }
 }
 
 /// One address, or a range of them.
 fn source_addresses(text: &str, own: Own<'_>) -> Result<Vec<IpAddr>, String> {
-    let range =
-        parse_addresses(&format!("{text}/0")).map_err(|_| format!("{text:?} must be an IP address or IP-IP"))?;
+    let range = parse_addresses(&format!("{text}/0"))
+        .map_err(|_| format!("{text:?} must be an IP address, or IP-IP with the smaller one first"))?;
     let addresses: Vec<IpAddr> = range.0.iter().map(|one| one.address).collect();
     let Some((own, _)) = own else { return Ok(addresses) };
     match addresses.iter().find(|address| !own.iter().any(|own| own.address == **address)) {
         None => Ok(addresses),
-        Some(address) => Err(format!("{address} is not among stack.address")),
+        Some(address) => Err(format!("{address} is not among stack.address: add it there")),
     }
 }
 

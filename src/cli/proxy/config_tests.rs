@@ -2,6 +2,7 @@
 
 use super::backends::Balance;
 use super::config::{AccessLog, Config};
+use super::places::Places;
 use super::proxy_protocol::ProxyProtocol;
 use crate::limits::Limits;
 use std::time::Duration;
@@ -87,7 +88,7 @@ backends = [{ address = "10.0.0.3:80" }]
         (6, "stack.mode: invalid value 'fast'"),
         (7, "listener web has no backends"),
         (9, "listeners.address: \"10.0.0.2:0\": the port must be from 1 to 65535"),
-        (10, "listeners.retries: must be a number from 0 to 100"),
+        (10, "listeners.retries: must be a whole number from 0 to 100, not -1"),
         (13, "listeners.name: \"two words\" is no name"),
         (15, "listeners.balance: must be a string in quotes"),
         (17, "listeners.backends.address: \"10.0.0\" is no address"),
@@ -112,31 +113,133 @@ fn records_are_enough_for_all_clients_though_the_queues_before_them_are_full() {
     assert_eq!(limits.tcbs_max, 2 * 100_000 + check + limits.accept_max + limits.half_open_max);
 }
 
+/// [`RIGHT`] with so many clients, more about the stack and other addresses of listener and backend.
+fn with_clients(clients: u32, stack: &str, ends: (&str, &str)) -> String {
+    RIGHT
+        .replace("[stack]", &format!("# Many.\nconnections_max = {clients}\n[stack]\n{stack}"))
+        .replace("10.0.0.2/24", "10.0.0.2/24,fd00::2/64")
+        .replace("0.0.0.0:80", ends.0)
+        .replace("10.0.0.3:80", ends.1)
+}
+
+const V4: (&str, &str) = ("0.0.0.0:80", "10.0.0.3:80");
+const MIXED: (&str, &str) = ("[::]:80", "10.0.0.3:80");
+
 #[test]
 fn b46_clients_whose_places_in_time_wait_are_not_there_are_refused_before_the_start() {
-    let text = |clients: u32, stack: &str, ends: (&str, &str)| {
-        RIGHT
-            .replace("[stack]", &format!("# Many.\nconnections_max = {clients}\n[stack]\n{stack}"))
-            .replace("10.0.0.2/24", "10.0.0.2/24,fd00::2/64")
-            .replace("0.0.0.0:80", ends.0)
-            .replace("10.0.0.3:80", ends.1)
-    };
-    let (v4, mixed) = (("0.0.0.0:80", "10.0.0.3:80"), ("[::]:80", "10.0.0.3:80"));
-    let [problem] = &problems(&text(600_000, "", v4))[..] else { panic!("one problem") };
-    assert!(problem.starts_with("2: connections_max: 600000 clients reserve 1200000 places"), "{problem}");
-    assert!(problem.contains("stack.time_wait_max is 1048576: connections_max must be at most 524288"), "{problem}");
-    assert!(problem.contains("or stack.time_wait_max at least 1200000"), "{problem}");
+    let [problem] = &problems(&with_clients(600_000, "", V4))[..] else { panic!("one problem") };
+    assert!(problem.starts_with("2: connections_max: while its part of 600000 clients is open"), "{problem}");
+    // 16,384 may be half-open and 4,096 wait to be accepted.
+    assert!(problem.contains("the one shard may reserve 1220480 places in TIME-WAIT of IPv4"), "{problem}");
+    assert!(problem.contains("(2 for each client, 20480 for half-open connections"), "{problem}");
+    assert!(problem.contains("stack.time_wait_max gives it 1048576: raise that to 1220480,"), "{problem}");
+    assert!(problem.contains("or lower connections_max to 514048, with what is in TIME-WAIT on top"), "{problem}");
     for (clients, stack, ends, fits) in [
-        (524_288, "", v4, true),
-        (524_289, "", v4, false),
-        (600_000, "time_wait_max = 1200000", v4, true),
-        (600_000, "time_wait_full = \"evict-oldest\"", v4, true),
-        (600_000, "time_wait_full = \"skip\"", v4, true),
-        (600_000, "time_wait = \"none\"", v4, true),
-        (600_000, "", mixed, true),
-        (1_048_577, "", mixed, false),
+        (514_048, "", V4, true),
+        (514_049, "", V4, false),
+        (600_000, "time_wait_max = 1220480", V4, true),
+        (600_000, "time_wait_max = 1220479", V4, false),
+        (600_000, "time_wait_full = \"evict-oldest\"", V4, true),
+        (600_000, "time_wait_full = \"skip\"", V4, true),
+        (600_000, "time_wait = \"none\"", V4, true),
+        (600_000, "", MIXED, true),
+        (1_028_096, "", MIXED, true),
+        (1_028_097, "", MIXED, false),
     ] {
-        assert_eq!(Config::parse(&text(clients, stack, ends)).is_ok(), fits, "{clients} {stack} {ends:?}");
+        assert_eq!(Config::parse(&with_clients(clients, stack, ends)).is_ok(), fits, "{clients} {stack} {ends:?}");
+    }
+}
+
+/// The number behind `words` in `text`.
+fn number_behind(text: &str, words: &str) -> Option<u32> {
+    let digits = text.split_once(words)?.1;
+    digits[..digits.find(|letter: char| !letter.is_ascii_digit())?].parse().ok()
+}
+
+#[test]
+fn b46_hints_about_places_can_be_followed_and_are_the_least() {
+    let mut without_clients = 0;
+    for shards in [1, 2, 3, 7, 64] {
+        for places in [1, 5000, 20_480, 20_482, 43_000, 100_001, 1_048_576] {
+            for ends in [V4, MIXED] {
+                let fits = |clients: u32, places: u32| {
+                    let stack = format!("queues = {shards}\ntime_wait_max = {places}");
+                    match Config::parse(&with_clients(clients, &stack, ends)) {
+                        Ok(_) => Ok(()),
+                        Err(problems) => Err(problems[0].message.clone()),
+                    }
+                };
+                let problem = fits(2_000_000, places).unwrap_err();
+                let raised = number_behind(&problem, "raise that to ").unwrap();
+                assert!(fits(2_000_000, raised).is_ok() && fits(2_000_000, raised - 1).is_err(), "{problem}");
+                match number_behind(&problem, "lower connections_max to ") {
+                    Some(clients) => assert!(fits(clients, places).is_ok() && fits(clients + 1, places).is_err()),
+                    None => {
+                        assert!(fits(1, places).is_err(), "{problem}");
+                        without_clients += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(without_clients > 10);
+}
+
+#[test]
+fn b46_health_checks_reserve_places_of_the_version_of_their_backends() {
+    let text = with_clients(1, "", MIXED).replace("backends = [", "health_check = {}\nbackends = [");
+    let config = Config::parse(&text).unwrap();
+    let limits = Limits { half_open_max: 5, accept_max: 7, ..Limits::default() };
+    assert_eq!(Places::of(&config, &limits, true), Places { each: 1, beside: 2 });
+    assert_eq!(Places::of(&config, &limits, false), Places { each: 1, beside: 12 });
+}
+
+#[test]
+fn messages_name_the_key_what_is_wrong_and_what_would_be_right() {
+    let stack = |line: &str| ("address", format!("{line}\naddress"));
+    let before = |line: &str| ("[stack]", format!("{line}\n[stack]"));
+    for ((from, to), says) in [
+        (before("colour = 1"), "unknown key \"colour\": there are stack,"),
+        (before("connections_max = \"5\""), "connections_max: must be a whole number from 1 to 16000000, not a string"),
+        (before("connections_max = 5.5"), "1 to 16000000, not a number with a point"),
+        (before("connections_max = 99999999999999999999"), "1 to 16000000, not 99999999999999999999"),
+        (stack("msl = 1.5"), "stack.msl: must be a string or a whole number, not a number with a point"),
+        (stack("msl = -1"), "stack.msl: invalid value '-1': must be a whole number from 1 to 600"),
+        (stack("msl = 99999999999999999999"), "must be a whole number from 1 to 600"),
+        (stack("msl = 0x1000"), "stack.msl: invalid value '4096'"),
+        (stack("msl = []"), "stack.msl: must not be an empty list"),
+        (stack("time_wait_delay = -1"), "must be a whole number from 0 to 4294967295"),
+        (stack("frame_size = 1000"), "stack.frame_size: invalid value '1000': must be 2048 or 4096"),
+        (stack("json = \"yes\""), "stack.json: must be true or false, not a string"),
+        (stack("gateway = \"here\""), "stack.gateway: invalid value 'here': invalid IP address syntax"),
+        (stack("gateway = [\"10.0.0.1\", \"10.0.0.4\"]"), "stack.gateway 10.0.0.4: at most one gateway"),
+        (stack("vlan = \"eth9=5\""), "stack.vlan eth9=5: no such interface is given"),
+        (("\"veth0\"", "\"\"".into()), "the name of an interface has 1 to 15 letters"),
+        (("address = \"10.0.0.2/24\"", String::new()), "stack.interface veth0: it has no address; give stack.address"),
+        (("[stack]", "stack = 5\n[other]".into()), "stack must be a table of interface, address,"),
+        (
+            ("[[listeners]]", "[listeners]".into()),
+            "listeners must be a list of tables, as in [[listeners]], not a table",
+        ),
+        (("[{ address = \"10.0.0.3:80\" }]", "5".into()), "as in [[listeners.backends]], not a number"),
+        (
+            ("[{ address = \"10.0.0.3:80\" }]", "[\"10.0.0.3:80\"]".into()),
+            "must be a table of name, address, not a string",
+        ),
+        (("10.0.0.3:80", "backend.example:80".into()), "names are not looked up"),
+        (("10.0.0.3:80", "10.0.0.3:70000".into()), "a port from 1 to 65535"),
+        (("name = \"web\"", "name = web".into()), "no TOML: string values must be quoted"),
+        (("name =", "source_addresses = \"10.0.0.2\"\nname =".into()), "as in [\"...\"], not a string"),
+    ] {
+        let found = problems(&RIGHT.replacen(from, &to, 1));
+        assert!(found.iter().any(|problem| problem.contains(says)), "{found:#?}\n{says}");
+        // One mistake is told once, and in words of the file.
+        let others = if to.contains("[other]") { 3 } else { 1 };
+        assert!(found.len() <= others && !found.iter().any(|problem| problem.contains("--")), "{found:#?}");
+    }
+    for empty in ["", "\n# Nothing.\n"] {
+        let found = problems(empty);
+        assert!(found.len() == 2 && found[0].contains("no [stack] table: it must hold interface"), "{found:#?}");
     }
 }
 
@@ -157,7 +260,7 @@ fn addresses_must_be_where_the_stack_can_use_them() {
         ("10.0.0.2/24", "10.0.0.255/24", "stack.address: 10.0.0.255/24 is no address of a host"),
         ("10.0.0.2/24", "10.0.0.2", "stack.address: invalid value"),
         ("name = \"web\"", "name = \"web\"\nsource_addresses = [\"10.0.0.7\"]", "10.0.0.7 is not among"),
-        ("interface = \"veth0\"\n", "", "--interface"),
+        ("interface = \"veth0\"\n", "", "stack.interface is missing"),
         ("name = \"web\"\n", "", "listeners.name is missing"),
         ("address = \"0.0.0.0:80\"\n", "", "listeners.address is missing"),
         ("backends = [{", "idle_timeout = \"25d\"\nbackends = [{", "listeners.idle_timeout: \"25d\" is no time"),
@@ -165,10 +268,10 @@ fn addresses_must_be_where_the_stack_can_use_them() {
         (
             "veth0\"\n",
             "veth0\"\nshare_cores = true\nidle = \"spin\"\n",
-            "idle strategy spin: shards that share cores must sleep",
+            "idle strategy spin: shards that share cores must sleep; take sleep, or leave stack.share_cores out",
         ),
-        ("veth0\"\n", "veth0\"\nqueues = 1\nqueues = 2\n", "duplicate key"),
-        ("veth0\"\n", "veth0\"\nmsl = 0\n", "1..=600"),
+        ("veth0\"\n", "veth0\"\nqueues = 1\nqueues = 2\n", "duplicate key \"queues\""),
+        ("veth0\"\n", "veth0\"\nmsl = 0\n", "stack.msl: invalid value '0': must be a whole number from 1 to 600"),
         ("}]", "}, { name = \"b\", address = \"10.0.0.3:80\" }]", "already that of backend 10.0.0.3:80"),
     ] {
         let problem = problem(from, to);

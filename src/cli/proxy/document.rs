@@ -27,7 +27,15 @@ impl<'t> Problems<'t> {
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut problems = Problems { text, found: Vec::new() };
         for error in errors {
-            problems.add(error.span().map_or(0, |span| span.start), error.message().replace('\n', ", "));
+            let span = error.span().unwrap_or_default();
+            let message = match error.message() {
+                // Of this one the parser leaves out which.
+                "duplicate key" => {
+                    format!("duplicate key {:?}: it may be there once", text.get(span.clone()).unwrap_or_default())
+                }
+                message => format!("no TOML: {}", message.replace('\n', ", ")),
+            };
+            problems.add(span.start, message);
         }
         (root, problems)
     }
@@ -69,11 +77,16 @@ impl<'d, 't> Section<'d, 't> {
         problems: &mut Problems<'_>,
     ) -> Section<'d, 't> {
         for key in table.keys().filter(|key| !keys.contains(&key.get_ref().as_ref())) {
-            let wrong = key.get_ref();
-            problems
-                .add(key.span().start, format_args!("{name}: unknown key {wrong:?}: there are {}", keys.join(", ")));
+            let (wrong, colon) = (key.get_ref(), if name.is_empty() { "" } else { ": " });
+            let message = format!("{name}{colon}unknown key {wrong:?}: there are {}", keys.join(", "));
+            problems.add(key.span().start, message);
         }
         Section { name: name.to_owned(), table, at: span.start }
+    }
+
+    /// Whether there is anything at `key`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
     }
 
     /// The table at `key`, if there is one.
@@ -82,14 +95,22 @@ impl<'d, 't> Section<'d, 't> {
         self.open(key, value, keys, problems)
     }
 
-    /// The tables at `key`, none if it is not there.
-    pub(super) fn sections(&self, key: &str, keys: &[&str], problems: &mut Problems<'_>) -> Vec<Section<'d, 't>> {
-        let Some(value) = self.table.get(key) else { return Vec::new() };
+    /// The tables at `key`; `None` if there is something else alone, which is then told.
+    pub(super) fn sections(
+        &self,
+        key: &str,
+        keys: &[&str],
+        problems: &mut Problems<'_>,
+    ) -> Option<Vec<Section<'d, 't>>> {
+        let Some(value) = self.table.get(key) else { return Some(Vec::new()) };
         let DeValue::Array(values) = value.get_ref() else {
-            problems.add(value.span().start, format_args!("{}{key} must be tables, as in [[{key}]]", self.prefix()));
-            return Vec::new();
+            let (name, kind) = (format!("{}{key}", self.prefix()), kind_of(value.get_ref()));
+            problems
+                .add(value.span().start, format_args!("{name} must be a list of tables, as in [[{name}]], not {kind}"));
+            return None;
         };
-        values.iter().filter_map(|value| self.open(key, value, keys, problems)).collect()
+        let open: Vec<_> = values.iter().filter_map(|value| self.open(key, value, keys, problems)).collect();
+        (values.is_empty() || !open.is_empty()).then_some(open)
     }
 
     fn open(
@@ -102,8 +123,9 @@ impl<'d, 't> Section<'d, 't> {
         let name = format!("{}{key}", self.prefix());
         match value.get_ref() {
             DeValue::Table(table) => Some(Section::new(&name, table, &value.span(), keys, problems)),
-            _ => {
-                problems.add(value.span().start, format_args!("{name} must be a table"));
+            other => {
+                let (keys, kind) = (keys.join(", "), kind_of(other));
+                problems.add(value.span().start, format_args!("{name} must be a table of {keys}, not {kind}"));
                 None
             }
         }
@@ -127,7 +149,7 @@ impl<'d, 't> Section<'d, 't> {
         problems: &mut Problems<'_>,
         read: impl FnOnce(&DeValue<'_>) -> Result<T, String>,
     ) -> Option<(T, usize)> {
-        if !self.table.contains_key(key) {
+        if !self.has(key) {
             problems.add(self.at, format_args!("{}{key} is missing", self.prefix()));
         }
         self.get(key, problems, read)
@@ -153,7 +175,9 @@ impl<'d, 't> Section<'d, 't> {
     ) -> Vec<(T, usize)> {
         let Some(value) = self.table.get(key) else { return Vec::new() };
         let DeValue::Array(values) = value.get_ref() else {
-            problems.add(value.span().start, format_args!("{}{key} must be a list, as in [\"...\"]", self.prefix()));
+            let kind = kind_of(value.get_ref());
+            let message = format!("{}{key} must be a list, as in [\"...\"], not {kind}", self.prefix());
+            problems.add(value.span().start, message);
             return Vec::new();
         };
         values.iter().filter_map(|value| self.read(key, value, problems, &read)).collect()
@@ -197,10 +221,11 @@ pub(super) fn text<T>(parse: impl Fn(&str) -> Result<T, String>) -> impl Fn(&DeV
 /// A whole number within bounds.
 pub(super) fn number(range: std::ops::RangeInclusive<u32>) -> impl Fn(&DeValue<'_>) -> Result<u32, String> {
     move |value| {
-        let wrong = || format!("must be a number from {} to {}", range.start(), range.end());
-        let DeValue::Integer(number) = value else { return Err(wrong()) };
-        let number = u32::from_str_radix(number.as_str(), number.radix());
-        number.ok().filter(|number| range.contains(number)).ok_or_else(wrong)
+        let wrong =
+            |what: &str| format!("must be a whole number from {} to {}, not {what}", range.start(), range.end());
+        let DeValue::Integer(number) = value else { return Err(wrong(kind_of(value))) };
+        let read = u32::from_str_radix(number.as_str(), number.radix());
+        read.ok().filter(|number| range.contains(number)).ok_or_else(|| wrong(number.as_str()))
     }
 }
 
@@ -208,7 +233,8 @@ pub(super) fn number(range: std::ops::RangeInclusive<u32>) -> impl Fn(&DeValue<'
 pub(super) fn kind_of(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
-        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a number with a point",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",

@@ -9,7 +9,9 @@ mod document;
 mod health;
 mod notes;
 mod pairs;
+mod places;
 mod proxy_protocol;
+mod stack_keys;
 mod termination;
 
 #[cfg(test)]
@@ -31,17 +33,32 @@ use config::Config;
 use notes::Notes;
 use serde_json::json;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    proxy(arguments).map_err(in_words_of_the_file)
+}
+
+/// What is told of the options of a stack, or of its limits, by the keys that set them here.
+pub(super) fn in_words_of_the_file(failure: Failure) -> Failure {
+    Failure { message: stack_keys::in_keys(&failure.message), ..failure }.naming(&LIMITS)
+}
+
+fn proxy(arguments: &Arguments) -> Result<(), Failure> {
     let config = load(&arguments.config)?;
     if arguments.check {
         say(&format!("ok\n{config}"));
         return Ok(());
     }
     let shards = session::shards(&config.stack)? as usize;
+    config.check_time_wait_places(config.stack.time_wait, config.stack.time_wait_full, shards as u32).map_err(
+        |problem| {
+            let message = format!("--config {}: {problem}; nothing was started", arguments.config.display());
+            Failure::new(Exit::Usage, message)
+        },
+    )?;
     let pairs = config.access_log.as_ref().map_or(0, |_| config.connections_max.div_ceil(shards as u32));
     let notes: Vec<Notes> = (0..shards).map(|_| Notes::new(pairs)).collect();
     let log = Log::open(&config, notes.clone())?;
@@ -52,6 +69,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let listen = config.listeners.iter().map(|listener| listener.address.port()).collect();
     let ports = SharedPorts { listen, opens: true };
     let mut session = Session::start_within(&config.stack, SynCookies::default(), ports, limits, make)?;
+    let promised = Arc::clone(&config);
+    session.check_policies(move |policies| {
+        promised.check_time_wait_places(policies.time_wait, policies.time_wait_full, shards as u32).map_err(|problem| {
+            format!("{problem}; connections_max and stack.time_wait_max are read at the start only, and no policy was changed")
+        })
+    });
     let log = log.write_from(session.now())?;
     announce(&config, &session.mode());
     session.wait(None, || {});
@@ -74,7 +97,13 @@ fn load(path: &Path) -> Result<Config, Failure> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text));
     match read {
-        Err(error) => return Err(Failure::new(Exit::Usage, format!("--config {name}: {error}; name a file of text"))),
+        Err(error) => {
+            let what = match error.kind() {
+                ErrorKind::PermissionDenied => "let this user read it, or name another file",
+                _ => "name a file of text",
+            };
+            return Err(Failure::new(Exit::Usage, format!("--config {name}: {error}; {what}")));
+        }
         Ok(bytes) if bytes as u64 > CONFIG_BYTES_MAX => {
             let message = format!("--config {name}: more than {CONFIG_BYTES_MAX} bytes are no configuration");
             return Err(Failure::new(Exit::Usage, message));
@@ -115,6 +144,14 @@ fn announce(config: &Config, mode: &str) {
         say(&format!("proxying {} on {interface}, mode {mode}", names.join(" ")));
     }
 }
+
+/// What sets the limits of a shard.
+const LIMITS: [(&str, &str); 4] = [
+    ("time_wait_max", "stack.time_wait_max, divided among the shards"),
+    ("tcbs_max", "the default or, if that is more, what connections_max needs, divided among the shards"),
+    ("splices_max", "the default or, if that is more, what connections_max needs, divided among the shards"),
+    ("chunks_max", "the default or, if that is more, what connections_max needs, divided among the shards"),
+];
 
 /// Largest configuration, bytes. Origin: a hundred thousand backends fit. Larger is taken for another file.
 const CONFIG_BYTES_MAX: u64 = 16 * 1024 * 1024;

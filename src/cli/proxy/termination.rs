@@ -105,12 +105,13 @@ impl Cause {
     }
 }
 
-/// Whether a refusal to connect to one backend, after `retries` retries, leaves it worth a try at another at once: not where it is the shard that
-/// is full. Without places in TIME-WAIT one other is tried, which may be of the other IP version, or have ports in TIME-WAIT to use again.
-pub(super) const fn may_go_elsewhere(error: &ConnectError, retries: u8) -> bool {
+/// Whether a refusal to connect to one backend, after `retries` of `retries_max` retries, leaves it worth a try at another at once: not where it
+/// is the shard that is full. Without places in TIME-WAIT one other is tried, which may be of the other IP version, or have ports in TIME-WAIT
+/// to use again; but not by the only retry, for after a second, too, it goes to another, and a place may have come.
+pub(super) const fn may_go_elsewhere(error: &ConnectError, retries: u8, retries_max: u8) -> bool {
     match error {
         ConnectError::TooManyConnections(_) | ConnectError::QuietTime(_) => false,
-        ConnectError::TimeWaitFull(_) => retries == 0,
+        ConnectError::TimeWaitFull(_) => retries == 0 && retries_max > 1,
         _ => true,
     }
 }
@@ -133,10 +134,11 @@ mod tests {
 
     #[test]
     fn full_shard_is_no_reason_to_ask_all_backends_and_lack_of_ports_is() {
-        let tries = |error: ConnectError| [0, 1].map(|retries| may_go_elsewhere(&error, retries));
-        assert_eq!(tries(ConnectError::TooManyConnections(1)), [false, false]);
-        assert_eq!(tries(ConnectError::TimeWaitFull(1)), [true, false]);
+        let tries =
+            |error: ConnectError| [(0, 1), (0, 2), (1, 2)].map(|(retries, max)| may_go_elsewhere(&error, retries, max));
+        assert_eq!(tries(ConnectError::TooManyConnections(1)), [false, false, false]);
+        assert_eq!(tries(ConnectError::TimeWaitFull(1)), [false, true, false]);
         let exhausted = ConnectError::PortsExhausted { owned: 1, in_use: 1, time_wait: 0, next_free_in_ms: None };
-        assert_eq!(tries(exhausted), [true, true]);
+        assert_eq!(tries(exhausted), [true, true, true]);
     }
 }

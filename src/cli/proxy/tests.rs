@@ -241,6 +241,33 @@ fn b46_client_waits_for_a_place_in_time_wait_though_there_are_other_backends() {
 }
 
 #[test]
+fn b46_client_with_one_retry_waits_for_a_place_in_time_wait() {
+    for place_comes in [true, false] {
+        let limits = Limits { tcbs_max: 64, time_wait_max: 3, half_open_max: 16, chunks_max: 64, ..Limits::default() };
+        let mut world = World::within(limits, "", "", &format!("retries = 1\n{TWO}"));
+        world.listen(8001);
+        world.listen(8002);
+        let first = world.connect();
+        world.run_ms(5);
+        let second = world.connect();
+        world.run_ms(500);
+        assert_eq!((world.seen_end(second), world.proxy.counters().opens_refused_time_wait), (None, 1));
+        if place_comes {
+            world.peer.calls(world.now).abort(first).unwrap();
+        }
+        world.run_ms(600);
+        if place_comes {
+            world.peer.calls(world.now).send(second, b"question").unwrap();
+            world.run_ms(5);
+            assert_eq!(world.seen(second).received, b"answer");
+        } else {
+            assert_eq!(world.seen_end(second), Some(CloseReason::Reset));
+            assert_eq!(world.ended(), [letters("RC", Some(0), 1, 0)]);
+        }
+    }
+}
+
+#[test]
 fn client_that_goes_while_connecting_takes_the_try_with_it() {
     // Nobody has that address: the try waits for a neighbour.
     let mut world = World::new("backends = [{ address = \"10.0.0.9:80\" }]");
