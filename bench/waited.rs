@@ -6,15 +6,19 @@ use std::fmt::Write;
 /// The counter of a role that says so, ms.
 pub(crate) const COUNTER: &str = "waited_for_cpu_ms";
 
-/// A line of warning if the role of `name` that waited longest did so for too large a part of `run_s` seconds. The
-/// counters of several roles are `role.counter`.
-pub(crate) fn warn(out: &mut String, name: &str, counters: &BTreeMap<String, u64>, run_s: f64) {
+/// What is to be said if the role that waited longest did so for too large a part of `run_s` seconds. The counters of several
+/// roles are `role.counter`.
+pub(crate) fn told(counters: &BTreeMap<String, u64>, run_s: f64) -> Option<String> {
     let waited_ms = counters.iter().filter(|(name, _)| name.ends_with(COUNTER)).map(|(_, count)| *count).max();
     let part = waited_ms.unwrap_or(0) as f64 / 1000.0 / run_s.max(f64::MIN_POSITIVE);
-    if part > PART_MAX {
-        let percent = 100.0 * part;
-        let _ =
-            writeln!(out, "WARNING: {name}: waited {percent:.0} % of the time for a CPU: something else runs there");
+    let percent = 100.0 * part;
+    (part > PART_MAX).then(|| format!("waited {percent:.0} % of the time for a CPU: something else runs there"))
+}
+
+/// The same as a line of warning about `name`.
+pub(crate) fn warn(out: &mut String, name: &str, counters: &BTreeMap<String, u64>, run_s: f64) {
+    if let Some(told) = told(counters, run_s) {
+        let _ = writeln!(out, "WARNING: {name}: {told}");
     }
 }
 

@@ -65,6 +65,9 @@ pub(crate) enum LimitedBy {
     /// What was asked for: the rate of an open loop, or the connections in flight of a closed one.
     #[serde(rename = "rate")]
     Rate,
+    /// Whatever else ran on these CPUs.
+    #[serde(rename = "others")]
+    Others,
 }
 
 impl LimitedBy {
@@ -76,6 +79,7 @@ impl LimitedBy {
             LimitedBy::CpuServer => "cpu(server)",
             LimitedBy::Link => "link",
             LimitedBy::Rate => "rate",
+            LimitedBy::Others => "others",
         }
     }
 }

@@ -6,7 +6,6 @@ use super::search;
 use crate::ends::WRONG_SHARD;
 use crate::risk::rate::Rate;
 use crate::role::Mode;
-use crate::waited;
 use clap::ValueEnum;
 use std::fmt::Write;
 
@@ -111,8 +110,6 @@ fn stacks(out: &mut String, report: &Report) {
         let rate = stack.connections_per_second;
         let _ = writeln!(out, "{name}: {}", flags.tuples.text(rate));
         warnings(out, name, stack, is_without_time_wait(name, report));
-        let run_s = f64::from(flags.rounds) * (flags.warmup_s + flags.duration_s);
-        waited::warn(out, name, &stack.counters, run_s);
     }
     if let Some(obtained) = &report.mode
         && Mode::from_str(&flags.mode, false).is_ok_and(|mode| !mode.is_obtained(obtained))
@@ -357,12 +354,10 @@ mod tests {
         if let Some(kernel) = &mut report.stacks.kernel {
             kernel.counters.insert("client.TcpExt.TCPTimeWaitOverflow".into(), 1);
             kernel.time_wait_created -= 1;
-            kernel.counters.insert("server.waited_for_cpu_ms".into(), 3000);
         }
         let text = text(&report);
         assert!(text.contains("TIME-WAIT not kept"), "{text}");
         assert!(text.contains("mode drv was asked for, skb copy was obtained"), "{text}");
         assert!(text.contains("TIME-WAIT entries for 150030 connections closed"), "{text}");
-        assert!(text.contains("kernel: waited 40 % of the time for a CPU"), "{text}");
     }
 }

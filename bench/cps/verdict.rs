@@ -7,6 +7,7 @@ use super::result::{Busy, LimitedBy, Prediction, Verdict};
 use crate::policy::Tw;
 use crate::risk::model::Supply;
 use crate::role::Mode;
+use crate::waited;
 
 /// What arithmetic says of the headline: the first policy asked for.
 pub(crate) fn predict(args: &CpsArgs, plan: &Plan) -> Prediction {
@@ -90,6 +91,9 @@ fn limit(args: &CpsArgs, report: &Report, stack: &StackReport) -> (LimitedBy, St
     }
     let Busy { client, server } = busy(stack);
     let shares = format!("client {:.0} % busy, server {:.0} %", 100.0 * client, 100.0 * server);
+    if waited::told(&stack.counters, run_s(report)).is_some() {
+        return (LimitedBy::Others, format!("{shares}, and waiting for a CPU that something else had"));
+    }
     match () {
         () if client.max(server) < NEAR_CPU => {
             (LimitedBy::Rate, format!("{shares}: more connections in flight would give more"))
@@ -97,6 +101,11 @@ fn limit(args: &CpsArgs, report: &Report, stack: &StackReport) -> (LimitedBy, St
         () if client >= server => (LimitedBy::CpuClient, shares),
         () => (LimitedBy::CpuServer, shares),
     }
+}
+
+/// How long the ends of a stack ran, all rounds.
+fn run_s(report: &Report) -> f64 {
+    f64::from(report.flags.rounds) * (report.flags.warmup_s + report.flags.duration_s)
 }
 
 /// Means over the rounds.
@@ -109,6 +118,7 @@ fn busy(stack: &StackReport) -> Busy {
 /// Why the figures must not be quoted.
 fn untrue(mode: Mode, report: &Report) -> Vec<String> {
     let mut reasons = Vec::new();
+    let run_s = run_s(report);
     for Blemish { name, errors, time_wait_evicted } in report.blemishes() {
         if errors > 0 {
             reasons.push(format!("{name}: {errors} errors"));
@@ -123,6 +133,7 @@ fn untrue(mode: Mode, report: &Report) -> Vec<String> {
         if dropped as f64 > DROPS_MAX * frames {
             reasons.push(format!("{name}: {dropped} frames were dropped"));
         }
+        reasons.extend(waited::told(&stack.counters, run_s).map(|told| format!("{name}: {told}")));
     }
     if let Some(obtained) = report.mode.as_ref().filter(|obtained| !mode.is_obtained(obtained)) {
         reasons.push(format!("mode {} was asked for, {obtained} was obtained", mode.name()));
@@ -190,6 +201,11 @@ mod tests {
         assert_eq!(word(&[], link), LimitedBy::Link);
         let idle = |report: &mut Report| report.stacks.synfin.as_mut().expect("run").runs.clear();
         assert_eq!(word(&[], idle), LimitedBy::Rate);
+        let crowded = |report: &mut Report| {
+            let counters = &mut report.stacks.synfin.as_mut().expect("run").counters;
+            counters.insert(format!("client.{}", waited::COUNTER), 3000);
+        };
+        assert_eq!(word(&[], crowded), LimitedBy::Others);
     }
 
     #[test]
@@ -202,6 +218,22 @@ mod tests {
         assert_eq!(untrue(Mode::Zc, &report).len(), 1);
         report.stacks.synfin.as_mut().expect("run").counters.insert("client.xsk.rx_dropped".into(), 1 << 30);
         assert!(untrue(Mode::Auto, &report)[0].contains("dropped"));
+    }
+
+    /// On a crowded machine the kernel's rate is too low as well, and the ratio is anything.
+    #[test]
+    fn waiting_for_a_cpu_makes_it_untrue() {
+        for name in ["synfin", "kernel"] {
+            let mut report = report();
+            (report.stacks.synfin.as_mut().expect("run").errors, report.stacks.kernel.as_mut().expect("run").errors) =
+                (0, 0);
+            assert_eq!(untrue(Mode::Auto, &report), Vec::<String>::new());
+            let stacks = &mut report.stacks;
+            let stack = if name == "synfin" { &mut stacks.synfin } else { &mut stacks.kernel };
+            stack.as_mut().expect("run").counters.insert(format!("server.{}", waited::COUNTER), 3000);
+            let told = format!("{name}: waited 40 % of the time for a CPU: something else runs there");
+            assert_eq!(untrue(Mode::Auto, &report), [told]);
+        }
     }
 
     #[test]
