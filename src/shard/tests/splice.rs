@@ -3,11 +3,8 @@
 mod of_every_seed;
 mod slow_readers;
 
-use super::simulation::peer::{Ending, Peer};
-use super::simulation::plan::{Closing, Plan};
-use super::simulation::{Tattle, seeds};
+use super::simulation::{FAIR_MSL_MS, TRIES, identity};
 use super::*;
-use crate::api::Keepalive;
 use crate::api::{CallError, ConnectionOptions, SpliceError};
 use crate::limits::CHUNK_BYTES;
 use crate::link::faults::{FaultConfig, Faults};
@@ -179,6 +176,8 @@ struct Setup {
     settings: Settings,
     connection: ConnectionOptions,
     prefix: Option<(usize, &'static [u8])>,
+    /// The fate of frames follows from the frames, and none is lost for ever.
+    fair: bool,
 }
 
 impl Default for Setup {
@@ -192,6 +191,7 @@ impl Default for Setup {
             settings: Settings::default(),
             connection: Default::default(),
             prefix: None,
+            fair: false,
         }
     }
 }
@@ -214,11 +214,15 @@ impl<E: Application> Relayed<E> {
             limits,
             addresses: vec![LocalAddress { address, prefix_len: 24 }],
             settings: setup.settings,
+            msl_ms: if setup.fair { FAIR_MSL_MS } else { MSL_MS },
             ..ShardConfig::seeded(seed)
         };
         let relay =
             Relay { connection: setup.connection, prefix: setup.prefix, ..Relay::new(SocketAddr::new(of_ends, 80)) };
-        let [link_a, link_b] = [(a, 0), (b, 1)].map(|(link, end)| Faults::new(link, setup.faults, none, seed + end));
+        let [link_a, link_b] = [(a, 0), (b, 1)].map(|(link, end)| {
+            let link = Faults::new(link, setup.faults, none, seed + end);
+            if setup.fair { link.by_frame(identity, TRIES) } else { link }
+        });
         let config_of_ends = config(of_ends, setup.of_ends.unwrap_or(setup.limits), seed);
         let mut ends = Shard::new(link_a, ends, config_of_ends, now).expect("a shard");
         let mut relay = Shard::new(link_b, relay, config(of_relay, setup.limits, seed + 1), now).expect("a shard");

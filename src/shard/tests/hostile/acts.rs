@@ -2,11 +2,14 @@
 
 use super::frames::{Sent, error_frame, place, question_frame, repair};
 use super::*;
+use crate::limits::BURST_MAX;
 
 /// One thing that the peer does.
 #[derive(Clone, Debug)]
 pub(super) enum Act {
     Segment(Sent),
+    /// Several frames in one turn.
+    Burst(Vec<Act>),
     /// A whole handshake on connection `port`, with the options of [`Sent::options`].
     Open {
         port: u8,
@@ -78,6 +81,39 @@ pub(super) enum Call {
 pub(super) fn act() -> impl Strategy<Value = Act> {
     let call = prop_oneof![3 => Just(Call::Connect), 2 => Just(Call::ShutDown), 2 => Just(Call::Close), 1 => Just(Call::Abort),
         1 => Just(Call::Pause), 2 => Just(Call::Resume)];
+    let v6 = || proptest::bool::weighted(0.25);
+    prop_oneof![
+        40 => frame(),
+        4 => (0..PORTS, v6(), any::<u8>()).prop_map(|(port, v6, options)| Act::Open { port, v6, options }),
+        2 => (0..PORTS, v6()).prop_map(|(port, v6)| Act::Close { port, v6 }),
+        2 => (0..PORTS, v6(), 3..12u8, prop_oneof![Just(0), Just(60_000)])
+            .prop_map(|(port, v6, count, wnd)| Act::Lose { port, v6, count, wnd }),
+        4 => (0..3000u16).prop_map(|ms| Act::Wait { ms }),
+        6 => (0..PORTS, v6(), call).prop_map(|(port, v6, call)| Act::Call { port, v6, call }),
+        1 => burst().prop_map(Act::Burst),
+    ]
+}
+
+/// Frames for one turn, most of them of one connection. With each segment that begins where the last ended the peer goes on, so that text,
+/// FIN and SYN follow each other in it.
+pub(super) fn burst() -> impl Strategy<Value = Vec<Act>> {
+    let size = prop_oneof![10 => 1..9usize, 10 => 9..65usize, 1 => 65..=BURST_MAX as usize];
+    let acts = size.prop_flat_map(|size| proptest::collection::vec((frame(), proptest::bool::weighted(0.8)), size));
+    let focus = (0..PORTS, proptest::bool::weighted(0.25));
+    (acts, proptest::option::weighted(0.7, focus), proptest::bool::weighted(0.7)).prop_map(|(acts, focus, steady)| {
+        let mut acts = acts;
+        for (act, focused) in &mut acts {
+            if let Act::Segment(sent) = act {
+                (sent.port, sent.v6) = focus.filter(|_| *focused).unwrap_or((sent.port, sent.v6));
+                sent.tsval = if steady { 0 } else { sent.tsval };
+            }
+        }
+        acts.into_iter().map(|(act, _)| act).collect()
+    })
+}
+
+/// One frame in a turn.
+fn frame() -> impl Strategy<Value = Act> {
     let seq = prop_oneof![3 => Just(0i32), 2 => -3000..3000i32, 1 => any::<i32>()];
     let kind = prop_oneof![4 => Just(3u8), 1 => Just(4u8), 1 => Just(8u8), 1 => Just(11u8), 1 => Just(12u8)];
     let mtu = prop_oneof![1 => any::<u16>(), 2 => 552..1500u16];
@@ -91,18 +127,12 @@ pub(super) fn act() -> impl Strategy<Value = Act> {
     let v6 = proptest::bool::weighted(0.25);
     prop_oneof![
         12 => sent().prop_map(Act::Segment),
-        2 => (0..PORTS, v6, any::<u8>()).prop_map(|(port, v6, options)| Act::Open { port, v6, options }),
-        1 => (0..PORTS, v6).prop_map(|(port, v6)| Act::Close { port, v6 }),
-        1 => (0..PORTS, v6, 3..12u8, prop_oneof![Just(0), Just(60_000)])
-            .prop_map(|(port, v6, count, wnd)| Act::Lose { port, v6, count, wnd }),
         1 => v6.prop_map(|v6| Act::Ask { v6 }),
         5 => (at, to, proptest::option::weighted(0.3, any::<u8>()), any::<bool>())
             .prop_map(|(at, to, cut, repaired)| Act::Changed { at, to, cut, repaired }),
         1 => (keep, noise, any::<bool>()).prop_map(|(keep, bytes, repaired)| Act::Noise { keep, bytes, repaired }),
         3 => (0..PORTS, v6, kind, prop_oneof![2 => 0..6u8, 1 => Just(4)], mtu, seq)
             .prop_map(|(port, v6, kind, code, mtu, seq)| Act::Error { port, v6, kind, code, mtu, seq }),
-        2 => (0..3000u16).prop_map(|ms| Act::Wait { ms }),
-        3 => (0..PORTS, v6, call).prop_map(|(port, v6, call)| Act::Call { port, v6, call }),
     ]
 }
 
@@ -137,8 +167,15 @@ impl Hostile {
     pub(super) fn act(&mut self, act: &Act) {
         self.settle();
         self.said.clear();
+        if let Some(frame) = self.frame_of(act) {
+            self.deliver(frame);
+        }
         match act {
-            Act::Segment(sent) => self.deliver_sent(sent),
+            Act::Segment(_) | Act::Ask { .. } | Act::Changed { .. } | Act::Noise { .. } | Act::Error { .. } => {}
+            Act::Burst(acts) => {
+                let frames = self.frames_of(acts);
+                frames.chunks(self.burst).for_each(|frames| self.deliver_together(frames));
+            }
             Act::Open { port, v6, options } => {
                 let (port, v6, options, wnd) = (*port, *v6, *options, 60_000);
                 let syn = Sent { port, v6, options, wnd, flags: Flags::SYN.0, ..Sent::default() };
@@ -153,26 +190,6 @@ impl Hostile {
                 self.deliver_sent(&Sent { port: *port, v6: *v6, flags, as_agreed: true, ..Sent::default() });
             }
             Act::Lose { port, v6, count, wnd } => self.lose(*port, *v6, *count, *wnd),
-            Act::Ask { v6 } => self.deliver(question_frame(*v6)),
-            Act::Changed { at, to, cut, repaired } => {
-                let mut frame = self.last.clone();
-                if let Some(byte) = frame.get_mut(usize::from(*at)) {
-                    *byte = *to;
-                }
-                if let Some(cut) = cut {
-                    frame.truncate(usize::from(*cut));
-                }
-                self.deliver_bytes(frame, *repaired);
-            }
-            Act::Noise { keep, bytes, repaired } => {
-                let mut frame = self.last[..self.last.len().min(*keep)].to_vec();
-                frame.extend_from_slice(bytes);
-                self.deliver_bytes(frame, *repaired);
-            }
-            Act::Error { port, v6, kind, code, mtu, seq } => {
-                let seq = self.heard[place(*port, *v6)].seq.0.wrapping_add_signed(*seq);
-                self.deliver(error_frame((*port, *v6), (*kind, *code), *mtu, Seq(seq)));
-            }
             Act::Wait { ms } => self.now = self.now.plus_ms(u64::from(*ms)),
             Act::Call { port, v6, call } => self.call(*port, *v6, *call),
         }
@@ -198,10 +215,58 @@ impl Hostile {
         self.deliver(error_frame((port, v6), (3, 4), 1300, seq));
     }
 
-    fn deliver_bytes(&mut self, mut frame: Vec<u8>, repaired: bool) {
+    /// The frame that the act is; `None` if it is anything else.
+    fn frame_of(&mut self, act: &Act) -> Option<Vec<u8>> {
+        let (mut frame, repaired) = match act {
+            Act::Segment(sent) => (self.frame_sent(sent), false),
+            Act::Ask { v6 } => (question_frame(*v6), false),
+            Act::Changed { at, to, cut, repaired } => {
+                let mut frame = self.last.clone();
+                if let Some(byte) = frame.get_mut(usize::from(*at)) {
+                    *byte = *to;
+                }
+                if let Some(cut) = cut {
+                    frame.truncate(usize::from(*cut));
+                }
+                (frame, *repaired)
+            }
+            Act::Noise { keep, bytes, repaired } => {
+                let mut frame = self.last[..self.last.len().min(*keep)].to_vec();
+                frame.extend_from_slice(bytes);
+                (frame, *repaired)
+            }
+            Act::Error { port, v6, kind, code, mtu, seq } => {
+                let seq = self.heard[place(*port, *v6)].seq.0.wrapping_add_signed(*seq);
+                (error_frame((*port, *v6), (*kind, *code), *mtu, Seq(seq)), false)
+            }
+            Act::Burst(_)
+            | Act::Open { .. }
+            | Act::Close { .. }
+            | Act::Lose { .. }
+            | Act::Wait { .. }
+            | Act::Call { .. } => return None,
+        };
         if repaired {
             repair(&mut frame);
         }
-        self.deliver(frame);
+        Some(frame)
+    }
+
+    /// The frames of a burst, of which the peer has heard no answer: what it sends next follows what it has sent.
+    pub(super) fn frames_of(&mut self, acts: &[Act]) -> Vec<Vec<u8>> {
+        let (heard, last) = (self.heard, self.last.clone());
+        let mut frames = Vec::new();
+        for act in acts {
+            let Some(frame) = self.frame_of(act) else { continue };
+            if let Act::Segment(sent @ Sent { seq: 0, to_closed: false, .. }) = act {
+                let flags = Flags(sent.flags);
+                let octets = u32::from(sent.len) + u32::from(flags.syn()) + u32::from(flags.fin());
+                self.heard[place(sent.port, sent.v6)].ack += octets;
+            }
+            self.last = frame.clone();
+            frames.push(frame);
+        }
+        (self.heard, self.last) = (heard, last);
+        frames
     }
 }

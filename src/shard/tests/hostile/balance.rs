@@ -15,6 +15,48 @@ pub(super) struct Before {
     keeps: bool,
 }
 
+/// What was there before a burst came.
+pub(super) struct Together {
+    verdicts: u64,
+    dropped: u64,
+    counters: Counters,
+    frames: u64,
+    /// Frames that the parser drops, those with a segment, and those with a RST.
+    unparsed: u64,
+    segments: u64,
+    resets: u64,
+}
+
+impl Together {
+    pub(super) fn of(world: &Hostile, frames: &[Vec<u8>]) -> Together {
+        let mut together = Together {
+            verdicts: world.verdicts(),
+            dropped: world.stack.drops().total(),
+            counters: *world.stack.counters(),
+            frames: frames.len() as u64,
+            unparsed: 0,
+            segments: 0,
+            resets: 0,
+        };
+        for frame in frames {
+            match parsed(frame) {
+                Ok(Parsed::Tcp(packet)) => {
+                    together.segments += 1;
+                    together.resets += u64::from(packet.segment.flags.rst());
+                }
+                Ok(_) => {}
+                Err(_) => together.unparsed += 1,
+            }
+        }
+        together
+    }
+}
+
+/// The frame as the stack's parser sees it.
+pub(super) fn parsed(frame: &[u8]) -> Result<Parsed, DropReason> {
+    parse(frame, &Expect { mac: STACK_MAC, mtu: 1500, vlan: None, verify_checksums: true })
+}
+
 /// What a frame is counted under if it is neither dropped by the parser nor taken: each of these counts frames and nothing else, and
 /// no frame counts under two.
 pub(super) fn verdicts(counters: &Counters) -> [(&'static str, u64); 25] {
@@ -53,7 +95,7 @@ pub(super) fn verdicts(counters: &Counters) -> [(&'static str, u64); 25] {
 
 impl Hostile {
     pub(super) fn before(&self, frame: &[u8]) -> Before {
-        let met = match parse(frame, &Expect { mac: STACK_MAC, mtu: 1500, vlan: None, verify_checksums: true }) {
+        let met = match parsed(frame) {
             Ok(Parsed::Tcp(TcpPacket { tuple, segment, .. })) => Some((segment, tuple, self.connection(&tuple))),
             _ => None,
         };
@@ -86,6 +128,25 @@ impl Hostile {
             assert!(accounted, "neither counted, taken nor answered: {:?}, {after:?}", before.met);
             self.passed += 1;
         }
+    }
+
+    /// The frames of one burst have come since `before`, and nothing was due: as many as could be were counted once, taken by a connection
+    /// or answered by a RST, and the peer hears no more than that.
+    pub(super) fn account_together(&mut self, before: &Together) {
+        let since = self.stack.counters().since(&before.counters);
+        assert_eq!((since.turns, since.frames_received), (1, before.frames));
+        let counted = self.verdicts() - before.verdicts;
+        assert!(counted <= before.frames, "{counted} verdicts on {} frames", before.frames);
+        let passed = before.frames - counted;
+        let may_pass = before.segments - before.resets + since.challenge_acks_suppressed;
+        assert!(passed <= may_pass, "{passed} of {} frames are unaccounted for, {may_pass} may be", before.frames);
+        assert!(self.stack.drops().total() - before.dropped >= before.unparsed, "what does not parse is dropped");
+        let answerable = before.segments - before.resets;
+        assert!(since.rst_sent + since.rst_suppressed <= answerable, "no RST is answered by one: {since:?}");
+        assert!(since.answers_sent + since.answers_dropped <= before.frames - before.unparsed, "{since:?}");
+        let empty = self.said.iter().filter(|packet| packet.segment.is_empty()).count() as u64;
+        assert!(empty <= before.segments, "{empty} ACKs and RSTs for {} segments", before.segments);
+        self.passed += passed;
     }
 
     /// Frames that were dropped or counted.

@@ -3,15 +3,19 @@
 
 mod acts;
 mod balance;
+mod bursts;
 mod frames;
 mod probes;
 
 use self::acts::{Act, Call, act};
+use self::balance::Together;
+use self::bursts::{Ends, ends};
 use self::frames::{Sent, place};
 use super::*;
 use crate::counters::{Counters, DropReason};
 use crate::four_tuple::FourTuple;
 use crate::ids::ListenerId;
+use crate::limits::BURST_MAX;
 use crate::seq::Seq;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::state::State;
@@ -26,6 +30,10 @@ use proptest::test_runner::TestRunner;
 /// Sends everything back, and takes every error for what it is.
 #[derive(Default)]
 struct Tolerant {
+    /// It takes note of what it is told, and does nothing.
+    holds: bool,
+    /// What it was told while it held, but for text, by connection.
+    told: BTreeMap<Ends, Vec<Told>>,
     accepted: usize,
     connected: usize,
     closed: usize,
@@ -35,8 +43,12 @@ struct Tolerant {
 
 impl Application for Tolerant {
     fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
+        if self.holds {
+            self.note(calls, &event);
+        }
         match event {
             Event::Accepted { .. } => self.accepted += 1,
+            Event::Readable { .. } | Event::PeerClosed { .. } if self.holds => {}
             Event::Readable { handle, bytes } => {
                 self.received += bytes.len();
                 let taken = calls.send(handle, bytes).unwrap_or(bytes.len());
@@ -56,10 +68,38 @@ impl Application for Tolerant {
     }
 }
 
+/// What an application is told that does not follow from when frames came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Told {
+    Opened,
+    PeerClosed,
+    Closed(CloseReason),
+}
+
+impl Tolerant {
+    fn note(&mut self, calls: &Calls<'_>, event: &Event<'_>) {
+        let (handle, told) = match *event {
+            Event::Accepted { handle, .. } | Event::Connected { handle } => (handle, Told::Opened),
+            Event::PeerClosed { handle } => (handle, Told::PeerClosed),
+            Event::Closed { handle, reason } => (handle, Told::Closed(reason)),
+            Event::Readable { .. }
+            | Event::Writable { .. }
+            | Event::Stalled { .. }
+            | Event::Urgent { .. }
+            | Event::SpliceEnded { .. }
+            | Event::Timer { .. } => return,
+        };
+        let tuple = calls.four_tuple(handle).expect("told of what there is");
+        self.told.entry(ends(&tuple)).or_default().push(told);
+    }
+}
+
 struct Hostile {
     wire: MemoryLink,
     stack: Shard<MemoryLink, Tolerant>,
     now: Now,
+    /// Frames that the stack takes in one turn.
+    burst: usize,
     /// What the stack last said on each connection, by [`place`].
     heard: [Segment; 2 * PORTS as usize],
     /// What the stack has said since the last act began.
@@ -102,9 +142,8 @@ impl Hostile {
     }
 
     fn with_cookies(syn_cookies: SynCookies) -> Hostile {
-        let settings = Settings { syn_cookies, ..Settings::default() };
-        let (wire, link) = pair(MemoryConfig::default(), [PEER_MAC, STACK_MAC]);
-        let now = Now::from_ms(9_000);
+        // The largest with one of the three, so that both are played.
+        let burst = if syn_cookies == SynCookies::Off { BURST_MAX } else { Limits::default().burst };
         let limits = Limits {
             tcbs_max: 16,
             half_open_max: 3,
@@ -112,8 +151,15 @@ impl Hostile {
             time_wait_max: 64,
             chunks_max: CHUNKS,
             neighbors_max: 4,
+            burst,
             ..Limits::default()
         };
+        Hostile::with(limits, Settings { syn_cookies, ..Settings::default() })
+    }
+
+    fn with(limits: Limits, settings: Settings) -> Hostile {
+        let (wire, link) = pair(MemoryConfig::default(), [PEER_MAC, STACK_MAC]);
+        let now = Now::from_ms(9_000);
         let own = |v6| LocalAddress { address: address(STACK, v6), prefix_len: if v6 { 64 } else { 24 } };
         let config = ShardConfig { limits, addresses: vec![own(false), own(true)], settings, ..ShardConfig::seeded(0) };
         let mut stack = Shard::new(link, Tolerant::default(), config, now).expect("a shard");
@@ -124,6 +170,7 @@ impl Hostile {
             wire,
             stack,
             now,
+            burst: limits.burst as usize,
             heard: Default::default(),
             said: Vec::new(),
             last: Vec::new(),
@@ -134,9 +181,14 @@ impl Hostile {
     }
 
     fn deliver_sent(&mut self, sent: &Sent) {
+        let frame = self.frame_sent(sent);
+        self.deliver(frame);
+    }
+
+    fn frame_sent(&self, sent: &Sent) -> Vec<u8> {
         let name = name(sent.port, sent.v6);
         let snd_una = self.connection(&name).map(|tcb| tcb.snd_una);
-        self.deliver(sent.frame(&self.heard[place(sent.port, sent.v6)], snd_una));
+        sent.frame(&self.heard[place(sent.port, sent.v6)], snd_una)
     }
 
     /// One frame in a turn of its own, in which nothing is due.
@@ -147,6 +199,19 @@ impl Hostile {
             let after = before.tuple().and_then(|tuple| self.connection(&tuple));
             self.account(&before, after.as_ref());
         }
+    }
+
+    /// Frames that come in one turn, at most one burst.
+    fn deliver_together(&mut self, frames: &[Vec<u8>]) {
+        self.settle();
+        let before = Together::of(self, frames);
+        for frame in frames {
+            assert!(self.send(frame.clone()), "there is room for a burst");
+        }
+        self.said.clear();
+        self.stack.turn(self.now);
+        self.listen();
+        self.account_together(&before);
     }
 
     /// Turns until nothing is due now and every question about neighbours is answered.
@@ -248,7 +313,7 @@ impl Hostile {
             self.verdicts() + self.passed,
             "a frame was counted twice or not at all"
         );
-        assert!(core.half_open <= core.connections.len() && core.connections.len() <= 16);
+        assert!(core.half_open <= core.connections.len() && core.connections.len() <= core.limits.tcbs_max);
         let open = core.connections.iter().filter(|(_, known)| known.tcb.state != State::Closed).count() as u32;
         // The record of a former incarnation is kept beside the index while a new one opens (B44).
         let kept = core.connections.iter().filter(|(_, known)| known.former().is_some()).count() as u32;
@@ -328,8 +393,10 @@ fn whatever_a_peer_sends_reaches_every_state_and_verdict() {
     let live = State::ALL.iter().filter(|state| **state != State::Closed).map(|state| state.name());
     let missed: Vec<_> = live.chain(["TIME-WAIT"]).filter(|name| !played.states.contains(name)).collect();
     assert!(missed.is_empty(), "never reached: {missed:?}, seen: {:?}", played.states);
-    let Counters { fast_recoveries, time_outs, retransmitted_data, out_of_order_kept, .. } = played.counters;
+    let Counters { fast_recoveries, time_outs, retransmitted_data, out_of_order_kept, hints_stale, .. } =
+        played.counters;
     let more = [
+        ("hints_stale", hints_stale),
         ("fast_recoveries", fast_recoveries),
         ("time_outs", time_outs),
         ("retransmitted_data", retransmitted_data),

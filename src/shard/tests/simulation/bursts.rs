@@ -1,4 +1,5 @@
-//! Burst 64 behaves as burst 1: every seed is run with both, and how every connection has ended at each end is compared.
+//! Burst 64 behaves as burst 1: every seed is run with both, end to end and through a relay, and how every connection has ended at each end
+//! is compared.
 //!
 //! On a wire that loses frames for ever luck decides how some end, and a burst moves what luck falls on. So a seed whose own wire
 //! has lost something is run again with both bursts over a fair one, where the fate of a frame follows from the frame and
@@ -6,22 +7,21 @@
 
 use super::*;
 
-/// Runs the seed over its own wire with both bursts, then over a fair one if that lost something.
-pub(super) fn alike(seed: u64) -> Totals {
-    let plan = Plan::draw(seed);
-    let [one, many] = both(&plan);
+/// Runs the plan over its own wire with both bursts, then over a fair one if that lost something.
+pub(in crate::shard::tests) fn alike(plan: &Plan, run: fn(&Plan, u32) -> Report) -> Totals {
+    let [one, many] = both(plan, run);
     let totals = Totals { retransmitted_by_one: one.retransmitted, ..Totals::of(&many) };
     if !(one.whole && many.whole) {
-        return totals.plus(alike_over(&plan.fairly()));
+        return totals.plus(alike_over(&plan.clone().fairly(), run));
     }
-    if keeps_order(&plan) {
+    if keeps_order(plan) {
         assert_eq!((one.retransmitted, many.retransmitted), (0, 0), "sent again although everything came in order");
     }
-    totals.plus(compare(&plan, [&one, &many]))
+    totals.plus(compare(plan, [&one, &many]))
 }
 
 /// All seeds together: there was something to compare, and what burst 64 loses within a turn it would have to send again.
-pub(super) fn assert_compared(totals: &Totals) {
+pub(in crate::shard::tests) fn assert_compared(totals: &Totals) {
     assert!(totals.together * 10 > totals.segments, "few frames came with others: {totals:?}");
     let endings = totals.compared + 2 * totals.left_out;
     assert!(endings >= 2 * totals.connections, "not every connection was compared: {totals:?}");
@@ -30,21 +30,21 @@ pub(super) fn assert_compared(totals: &Totals) {
     assert!(more * 10 <= totals.retransmitted_by_one, "one burst sends more again than the other: {totals:?}");
 }
 
-fn alike_over(fair: &Plan) -> Totals {
-    let [one, many] = both(fair);
+fn alike_over(fair: &Plan, run: fn(&Plan, u32) -> Report) -> Totals {
+    let [one, many] = both(fair, run);
     let totals = compare(fair, [&one, &many]);
     if one.pressed + many.pressed == 0 {
         return totals;
     }
     // Those that were left out are compared where no chunk is short.
     let roomy = fair.clone().with_chunks_for_all();
-    let [one, many] = both(&roomy);
+    let [one, many] = both(&roomy, run);
     assert_eq!(one.pressed + many.pressed, 0, "chunks for all are short");
     totals.plus(compare(&roomy, [&one, &many]))
 }
 
-fn both(plan: &Plan) -> [Report; 2] {
-    [1, 64].map(|burst| simulate_plan(plan, burst))
+fn both(plan: &Plan, run: fn(&Plan, u32) -> Report) -> [Report; 2] {
+    [1, 64].map(|burst| run(plan, burst))
 }
 
 /// Nothing overtakes anything, and nothing comes twice.

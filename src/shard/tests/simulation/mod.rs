@@ -4,7 +4,7 @@
 //! prints itself; `SYNFIN_SEED=n` runs it alone, `SYNFIN_SEEDS=n` sets how many seeds run.
 
 mod bulk;
-mod bursts;
+pub(super) mod bursts;
 pub(super) mod peer;
 pub(super) mod plan;
 
@@ -37,28 +37,28 @@ struct Simulation {
 
 /// What a run came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Report {
+pub(super) struct Report {
     /// By end, sorted by job.
-    ends: [Vec<Ending>; 2],
-    faults: FaultCounters,
+    pub ends: [Vec<Ending>; 2],
+    pub faults: FaultCounters,
     /// No frame was lost anywhere.
-    whole: bool,
-    finished: Now,
-    segments: u64,
-    retransmitted: u64,
+    pub whole: bool,
+    pub finished: Now,
+    pub segments: u64,
+    pub retransmitted: u64,
     /// Segments kept out of order.
-    kept: u64,
+    pub kept: u64,
     /// Connections that an end has ended because its send chunks were short and theirs would have stayed for long (T03).
-    pressed: u64,
+    pub pressed: u64,
     /// Connections that an end has given up half-open (B11): its application has heard of none.
-    half_open_failed: u64,
+    pub half_open_failed: u64,
     /// Frames that came with others in one burst.
-    together: u64,
+    pub together: u64,
 }
 
 impl Report {
     /// Bytes that both ends' applications have received.
-    fn received(&self) -> u64 {
+    pub(super) fn received(&self) -> u64 {
         self.ends.iter().flatten().map(|ending| u64::from(ending.received)).sum()
     }
 
@@ -212,7 +212,7 @@ fn simulate_plan(plan: &Plan, burst: u32) -> Report {
 }
 
 /// Every connection has ended once at the end that opened it, and as planned where the wire loses nothing for ever.
-fn check_endings(plan: &Plan, report: &Report) {
+pub(super) fn check_endings(plan: &Plan, report: &Report) {
     let (mut pressed, mut never_met) = (0, 0);
     for (number, job) in plan.jobs.iter().enumerate() {
         let own = &report.ends[job.opener];
@@ -235,7 +235,7 @@ fn check_endings(plan: &Plan, report: &Report) {
     }
 }
 
-fn sum(a: FaultCounters, b: FaultCounters) -> FaultCounters {
+pub(super) fn sum(a: FaultCounters, b: FaultCounters) -> FaultCounters {
     FaultCounters {
         entered: a.entered + b.entered,
         delivered: a.delivered + b.delivered,
@@ -251,7 +251,7 @@ fn sum(a: FaultCounters, b: FaultCounters) -> FaultCounters {
 }
 
 /// Prints the seed when a check fails.
-pub(super) struct Tattle(pub u64);
+struct Tattle(u64);
 
 impl Drop for Tattle {
     fn drop(&mut self) {
@@ -266,7 +266,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// The seeds of this run, so many without SYNFIN_SEEDS.
-pub(super) fn seeds(usually: u64) -> core::ops::Range<u64> {
+fn seeds(usually: u64) -> core::ops::Range<u64> {
     match number("SYNFIN_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("SYNFIN_SEEDS").unwrap_or(usually),
@@ -275,25 +275,25 @@ pub(super) fn seeds(usually: u64) -> core::ops::Range<u64> {
 
 /// What all seeds came to.
 #[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    seeds: u64,
+pub(super) struct Totals {
+    pub seeds: u64,
     /// Seeds on whose wire nothing was lost.
-    whole: u64,
-    connections: u64,
-    graceful: u64,
+    pub whole: u64,
+    pub connections: u64,
+    pub graceful: u64,
     /// Bytes that applications have received.
-    received: u64,
-    segments: u64,
-    retransmitted: u64,
-    kept: u64,
-    pressed: u64,
-    together: u64,
+    pub received: u64,
+    pub segments: u64,
+    pub retransmitted: u64,
+    pub kept: u64,
+    pub pressed: u64,
+    pub together: u64,
     /// With burst 1, over the same wires.
-    retransmitted_by_one: u64,
+    pub retransmitted_by_one: u64,
     /// Endings that were compared between bursts, and connections that were left out there.
-    compared: u64,
-    left_out: u64,
-    faults: FaultCounters,
+    pub compared: u64,
+    pub left_out: u64,
+    pub faults: FaultCounters,
 }
 
 impl Totals {
@@ -335,11 +335,11 @@ impl Totals {
     }
 }
 
-/// Runs `check` on every seed, on as many threads as there are cores.
-fn on_every_seed(check: impl Fn(u64) -> Totals + Sync) -> Totals {
+/// Runs `check` on every seed, so many without SYNFIN_SEEDS, on as many threads as there are cores.
+pub(super) fn on_every_seed(usually: u64, check: impl Fn(u64) -> Totals + Sync) -> Totals {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get()) as u64;
     let of_thread = |thread: u64| {
-        let own = seeds(SEEDS).filter(move |seed| seed % threads == thread);
+        let own = seeds(usually).filter(move |seed| seed % threads == thread);
         own.fold(Totals::default(), |total: Totals, seed| {
             let _tattle = Tattle(seed);
             total.plus(check(seed))
@@ -355,11 +355,11 @@ fn on_every_seed(check: impl Fn(u64) -> Totals + Sync) -> Totals {
 /// Shows RFC 2525 2.4.
 #[test]
 fn b20_every_seed_delivers_every_byte_once_or_tells_an_error_and_leaves_nothing() {
-    let totals = on_every_seed(|seed| {
+    let totals = on_every_seed(SEEDS, |seed| {
         if seed % REPLAYED_EVERY == 1 {
             assert_eq!(simulate(seed, 64), simulate(seed, 64), "the seed does not replay");
         }
-        bursts::alike(seed)
+        bursts::alike(&Plan::draw(seed), simulate_plan)
     });
     println!("{totals:?}");
     if totals.seeds < 100 {
@@ -378,7 +378,7 @@ fn b20_every_seed_delivers_every_byte_once_or_tells_an_error_and_leaves_nothing(
 }
 
 /// What makes a frame the same when it is sent again: everything but timestamps, SACK blocks, window and checksums.
-fn identity(bytes: &[u8]) -> u64 {
+pub(super) fn identity(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     let header = match (bytes.get(12..14), bytes.get(23), bytes.get(20)) {
         (Some([0x08, 0x00]), Some(6), _) => 34,
@@ -397,14 +397,14 @@ fn identity(bytes: &[u8]) -> u64 {
 
 /// MSL on a fair wire, ms: TIME-WAIT outlasts all time-outs, or a FIN whose ACKs were lost would be answered by RST at last.
 /// For the same reason who closes first does so by halves there: three tries of a FIN may take longer than FIN_WAIT_2_MS.
-const FAIR_MSL_MS: u32 = 600_000;
+pub(super) const FAIR_MSL_MS: u32 = 600_000;
 
 /// Bytes that come over a wire that loses nothing for ever at least, both ways together. Every seed has such a run: its own wire, or a fair
 /// one. The mean over all wires is above it, too.
-const RECEIVED_MIN: u64 = 64_000;
+pub(super) const RECEIVED_MIN: u64 = 64_000;
 
 /// A frame that is sent so often has passed once, on a fair wire.
-const TRIES: u8 = 3;
+pub(super) const TRIES: u8 = 3;
 
 /// One seed in so many is run twice, and must come to exactly the same.
 const REPLAYED_EVERY: u64 = 50;

@@ -99,7 +99,7 @@ impl Plan {
     }
 
     /// The same with so many chunks that nobody is ended for want of them.
-    pub(super) fn with_chunks_for_all(self) -> Plan {
+    pub(in crate::shard::tests) fn with_chunks_for_all(self) -> Plan {
         Plan { limits: Limits { chunks_max: 4096, ..self.limits }, ..self }
     }
 }
