@@ -7,6 +7,7 @@
 //! ```
 //! Only a segment that no record here answers for is asked about, so connections at home pay nothing. The owner does
 //! with it what it would with one of its own queue; a listener's answer or a RST comes from there alone.
+//! TIME-WAIT answers here too, but while former functions are asked: the 4-tuple may have a new connection elsewhere since.
 //!
 //! **After a change of owners** the former functions are asked too, the newest first, until no connection of theirs is left: a
 //! frame counts how many were asked, and so takes a bounded number of steps. When all have been, the owner has the last word.
@@ -17,7 +18,9 @@ use super::find::Found;
 use super::icmp;
 use super::strangers::{FORMER_MAX, Strangers};
 use crate::counters::Counters;
+use crate::flow::index::Hash;
 use crate::four_tuple::FourTuple;
+use crate::ids::Kind;
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::owner::Owners;
@@ -175,7 +178,13 @@ impl Handover {
         found: Found,
     ) -> bool {
         match found {
-            Found::Tcb(_) | Found::TimeWait(_) => false,
+            Found::Tcb(_) => false,
+            Found::TimeWait(_) => {
+                let from @ (_, asked) = (arrival.interface, burst.asked(arrival.frame));
+                !self.former.is_empty()
+                    && self.may_be_outdated(&arrival.tuple, arrival.hash, asked)
+                    && self.pass_on(core, &arrival.tuple, from, burst.bytes(link, arrival.frame))
+            }
             // RFC 9293's cases without a TCB: a SYN for a listener, a RST for nobody.
             Found::Listener(_) | Found::Nobody => {
                 let from = (arrival.interface, burst.asked(arrival.frame));
@@ -289,7 +298,8 @@ impl Handover {
         let is_answer = match message {
             Message::Error(error) => {
                 let tuple = icmp::tuple_of(&error.quoted);
-                let here = core.index.find(core.index.hash(&tuple), |value| core.is_record_of(value, &tuple)).is_some();
+                let found = core.index.find(core.index.hash(&tuple), |value| core.is_record_of(value, &tuple));
+                let here = found.is_some_and(|value| value.kind() == Kind::Tcb);
                 return !here && self.pass_on(core, &tuple, (interface, asked), bytes);
             }
             Message::Arp(packet) => packet.operation == Operation::Reply,
@@ -330,6 +340,24 @@ impl Handover {
             None if owner == self.shard => Next::Here,
             None => Next::To(owner, ALL_ASKED),
         }
+    }
+
+    /// Whether a TIME-WAIT record here lets others be asked first, when `asked` functions have been asked: another shard may have
+    /// a newer connection of that name, and the segment comes back if none has.
+    #[cold]
+    fn may_be_outdated(&self, tuple: &FourTuple, hash: Hash, asked: u8) -> bool {
+        let owner = self.owners.owner(tuple);
+        // No mark tells of what its owner has.
+        let newer = (asked == 0 && owner != self.shard)
+            || self.mesh.strangers.may_have(hash, self.owners.changes()) != Some(false);
+        let mut later = self.former.iter().skip(usize::from(asked.saturating_sub(1))).map(|owners| owners.owner(tuple));
+        let comes_back = match asked {
+            ALL_ASKED => false,
+            _ if owner == self.shard => true,
+            0 => later.any(|former| former == self.shard),
+            _ => later.any(|former| former != self.shard) && later.any(|former| former == self.shard),
+        };
+        newer && comes_back
     }
 
     /// Copies a frame into the batch for `shard`; false if there is none.

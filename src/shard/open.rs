@@ -255,6 +255,12 @@ impl Core {
         let cx = Context::without_connection(now, &self.settings);
         let tuple = |port| FourTuple::new(local, port, remote.ip(), remote.port());
         let mut wanted = None;
+        let mut reusable_in_ms: Option<u32> = None;
+        let mut waits = |numbers| {
+            let (status, in_ms) = waits(numbers, &cx);
+            reusable_in_ms = reusable_in_ms.into_iter().chain(in_ms).min();
+            status
+        };
         let status = |port| {
             let tuple = tuple(port);
             let hash = index.hash(&tuple);
@@ -274,8 +280,8 @@ impl Core {
                     PortStatus::InUse
                 }
                 Some((Kind::Tcb, _)) => PortStatus::Busy,
-                Some((Kind::TimeWaitV4, number)) => waits(&time_wait_v4[number].numbers, &cx),
-                Some((Kind::TimeWaitV6, number)) => waits(&time_wait_v6[number].numbers, &cx),
+                Some((Kind::TimeWaitV4, number)) => waits(&time_wait_v4[number].numbers),
+                Some((Kind::TimeWaitV6, number)) => waits(&time_wait_v6[number].numbers),
             }
         };
         let drawn = if full {
@@ -283,7 +289,7 @@ impl Core {
         } else {
             self.destinations.draw(&key, now.tick(), status)
         };
-        let (destination, port) = drawn.map_err(|error| self.refuse_without_port(error, full))?;
+        let (destination, port) = drawn.map_err(|error| self.refuse_without_port(error, reusable_in_ms, full))?;
         // Among many entries the line of the index that says whether a port is free is the one that an open waits for.
         if let Some(next) = self.destinations.next_asked(destination) {
             self.index.prefetch(self.index.hash(&tuple(next)));
@@ -293,15 +299,17 @@ impl Core {
         Ok((destination, wanted.unwrap_or_else(|| self.wanted(tuple(port)))))
     }
 
-    /// Why there is no port, counted. `full` says that the connection would have had to take over a place in TIME-WAIT.
+    /// Why there is no port, counted. The first TIME-WAIT that was asked about may be reused in `reusable_in_ms`; `full` says that the
+    /// connection would have had to take over a place there.
     #[cold]
     #[inline(never)]
-    fn refuse_without_port(&mut self, error: DrawError, full: bool) -> ConnectError {
+    fn refuse_without_port(&mut self, error: DrawError, reusable_in_ms: Option<u32>, full: bool) -> ConnectError {
         let refused = match error {
             DrawError::DestinationsExhausted => ConnectError::DestinationsExhausted(self.limits.destinations_max),
             DrawError::PortsExhausted { owned: 0, .. } => ConnectError::NoPortOfThisShard(self.shard),
             DrawError::PortsExhausted { .. } if full => return self.refuse_without_time_wait(),
             DrawError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms } => {
+                let next_free_in_ms = next_free_in_ms.into_iter().chain(reusable_in_ms).min();
                 ConnectError::PortsExhausted { owned, in_use, time_wait, next_free_in_ms }
             }
         };
@@ -325,9 +333,11 @@ struct Wanted {
     holder: Option<Value>,
 }
 
-/// How a port in TIME-WAIT may be used.
-fn waits(numbers: &Numbers, cx: &Context<'_>) -> PortStatus {
+/// How a port in TIME-WAIT may be used, and in how many ms an open may take it before its 2MSL ends. Draws go by the 2MSL alone.
+#[inline]
+fn waits(numbers: &Numbers, cx: &Context<'_>) -> (PortStatus, Option<u32>) {
     // One whose 2MSL is over goes on having the 4-tuple until the store comes to it.
     let free_in_ms = cx.now.tick().until(numbers.deadline).max(1);
-    PortStatus::TimeWait { free_in_ms, reusable: time_wait::may_open_actively(numbers, cx) }
+    let reusable_in_ms = time_wait::reusable_in_ms(numbers, cx);
+    (PortStatus::TimeWait { free_in_ms, reusable: reusable_in_ms == Some(0) }, reusable_in_ms)
 }

@@ -4,7 +4,7 @@
 //! After a change each shard looks through its TCBs (see `handover`) and marks those that are another's now. Until all
 //! have done so, a 4-tuple that a former function gave to another shard counts as left there. A mark may be somebody
 //! else's, which costs a port for a while, never a connection. TIME-WAIT is not marked: its peer is in CLOSED and
-//! answers a SYN as that of any new connection.
+//! answers a SYN as that of any new connection, whose segments a record that they meet elsewhere lets pass.
 
 use crate::flow::index::Hash;
 use crate::four_tuple::FourTuple;

@@ -288,18 +288,28 @@ fn reopens(numbers: &Numbers, syn: &Segment, policy: Policy) -> bool {
 
 /// B45: whether an active open may take the 4-tuple: timestamps guard it, and it has waited long enough.
 pub fn may_open_actively(numbers: &Numbers, cx: &Context<'_>) -> bool {
-    let guarded = numbers.has_timestamps() && cx.settings.timestamps;
-    let remaining = cx.now.tick().until(numbers.deadline);
-    // A record from before the last change of MSL ends by the former one; it has waited at least since then.
-    let since_change_ms = cx.now.us().saturating_sub(cx.settings.msl_since.us()) / 1000;
-    let by_deadline_ms = cx.settings.msl_ms.saturating_mul(2).saturating_sub(remaining);
-    let waited_ms = u64::from(by_deadline_ms).min(since_change_ms);
+    reusable_in_ms(numbers, cx) == Some(0)
+}
+
+/// In how many ms an active open may take the 4-tuple (B45), if nothing restarts its 2MSL; `None` if never while the record
+/// lasts.
+#[inline]
+pub fn reusable_in_ms(numbers: &Numbers, cx: &Context<'_>) -> Option<u32> {
+    let delay_ms = cx.settings.time_wait_delay_ms;
     match cx.settings.time_wait_policy {
-        Policy::Strict => false,
-        Policy::Timestamp | Policy::TimestampOrSequence => {
-            guarded && waited_ms >= u64::from(cx.settings.time_wait_delay_ms)
+        Policy::Strict => None,
+        Policy::Timestamp | Policy::TimestampOrSequence if !(numbers.has_timestamps() && cx.settings.timestamps) => {
+            None
         }
-        Policy::None => true,
+        Policy::Timestamp | Policy::TimestampOrSequence if delay_ms > 0 => {
+            let remaining = cx.now.tick().until(numbers.deadline);
+            let remaining_then = cx.settings.msl_ms.saturating_mul(2).checked_sub(delay_ms)?;
+            // A record from before the last change of MSL ends by the former one; it has waited at least since then.
+            let since_change_ms = cx.now.us().saturating_sub(cx.settings.msl_since.us()) / 1000;
+            let after_change_ms = u64::from(delay_ms).saturating_sub(since_change_ms) as u32;
+            Some(remaining.saturating_sub(remaining_then).max(after_change_ms))
+        }
+        Policy::Timestamp | Policy::TimestampOrSequence | Policy::None => Some(0),
     }
 }
 

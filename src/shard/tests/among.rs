@@ -1,5 +1,7 @@
 //! Several shards at each end: connections that come back to their own, and frames that do not.
 
+mod time_wait;
+
 use super::*;
 use crate::api::ConnectError;
 use crate::link::nics::{Nics, Spreader, nics};
@@ -295,6 +297,9 @@ fn answers_of_neighbours_and_icmp_errors_reach_the_shard_they_are_for() {
     let mut shards: Vec<_> = shards.collect();
     let remote = "10.0.0.2:80".parse().expect("an end");
     shards[0].calls(now).connect(remote, &ConnectOptions::default()).expect("a port");
+    // A record that changes of owners leave knows nothing of the connection.
+    let tuple = shards[0].core.names[0].tuple;
+    assert!(shards[1].put_time_wait(tuple, now));
     let mut exchange = |say: Option<Vec<u8>>| {
         say.iter().for_each(|frame| send(&mut right[1], frame));
         for _ in 0..3 {

@@ -7,6 +7,7 @@ use crate::counters::Counters;
 use crate::four_tuple::FourTuple;
 use crate::neighbor::Heard;
 use crate::seq::Seq;
+use crate::shard::Policies;
 use crate::tcp::state::State;
 use crate::tcp::time_wait::{Full, Numbers, Policy};
 use crate::tcp::{Settings, isn};
@@ -62,6 +63,74 @@ fn b45_active_reuse_waits_for_the_delay_and_needs_timestamps() {
             assert_eq!(world.client.time_wait_live(), usize::from(policy != Policy::None));
         }
     }
+}
+
+/// What a refused open is told to wait, ms.
+#[track_caller]
+fn promise(refused: Result<Handle, ConnectError>) -> Option<u32> {
+    match refused {
+        Err(ConnectError::PortsExhausted { next_free_in_ms, .. }) => next_free_in_ms,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// With a 2MSL of 60 s.
+#[test]
+fn b45_refused_open_that_waits_as_long_as_it_is_told_is_let_in_and_not_before() {
+    let of = |policy, timestamps, delay_ms| (policy, timestamps, delay_ms);
+    for ((policy, timestamps, delay_ms), promised) in [
+        (of(Policy::Timestamp, true, 1000), 900..=990),
+        (of(Policy::TimestampOrSequence, true, 1000), 900..=990),
+        (of(Policy::TimestampOrSequence, true, 60_000), 59_900..=59_990),
+        (of(Policy::TimestampOrSequence, true, 90_000), 59_900..=59_990),
+        (of(Policy::TimestampOrSequence, false, 1000), 59_900..=59_990),
+        (of(Policy::Strict, true, 1000), 59_900..=59_990),
+    ] {
+        let name = format!("{} {timestamps} {delay_ms}", policy.name());
+        let settings =
+            Settings { time_wait_policy: policy, timestamps, time_wait_delay_ms: delay_ms, ..Settings::default() };
+        let mut world = one_port(settings);
+        world.run(1000);
+        world.now = world.now.plus_ms(10);
+        let wait = promise(connect(&mut world)).expect("the only port is in TIME-WAIT");
+        assert!(promised.contains(&wait), "{name}: {wait}");
+        world.now = world.now.plus_ms(u64::from(wait) - 1);
+        assert_eq!(promise(connect(&mut world)), Some(1), "{name}: not before");
+        world.now = world.now.plus_ms(1);
+        let reuses = timestamps && policy != Policy::Strict && delay_ms <= 60_000;
+        if !reuses {
+            // The record itself has to go, which may be 1/64 of the MSL late.
+            assert_eq!(promise(connect(&mut world)), Some(1), "{name}");
+            world.now = world.now.plus_ms(1000);
+            (0..4).for_each(|_| world.turn(1000));
+        }
+        connect(&mut world).expect(&name);
+        let (client, _) = finish(&mut world);
+        assert_eq!((client.closed_graceful, client.time_wait_reused), (2, u64::from(reuses)), "{name}");
+    }
+}
+
+/// What the former MSL makes of the record's age is not known: the delay counts from the change.
+#[test]
+fn b45_promise_holds_after_a_change_of_the_msl_and_none_is_needed_without_a_delay() {
+    let mut world = one_port(Settings { time_wait_policy: Policy::Timestamp, ..Settings::default() });
+    world.run(1000);
+    let before = world.client.policies();
+    world.now = world.now.plus_ms(500);
+    let longer = Policies { msl_ms: 2 * before.msl_ms, ..before };
+    world.client.set_policies(&longer, world.now).expect("a possible MSL");
+    assert_eq!(promise(connect(&mut world)), Some(before.time_wait_delay_ms));
+    world.now = world.now.plus_ms(100);
+    // The record's end lies farther away than the 2MSL that holds now.
+    let shorter = Policies { msl_ms: before.msl_ms / 2, ..before };
+    world.client.set_policies(&shorter, world.now).expect("a possible MSL");
+    let wait = promise(connect(&mut world)).expect("it is reusable then");
+    assert!((30_300..=30_400).contains(&wait), "{wait}");
+    world.now = world.now.plus_ms(u64::from(wait) - 1);
+    assert_eq!(promise(connect(&mut world)), Some(1));
+    let at_once = Policies { time_wait_delay_ms: 0, ..shorter };
+    world.client.set_policies(&at_once, world.now).expect("no delay");
+    connect(&mut world).expect("reusable at once");
 }
 
 #[test]
