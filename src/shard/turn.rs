@@ -39,7 +39,7 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.report(segments_sent, frames_received)
     }
 
-    /// Stage 1: what other shards handed over, and one burst from the link; headers are asked for before the first is read.
+    /// Stage 1: what other shards handed over, and one burst from the link; headers are prefetched before the first is read.
     fn receive(&mut self) {
         let burst = &mut self.burst;
         let max = handed_max(&self.core.limits);
@@ -67,7 +67,8 @@ impl<L: Link, A: Application> Shard<L, A> {
     }
 
     /// Stage 4: each segment meets its record, by RFC 9293's own cases; what another shard owns goes there instead. Neighbours
-    /// first: whoever waits for one may go on.
+    /// first: whoever waits for one may go on. What a segment makes a connection owe are bits in its TCB; `Core::settle` puts a
+    /// connection that owes anything on the list `core.owing`, which stage 7 works off.
     fn arrive(&mut self, now: Now) {
         let (core, burst, handover) = (&mut self.core, &mut self.burst, &mut self.handover);
         for at in 0..burst.controls.len() {
@@ -141,7 +142,8 @@ impl<L: Link, A: Application> Shard<L, A> {
         }
     }
 
-    /// Stage 8: one burst to the link, completions back, FILL topped up; what was for other shards to them.
+    /// Stage 8: one burst to the link, completions back, the FILL ring (empty frames for the kernel to receive into) topped up;
+    /// what was for other shards to them.
     fn transmit(&mut self) {
         self.handover.flush(self.core.neighbors.is_asking());
         self.link.flush();
@@ -152,7 +154,8 @@ impl<L: Link, A: Application> Shard<L, A> {
         let burst = &mut self.burst;
         let counters = &mut self.core.counters;
         counters.frames_sent = self.link.counters().tx_frames;
-        // Behind frames that were dropped there may be more. Other shards wait for what is being marked.
+        // Behind frames that were dropped there may be more. After connections have been divided anew, a shard marks those that
+        // it has but no longer owns (see `strangers`); until it has, other shards' draws of ports may fail.
         let busy = self.handover.is_marking()
             || counters.frames_received != received_before
             || !burst.handed.is_empty()
