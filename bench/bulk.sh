@@ -21,7 +21,7 @@ a core for each end. Every byte sent must be received. Needs root.
   --seconds S           measured window of each round, s [4, with --quick 1]
   --rounds N            rounds of each direction [3]
   --mode auto|skb|drv   how the XDP program is attached [auto]
-  --buffer-kb N         send and receive buffer of synfin's ends, KiB [4096]; the kernel's grow by themselves
+  --buffer-kb N         send and receive buffer of synfin's ends, KiB [1024]; the kernel's grow by themselves
   --cpus A,B            CPUs of the sender and of the receiver [0,1]
   --direction LIST      what to run, in this order [all but synfin-synfin]
   --keep                leave the last pair of namespaces for inspection

@@ -52,7 +52,7 @@ pub(crate) struct BulkArgs {
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     pub mode: Mode,
     /// Send and receive buffer of synfin's ends, KiB; the kernel's grow by themselves
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub buffer_kb: u32,
     /// CPUs of the sender and of the receiver
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "0,1")]

@@ -255,7 +255,7 @@ fn counted_otherwise(many: &Hostile, one: &Hostile) -> Vec<(&'static str, u64, u
 }
 
 /// Counters that follow from how many turns there are, and from what is sent in each.
-const OF_TURNS: [&str; 13] = [
+const OF_TURNS: [&str; 14] = [
     "turns",
     "turns_idle",
     "frames_sent",
@@ -264,6 +264,8 @@ const OF_TURNS: [&str; 13] = [
     "retransmitted_data",
     "retransmitted_fin",
     "tail_probes",
+    // An ACK that is owed to an earlier segment of the burst leaves as an answer where the connection has gone to TIME-WAIT since.
+    "answers_sent",
     // One ACK may challenge many segments of a turn, and takes of its budget once.
     "challenge_acks",
     "challenge_acks_suppressed",
