@@ -3,7 +3,9 @@
 //! Nothing is changed and nothing attached; what only an attempt can tell is left to [`super::Stack::start`].
 
 use super::host;
-use crate::link::xdp::{Interface, NoRss, Offloads, Rings, XdpConfig, XdpError, XdpFeatures, offloads, rings, rss};
+use crate::link::xdp::{
+    Interface, NoRss, Offloads, Rings, XdpConfig, XdpError, XdpFeatures, free, offloads, rings, rss,
+};
 use crate::owner::Rss;
 
 /// How much a finding matters.
@@ -160,7 +162,7 @@ impl Diagnosis {
         let name = &self.interface.name;
         match self.interface.attached {
             Some(mode) => {
-                let mend = Some(format!("end the program that holds it, or `ip link set {name} xdp off`"));
+                let mend = Some(free(name));
                 finding("xdp", Severity::Stops, format!("another program is attached (mode {mode})"), mend)
             }
             None if self.features.is_some_and(|features| !features.native) => {
@@ -352,7 +354,7 @@ mod tests {
             ("capabilities", |sick| sick.capabilities = Some(1 << 12 | 1 << 14), "cap_net_raw,cap_perfmon,cap_bpf"),
             ("memlock", |sick| sick.capabilities = Some(!(1 << CAP_IPC_LOCK)), "ulimit -l 16384"),
             ("link", |sick| sick.interface.up = false, "ip link set lo up"),
-            ("xdp", |sick| sick.interface.attached = Some(AttachedMode::Drv), "xdp off"),
+            ("xdp", |sick| sick.interface.attached = Some(AttachedMode::Drv), "end the process that has it"),
             ("mtu", |sick| sick.interface.mtu = 9000, "mtu 3822"),
             ("queues", |sick| sick.interface.queues = 100_000, "ethtool -L lo"),
         ];
