@@ -29,6 +29,7 @@ fn main() {
         privileged_trial("offloading_peer_is_named_with_the_command_that_mends_it", offloading_peer),
         privileged_trial("two_queues_two_shards_serve_kernel_clients", two_queues),
         privileged_trial("more_queues_than_shards_is_refused_with_advice", queues_left_over),
+        privileged_trial("fewer_queues_than_shards_is_refused_with_both_counts", queues_too_few),
     ];
     common::run(trials).exit();
 }
@@ -290,6 +291,15 @@ fn queues_left_over() {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!((output.status.code(), errors.lines().count()), (Some(3), 1), "{errors}");
     assert!(errors.contains("--queues 2") && errors.contains("ethtool -L veth0 combined 1"), "{errors}");
+}
+
+fn queues_too_few() {
+    let pair = VethPair::new(1);
+    let arguments = [&["serve", "echo:7", "--queues", "2", "--share-cores", "--idle", "sleep"], &OPTIONS[..]].concat();
+    let output = run(synfin(&pair.right).args(arguments));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(3), 1), "{errors}");
+    assert!(errors.contains("2 receive queues are needed") && errors.contains("it has 1; give --queues 1"), "{errors}");
 }
 
 /// Starts services and waits until they are announced.
