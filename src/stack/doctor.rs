@@ -3,6 +3,7 @@
 //! Nothing is changed and nothing attached; what only an attempt can tell is left to [`super::Stack::start`].
 
 use super::host;
+use super::run::PEER_OFFLOADS_OFF;
 use crate::link::xdp::{
     Interface, NoRss, Offloads, Rings, XdpConfig, XdpError, XdpFeatures, free, offloads, rings, rss,
 };
@@ -13,6 +14,8 @@ use crate::owner::Rss;
 pub enum Severity {
     /// It is as it should be.
     Good,
+    /// It cannot be seen from here: somebody must look.
+    Check,
     /// It costs speed, or what peers send.
     Hurts,
     /// A stack cannot start, or would receive nothing.
@@ -24,6 +27,7 @@ impl Severity {
     pub const fn name(self) -> &'static str {
         match self {
             Severity::Good => "good",
+            Severity::Check => "check",
             Severity::Hurts => "hurts",
             Severity::Stops => "stops",
         }
@@ -276,9 +280,10 @@ impl Diagnosis {
         .flatten()
         .collect();
         if self.interface.driver == "veth" {
-            let peer = "on the peer of a veth: run `ethtool -K PEER tx off tso off gso off txvlan off` there, its kernel \
-                        leaves checksums, cutting and tags to hardware that is not there";
-            found.push(finding("offloads", Severity::Good, peer.into(), None));
+            let peer = "those of the veth's other end cannot be seen from here: while they are on, its kernel leaves \
+                        checksums, segments and tags to hardware that is not there, and what it sends is dropped";
+            let mend = Some(format!("at the other end, if its kernel is the peer: {PEER_OFFLOADS_OFF}"));
+            found.push(finding("offloads", Severity::Check, peer.into(), mend));
         }
         if found.is_empty() {
             found.push(finding("offloads", Severity::Good, "none that hurts".into(), None));
@@ -365,6 +370,15 @@ mod tests {
             assert!(matches!(&wrong[..], [(Severity::Stops, by)] if by.contains(mend)), "{what}: {wrong:?}");
             assert!(sick.stops(), "{what}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_neither_good_nor_bad() {
+        let mut veth = healthy();
+        veth.interface.driver = "veth".into();
+        let wrong = wrong(&veth, "offloads");
+        assert!(matches!(&wrong[..], [(Severity::Check, by)] if by.ends_with(PEER_OFFLOADS_OFF)), "{wrong:?}");
+        assert!(!veth.stops());
     }
 
     #[test]
