@@ -66,6 +66,8 @@ pub struct Diagnosis {
     pub capabilities: Option<u64>,
     /// Limit of locked memory, bytes; `u64::MAX` for none.
     pub memlock_bytes: Option<u64>,
+    /// Whether the kernel has a default route over the interface.
+    pub default_route: bool,
     /// NUMA node of the device, where there are several.
     pub numa_node: Option<u32>,
     /// Cores of that node.
@@ -84,6 +86,7 @@ pub fn examine(interface: &str) -> Result<Diagnosis, XdpError> {
         kernel: host::kernel_release(),
         capabilities: host::capabilities(),
         memlock_bytes: host::memlock_bytes(),
+        default_route: host::has_default_route(&interface.name),
         numa_node,
         node_cores: numa_node.and_then(host::node_cores),
         interface,
@@ -98,7 +101,8 @@ impl Diagnosis {
 
     /// Everything that was looked at, in a fixed order.
     pub fn findings(&self) -> Vec<Finding> {
-        let mut findings = vec![self.kernel(), self.rights(), self.memlock(), self.link(), self.other_program()];
+        let mut findings =
+            vec![self.kernel(), self.rights(), self.memlock(), self.link(), self.route(), self.other_program()];
         findings.extend([self.mtu(), self.queues(), self.ring_sizes(), self.spread(), self.zero_copy(), self.numa()]);
         findings.extend(self.harmful_offloads());
         findings
@@ -160,6 +164,17 @@ impl Diagnosis {
             }
             (true, true) => finding("link", Severity::Good, "up".into(), None),
         }
+    }
+
+    /// Whoever has come over the interface need not fear for it.
+    fn route(&self) -> Finding {
+        let found = if self.default_route {
+            "the kernel's default route is here: synfin takes what is for the addresses that it is given (with --shared, for \
+             the ports) and leaves the rest to the kernel"
+        } else {
+            "no default route of the kernel's"
+        };
+        finding("route", Severity::Good, found.into(), None)
     }
 
     fn other_program(&self) -> Finding {
@@ -332,6 +347,7 @@ mod tests {
             kernel: Some("6.18.1".into()),
             capabilities: Some(u64::MAX),
             memlock_bytes: Some(65536),
+            default_route: false,
             numa_node: None,
             node_cores: None,
         }
@@ -379,6 +395,19 @@ mod tests {
         let wrong = wrong(&veth, "offloads");
         assert!(matches!(&wrong[..], [(Severity::Check, by)] if by.ends_with(PEER_OFFLOADS_OFF)), "{wrong:?}");
         assert!(!veth.stops());
+    }
+
+    #[test]
+    fn default_route_is_told_and_does_not_matter() {
+        let told = |default_route| {
+            let found = Diagnosis { default_route, ..healthy() }.findings();
+            let mut found = found.into_iter().filter(|finding| finding.what == "route");
+            let only = found.next().filter(|_| found.next().is_none()).expect("one");
+            assert_eq!((only.severity, only.mend), (Severity::Good, None));
+            only.found
+        };
+        assert!(told(true).contains("leaves the rest to the kernel"));
+        assert!(told(false).starts_with("no default route"));
     }
 
     #[test]
