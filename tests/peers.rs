@@ -229,7 +229,11 @@ fn bad_input() {
     let taken = ["serve", "echo:7", "--interface", INTERFACE, "--address", "10.77.0.2/24"];
     refused(3, &taken, &["10.77.0.2", "os error 98", "ip addr del"]);
     refused(2, &[&["serve", "echo:70000", "--interface", INTERFACE], &own[..]].concat(), &["65535"]);
-    refused(2, &[&["serve", "echo:7", "http:7", "--interface", INTERFACE], &own[..]].concat(), &["port 7 is given twice"]);
+    refused(
+        2,
+        &[&["serve", "echo:7", "http:7", "--interface", INTERFACE], &own[..]].concat(),
+        &["port 7 is given twice"],
+    );
     let core = ["serve", "echo:7", "--interface", INTERFACE, "--cpus", "8000"];
     refused(3, &[&core[..], &own[..]].concat(), &["core 8000"]);
     let server = serve(&pair.right, &["http:80"], &[]);
