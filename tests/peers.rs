@@ -29,6 +29,7 @@ fn main() {
         privileged_trial("offloading_peer_is_named_with_the_command_that_mends_it", offloading_peer),
         privileged_trial("two_queues_two_shards_serve_kernel_clients", two_queues),
         privileged_trial("more_queues_than_shards_is_refused_with_advice", queues_left_over),
+        privileged_trial("fewer_queues_than_shards_is_refused_with_both_counts", queues_too_few),
     ];
     common::run(trials).exit();
 }
@@ -228,7 +229,11 @@ fn bad_input() {
     let taken = ["serve", "echo:7", "--interface", INTERFACE, "--address", "10.77.0.2/24"];
     refused(3, &taken, &["10.77.0.2", "os error 98", "ip addr del"]);
     refused(2, &[&["serve", "echo:70000", "--interface", INTERFACE], &own[..]].concat(), &["65535"]);
-    refused(2, &[&["serve", "echo:7", "http:7", "--interface", INTERFACE], &own[..]].concat(), &["in use"]);
+    refused(
+        2,
+        &[&["serve", "echo:7", "http:7", "--interface", INTERFACE], &own[..]].concat(),
+        &["port 7 is given twice"],
+    );
     let core = ["serve", "echo:7", "--interface", INTERFACE, "--cpus", "8000"];
     refused(3, &[&core[..], &own[..]].concat(), &["core 8000"]);
     let server = serve(&pair.right, &["http:80"], &[]);
@@ -264,8 +269,7 @@ fn offloading_peer() {
     let mut said = String::new();
     errors.read_to_string(&mut said).expect("output is text");
     assert!(state.contains("tcp_checksum_partial 1") && state.contains("too_long 1"), "{state}");
-    assert_eq!(said.matches("ethtool -K PEER tx off").count(), 1, "{said}");
-    assert_eq!(said.matches("ethtool -K PEER tso off gso off gro off").count(), 2, "{said}");
+    assert_eq!(said.matches("ethtool -K PEER tx off tso off gso off txvlan off").count(), 3, "{said}");
     assert!(said.contains("larger than the MTU") && said.contains("larger than a UMEM frame"), "{said}");
 }
 
@@ -290,6 +294,15 @@ fn queues_left_over() {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!((output.status.code(), errors.lines().count()), (Some(3), 1), "{errors}");
     assert!(errors.contains("--queues 2") && errors.contains("ethtool -L veth0 combined 1"), "{errors}");
+}
+
+fn queues_too_few() {
+    let pair = VethPair::new(1);
+    let arguments = [&["serve", "echo:7", "--queues", "2", "--share-cores", "--idle", "sleep"], &OPTIONS[..]].concat();
+    let output = run(synfin(&pair.right).args(arguments));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(3), 1), "{errors}");
+    assert!(errors.contains("2 receive queues are needed") && errors.contains("it has 1; give --queues 1"), "{errors}");
 }
 
 /// Starts services and waits until they are announced.

@@ -297,6 +297,8 @@ fn second_program_is_refused() {
             let error = Steering::attach(INTERFACE, mode).unwrap_err();
             assert!(matches!(error, XdpError::ProgramAttached { .. }), "{error}");
             assert!(error.to_string().contains("os error 16"), "{error}");
+            // It is held by a link: no command of ip(8) ends that.
+            assert!(error.to_string().contains("end the process that has it"), "{error}");
         }
     });
 }

@@ -458,6 +458,19 @@ mod tests {
     }
 
     #[test]
+    fn times_that_are_refused_are_told_in_the_unit_that_was_given() {
+        for (given, says) in [
+            ("0", "a keepalive idle time of 0 s is out of range: 1 s to"),
+            ("60,0,3", "a keepalive interval of 0 s"),
+            ("9999999", "a keepalive idle time of 9999999 s"),
+        ] {
+            let line = format!("synfin serve echo:7 --interface v --address 10.0.0.2/24 --keepalive {given}");
+            let error = parse(&line).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
     fn store_of_time_wait_is_as_large_as_is_asked_or_refused() {
         let line = "synfin serve echo:7 --interface v --address 10.0.0.2/24 --time-wait-max 1073676288";
         let Command::Serve(serve) = parse(line).unwrap().command else { panic!("serve") };

@@ -68,6 +68,7 @@ fn as_json(diagnosis: &Diagnosis) -> Value {
         "zero_copy": diagnosis.features.map(|features| features.zero_copy),
         "kernel": diagnosis.kernel,
         "capabilities": diagnosis.capabilities.map(|effective| format!("{effective:016x}")),
+        "default_route": diagnosis.default_route,
         "memlock_bytes": diagnosis.memlock_bytes,
         "numa_node": diagnosis.numa_node,
         "stops": diagnosis.stops(),

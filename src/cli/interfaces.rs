@@ -14,7 +14,8 @@ pub(super) struct Interfaces {
     /// The stack's own addresses, or ranges of them, on the interface that is given none; this host's kernel must not have them.
     #[arg(long, value_name = "IP[-IP]/LEN", value_delimiter = ',', value_parser = parse_addresses)]
     address: Vec<AddressRange>,
-    /// Next hops for other networks, at most one per IP version and interface.
+    /// Next hops for other networks, at most one per IP version and interface, on its network unless the address has none
+    /// (/32, /128) or the gateway is link-local.
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     gateway: Vec<IpAddr>,
     /// The VLAN that the stack is on, on every interface or the one named: frames are tagged with it, and others are
@@ -158,14 +159,20 @@ impl Interfaces {
         }
     }
 
-    /// A gateway is on the interface whose network it is on; with one interface, there.
+    /// A gateway is on the interface whose network it is on; where there is one interface that may be beyond its networks, there.
     fn place_gateways(&self, all: &mut [Placed]) -> Result<(), String> {
         let several = all.len() > 1;
         for gateway in &self.gateway {
-            let near =
-                |placed: &&mut Placed| !several || placed.attachment.addresses.iter().any(|own| own.holds(*gateway));
+            let near = |placed: &&mut Placed| {
+                let own = &placed.attachment.addresses;
+                own.iter().any(|own| own.holds(*gateway)) || !several && may_be_beyond(own, *gateway)
+            };
             let Some(placed) = all.iter_mut().find(near) else {
-                return Err(format!("--gateway {gateway}: it is on no network of an interface"));
+                let networks: Vec<String> = all.iter().map(Placed::in_words).collect();
+                return Err(format!(
+                    "--gateway {gateway}: it is on no network of an interface: {}",
+                    networks.join("; ")
+                ));
             };
             if placed.attachment.gateways.iter().any(|other| other.is_ipv4() == gateway.is_ipv4()) {
                 return Err(format!("--gateway {gateway}: at most one gateway per IP version and interface"));
@@ -174,6 +181,25 @@ impl Interfaces {
         }
         Ok(())
     }
+}
+
+impl Placed {
+    fn in_words(&self) -> String {
+        let with_bits = |range: &AddressRange| range.0.first().map(|own| format!("{range}/{}", own.prefix_len));
+        let ranges: Vec<String> = self.ranges.iter().filter_map(with_bits).collect();
+        format!("{} has {}", self.name, ranges.join(", "))
+    }
+}
+
+/// Whether the gateway of hosts with these addresses may be on none of their networks: one that has an address alone, as clouds give
+/// them, has no network, and routers of IPv6 announce their link-local addresses.
+fn may_be_beyond(own: &[LocalAddress], gateway: IpAddr) -> bool {
+    let alone = own.iter().any(|own| match (own.address, gateway) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => own.prefix_len == 32,
+        (IpAddr::V6(_), IpAddr::V6(_)) => own.prefix_len == 128,
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    });
+    alone || matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 fn parse_interface(text: &str) -> Result<Part, String> {
@@ -230,8 +256,8 @@ mod tests {
 
     #[test]
     fn each_interface_has_its_addresses_its_gateway_and_its_vlan() {
-        let one = [r#"a ["10.0.0.2", "fd00::2"] [192.0.2.1] Some(7)"#];
-        assert_eq!(placed("--interface a --address 10.0.0.2/24,fd00::2/64 --gateway 192.0.2.1 --vlan 7").unwrap(), one);
+        let one = [r#"a ["10.0.0.2", "fd00::2"] [10.0.0.1] Some(7)"#];
+        assert_eq!(placed("--interface a --address 10.0.0.2/24,fd00::2/64 --gateway 10.0.0.1 --vlan 7").unwrap(), one);
         let two = [r#"a ["10.0.0.2", "fd00::2"] [10.0.0.254] None"#, r#"b ["10.1.0.2"] [10.1.0.254] Some(7)"#];
         for line in [
             "--interface a=10.0.0.2/24,fd00::2/64 --interface b=10.1.0.2/24",
@@ -239,6 +265,26 @@ mod tests {
             "--interface a=10.0.0.2/24,fd00::2/64,b --address 10.1.0.2/24",
         ] {
             assert_eq!(placed(&format!("{line} --gateway 10.1.0.254,10.0.0.254 --vlan b=7")).unwrap(), two, "{line}");
+        }
+    }
+
+    #[test]
+    fn gateway_beyond_the_networks_is_for_hosts_without_one_and_for_link_local_routers() {
+        for line in
+            ["10.0.0.2/32 --gateway 169.254.1.1", "fd00::2/128 --gateway fd01::1", "fd00::2/64 --gateway fe80::1"]
+        {
+            assert!(placed(&format!("--interface a --address {line}")).is_ok(), "{line}");
+        }
+        for (line, says) in [
+            (
+                "10.9.0.2/24 --gateway 10.8.0.1",
+                "--gateway 10.8.0.1: it is on no network of an interface: a has 10.9.0.2/24",
+            ),
+            ("10.9.0.2-10.9.0.9/24,fd00::2/128 --gateway 10.8.0.1", "a has 10.9.0.2-10.9.0.9/24, fd00::2/128"),
+            ("10.9.0.2/32,fd00::2/64 --gateway fd01::1", "--gateway fd01::1"),
+        ] {
+            let error = placed(&format!("--interface a --address {line}")).unwrap_err();
+            assert!(error.contains(says), "{line}: {error}");
         }
     }
 

@@ -239,7 +239,7 @@ pub enum ConfigError {
         "the shard has no secrets: draw some from the operating system (stack::random_secrets), or give a seed in a simulation"
     )]
     NoSecrets,
-    /// An address that no host can have, or a prefix longer than its address.
+    /// An address that no host can have, such as a network's own or its broadcast address, or a prefix longer than its address.
     #[error("{0}/{1} is no host address with a prefix length")]
     BadAddress(IpAddr, u8),
     /// A network to stand in for with too long a prefix, or of a family of which the stack has no address.

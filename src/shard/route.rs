@@ -33,10 +33,22 @@ impl LocalAddress {
         contains(self, other)
     }
 
-    /// Whether a host may have the address: unicast, its prefix no longer than itself, not its network's broadcast address.
+    /// Whether a host may have the address: unicast, its prefix no longer than itself, neither its network's broadcast address
+    /// nor the network's own.
     pub fn is_usable(&self) -> bool {
         let bits = if self.address.is_ipv4() { 32 } else { 128 };
-        self.prefix_len <= bits && is_unicast(self.address) && !is_broadcast_of(self, self.address)
+        self.prefix_len <= bits
+            && is_unicast(self.address)
+            && !is_broadcast_of(self, self.address)
+            && !self.is_network()
+    }
+
+    /// Whether the host part is all zeros, which names the network (RFC 1122 3.2.1.3). A prefix of 31 or 32 bits leaves none (RFC 3021).
+    fn is_network(&self) -> bool {
+        match self.address {
+            IpAddr::V4(v4) => self.prefix_len < 31 && v4.to_bits() & (u32::MAX >> self.prefix_len) == 0,
+            IpAddr::V6(_) => false,
+        }
     }
 }
 
@@ -340,6 +352,25 @@ mod tests {
             assert!(!is_broadcast(text), "{text}");
         }
         assert!(alone(&[own("10.0.0.255", 24)], &[]).is_err(), "no host has it");
+    }
+
+    #[test]
+    fn no_host_has_the_first_or_the_last_address_of_a_network_but_on_a_link_of_two() {
+        for (text, prefix_len, usable) in [
+            ("10.9.0.0", 24, false),
+            ("10.9.0.255", 24, false),
+            ("10.9.0.4", 30, false),
+            ("10.9.1.0", 16, true),
+            ("10.9.0.0", 31, true),
+            ("10.9.0.1", 31, true),
+            ("10.9.0.0", 32, true),
+            ("10.9.0.2", 0, true),
+            ("10.9.0.2", 33, false),
+            ("fd00::", 64, true),
+        ] {
+            assert_eq!(own(text, prefix_len).is_usable(), usable, "{text}/{prefix_len}");
+            assert_eq!(alone(&[own(text, prefix_len)], &[]).is_ok(), usable, "{text}/{prefix_len}");
+        }
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //! Nothing is changed and nothing attached; what only an attempt can tell is left to [`super::Stack::start`].
 
 use super::host;
-use crate::link::xdp::{Interface, NoRss, Offloads, Rings, XdpConfig, XdpError, XdpFeatures, offloads, rings, rss};
+use super::run::PEER_OFFLOADS_OFF;
+use crate::link::xdp::{
+    Interface, NoRss, Offloads, Rings, XdpConfig, XdpError, XdpFeatures, free, offloads, rings, rss,
+};
 use crate::owner::Rss;
 
 /// How much a finding matters.
@@ -11,6 +14,8 @@ use crate::owner::Rss;
 pub enum Severity {
     /// It is as it should be.
     Good,
+    /// It cannot be seen from here: somebody must look.
+    Check,
     /// It costs speed, or what peers send.
     Hurts,
     /// A stack cannot start, or would receive nothing.
@@ -22,6 +27,7 @@ impl Severity {
     pub const fn name(self) -> &'static str {
         match self {
             Severity::Good => "good",
+            Severity::Check => "check",
             Severity::Hurts => "hurts",
             Severity::Stops => "stops",
         }
@@ -60,6 +66,8 @@ pub struct Diagnosis {
     pub capabilities: Option<u64>,
     /// Limit of locked memory, bytes; `u64::MAX` for none.
     pub memlock_bytes: Option<u64>,
+    /// Whether the kernel has a default route over the interface.
+    pub default_route: bool,
     /// NUMA node of the device, where there are several.
     pub numa_node: Option<u32>,
     /// Cores of that node.
@@ -78,6 +86,7 @@ pub fn examine(interface: &str) -> Result<Diagnosis, XdpError> {
         kernel: host::kernel_release(),
         capabilities: host::capabilities(),
         memlock_bytes: host::memlock_bytes(),
+        default_route: host::has_default_route(&interface.name),
         numa_node,
         node_cores: numa_node.and_then(host::node_cores),
         interface,
@@ -92,7 +101,8 @@ impl Diagnosis {
 
     /// Everything that was looked at, in a fixed order.
     pub fn findings(&self) -> Vec<Finding> {
-        let mut findings = vec![self.kernel(), self.rights(), self.memlock(), self.link(), self.other_program()];
+        let mut findings =
+            vec![self.kernel(), self.rights(), self.memlock(), self.link(), self.route(), self.other_program()];
         findings.extend([self.mtu(), self.queues(), self.ring_sizes(), self.spread(), self.zero_copy(), self.numa()]);
         findings.extend(self.harmful_offloads());
         findings
@@ -156,11 +166,22 @@ impl Diagnosis {
         }
     }
 
+    /// Whoever has come over the interface need not fear for it.
+    fn route(&self) -> Finding {
+        let found = if self.default_route {
+            "the kernel's default route is here: synfin takes what is for the addresses that it is given (with --shared, for \
+             the ports) and leaves the rest to the kernel"
+        } else {
+            "no default route of the kernel's"
+        };
+        finding("route", Severity::Good, found.into(), None)
+    }
+
     fn other_program(&self) -> Finding {
         let name = &self.interface.name;
         match self.interface.attached {
             Some(mode) => {
-                let mend = Some(format!("end the program that holds it, or `ip link set {name} xdp off`"));
+                let mend = Some(free(name));
                 finding("xdp", Severity::Stops, format!("another program is attached (mode {mode})"), mend)
             }
             None if self.features.is_some_and(|features| !features.native) => {
@@ -274,9 +295,10 @@ impl Diagnosis {
         .flatten()
         .collect();
         if self.interface.driver == "veth" {
-            let peer = "on the peer of a veth: run `ethtool -K PEER tx off tso off gso off txvlan off` there, its kernel \
-                        leaves checksums, cutting and tags to hardware that is not there";
-            found.push(finding("offloads", Severity::Good, peer.into(), None));
+            let peer = "those of the veth's other end cannot be seen from here: while they are on, its kernel leaves \
+                        checksums, segments and tags to hardware that is not there, and what it sends is dropped";
+            let mend = Some(format!("at the other end, if its kernel is the peer: {PEER_OFFLOADS_OFF}"));
+            found.push(finding("offloads", Severity::Check, peer.into(), mend));
         }
         if found.is_empty() {
             found.push(finding("offloads", Severity::Good, "none that hurts".into(), None));
@@ -325,6 +347,7 @@ mod tests {
             kernel: Some("6.18.1".into()),
             capabilities: Some(u64::MAX),
             memlock_bytes: Some(65536),
+            default_route: false,
             numa_node: None,
             node_cores: None,
         }
@@ -352,7 +375,7 @@ mod tests {
             ("capabilities", |sick| sick.capabilities = Some(1 << 12 | 1 << 14), "cap_net_raw,cap_perfmon,cap_bpf"),
             ("memlock", |sick| sick.capabilities = Some(!(1 << CAP_IPC_LOCK)), "ulimit -l 16384"),
             ("link", |sick| sick.interface.up = false, "ip link set lo up"),
-            ("xdp", |sick| sick.interface.attached = Some(AttachedMode::Drv), "xdp off"),
+            ("xdp", |sick| sick.interface.attached = Some(AttachedMode::Drv), "end the process that has it"),
             ("mtu", |sick| sick.interface.mtu = 9000, "mtu 3822"),
             ("queues", |sick| sick.interface.queues = 100_000, "ethtool -L lo"),
         ];
@@ -363,6 +386,28 @@ mod tests {
             assert!(matches!(&wrong[..], [(Severity::Stops, by)] if by.contains(mend)), "{what}: {wrong:?}");
             assert!(sick.stops(), "{what}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_neither_good_nor_bad() {
+        let mut veth = healthy();
+        veth.interface.driver = "veth".into();
+        let wrong = wrong(&veth, "offloads");
+        assert!(matches!(&wrong[..], [(Severity::Check, by)] if by.ends_with(PEER_OFFLOADS_OFF)), "{wrong:?}");
+        assert!(!veth.stops());
+    }
+
+    #[test]
+    fn default_route_is_told_and_does_not_matter() {
+        let told = |default_route| {
+            let found = Diagnosis { default_route, ..healthy() }.findings();
+            let mut found = found.into_iter().filter(|finding| finding.what == "route");
+            let only = found.next().filter(|_| found.next().is_none()).expect("one");
+            assert_eq!((only.severity, only.mend), (Severity::Good, None));
+            only.found
+        };
+        assert!(told(true).contains("leaves the rest to the kernel"));
+        assert!(told(false).starts_with("no default route"));
     }
 
     #[test]

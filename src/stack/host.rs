@@ -28,6 +28,39 @@ pub(super) fn memlock_bytes() -> Option<u64> {
     parse_memlock(&fs::read_to_string("/proc/self/limits").ok()?)
 }
 
+/// Whether the kernel's main table leads what has no other route over `interface`, in the calling thread's network namespace.
+#[cfg(feature = "xdp")]
+pub(super) fn has_default_route(interface: &str) -> bool {
+    let read = |table: &str| fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
+    is_default_v4(&read("route"), interface) || is_default_v6(&read("ipv6_route"), interface)
+}
+
+/// Columns: interface, destination, gateway, flags, three counts, mask.
+#[cfg(feature = "xdp")]
+fn is_default_v4(table: &str, interface: &str) -> bool {
+    table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|columns| match columns[..] {
+        [name, destination, _, flags, _, _, _, mask, ..] => {
+            name == interface && destination == "00000000" && mask == "00000000" && leads_on(flags)
+        }
+        _ => false,
+    })
+}
+
+/// Columns: destination, its prefix length, source, its prefix length, next hop, three counts, flags, interface.
+#[cfg(feature = "xdp")]
+fn is_default_v6(table: &str, interface: &str) -> bool {
+    table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|columns| match columns[..] {
+        [_, "00", _, "00", _, _, _, _, flags, name] => name == interface && leads_on(flags),
+        _ => false,
+    })
+}
+
+/// Whether a route with these flags is in use and no refusal.
+#[cfg(feature = "xdp")]
+fn leads_on(flags: &str) -> bool {
+    u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & RTF_UP != 0 && flags & RTF_REJECT == 0)
+}
+
 /// The NUMA node of the interface's device; `None` where it has no device or the machine a single node.
 #[cfg(feature = "xdp")]
 pub(super) fn interface_node(interface: &str) -> Option<u32> {
@@ -66,6 +99,12 @@ fn parse_cores(list: &str) -> Option<Vec<usize>> {
 /// Core numbers lie below this. Origin: the kernel's largest NR_CPUS.
 const CORES_MAX: usize = 8192;
 
+/// Flags of <linux/route.h>.
+#[cfg(feature = "xdp")]
+const RTF_UP: u32 = 1;
+#[cfg(feature = "xdp")]
+const RTF_REJECT: u32 = 0x200;
+
 #[cfg(all(test, feature = "xdp"))]
 mod tests {
     use super::*;
@@ -82,6 +121,22 @@ mod tests {
         assert_eq!(parse_memlock(limits), Some(8_388_608));
         assert_eq!(parse_memlock("Max locked memory  unlimited  unlimited  bytes"), Some(u64::MAX));
         assert_eq!(parse_memlock(""), None);
+    }
+
+    #[test]
+    fn default_route_is_found_on_its_interface_alone() {
+        let table = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+                     eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                     eth1\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
+                     eth2\t00000000\t00000000\t0201\t0\t0\t0\t00000000\t0\t0\t0\n";
+        assert_eq!(["eth0", "eth1", "eth2", "eth"].map(|name| is_default_v4(table, name)), [true, false, false, false]);
+        let zero = "0".repeat(32);
+        let row =
+            |len, flags, name| format!("{zero} {len} {zero} 00 {zero} 00000400 00000001 00000000 {flags} {name}\n");
+        let table =
+            [row("00", "00450003", "eth0"), row("08", "00000001", "eth1"), row("00", "00200200", "lo")].concat();
+        assert_eq!(["eth0", "eth1", "lo"].map(|name| is_default_v6(&table, name)), [true, false, false]);
+        assert!(!is_default_v4("", "eth0") && !is_default_v6("x\n", "eth0"));
     }
 
     #[test]

@@ -223,6 +223,19 @@ pub enum StackError {
         /// Shards asked for.
         shards: usize,
     },
+    /// Shards would be without a queue.
+    #[error(
+        "interface {interface}: {shards} receive queues are needed, one for each shard, and it has {queues}; give --queues \
+         {queues}, or `ethtool -L {interface} combined {shards}` if it can have as many"
+    )]
+    TooFewQueues {
+        /// The interface.
+        interface: String,
+        /// Receive queues of the interface.
+        queues: usize,
+        /// Shards asked for.
+        shards: usize,
+    },
     /// Another host on the wire has an address that the stack shall own.
     #[error(
         "address {address}: host {mac} on the network of interface {interface} has it already; choose another, or end that host's use of it"

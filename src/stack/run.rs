@@ -451,7 +451,10 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         let oversized = |kernel: KernelCounters| kernel.rx_dropped > kernel.fill_ring_empty;
         if !self.warned_oversized && oversized(self.shard.link().kernel_counters()) {
             self.warned_oversized = true;
-            tracing::warn!(shard = self.number, "{OVERSIZED}");
+            tracing::warn!(
+                shard = self.number,
+                "{OVERSIZED}; on that host run `{PEER_OFFLOADS_OFF}` (PEER: its interface)"
+            );
         }
         if now.us().saturating_sub(self.warned_conflict_us) >= 1_000_000
             && let Some(Conflict { address, mac }) = self.shard.take_conflict()
@@ -493,11 +496,11 @@ pub(super) fn advice(reason: DropReason, sender: MacAddress) -> Option<String> {
     match reason {
         DropReason::TcpChecksumPartial => Some(format!(
             "{sender} sends segments whose TCP checksum holds only the pseudo-header sum: they are dropped; on that host \
-             run `ethtool -K PEER tx off` (PEER: its interface)"
+             run `{PEER_OFFLOADS_OFF}` (PEER: its interface)"
         )),
         DropReason::TooLong => Some(format!(
             "{sender} sends frames larger than the MTU: they are dropped; on that host run \
-             `ethtool -K PEER tso off gso off gro off` (PEER: its interface)"
+             `{PEER_OFFLOADS_OFF}` (PEER: its interface)"
         )),
         _ => None,
     }
@@ -505,7 +508,11 @@ pub(super) fn advice(reason: DropReason, sender: MacAddress) -> Option<String> {
 
 /// What to tell when the kernel could not put a frame into the UMEM.
 const OVERSIZED: &str = "the kernel dropped frames that are larger than a UMEM frame: a peer leaves segments to hardware that \
-    is not there; on that host run `ethtool -K PEER tso off gso off gro off` (PEER: its interface)";
+    is not there";
+
+/// What keeps a kernel behind a wire without hardware (veth) from leaving checksums, segments and VLAN tags to it. Without
+/// checksums Linux gives up segments, too; they are named for those who read. What it joins when it receives (gro) does not matter.
+pub(super) const PEER_OFFLOADS_OFF: &str = "ethtool -K PEER tx off tso off gso off txvlan off";
 
 /// An application whose time is taken now and then.
 struct Timed<S> {

@@ -318,12 +318,22 @@ fn tables_past_what_the_system_has_fail_with_the_bill_before_any_thread_starts()
     assert!(text.contains(&bill.to_string()) && text.contains("lower limits.chunks_max"), "{text}");
 }
 
+/// One list, whoever tells it.
+#[test]
+fn what_a_veth_peer_turns_off_is_the_same_in_the_readme() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let commands: Vec<&str> =
+        readme.lines().filter_map(|line| line.split_once("ethtool -K ").map(|(_, rest)| rest)).collect();
+    assert_eq!(commands, [super::run::PEER_OFFLOADS_OFF.replace("ethtool -K PEER", "veth1")]);
+}
+
 #[test]
 fn first_drops_that_the_peer_can_mend_come_with_the_command() {
     let sender = MacAddress([2, 0, 0, 0, 0, 9]);
     let advice = |reason| super::run::advice(reason, sender);
-    assert!(advice(DropReason::TcpChecksumPartial).unwrap().contains("ethtool -K PEER tx off"));
-    assert!(advice(DropReason::TooLong).unwrap().contains("ethtool -K PEER tso off gso off gro off"));
+    for reason in [DropReason::TcpChecksumPartial, DropReason::TooLong] {
+        assert!(advice(reason).unwrap().contains(super::run::PEER_OFFLOADS_OFF));
+    }
     assert_eq!(advice(DropReason::Truncated), None);
 }
 

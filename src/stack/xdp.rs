@@ -411,6 +411,10 @@ fn shard_cores(config: &StackConfig, interfaces: &[Interface]) -> Result<Vec<usi
         let (interface, queues) = (interface.name.clone(), queues(interface));
         return Err(StackError::QueuesLeftOver { interface, queues, shards });
     }
+    if let Some(interface) = interfaces.iter().find(|interface| queues(interface) < shards) {
+        let (interface, queues) = (interface.name.clone(), queues(interface));
+        return Err(StackError::TooFewQueues { interface, queues, shards });
+    }
     if config.share_cores {
         cores = cores.iter().copied().cycle().take(shards).collect();
     }

@@ -70,7 +70,7 @@ pub enum OptionsError {
     #[error("a largest segment of {0} bytes is out of range: at least {min}", min = MSS_MIN)]
     MssMax(u16),
     /// A keepalive time out of range.
-    #[error("a keepalive {name} of {time:?} is out of range: 1 s to 24 days")]
+    #[error("a keepalive {name} of {} s is out of range: 1 s to 24 days", time.as_secs_f64())]
     Keepalive {
         /// Which time.
         name: &'static str,
@@ -78,7 +78,7 @@ pub enum OptionsError {
         time: Duration,
     },
     /// A user timeout out of range.
-    #[error("a user timeout of {0:?} is out of range: 1 ms to 24 days")]
+    #[error("a user timeout of {} s is out of range: 1 ms to 24 days", .0.as_secs_f64())]
     UserTimeout(Duration),
     /// A buffer of no octet, or one whose window could not be offered (RFC 7323 2.3).
     #[error("a {name} buffer of {bytes} bytes is out of range: 1 to {max}", max = BUFFER_BYTES_MAX)]

@@ -43,7 +43,11 @@ impl Control {
                 &"choose another path with --control, or end that process",
             ));
         }
-        if std::fs::symlink_metadata(path).is_ok_and(|file| !is_socket(&file)) {
+        let there = std::fs::symlink_metadata(path);
+        if there.as_ref().is_ok_and(std::fs::Metadata::is_dir) {
+            return Err(failed("it is a directory", &"give the path of a file in it that is not there yet"));
+        }
+        if there.is_ok_and(|file| !is_socket(&file)) {
             return Err(failed("there is a file that is no socket", &"choose another path, or remove it"));
         }
         match std::fs::remove_file(path) {

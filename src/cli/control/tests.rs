@@ -185,3 +185,12 @@ fn a_file_of_a_dead_process_is_replaced_and_a_living_one_or_a_plain_file_is_not(
     assert!(refused.contains("no socket"), "{refused}");
     std::fs::remove_file(&path).unwrap();
 }
+
+#[test]
+fn a_directory_is_refused_without_the_advice_to_remove_it() {
+    let path = path("directory");
+    std::fs::create_dir(&path).unwrap();
+    let refused = Control::bind(&path).unwrap_err().to_string();
+    std::fs::remove_dir(&path).unwrap();
+    assert!(refused.contains("it is a directory") && !refused.contains("remove"), "{refused}");
+}

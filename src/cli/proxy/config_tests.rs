@@ -99,6 +99,7 @@ backends = [{ address = "10.0.0.3:80" }]
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, (line, says)) in found.iter().zip(expected) {
         assert!(found.starts_with(&format!("{line}: ")) && found.contains(says), "{found}\n{says}");
+        assert!(!found.contains(": :"), "{found}");
     }
 }
 

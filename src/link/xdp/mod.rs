@@ -76,6 +76,14 @@ impl fmt::Display for AttachedMode {
     }
 }
 
+/// How an interface is rid of the program of somebody else.
+pub(crate) fn free(interface: &str) -> String {
+    format!(
+        "end the process that has it (another synfin?); if it was attached without a link, which no process holds: \
+         `ip link set {interface} xdp off` or `xdpgeneric off`"
+    )
+}
+
 /// Why AF_XDP could not be set up. Each says what it concerns, the errno, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -113,8 +121,8 @@ pub enum XdpError {
     },
     /// Another XDP program is attached.
     #[error(
-        "interface {interface}: another XDP program is attached: {source}; see `ip link show {interface}`, end the \
-         program that holds it, or `ip link set {interface} xdp off`"
+        "interface {interface}: another XDP program is attached: {source}; see `ip link show {interface}`, and {}",
+        free(interface)
     )]
     ProgramAttached {
         /// The interface.
