@@ -137,7 +137,8 @@ fn challenge(tcb: &mut Tcb, cx: &Context<'_>, out: &mut Outcome) {
     }
 }
 
-/// RFC 9293 3.4 table 6. With a closed window a segment at RCV.NXT still counts for its ACK and RST (MUST-66).
+/// RFC 9293 3.4 table 6. With a closed window a segment at RCV.NXT still counts for its ACK and RST (MUST-66), and its FIN if that
+/// comes alone, for which no room is needed.
 fn is_acceptable(tcb: &Tcb, seg: &Segment) -> bool {
     let (window, len) = (tcb.rcv_wnd(), seg.len());
     let in_window = |seq: Seq| seq - tcb.rcv_nxt < window;
