@@ -257,7 +257,7 @@ fn fin_may_be_acknowledged(tcb: &mut Tcb, seg: &Segment, cx: &Context<'_>, out: 
         }
         State::Closing if fin_is_acknowledged => {
             if tcb.owed.has(Owed::ACK_NOW) {
-                // The peer's FIN came in the same burst: its ACK outlives the TCB.
+                // What it answers, the peer's FIN or a challenged segment, came in the same burst: the ACK outlives the TCB.
                 out.answer = Some(output::acknowledgment(tcb, cx));
             }
             finish(tcb, out, End::TimeWait);
