@@ -211,19 +211,25 @@ fn refused_try_goes_to_another_backend_at_once() {
     assert_eq!(world.ended(), [letters("CD", Some(1), 1, 0)]);
 }
 
+/// Two clients, the second of which waits: the fourth connection, to its backend, has no place in TIME-WAIT, and `refused` of its tries
+/// were refused within half a second.
+fn second_without_a_place(retries: u8, refused: u64) -> (World, [Handle; 2]) {
+    let limits = Limits { tcbs_max: 64, time_wait_max: 3, half_open_max: 16, chunks_max: 64, ..Limits::default() };
+    let mut world = World::within(limits, "", "", &format!("retries = {retries}\n{TWO}"));
+    world.listen(8001);
+    world.listen(8002);
+    let first = world.connect();
+    world.run_ms(5);
+    let second = world.connect();
+    world.run_ms(500);
+    assert_eq!((world.seen_end(second), world.proxy.counters().opens_refused_time_wait), (None, refused));
+    (world, [first, second])
+}
+
 #[test]
 fn b46_client_waits_for_a_place_in_time_wait_though_there_are_other_backends() {
     for place_comes in [true, false] {
-        // The fourth connection, to the second client's backend, has no place.
-        let limits = Limits { tcbs_max: 64, time_wait_max: 3, half_open_max: 16, chunks_max: 64, ..Limits::default() };
-        let mut world = World::within(limits, "", "", &format!("retries = 3\n{TWO}"));
-        world.listen(8001);
-        world.listen(8002);
-        let first = world.connect();
-        world.run_ms(5);
-        let second = world.connect();
-        world.run_ms(500);
-        assert_eq!((world.seen_end(second), world.proxy.counters().opens_refused_time_wait), (None, 2));
+        let (mut world, [first, second]) = second_without_a_place(3, 2);
         if place_comes {
             world.peer.calls(world.now).abort(first).unwrap();
             world.run_ms(600);
@@ -243,15 +249,7 @@ fn b46_client_waits_for_a_place_in_time_wait_though_there_are_other_backends() {
 #[test]
 fn b46_client_with_one_retry_waits_for_a_place_in_time_wait() {
     for place_comes in [true, false] {
-        let limits = Limits { tcbs_max: 64, time_wait_max: 3, half_open_max: 16, chunks_max: 64, ..Limits::default() };
-        let mut world = World::within(limits, "", "", &format!("retries = 1\n{TWO}"));
-        world.listen(8001);
-        world.listen(8002);
-        let first = world.connect();
-        world.run_ms(5);
-        let second = world.connect();
-        world.run_ms(500);
-        assert_eq!((world.seen_end(second), world.proxy.counters().opens_refused_time_wait), (None, 1));
+        let (mut world, [first, second]) = second_without_a_place(1, 1);
         if place_comes {
             world.peer.calls(world.now).abort(first).unwrap();
         }
