@@ -273,11 +273,17 @@ impl Destinations {
             core::iter::from_fn(move || if wanted { self.owners.next_port(self.shard, &mut lap) } else { None })
         };
         let in_lap = !record.lap.is_done();
-        let in_order = record.kind == LapKind::InOrder;
-        let ahead = ports_of(record.lap, in_lap && in_order).map(|port| (Place::Ahead, port));
-        let queued = (0..).zip(self.queues.iter(&record.queue)).map(|(place, port)| (Place::Queue(place), port));
+        let waits_ahead = in_lap && record.kind == LapKind::InOrder;
+        let ahead = ports_of(record.lap, waits_ahead).map(|port| (Place::Ahead, port));
         let passed = ports_of(record.lap.passed(), in_lap && record.forgotten > 0).map(|port| (Place::Passed, port));
-        let mut ports = (0..).zip(ahead.chain(queued).chain(passed)).skip(record.swept as usize);
+        // Part by part, for the queue knows a shorter way to a place far behind.
+        let ahead_len = if waits_ahead { record.lap.left() } else { 0 };
+        let first_queued = record.swept.saturating_sub(ahead_len);
+        let first_passed = first_queued.saturating_sub(record.queue.len());
+        let queued = self.queues.iter_from(&record.queue, first_queued);
+        let queued = (first_queued..).zip(queued).map(|(place, port)| (Place::Queue(place), port));
+        let ports = ahead.skip(record.swept as usize).chain(queued).chain(passed.skip(first_passed as usize));
+        let mut ports = (record.swept..).zip(ports);
         let mut found = None;
         for (_, (place, port)) in ports.by_ref().take(REPEATED_ASKED_MAX as usize) {
             match status(port) {
