@@ -1,7 +1,7 @@
 //! STATUS (RFC 9293 3.9.1.6): what an application may know of a connection, under the names of Linux's `tcp_info`.
 
 use super::state::State;
-use super::tcb::Tcb;
+use super::tcb::{Fact, Tcb};
 use super::{output, urgent};
 
 /// A connection at one moment. Sizes are bytes, times as named.
@@ -41,6 +41,8 @@ pub struct Info {
     pub unread: u32,
     /// Up to the end of the peer's urgent data; 0 when there is none.
     pub urgent: u32,
+    /// An ICMP error has said that the peer is not reached, and nothing has been acknowledged since (SHLD-25). It ends nothing by itself.
+    pub unreachable: bool,
     /// Timestamps were agreed.
     pub timestamps: bool,
     /// SACK was agreed.
@@ -87,6 +89,7 @@ pub fn info(tcb: &Tcb) -> Info {
         has_unsent: output::has_unsent(tcb),
         unread: tcb.unread_bytes,
         urgent: urgent::bytes_left(tcb),
+        unreachable: tcb.facts.has(Fact::SOFT_ERROR),
         timestamps: agreed.timestamps(),
         sack: agreed.sack(),
         window_scale: agreed.window_scale().then(|| (agreed.snd_shift(), agreed.rcv_shift())),

@@ -54,7 +54,7 @@ pub(crate) const ROWS: &[Row] = &[
         &["b24_must_25_must_28_defaults_are_off_and_two_hours",
             "b24_must_26_must_27_must_29_probes_come_at_their_times_and_the_last_unanswered_one_ends",
             "b24_the_peer_answers_a_probe_with_an_ack"]),
-    done("B25", "user timeout: no progress ends the connection with a RST", "src/tcp/waits.rs::due",
+    done("B25", "user timeout: no progress of what was sent ends the connection with a RST (a RECEIVE does not wait: docs/design.md)", "src/tcp/waits.rs::due",
         &["b25_no_acknowledgment_for_the_user_timeout_sends_rst_and_ends", "b25_progress_of_one_octet_gives_the_rest_the_whole_time_again",
             "b25_a_user_timeout_beyond_r2_is_what_ends_the_connection", "b25_user_timeout_holds_for_the_handshake_too"]),
     done("B30", "either side may close; the FIN follows what is queued", "src/tcp/calls.rs::close",

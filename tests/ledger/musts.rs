@@ -124,7 +124,7 @@ pub(crate) const ROWS: &[Row] = &[
         &["must_54_errors_reach_the_connection_that_they_quote_and_no_other", "must_54_hard_error_ends_a_connect_at_once_and_says_why"]),
     done("MUST-55", "source quench is ignored", "src/tcp/icmp.rs::arrives", &["must_55_source_quench_changes_nothing"]),
     done("MUST-56", "soft errors end nothing", "src/tcp/icmp.rs::soft",
-        &["must_56_soft_errors_end_nothing_and_shld_25_tells_them_when_time_is_out"]),
+        &["must_56_soft_errors_end_nothing_and_shld_25_tells_them_at_once_and_when_time_is_out"]),
     done("MUST-57", "segments to broadcast and multicast addresses are dropped in silence", "src/wire/ipv4.rs::is_unicast",
         &["addresses_that_no_segment_may_have_are_dropped_t17_t18"]),
     done("MUST-58", "ACKs are joined", "src/tcp/output.rs::pure_ack",

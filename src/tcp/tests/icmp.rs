@@ -3,6 +3,7 @@
 use super::*;
 use crate::tcp::icmp::{arrives, begin_with_path_mtu, packet_bytes};
 use crate::tcp::state::CloseReason;
+use crate::tcp::status;
 use crate::tcp::{End as Ends, Note};
 use crate::tick::Deadline;
 use crate::wire::ethernet::MacAddress;
@@ -74,7 +75,7 @@ fn t27_hard_error_ends_no_synchronized_connection() {
 }
 
 #[test]
-fn must_56_soft_errors_end_nothing_and_shld_25_tells_them_when_time_is_out() {
+fn must_56_soft_errors_end_nothing_and_shld_25_tells_them_at_once_and_when_time_is_out() {
     let kinds = [NET_UNREACHABLE, ErrorKind::TimeExceeded, ErrorKind::ParameterProblem];
     for kind in kinds {
         let (mut client, syn) = syn_sent(settings());
@@ -83,7 +84,9 @@ fn must_56_soft_errors_end_nothing_and_shld_25_tells_them_when_time_is_out() {
         assert_eq!(client.until_it_ends(), CloseReason::Unreachable, "{kind:?}");
         let (mut client, _) = established();
         let seq = client.in_flight(100);
+        assert!(!status::info(&client.tcb).unreachable);
         assert_eq!(client.error(kind, seq).end, None);
+        assert!(status::info(&client.tcb).unreachable, "{kind:?}");
         assert_eq!(client.until_it_ends(), CloseReason::Unreachable, "{kind:?}");
     }
     assert_eq!(syn_sent(settings()).0.until_it_ends(), CloseReason::TimedOut, "nobody said anything");
@@ -95,6 +98,7 @@ fn shld_25_an_error_before_the_last_progress_is_not_the_reason() {
     let seq = client.in_flight(100);
     client.error(NET_UNREACHABLE, seq);
     client.arrives(client.next(ACK));
+    assert!(!status::info(&client.tcb).unreachable);
     client.in_flight(100);
     assert_eq!(client.until_it_ends(), CloseReason::TimedOut);
 }
