@@ -79,8 +79,8 @@ pub enum DrawError {
         in_use: u32,
         /// The others: in TIME-WAIT, as far as is known, or not asked about yet.
         time_wait: u32,
-        /// When it is worth another try, ms; `None` if that depends on connections that are open. With ports that the pool had no room
-        /// for it is 0 even then, if somebody else has one of them: only the next lap can tell.
+        /// When it is worth another try, ms; `None` if that depends on connections that are open. 0: this draw has not come to the end,
+        /// and the next goes on. 1: the pool had no room for some ports, and only the next lap can tell who has them.
         next_free_in_ms: Option<u32>,
     },
     /// Every destination record has a port in use or in TIME-WAIT.
@@ -136,7 +136,7 @@ impl Destinations {
         }
     }
 
-    /// Bytes that such a set takes: 119 per destination, 64 for its part of the queues, 2.1 per queued port.
+    /// Bytes that such a set takes: 123 per destination, 64 for its part of the queues, 2.1 per queued port.
     pub const fn bill(limits: &DestinationLimits) -> u64 {
         Slab::<Destination>::bill(limits.destinations_max)
             + Index::bill(limits.destinations_max)
@@ -185,6 +185,7 @@ impl Destinations {
     ) -> Result<(u32, u16), DrawError> {
         let number = self.destination(key, now)?;
         let mut soonest = Soonest::default();
+        self.note_whether_the_queue_draws(number);
         self.set_free_aside(number, &mut status);
         let queued = self.slab[number].queue.len();
         // What a first lap has yet to come to was never in TIME-WAIT.
@@ -209,8 +210,8 @@ impl Destinations {
                 Ok((number, port))
             }
             None => {
-                // The next draw begins a lap, which comes to those that were forgotten. Not at once: they may be somebody
-                // else's for as long as he likes, and who tries again for ever would never see time pass.
+                // The next draw begins a lap, which comes to those that were forgotten. Not at once: if all are in use
+                // that lap finds nothing either, and a caller told 0 each time would spin.
                 if destination.lap.is_done() && destination.forgotten > 0 {
                     soonest.note(1);
                 }
@@ -247,7 +248,7 @@ impl Destinations {
                 Left::TimeWait | Left::Former => self.enqueue(destination, port),
                 Left::Nothing => self.set_aside(destination, port),
             }
-        } else if left == Left::Nothing {
+        } else if left == Left::Nothing && self.owns(destination, port) {
             // It lies ahead of a lap, which may wait for others before it comes there.
             self.slab[destination].free_hidden = true;
         }
@@ -281,7 +282,7 @@ impl Destinations {
                 self.queues.clear(&mut record.queue);
                 self.queues.clear(&mut record.free);
                 (record.lap, record.kind, record.queue_draws) = (lap, LapKind::Anew, false);
-                (record.forgotten, record.passed, record.swept, record.free_hidden) = (0, 0, 0, false);
+                (record.forgotten, record.passed, record.swept, record.free_hidden) = (0, 0, [0; 2], false);
             }
         }
     }
@@ -372,8 +373,11 @@ impl Destinations {
         list.remove(&mut self.slab, number);
     }
 
+    /// Takes the first of the queue; a sweep that goes on has come so much less far.
     fn dequeue(&mut self, number: u32) -> Option<u16> {
-        self.queues.pop(&mut self.slab[number].queue)
+        let record = &mut self.slab[number];
+        record.swept.iter_mut().filter(|swept| **swept > 1).for_each(|swept| *swept -= 1);
+        self.queues.pop(&mut record.queue)
     }
 
     /// Queues a port, or forgets it if the pool is full.
@@ -450,8 +454,8 @@ struct Destination {
     forgotten: u16,
     /// Queued ports that were found taken in a row, since one came back or began the queue that was not.
     passed: u16,
-    /// How far behind those that wait a sweep has come; 0: none goes on.
-    swept: u32,
+    /// How far behind those that wait a sweep has come while TIME-WAIT was full, and one while there was room; 0: none goes on.
+    swept: [u32; 2],
     /// Ports drawn since the last sweep.
     drawn: u16,
     /// Ports given back to TIME-WAIT and not drawn again, the oldest first, and ports that were found taken.
@@ -498,7 +502,7 @@ impl Record for Destination {
     }
 
     fn next_free(&mut self) -> &mut u32 {
-        &mut self.swept
+        &mut self.swept[0]
     }
 }
 
@@ -525,7 +529,7 @@ impl Soonest {
 /// Destinations that wait of which a new one asks whether they still do.
 const WAITING_ASKED_MAX: usize = 8;
 
-const _: () = assert!(size_of::<Destination>() <= 112);
+const _: () = assert!(size_of::<Destination>() <= 116);
 
 mod draw;
 #[cfg(test)]

@@ -175,7 +175,8 @@ impl Destinations {
     }
 
     /// Sends those that begin the queue and that somebody else has to its end, many at a time, for they lie side by
-    /// side; says how many. Of those that a connection will give back a lap has found one more; they go.
+    /// side; says how many. Of those that a connection will give back a lap has found one more; they go. A sweep does not step back for
+    /// them: where all are taken it would never come to its end.
     pub(super) fn pass_taken(
         &mut self,
         number: u32,
@@ -191,12 +192,12 @@ impl Destinations {
             let Some((port, status)) = first.map(|port| (port, status(port))) else { return passed };
             match status {
                 PortStatus::Busy => {
-                    self.dequeue(number);
+                    self.queues.pop(&mut self.slab[number].queue);
                     self.enqueue(number, port);
                     busy += 1;
                 }
                 PortStatus::InUse => {
-                    self.dequeue(number);
+                    self.queues.pop(&mut self.slab[number].queue);
                 }
                 PortStatus::Free | PortStatus::NoPlace | PortStatus::TimeWait { .. } => {
                     self.slab[number].passed = 0;
@@ -226,7 +227,8 @@ impl Destinations {
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
         let record = &mut self.slab[number];
-        if record.swept == 0 {
+        let sweep = usize::from(has_room);
+        if record.swept[sweep] == 0 {
             let earned = now.since(record.swept_at).saturating_mul(SWEPT_PER_MS);
             let earned = earned.saturating_add(u32::from(record.drawn) * SWEPT_PER_DRAW);
             let finds_free = has_room && record.free_hidden;
@@ -242,7 +244,10 @@ impl Destinations {
             self.queues.clear(&mut record.free);
             self.begin_lap(number);
         }
-        let (found, mut next) = self.look_ahead(number, soonest, status);
+        let from = self.slab[number].swept[sweep];
+        let Ahead { found, mut next, has_free } = self.look_ahead(number, from, soonest, status);
+        // It lies as far behind when there is room.
+        self.slab[number].free_hidden |= has_free;
         match found {
             Some((Place::Queue(place), _)) => {
                 let first = self.dequeue(number)?;
@@ -256,18 +261,19 @@ impl Destinations {
             None => {}
         }
         // The next one goes on where this one was.
-        self.slab[number].swept = next;
+        self.slab[number].swept[sweep] = next;
         found.map(|(_, port)| port)
     }
 
-    /// Asks about what lies ahead of the lap, about the queue, and about what the lap has passed and the queue has no room for, from
-    /// where the sweep has come to: which port may be drawn, and where to go on; 0 at the end.
+    /// Asks about what lies ahead of the lap, about the queue, and about what the lap has passed and the queue has no room for, `from` where
+    /// the sweep has come to on.
     fn look_ahead(
         &self,
         number: u32,
+        from: u32,
         soonest: &mut Soonest,
         status: &mut impl FnMut(u16) -> PortStatus,
-    ) -> (Option<(Place, u16)>, u32) {
+    ) -> Ahead {
         let record = &self.slab[number];
         let ports_of = |mut lap, wanted| {
             core::iter::from_fn(move || if wanted { self.owners.next_port(self.shard, &mut lap) } else { None })
@@ -278,13 +284,13 @@ impl Destinations {
         let passed = ports_of(record.lap.passed(), in_lap && record.forgotten > 0).map(|port| (Place::Passed, port));
         // Part by part, for the queue knows a shorter way to a place far behind.
         let ahead_len = if waits_ahead { record.lap.left() } else { 0 };
-        let first_queued = record.swept.saturating_sub(ahead_len);
+        let first_queued = from.saturating_sub(ahead_len);
         let first_passed = first_queued.saturating_sub(record.queue.len());
         let queued = self.queues.iter_from(&record.queue, first_queued);
         let queued = (first_queued..).zip(queued).map(|(place, port)| (Place::Queue(place), port));
-        let ports = ahead.skip(record.swept as usize).chain(queued).chain(passed.skip(first_passed as usize));
-        let mut ports = (record.swept..).zip(ports);
-        let mut found = None;
+        let ports = ahead.skip(from as usize).chain(queued).chain(passed.skip(first_passed as usize));
+        let mut ports = (from..).zip(ports);
+        let (mut found, mut has_free) = (None, false);
         for (_, (place, port)) in ports.by_ref().take(REPEATED_ASKED_MAX as usize) {
             match status(port) {
                 PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => {
@@ -292,24 +298,29 @@ impl Destinations {
                     break;
                 }
                 PortStatus::TimeWait { free_in_ms, .. } => soonest.note(free_in_ms),
-                PortStatus::InUse | PortStatus::Busy | PortStatus::NoPlace => {}
+                PortStatus::NoPlace => has_free = true,
+                PortStatus::InUse | PortStatus::Busy => {}
             }
         }
-        (found, ports.next().map_or(0, |(position, _)| position))
+        Ahead { found, next: ports.next().map_or(0, |(position, _)| position), has_free }
     }
 
     /// A lap asks about the ports in the order in which they were drawn before: by the last lap, or by the queue since, which then
     /// begins with the oldest. It begins before the queue draws anything out of turn. Free ports that it passed while TIME-WAIT was
     /// full are out of order, and found by a sweep.
     pub(super) fn begin_lap_if_some_were_forgotten(&mut self, number: u32) {
-        let record = &mut self.slab[number];
-        if !record.lap.is_done() {
-            return;
-        }
-        record.queue_draws |= record.forgotten == 0;
-        if record.forgotten > 0 && record.free.is_empty() {
+        self.note_whether_the_queue_draws(number);
+        let record = &self.slab[number];
+        if record.lap.is_done() && record.forgotten > 0 && record.free.is_empty() {
             self.begin_lap(number);
         }
+    }
+
+    /// Once it does, the next lap begins with the oldest of the queue.
+    #[inline(always)]
+    pub(super) fn note_whether_the_queue_draws(&mut self, number: u32) {
+        let record = &mut self.slab[number];
+        record.queue_draws |= record.lap.is_done() && record.forgotten == 0;
     }
 
     /// The same, from the front of the queue on where that has drawn.
@@ -319,8 +330,18 @@ impl Destinations {
         self.queues.clear(&mut record.queue);
         self.owners.again(self.shard, &mut record.lap, oldest);
         (record.kind, record.queue_draws) = (LapKind::InOrder, false);
-        (record.forgotten, record.passed, record.swept) = (0, 0, 0);
+        (record.forgotten, record.passed, record.swept) = (0, 0, [0; 2]);
     }
+}
+
+/// What a sweep has seen.
+struct Ahead {
+    /// A port that may be drawn.
+    found: Option<(Place, u16)>,
+    /// Where to go on; 0 at the end.
+    next: u32,
+    /// A port is free, but has no place in TIME-WAIT.
+    has_free: bool,
 }
 
 /// Where a sweep finds a port.

@@ -177,6 +177,47 @@ fn free_ports_that_were_forgotten_lie_anywhere_and_are_drawn_as_soon_as_there_is
     assert_eq!(drawn_at_once(&mut f), 60);
 }
 
+/// Room comes and goes, as while TIME-WAIT is full and its records end one by one.
+#[test]
+fn free_ports_that_were_forgotten_are_drawn_although_room_comes_and_goes() {
+    let (mut f, ports) = all_open(0, 1000);
+    f.reuse_after_ms = u32::MAX;
+    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.now = f.now.plus(TWO_MSL_MS);
+    let again: Vec<u16> = (0..500).map(|_| f.open(0).unwrap()).collect();
+    again.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    let mut drawn = 0;
+    for _ in 0..600 {
+        assert!(f.open_again(0).is_err());
+        match f.open(0) {
+            Ok(_) => drawn += 1,
+            Err(DrawError::PortsExhausted { next_free_in_ms: Some(0), .. }) if drawn < 500 => {}
+            error => {
+                assert!(drawn == 500 && error.is_err(), "{drawn} are drawn: {error:?}");
+            }
+        }
+    }
+    assert_eq!(drawn, 500);
+}
+
+/// The queue has drawn with TIME-WAIT full only. When the pool has no room for what comes back, the lap begins with the oldest of the queue.
+#[test]
+fn a_lap_behind_draws_while_time_wait_was_full_begins_with_the_oldest() {
+    let mut f = Fixture::new(limits(2, 10_020), (20_000, 29_999), 5);
+    f.reuse_after_ms = 1000;
+    let ports: Vec<u16> = (0..10_000).map(|_| f.open(0).unwrap()).collect();
+    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.now = f.now.plus(1000);
+    let again: Vec<u16> = (0..5000).map(|_| f.open_again(0).unwrap()).collect();
+    assert_eq!(again, ports[..5000]);
+    // Another destination takes the nodes that these have left.
+    let others: Vec<u16> = (0..10_000).map(|_| f.open(1).unwrap()).collect();
+    others.iter().for_each(|&port| f.close(1, port, TWO_MSL_MS));
+    again.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    let drawn: Vec<_> = (0..5000).map(|_| f.open(0)).collect();
+    assert_eq!(drawn, Vec::from_iter(ports[5000..].iter().copied().map(Ok)));
+}
+
 #[test]
 fn a_port_that_is_free_when_it_comes_back_is_drawn_at_once_although_no_queue_has_room() {
     let (mut f, ports) = all_open(0, 1000);
@@ -198,4 +239,30 @@ fn forgotten_ports_of_a_first_lap_may_be_taken_over() {
     f.now = f.now.plus(1000);
     let drawn = (0..500).filter(|_| f.open_again(0).is_ok()).count();
     assert_eq!(drawn, 500);
+}
+
+/// What lies behind those that were drawn has come forward meanwhile.
+#[test]
+fn a_sweep_misses_nothing_although_the_queue_draws_meanwhile() {
+    let (mut f, ports) = all_open(3000, 2000);
+    f.reuse_after_ms = u32::MAX;
+    for (at, &port) in ports.iter().enumerate() {
+        f.close(0, port, if at == REPEATED_ASKED_MAX as usize + 2 { 2000 } else { TWO_MSL_MS });
+    }
+    f.now = f.now.plus(2000);
+    assert_eq!(next_free(&mut f), Some(0), "the sweep goes on");
+    ports[..5].iter().for_each(|&port| assert!(f.time_wait.remove(&(0, port)).is_some()));
+    (0..5).for_each(|at| assert_eq!(f.open(0), Ok(ports[at])));
+    assert_eq!(drawn_at_once(&mut f), 1);
+}
+
+/// Of a port that is free far behind those that wait a refused open's sweep is the first to learn.
+#[test]
+fn a_free_port_that_the_sweep_of_a_refused_open_came_past_is_drawn_as_soon_as_there_is_room() {
+    let (mut f, ports) = all_open(3000, 2000);
+    f.reuse_after_ms = u32::MAX;
+    ports.iter().for_each(|&port| f.close(0, port, if port == ports[1000] { 2000 } else { TWO_MSL_MS }));
+    f.now = f.now.plus(2000);
+    (0..5).for_each(|_| assert!(f.open_again(0).is_err()));
+    assert_eq!(drawn_at_once(&mut f), 1);
 }
