@@ -324,7 +324,8 @@ pub enum ConnectError {
         /// The others: in TIME-WAIT, as far as is known, or not asked about yet.
         time_wait: u32,
         /// When it is worth another try, ms: when the first TIME-WAIT ends or may be reused, of those that were asked about; 0 when
-        /// some ports have not been asked about, which the next try will be. `None` if that depends on connections that are open.
+        /// some ports have not been asked about, which the next try will be; 1 when some were lost sight of for want of room, and only the next
+        /// look at all can tell. `None` if that depends on connections that are open.
         next_free_in_ms: Option<u32>,
     },
     /// The table of destinations is full of destinations that own ports.

@@ -398,9 +398,13 @@ impl Destinations {
         }
     }
 
-    /// The same, or if it has to wait queues it.
-    fn wait_or_set_aside(&mut self, number: u32, port: u16, is_free: bool) {
-        if is_free { self.set_aside(number, port) } else { self.enqueue(number, port) }
+    /// Keeps a port that was passed for when its turn comes; one in use comes back when it is given back.
+    fn keep(&mut self, number: u32, port: u16, status: PortStatus) {
+        match status {
+            PortStatus::InUse => {}
+            PortStatus::NoPlace => self.set_aside(number, port),
+            PortStatus::Free | PortStatus::TimeWait { .. } | PortStatus::Busy => self.enqueue(number, port),
+        }
     }
 
     /// A lap from a start that nobody else can tell (T10).

@@ -46,9 +46,7 @@ impl Destinations {
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
         let mut lap = self.slab[number].lap;
-        let (mut passed, mut count) = ([0; QUEUED_ASKED_MAX as usize], 0);
-        // Those of them that are free, but have no place.
-        let mut no_place = 0_u32;
+        let (mut passed, mut count) = ([(0, PortStatus::Free); QUEUED_ASKED_MAX as usize], 0);
         // Before the port that is available soonest: the lap, and how many it has passed; and when that will be.
         let (mut before, mut free_in_ms_least) = ((lap, 0), u32::MAX);
         let mut drawn = None;
@@ -56,7 +54,8 @@ impl Destinations {
             let at = (lap, count);
             let next = if count < passed.len() { self.owners.next_port(self.shard, &mut lap) } else { None };
             let Some(port) = next else { break };
-            match status(port) {
+            let status = status(port);
+            match status {
                 PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => {
                     drawn = Some(port);
                     break;
@@ -66,11 +65,10 @@ impl Destinations {
                     if free_in_ms < free_in_ms_least {
                         (before, free_in_ms_least) = (at, free_in_ms);
                     }
-                    (passed[count], count) = (port, count + 1);
+                    (passed[count], count) = ((port, status), count + 1);
                 }
-                status @ (PortStatus::Busy | PortStatus::NoPlace) if count > 0 => {
-                    no_place |= u32::from(status == PortStatus::NoPlace) << count;
-                    (passed[count], count) = (port, count + 1);
+                PortStatus::Busy | PortStatus::NoPlace if count > 0 => {
+                    (passed[count], count) = ((port, status), count + 1);
                 }
                 PortStatus::Busy => self.enqueue(number, port),
                 PortStatus::NoPlace => self.set_aside(number, port),
@@ -84,8 +82,8 @@ impl Destinations {
             soonest.note(0);
         }
         self.slab[number].lap = lap;
-        for (position, &port) in passed[..count].iter().enumerate() {
-            self.wait_or_set_aside(number, port, no_place >> position & 1 != 0);
+        for &(port, status) in &passed[..count] {
+            self.keep(number, port, status);
         }
         drawn
     }
@@ -136,16 +134,17 @@ impl Destinations {
         status: &mut impl FnMut(u16) -> PortStatus,
     ) -> Option<u16> {
         let (mut found, mut first, mut first_free_in_ms) = (false, 0, u32::MAX);
-        let (mut in_use, mut no_place) = (0_u32, 0_u32);
+        let mut passed = [PortStatus::Free; QUEUED_ASKED_MAX as usize];
         for (position, port) in (0..QUEUED_ASKED_MAX.min(queued)).zip(self.queues.iter(&self.slab[number].queue)) {
-            match status(port) {
+            let status = status(port);
+            passed[position as usize] = status;
+            match status {
                 PortStatus::Free | PortStatus::TimeWait { reusable: true, .. } => {
                     (found, first) = (true, position);
                     break;
                 }
                 // The next draw sets it aside, or this one, on its way to what is behind it.
                 PortStatus::NoPlace => {
-                    no_place |= 1 << position;
                     if first_free_in_ms > 0 {
                         (first, first_free_in_ms) = (position, 0);
                     }
@@ -156,19 +155,16 @@ impl Destinations {
                         (first, first_free_in_ms) = (position, free_in_ms);
                     }
                 }
-                status @ (PortStatus::InUse | PortStatus::Busy) => {
-                    in_use |= u32::from(status == PortStatus::InUse) << position;
+                PortStatus::InUse | PortStatus::Busy => {
                     if first_free_in_ms == u32::MAX {
                         first = position + 1;
                     }
                 }
             }
         }
-        for position in 0..first {
-            if let Some(port) = self.dequeue(number)
-                && in_use >> position & 1 == 0
-            {
-                self.wait_or_set_aside(number, port, no_place >> position & 1 != 0);
+        for &status in &passed[..first as usize] {
+            if let Some(port) = self.dequeue(number) {
+                self.keep(number, port, status);
             }
         }
         if found { self.dequeue(number) } else { None }
@@ -370,5 +366,3 @@ const SWEPT_PER_DRAW: u32 = 8;
 
 /// Queued ports that a draw asks about before it gives up. Fewer wait for ports whose TIME-WAIT was restarted in a row.
 pub(super) const QUEUED_ASKED_MAX: u32 = 8;
-
-const _: () = assert!(QUEUED_ASKED_MAX <= u32::BITS);
