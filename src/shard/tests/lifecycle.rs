@@ -1,11 +1,14 @@
 //! Whole connections, from SYN to the last ACK.
 
-use super::options::Notes;
+use super::options::{Bench, Notes};
 use super::*;
+use crate::api::{ConnectionOptions, Keepalive};
 use crate::limits::CHUNK_BYTES;
 use crate::shard::Sim;
 use crate::tcp::state::State;
 use crate::tcp::time_wait::Policy;
+use crate::wire::tcp::Flags;
+use ::core::time::Duration;
 
 /// TCP segments that crossed the wire, counted where they arrived.
 fn segments(world: &World) -> u64 {
@@ -278,4 +281,49 @@ fn b37_application_that_never_reads_keeps_memory_bounded_and_closes_the_window()
         sim.right.turn(now.plus_ms(turn));
     }
     assert_eq!((sim.left.core.sending.free(), sim.right.receiving.free()), whole);
+}
+
+/// Whether its peer speaks or keepalive probes it, a connection is counted once, and a later one in the same record anew.
+#[test]
+fn b37_close_wait_that_lasts_is_in_the_report_once_per_connection_and_ends_by_the_applications_close() {
+    let reported = |bench: &Bench| bench.shard.counters().iter().find(|(name, _)| *name == "close_wait_lasting");
+    let ten_seconds = Duration::from_secs(10);
+    let keepalive = Keepalive { idle: Duration::from_secs(60), interval: ten_seconds, count: 255 };
+    for keepalive in [None, Some(keepalive)] {
+        let mut bench = Bench::accepted(ConnectionOptions { keepalive, ..ConnectionOptions::default() });
+        for connection in 1..=3 {
+            let handle = bench.handle();
+            let fin = Flags(Flags::FIN.0 | Flags::ACK.0);
+            assert_eq!(bench.exchange(&bench.next(fin), &[]).len(), 1);
+            bench.seq += 1;
+            for _ in 0..59 {
+                bench.turn(1000);
+            }
+            assert_eq!(reported(&bench), Some(("close_wait_lasting", connection - 1)), "it does not last yet");
+            bench.turn(2000);
+            assert_eq!(reported(&bench), Some(("close_wait_lasting", connection)));
+            // What the peer says begins the wait again.
+            for _ in 0..5 {
+                bench.neighbor_answers();
+                bench.exchange(&bench.next(Flags::ACK), &[]);
+                for _ in 0..100 {
+                    bench.turn(1000);
+                }
+            }
+            assert_eq!(reported(&bench), Some(("close_wait_lasting", connection)), "once");
+            assert_eq!(bench.shard.calls(bench.now).state(handle), Ok(State::CloseWait), "it is the application's");
+            bench.neighbor_answers();
+            bench.shard.calls(bench.now).close(handle).expect("open");
+            let sent = bench.turn(1);
+            assert_eq!(sent.iter().map(|heard| heard.seg.flags).collect::<Vec<_>>(), [fin]);
+            bench.ack += 1;
+            assert_eq!(bench.exchange(&bench.next(Flags::ACK), &[]), []);
+            assert_eq!(bench.shard.application().reason, Some(CloseReason::Graceful));
+            let told = core::mem::take(&mut bench.shard.application_mut().events);
+            assert_eq!(told, ["accepted", "peer closed", "closed"]);
+            bench.tuple.local_port += 1;
+            bench.open();
+            assert_eq!(bench.handle().number, handle.number, "the same record");
+        }
+    }
 }

@@ -114,10 +114,15 @@ impl Bench {
         let options = ConnectOptions { connection, local_port, ..ConnectOptions::default() };
         let remote = SocketAddr::new(self.tuple.local(), self.tuple.local_port);
         self.shard.calls(self.now).connect(remote, &options).expect("a connection");
-        self.shard.core.learn(0, remote.ip(), self.link.mac(), crate::neighbor::Heard::Answer, self.now);
+        self.neighbor_answers();
         let syn = self.turn(1);
         self.ack = syn[0].seg.end();
         syn
+    }
+
+    /// The peer's host says where it is.
+    pub(super) fn neighbor_answers(&mut self) {
+        self.shard.core.learn(0, self.tuple.local(), self.link.mac(), crate::neighbor::Heard::Answer, self.now);
     }
 
     /// What the peer says next.
