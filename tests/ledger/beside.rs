@@ -107,7 +107,9 @@ pub(crate) const PROBLEMS: &[Row] = &[
     done("RFC 2525 2.16", "no RST after a half-duplex close", "src/tcp/synchronized.rs::seventh_process_text",
         &["shld_3_text_after_close_is_answered_by_reset"]),
     done("RFC 2525 2.17", "no RST on close with unread text (and none when all was read)", "src/tcp/calls.rs::close",
-        &["rfc_2525_close_with_unread_text_aborts", "b30_b31_b32_b33_b34_close_takes_three_segments_when_both_are_done"]),
+        &["rfc_2525_close_with_unread_text_aborts", "rfc_2525_close_with_unread_text_sends_a_reset_and_after_reading_a_fin",
+            "refused_timed_out_and_reset_connections_are_their_own_errors",
+            "b30_b31_b32_b33_b34_close_takes_three_segments_when_both_are_done"]),
     done("RFC 2525 2.18", "options forgotten in the segment size", "src/tcp/output.rs::segment_room",
         &["must_16_segments_are_as_large_as_the_mss_less_their_options"]),
 ];

@@ -327,3 +327,42 @@ fn b37_close_wait_that_lasts_is_in_the_report_once_per_connection_and_ends_by_th
         }
     }
 }
+
+/// Shows SHLD-3, MAY-1, RFC 2525 2.17.
+#[test]
+fn rfc_2525_close_with_unread_text_sends_a_reset_and_after_reading_a_fin() {
+    let fin = Flags(Flags::FIN.0 | Flags::ACK.0);
+    for (state, reads) in
+        [State::Established, State::FinWait2, State::CloseWait].map(|at| [(at, false), (at, true)]).concat()
+    {
+        let mut bench = Bench::accepted(ConnectionOptions::default());
+        let handle = bench.handle();
+        if state == State::FinWait2 {
+            bench.shard.calls(bench.now).shutdown_write(handle).expect("open");
+            assert_eq!(bench.turn(1).len(), 1);
+            bench.ack += 1;
+        }
+        let flags = if state == State::CloseWait { fin } else { Flags::ACK };
+        bench.exchange(&bench.next(flags), b"unread");
+        bench.seq += 6 + u32::from(flags.fin());
+        // A delayed ACK, where there was one.
+        bench.turn(1000);
+        assert_eq!(bench.shard.calls(bench.now).state(handle), Ok(state));
+        if reads {
+            bench.shard.calls(bench.now).consume(handle, 6).expect("unread");
+            bench.turn(1);
+        }
+        bench.shard.calls(bench.now).close(handle).expect("open");
+        let sent: Vec<_> = bench.turn(1).iter().map(|heard| (heard.seg.flags, heard.seg.seq, heard.seg.ack)).collect();
+        match (reads, state) {
+            (false, _) => {
+                assert_eq!(sent, [(Flags::RST | Flags::ACK, bench.ack, bench.seq)], "{state:?}");
+                assert_eq!(bench.shard.application().reason, Some(CloseReason::Aborted));
+                assert_eq!((bench.shard.counters().rst_sent, bench.shard.connections_live()), (1, 0));
+            }
+            (true, State::FinWait2) => assert_eq!(sent, [], "the FIN has been sent"),
+            (true, _) => assert_eq!(sent, [(fin, bench.ack, bench.seq)], "{state:?}"),
+        }
+        assert_eq!(bench.shard.counters().rst_sent, u64::from(!reads), "{state:?}");
+    }
+}
