@@ -366,6 +366,37 @@ fn must_20_r1_is_told_to_the_application_and_the_next_hop_is_asked_for() {
 }
 
 #[test]
+fn must_22_r1_of_a_syn_is_told_to_the_application_and_the_next_hop_is_asked_for() {
+    let connection = ConnectionOptions { retries1: 2, ..ConnectionOptions::default() };
+    let mut opening = Bench::new(Settings::default(), false);
+    opening.connect(connection);
+    // Half open there is no application yet: the next hop is asked for all the same.
+    let mut half_open = Bench::new(Settings::default(), false);
+    half_open.listen(connection).expect("a listener");
+    assert_eq!(half_open.exchange(&half_open.next(Flags::SYN), &[]).len(), 1);
+    for (mut bench, again, told) in [(opening, Flags::SYN, vec!["stalled"]), (half_open, SYN_ACK, vec![])] {
+        let before = bench.shard.counters().neighbor_questions;
+        let mut seconds = |count: u64| -> Vec<Flags> {
+            (0..count * 10).flat_map(|_| bench.turn(100)).map(|heard| heard.seg.flags).collect()
+        };
+        // Sent again after 1 s, then after 2 s, which is R1.
+        assert_eq!(seconds(2), [again]);
+        let counters = bench.shard.counters();
+        assert_eq!((counters.stalled, counters.neighbor_questions), (0, before));
+        assert_eq!(bench.shard.application().events, [""; 0]);
+        assert_eq!((0..15).flat_map(|_| bench.turn(100)).count(), 1);
+        let counters = bench.shard.counters();
+        assert_eq!((counters.stalled, bench.shard.application().events.clone()), (1, told.clone()));
+        assert!(counters.neighbor_questions > before, "{again:?}: the next hop is asked for");
+        bench.neighbor_answers();
+        for _ in 0..200 {
+            bench.turn(100);
+        }
+        assert_eq!((bench.shard.counters().stalled, &bench.shard.application().events), (1, &told), "once");
+    }
+}
+
+#[test]
 fn options_of_a_connection_that_has_ended_are_an_error_and_start_no_timer() {
     let keepalive = Some(Keepalive { idle: Duration::from_secs(10), interval: Duration::from_secs(5), count: 2 });
     let options = ConnectionOptions { keepalive, ..ConnectionOptions::default() };

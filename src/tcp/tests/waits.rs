@@ -278,6 +278,27 @@ fn shld_20_r1_past_r2_tells_nothing() {
 }
 
 #[test]
+fn must_22_r1_of_a_syn_and_of_a_syn_ack_is_told_once_as_that_of_text() {
+    for retries1 in 1..=5 {
+        let (mut client, syn) = syn_sent(settings());
+        let (mut server, _) = syn_received(settings(), &syn);
+        for (end, sent_again) in [(&mut client, 7), (&mut server, 5)] {
+            end.options.retries1 = retries1;
+            let mut told_at = Vec::new();
+            for retry in 1..=sent_again {
+                if end.time_out().1.stalled {
+                    told_at.push(retry);
+                }
+                assert_eq!(end.sends().len(), 1);
+            }
+            assert_eq!(told_at, [retries1]);
+            let (_, out) = end.time_out();
+            assert!(out.end.is_some() && !out.stalled, "R2");
+        }
+    }
+}
+
+#[test]
 fn must_22_syn_retries_of_the_options_end_an_open() {
     for (syn_retries, seconds) in [(1, 3), (7, 191)] {
         let (mut client, _) = syn_sent(settings());
