@@ -324,6 +324,7 @@ fn a_full_table_of_options_is_a_typed_error_and_sets_are_used_again() {
     assert_eq!(bench.shard.core.options.in_use(), 2);
 }
 
+/// Shows MUST-32, MUST-33.
 #[test]
 fn status_says_what_is_queued_unread_and_agreed() {
     let mut bench = Bench::accepted(ConnectionOptions::default());
