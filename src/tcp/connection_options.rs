@@ -192,7 +192,8 @@ mod tests {
         let defaults = ConnectionOptions::default();
         assert_eq!((defaults.check(), defaults.keepalive, defaults.user_timeout), (Ok(()), None, None));
         let keepalive = Keepalive::default();
-        assert_eq!((keepalive.idle, keepalive.count), (Duration::from_secs(2 * 3600), 10));
+        assert_eq!(keepalive.idle, Duration::from_secs(2 * 3600));
+        assert_eq!((keepalive.interval, keepalive.count), (Duration::from_secs(75), 10));
         assert_eq!(keepalive.check(), Ok(()));
     }
 

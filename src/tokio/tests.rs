@@ -158,6 +158,7 @@ fn reader_that_waits_holds_the_writer_back_and_nothing_is_lost() {
     assert!(told.recv().unwrap());
 }
 
+/// Shows SHLD-3, MAY-1, RFC 2525 2.17.
 #[test]
 fn refused_timed_out_and_reset_connections_are_their_own_errors() {
     let (tell, told) = told();

@@ -72,7 +72,7 @@ fn table(text: &mut String, sources: &Sources, title: &str, of_what: &str, rows:
 fn shown(sources: &Sources, tests: &[&str]) -> String {
     let mut files: Vec<(&str, Vec<&str>)> = Vec::new();
     for name in tests {
-        let file = sources.test(name).map_or("?", |test| test.file.as_str());
+        let file = sources.tests(name).first().map_or("?", |test| test.file.as_str());
         match files.iter_mut().find(|(known, _)| *known == file) {
             Some((_, names)) => names.push(name),
             None => files.push((file, vec![name])),

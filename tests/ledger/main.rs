@@ -3,11 +3,11 @@
 //!
 //! `docs/rfc9293.md` and `docs/behaviours.md` are made from it: `SYNFIN_WRITE_DOCS=1 cargo test --test ledger`.
 //!
-//! A row that names a test that is not there, or is not compiled in, ignored, or says nothing of the row, fails; so does a place
-//! that is not there, a row that is missing, and a document that says something else. Tests are looked up in the sources,
-//! along the `mod` lines from each crate's root. That they are compiled and run, some with features or as root only, the
-//! output of `cargo test --all-features` shows, of which the file that `SYNFIN_TEST_OUTPUT` names is a copy; `scripts/test.sh`
-//! makes it. Without it that one check is listed as ignored.
+//! A row that names a test that is not there, or is not compiled in, ignored, or says nothing of the row, fails; so does one
+//! whose test shares its name with another, a place that is not there, a row that is missing, and a document that says something
+//! else. Tests are looked up in the sources, along the `mod` lines from each crate's root. That they are compiled and run, some
+//! with features or as root only, the output of `cargo test --all-features` shows, of which the file that `SYNFIN_TEST_OUTPUT`
+//! names is a copy; `scripts/test.sh` makes it. Without it that one check is listed as ignored.
 
 mod behaviours;
 mod beside;
@@ -147,7 +147,7 @@ fn every_named_test_has_run(output: Option<OsString>) {
 
 /// The ledger notices what it exists to notice.
 fn planted_offences_are_found() {
-    let sources = Sources::read();
+    let mut sources = Sources::read();
     let place = "src/tcp/synchronized.rs::arrives";
     const TESTS: &[&str] = &["must_66_closed_window_still_takes_ack_and_reset"];
     let offends = |row: Row| !offences(&sources, &row).is_empty();
@@ -161,6 +161,9 @@ fn planted_offences_are_found() {
     assert!(offends(part("MUST-66", "nothing said to lack", place, TESTS, "")));
     assert!(offends(declined("MUST-66", "no reason", "")));
     assert!(offends(missing("MUST-66", "no reason", "")));
+    sources.take_tests("src/elsewhere.rs", &format!("#[test]\nfn {}() {{}}", TESTS[0]));
+    let twice = offences(&sources, &done("MUST-66", "two tests of one name", place, TESTS));
+    assert!(matches!(&twice[..], [one] if one.contains("src/elsewhere.rs")), "{twice:?}");
 }
 
 /// What is wrong with a row.
@@ -188,12 +191,17 @@ fn check_done(sources: &Sources, id: &str, place: &str, tests: &[&str], wrong: &
         wrong.push("names no test".into());
     }
     for name in tests {
-        match sources.test(name) {
-            None => wrong.push(format!("{name} is no test that runs")),
-            Some(test) if !test.is_about(id) => {
+        match sources.tests(name) {
+            [] => wrong.push(format!("{name} is no test that runs")),
+            [test] if !test.is_about(id) => {
                 wrong.push(format!("{name} ({}) names {id} neither in its name nor above it", test.file));
             }
-            Some(_) => {}
+            [_] => {}
+            // One could be taken for another, here and in what a run has printed.
+            several => {
+                let files: Vec<&str> = several.iter().map(|test| test.file.as_str()).collect();
+                wrong.push(format!("{name} is the name of {} tests, in {}", files.len(), files.join(" and ")));
+            }
         }
     }
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 /// Every file that is compiled, and every test in them.
 pub(crate) struct Sources {
     files: BTreeMap<String, String>,
-    tests: BTreeMap<String, Test>,
+    /// By name: more than one of a name is an offence where a row names it.
+    tests: BTreeMap<String, Vec<Test>>,
 }
 
 /// A test that runs.
@@ -62,9 +63,9 @@ impl Sources {
         name.is_empty() || code_of(text).any(|line| defines(line) || is_field_or_variant(line))
     }
 
-    /// The test of that name, if it runs.
-    pub(crate) fn test(&self, name: &str) -> Option<&Test> {
-        self.tests.get(name)
+    /// The tests of that name that run, wherever they are.
+    pub(crate) fn tests(&self, name: &str) -> &[Test] {
+        self.tests.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// Takes a file and the files of the modules that it declares.
@@ -91,7 +92,8 @@ impl Sources {
         self.files.insert(name, text);
     }
 
-    fn take_tests(&mut self, file: &str, text: &str) {
+    /// Takes the tests of a file's text.
+    pub(crate) fn take_tests(&mut self, file: &str, text: &str) {
         let lines: Vec<&str> = text.lines().collect();
         for (at, line) in lines.iter().enumerate() {
             let line = line.trim_start();
@@ -106,7 +108,7 @@ impl Sources {
             if let Some(name) = name.filter(|_| !ignored) {
                 let comment = comment_above(&lines[..at]);
                 let test = Test { file: file.into(), name: name.into(), comment };
-                self.tests.insert(name.into(), test);
+                self.tests.entry(name.into()).or_default().push(test);
             }
         }
     }

@@ -68,6 +68,7 @@ pub(crate) const ROWS: &[Row] = &[
         &["t24_a_peer_that_throws_away_what_it_sacked_gets_it_again", "t24_forged_sack_costs_a_time_out_and_no_more",
             "t24_sack_at_or_outside_what_is_in_flight_says_nothing",
             "must_34_shld_15_shld_16_shld_17_a_window_that_shrinks_stops_new_text_and_ends_nothing",
+            "t24_a_window_shift_beyond_14_in_a_syn_or_a_syn_ack_counts_as_14", "t24_a_window_shift_beyond_14_comes_back_from_a_cookie_as_14",
             "must_1_rec_1_windows_are_unsigned_and_kept_in_32_bits"]),
     done("T25", "ACK storms", "src/tcp/synchronized.rs::answer_unacceptable",
         &["t25_two_ends_out_of_step_fall_silent", "t25_unacceptable_acks_do_not_keep_two_shards_talking",

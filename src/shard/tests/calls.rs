@@ -11,14 +11,17 @@ struct Told {
     opened: Vec<Handle>,
     readable: usize,
     writable: usize,
+    /// How much was urgent whenever that was told.
+    urgent: Vec<u32>,
 }
 
 impl Application for Told {
-    fn on_event(&mut self, _: &mut Calls<'_>, event: Event<'_>) {
+    fn on_event(&mut self, calls: &mut Calls<'_>, event: Event<'_>) {
         match event {
             Event::Accepted { handle, .. } | Event::Connected { handle } => self.opened.push(handle),
             Event::Readable { .. } => self.readable += 1,
             Event::Writable { .. } => self.writable += 1,
+            Event::Urgent { handle } => self.urgent.push(calls.urgent_bytes(handle).expect("live")),
             Event::Stalled { .. } => {}
             event => panic!("{event:?}"),
         }
@@ -63,6 +66,52 @@ fn pieces_are_sent_in_their_order_as_far_as_the_buffer_goes() {
     assert!(received == expected);
     let stale = Handle::from_bits(left[0].to_bits() ^ 2 << 32);
     assert_eq!(sim.left_calls().send_vectored(stale, &[b"x"]), Err(CallError::Stale));
+}
+
+/// RFC 9293 3.9.1.2 and 3.9.1.3, from one application to the other.
+#[test]
+fn must_30_must_31_must_32_must_33_urgent_text_is_told_once_and_counted_down_as_it_is_read() {
+    let (mut sim, left, right) = opened(1, Settings::default());
+    let (from, to) = (left[0], right[0]);
+    let text: Vec<u8> = (0..200_000_u32).map(|at| (at / 3) as u8).collect();
+    assert_eq!(sim.right_calls().urgent_bytes(to), Ok(0));
+    // More than the field can say, too.
+    for (stretch, (before, urgent, behind)) in
+        [(5, 7, 4), (0, 1, 0), (3000, 150_000, 10_000), (0, 3, 20_000)].into_iter().enumerate()
+    {
+        let (end, all) = (before + urgent, before + urgent + behind);
+        let mut calls = sim.left_calls();
+        assert_eq!(calls.send(from, &text[..before]), Ok(before));
+        assert_eq!(calls.send_urgent(from, &text[before..end]), Ok(urgent));
+        assert_eq!(calls.send(from, &text[end..all]), Ok(behind));
+        sim.run(500);
+        let told = &sim.right.application().urgent;
+        assert_eq!(told.len(), stretch + 1, "once");
+        assert!((1..=end as u32).contains(&told[stretch]), "{told:?}");
+        // In line, and in its place (RFC 6093 3.1).
+        let mut read = 0;
+        while read < all {
+            let mut calls = sim.right_calls();
+            assert_eq!(calls.urgent_bytes(to), Ok(end.saturating_sub(read) as u32), "{read} of {all} are read");
+            let bytes = calls.received(to).expect("live");
+            let count = bytes.len().min(if read < end { end - read } else { 999 }).min(1000);
+            assert!(count > 0 && bytes[..count] == text[read..read + count], "{read} of {all}");
+            calls.consume(to, count).expect("unread");
+            read += count;
+            assert_eq!(calls.urgent_bytes(to), Ok(end.saturating_sub(read) as u32), "{read} of {all} are read");
+            sim.run(1);
+        }
+        assert_eq!(sim.right_calls().received(to), Ok(&b""[..]));
+    }
+    assert!(sim.left.application().urgent.is_empty(), "nobody tells the sender");
+    assert_eq!((sim.right.counters().urgent_received, sim.left.counters().urgent_received), (4, 0));
+    // Nothing taken, nothing urgent; and no connection, no answer.
+    assert_eq!(sim.left_calls().send_urgent(from, b""), Ok(0));
+    sim.run(10);
+    assert_eq!(sim.right.application().urgent.len(), 4);
+    let stale = Handle::from_bits(from.to_bits() ^ 2 << 32);
+    assert_eq!(sim.left_calls().send_urgent(stale, b"x"), Err(CallError::Stale));
+    assert_eq!(sim.left_calls().urgent_bytes(stale), Err(CallError::Stale));
 }
 
 /// What was consumed is settled where the connection's turn to send comes, which here it does not.

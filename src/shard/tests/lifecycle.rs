@@ -1,7 +1,14 @@
 //! Whole connections, from SYN to the last ACK.
 
+use super::options::{Bench, Notes};
 use super::*;
+use crate::api::{ConnectionOptions, Keepalive};
+use crate::limits::CHUNK_BYTES;
+use crate::shard::Sim;
+use crate::tcp::state::State;
 use crate::tcp::time_wait::Policy;
+use crate::wire::tcp::Flags;
+use ::core::time::Duration;
 
 /// TCP segments that crossed the wire, counted where they arrived.
 fn segments(world: &World) -> u64 {
@@ -212,19 +219,150 @@ fn b11_peer_that_does_not_answer_ends_as_timed_out_within_the_deadline() {
 /// Shows MAY-8.
 #[test]
 fn b37_application_that_never_reads_keeps_memory_bounded_and_closes_the_window() {
-    let limits = Limits { chunks_max: 2048, tcbs_max: 16, ..Setup::default().limits };
-    let mut world = World::new(&Setup { request_bytes: 4 << 20, limits, ..Setup::default() });
-    // The server waits for the whole request before it answers, so it consumes; the client's answer flows back while the
-    // client reads. Stop reading by taking the client's application away from the link: no turns of the client.
-    for _ in 0..2000 {
-        world.turn(50);
+    let limits = Limits { tcbs_max: 16, time_wait_max: 64, chunks_max: 2048, ..Limits::default() };
+    let settings = Settings { receive_buffer_bytes: 100_000, send_buffer_bytes: 50_000, ..Settings::default() };
+    let config = ShardConfig { limits, settings, ..ShardConfig::seeded(0) };
+    let mut sim = Sim::with_config(Notes::default(), Notes::default(), &config).expect("a pair");
+    let remote = SocketAddr::new(Sim::<Notes, Notes>::RIGHT, 80);
+    sim.right_calls().listen(remote.ip(), 80).expect("a listener");
+    let from = sim.left_calls().connect(remote, &ConnectOptions::default()).expect("room");
+    sim.run(5);
+    let to = sim.right.application().handle.expect("accepted");
+    let whole = (sim.left.core.sending.free(), sim.right.receiving.free());
+    // Chunks that so many octets take: the last one is not full, and one more may be reserved.
+    let chunks = |bytes: u32| bytes.div_ceil(CHUNK_BYTES as u32) + 1;
+    let text: Vec<u8> = (0..1_000_000_u32).map(|at| (at / 5) as u8).collect();
+    let (mut sent, mut before, mut events) = (0, (0, 0), Vec::new());
+    let mut now = sim.now();
+    // Until long after the window has closed, the client sends whatever it can, and its probes are due.
+    for turn in 0..4000 {
+        sent += sim.left.calls(now).send(from, &text[sent..]).expect("open");
+        sim.left.turn(now);
+        sim.right.turn(now);
+        let held = (whole.0 - sim.left.core.sending.free(), whole.1 - sim.right.receiving.free());
+        assert!(held.0 <= chunks(50_000) && held.1 <= chunks(100_000), "{held:?} chunks in turn {turn}");
+        now = if turn < 1000 { Now::from_us(now.us() + 100) } else { now.plus_ms(1000) };
+        // What is left of the window, less than a segment, is filled after a while.
+        if turn < 1010 {
+            before = (sim.left.counters().retransmitted_data, sim.right.counters().segments_sent);
+            events.clone_from(&sim.right.application().events);
+            continue;
+        }
+        let (client, server) = (sim.left.calls(now).info(from), sim.right.calls(now).info(to));
+        let (client, server) = (client.expect("live"), server.expect("live"));
+        assert_eq!((client.state, client.snd_wnd), (State::Established, 0), "the client is told of no window");
+        assert_eq!((server.state, server.rcv_wnd, server.unread), (State::Established, 0, 100_000));
     }
-    let before = world.client.core.sending.free();
-    for _ in 0..2000 {
-        world.server.turn(world.now);
-        world.now = Now::from_us(world.now.us() + 50);
+    assert_eq!(sent, 150_000, "both buffers are full");
+    let (client, server) = (sim.left.counters(), sim.right.counters());
+    // 50 minutes of probes, a minute apart in the end: each is answered, none is taken.
+    let probes = client.retransmitted_data - before.0;
+    assert!((30..100).contains(&probes), "the client goes on trying: {probes} probes");
+    assert_eq!(server.segments_sent - before.1, probes);
+    assert_eq!(client.closed() + server.closed(), 0, "a closed window ends nothing");
+    assert_eq!(sim.right.application().events, events, "there is nothing new to tell");
+    // It reads after all, and gets everything.
+    let mut read = 0;
+    while read < text.len() {
+        sent += sim.left.calls(now).send(from, &text[sent..]).expect("open");
+        sim.left.turn(now);
+        sim.right.turn(now);
+        let mut calls = sim.right.calls(now);
+        let bytes = calls.received(to).expect("live");
+        let count = bytes.len();
+        assert!(bytes == &text[read..read + count], "{read} octets are read");
+        calls.consume(to, count).expect("unread");
+        read += count;
+        now = now.plus_ms(1);
+        assert!(now.us() < 3_600_000_000, "{read} octets and no more");
     }
-    assert_eq!(world.client.core.sending.free(), before);
-    world.run(2_000_000);
-    world.assert_clean();
+    for turn in 0..200 {
+        sim.left.turn(now.plus_ms(turn));
+        sim.right.turn(now.plus_ms(turn));
+    }
+    assert_eq!((sim.left.core.sending.free(), sim.right.receiving.free()), whole);
+}
+
+/// Whether its peer speaks or keepalive probes it, a connection is counted once, and a later one in the same record anew.
+#[test]
+fn b37_close_wait_that_lasts_is_in_the_report_once_per_connection_and_ends_by_the_applications_close() {
+    let reported = |bench: &Bench| bench.shard.counters().iter().find(|(name, _)| *name == "close_wait_lasting");
+    let ten_seconds = Duration::from_secs(10);
+    let keepalive = Keepalive { idle: Duration::from_secs(60), interval: ten_seconds, count: 255 };
+    for keepalive in [None, Some(keepalive)] {
+        let mut bench = Bench::accepted(ConnectionOptions { keepalive, ..ConnectionOptions::default() });
+        for connection in 1..=3 {
+            let handle = bench.handle();
+            let fin = Flags(Flags::FIN.0 | Flags::ACK.0);
+            assert_eq!(bench.exchange(&bench.next(fin), &[]).len(), 1);
+            bench.seq += 1;
+            for _ in 0..59 {
+                bench.turn(1000);
+            }
+            assert_eq!(reported(&bench), Some(("close_wait_lasting", connection - 1)), "it does not last yet");
+            bench.turn(2000);
+            assert_eq!(reported(&bench), Some(("close_wait_lasting", connection)));
+            // What the peer says begins the wait again.
+            for _ in 0..5 {
+                bench.neighbor_answers();
+                bench.exchange(&bench.next(Flags::ACK), &[]);
+                for _ in 0..100 {
+                    bench.turn(1000);
+                }
+            }
+            assert_eq!(reported(&bench), Some(("close_wait_lasting", connection)), "once");
+            assert_eq!(bench.shard.calls(bench.now).state(handle), Ok(State::CloseWait), "it is the application's");
+            bench.neighbor_answers();
+            bench.shard.calls(bench.now).close(handle).expect("open");
+            let sent = bench.turn(1);
+            assert_eq!(sent.iter().map(|heard| heard.seg.flags).collect::<Vec<_>>(), [fin]);
+            bench.ack += 1;
+            assert_eq!(bench.exchange(&bench.next(Flags::ACK), &[]), []);
+            assert_eq!(bench.shard.application().reason, Some(CloseReason::Graceful));
+            let told = core::mem::take(&mut bench.shard.application_mut().events);
+            assert_eq!(told, ["accepted", "peer closed", "closed"]);
+            bench.tuple.local_port += 1;
+            bench.open();
+            assert_eq!(bench.handle().number, handle.number, "the same record");
+        }
+    }
+}
+
+/// Shows SHLD-3, MAY-1, RFC 2525 2.17.
+#[test]
+fn rfc_2525_close_with_unread_text_sends_a_reset_and_after_reading_a_fin() {
+    let fin = Flags(Flags::FIN.0 | Flags::ACK.0);
+    for (state, reads) in
+        [State::Established, State::FinWait2, State::CloseWait].map(|at| [(at, false), (at, true)]).concat()
+    {
+        let mut bench = Bench::accepted(ConnectionOptions::default());
+        let handle = bench.handle();
+        if state == State::FinWait2 {
+            bench.shard.calls(bench.now).shutdown_write(handle).expect("open");
+            assert_eq!(bench.turn(1).len(), 1);
+            bench.ack += 1;
+        }
+        let flags = if state == State::CloseWait { fin } else { Flags::ACK };
+        bench.exchange(&bench.next(flags), b"unread");
+        bench.seq += 6 + u32::from(flags.fin());
+        // A delayed ACK, where there was one.
+        bench.turn(1000);
+        assert_eq!(bench.shard.calls(bench.now).state(handle), Ok(state));
+        if reads {
+            bench.shard.calls(bench.now).consume(handle, 6).expect("unread");
+            bench.turn(1);
+        }
+        bench.shard.calls(bench.now).close(handle).expect("open");
+        let sent: Vec<_> = bench.turn(1).iter().map(|heard| (heard.seg.flags, heard.seg.seq, heard.seg.ack)).collect();
+        match (reads, state) {
+            (false, _) => {
+                assert_eq!(sent, [(Flags::RST | Flags::ACK, bench.ack, bench.seq)], "{state:?}");
+                assert_eq!(bench.shard.application().reason, Some(CloseReason::Aborted));
+                assert_eq!((bench.shard.counters().rst_sent, bench.shard.connections_live()), (1, 0));
+            }
+            (true, State::FinWait2) => assert_eq!(sent, [], "the FIN has been sent"),
+            (true, _) => assert_eq!(sent, [(fin, bench.ack, bench.seq)], "{state:?}"),
+        }
+        assert_eq!(bench.shard.counters().rst_sent, u64::from(!reads), "{state:?}");
+    }
 }

@@ -115,6 +115,7 @@ fn second(reuse: Reuse, moment: usize, old: core::ops::Range<usize>) -> (usize, 
     (way.seen.len(), former.len())
 }
 
+/// Shows B42.
 #[test]
 fn t21_old_duplicates_at_every_moment_never_reach_a_new_incarnation() {
     for reuse in [

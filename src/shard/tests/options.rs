@@ -114,10 +114,15 @@ impl Bench {
         let options = ConnectOptions { connection, local_port, ..ConnectOptions::default() };
         let remote = SocketAddr::new(self.tuple.local(), self.tuple.local_port);
         self.shard.calls(self.now).connect(remote, &options).expect("a connection");
-        self.shard.core.learn(0, remote.ip(), self.link.mac(), crate::neighbor::Heard::Answer, self.now);
+        self.neighbor_answers();
         let syn = self.turn(1);
         self.ack = syn[0].seg.end();
         syn
+    }
+
+    /// The peer's host says where it is.
+    pub(super) fn neighbor_answers(&mut self) {
+        self.shard.core.learn(0, self.tuple.local(), self.link.mac(), crate::neighbor::Heard::Answer, self.now);
     }
 
     /// What the peer says next.
@@ -319,6 +324,7 @@ fn a_full_table_of_options_is_a_typed_error_and_sets_are_used_again() {
     assert_eq!(bench.shard.core.options.in_use(), 2);
 }
 
+/// Shows MUST-32, MUST-33.
 #[test]
 fn status_says_what_is_queued_unread_and_agreed() {
     let mut bench = Bench::accepted(ConnectionOptions::default());
@@ -358,6 +364,37 @@ fn must_20_r1_is_told_to_the_application_and_the_next_hop_is_asked_for() {
     }
     assert_eq!(bench.shard.application().events, ["accepted", "stalled"]);
     assert!(bench.shard.counters().stalled == 1 && bench.shard.counters().neighbor_questions > before);
+}
+
+#[test]
+fn must_22_r1_of_a_syn_is_told_to_the_application_and_the_next_hop_is_asked_for() {
+    let connection = ConnectionOptions { retries1: 2, ..ConnectionOptions::default() };
+    let mut opening = Bench::new(Settings::default(), false);
+    opening.connect(connection);
+    // Half open there is no application yet: the next hop is asked for all the same.
+    let mut half_open = Bench::new(Settings::default(), false);
+    half_open.listen(connection).expect("a listener");
+    assert_eq!(half_open.exchange(&half_open.next(Flags::SYN), &[]).len(), 1);
+    for (mut bench, again, told) in [(opening, Flags::SYN, vec!["stalled"]), (half_open, SYN_ACK, vec![])] {
+        let before = bench.shard.counters().neighbor_questions;
+        let mut seconds = |count: u64| -> Vec<Flags> {
+            (0..count * 10).flat_map(|_| bench.turn(100)).map(|heard| heard.seg.flags).collect()
+        };
+        // Sent again after 1 s, then after 2 s, which is R1.
+        assert_eq!(seconds(2), [again]);
+        let counters = bench.shard.counters();
+        assert_eq!((counters.stalled, counters.neighbor_questions), (0, before));
+        assert_eq!(bench.shard.application().events, [""; 0]);
+        assert_eq!((0..15).flat_map(|_| bench.turn(100)).count(), 1);
+        let counters = bench.shard.counters();
+        assert_eq!((counters.stalled, bench.shard.application().events.clone()), (1, told.clone()));
+        assert!(counters.neighbor_questions > before, "{again:?}: the next hop is asked for");
+        bench.neighbor_answers();
+        for _ in 0..200 {
+            bench.turn(100);
+        }
+        assert_eq!((bench.shard.counters().stalled, &bench.shard.application().events), (1, &told), "once");
+    }
 }
 
 #[test]

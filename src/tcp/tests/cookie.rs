@@ -95,6 +95,21 @@ fn b13_connection_by_cookie_is_the_one_that_state_would_have_kept() {
     }
 }
 
+/// A cookie has four bits for it, of which all ones say that there is none.
+#[test]
+fn t24_a_window_shift_beyond_14_comes_back_from_a_cookie_as_14() {
+    for shift in [13, 14].into_iter().chain(15..=u8::MAX) {
+        let settings = settings();
+        let mut cookies = Cookies::new(SECRET, start());
+        let (_, syn) = syn_sent(settings);
+        let syn = Segment { options: Options { window_scale: Some(shift), ..syn.options }, ..syn };
+        let syn_ack = answer(&mut cookies, &here(), &syn, &settings, start());
+        let valid = accept(&mut cookies, &ack_of(&syn, &syn_ack), &settings, start()).expect("our own cookie");
+        let agreed = valid.tcb.agreed;
+        assert_eq!((agreed.window_scale(), agreed.snd_shift()), (true, shift.min(14)), "{shift}");
+    }
+}
+
 #[test]
 fn b13_fin_or_text_instead_of_the_third_ack_is_taken() {
     let (mut cookies, _, _, ack) = exchange(&settings());

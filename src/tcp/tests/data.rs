@@ -131,7 +131,7 @@ fn must_40_a_delayed_ack_leaves_within_half_a_second() {
     server.expect(ACK);
 }
 
-/// Shows MUST-39.
+/// Shows MUST-39, MAY-8.
 #[test]
 fn b22_window_closes_while_nobody_reads_and_opens_by_a_step_worth_sending() {
     let small = Settings { receive_buffer_bytes: 4000, ..plain() };

@@ -15,6 +15,27 @@ fn must_1_rec_1_windows_are_unsigned_and_kept_in_32_bits() {
     assert!(!client.sends().is_empty(), "a window whose high bit is set in its field is large, not negative");
 }
 
+/// RFC 7323 2.3: a larger one could express windows beyond 2^30, which cannot be told from old sequence numbers.
+#[test]
+fn t24_a_window_shift_beyond_14_in_a_syn_or_a_syn_ack_counts_as_14() {
+    for shift in [13, 14].into_iter().chain(15..=u8::MAX) {
+        let used = shift.min(14);
+        let scaled = |segment: Segment| {
+            let options = Options { window_scale: Some(shift), ..segment.options };
+            Segment { options, ..segment }
+        };
+        let (mut client, syn) = syn_sent(plain());
+        let (mut server, syn_ack) = syn_received(plain(), &scaled(syn));
+        assert!(client.arrives(scaled(syn_ack)).established);
+        client.expect(ACK);
+        for end in [&mut client, &mut server] {
+            end.arrives(Segment { wnd: u16::MAX, ..end.next(ACK) });
+            assert_eq!((end.tcb.state, end.tcb.agreed.snd_shift()), (State::Established, used), "{shift}");
+            assert_eq!(end.tcb.snd_wnd, 65_535 << used, "{shift}");
+        }
+    }
+}
+
 #[test]
 fn must_15_without_mss_option_1220_octets_over_ipv6() {
     let addresses = ["fd00::2", "fd00::1"].map(|text| text.parse().expect("an address"));

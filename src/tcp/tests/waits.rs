@@ -38,21 +38,27 @@ fn must_25_without_keepalive_an_idle_connection_waits_for_nothing() {
     assert_eq!(client.tcb.deadline(), None);
 }
 
-/// Shows MUST-24, SHLD-12, MAY-5.
+/// Shows MUST-24, MUST-28, SHLD-12, MAY-5, RFC 2525 2.11.
 #[test]
 fn b24_must_26_must_27_must_29_probes_come_at_their_times_and_the_last_unanswered_one_ends() {
-    let mut client = client_with(with_keepalive(7200, 75, 10));
-    for probe in 0..10 {
+    let default = ConnectionOptions { keepalive: Some(Keepalive::default()), ..ConnectionOptions::DEFAULT };
+    for (options, idle_ms, interval_ms, count) in
+        [(default, 7_200_000, 75_000, 10), (with_keepalive(60, 7, 3), 60_000, 7_000, 3)]
+    {
+        let mut client = client_with(options);
+        for probe in 0..count {
+            let (waited, out, plans) = next_sends(&mut client);
+            let due_ms = if probe == 0 { idle_ms } else { interval_ms };
+            assert_eq!((waited, out.note), (due_ms, Some(Note::KeepaliveProbe)));
+            // SHLD-12: no octet of data, at a number that must be answered.
+            assert_eq!(plans.len(), 1);
+            assert_eq!((plans[0].flags, plans[0].seq, plans[0].text_len), (ACK, client.tcb.snd_nxt.back(1), 0));
+        }
         let (waited, out, plans) = next_sends(&mut client);
-        assert_eq!((waited, out.note), (if probe == 0 { 7_200_000 } else { 75_000 }, Some(Note::KeepaliveProbe)));
-        // SHLD-12: no octet of data, at a number that must be answered.
-        assert_eq!(plans.len(), 1);
-        assert_eq!((plans[0].flags, plans[0].seq, plans[0].text_len), (ACK, client.tcb.snd_nxt.back(1), 0));
+        assert_eq!((waited, out.note), (interval_ms, Some(Note::KeepaliveTimeout)));
+        assert_eq!(out.end, Some(Ends::Closed(CloseReason::TimedOut)));
+        assert_eq!(plans.iter().map(|plan| plan.flags).collect::<Vec<_>>(), [RST_ACK]);
     }
-    let (waited, out, plans) = next_sends(&mut client);
-    assert_eq!((waited, out.note), (75_000, Some(Note::KeepaliveTimeout)));
-    assert_eq!(out.end, Some(Ends::Closed(CloseReason::TimedOut)));
-    assert_eq!(plans.iter().map(|plan| plan.flags).collect::<Vec<_>>(), [Flags(RST.0 | ACK.0)]);
 }
 
 /// Shows RFC 2525 2.9.
@@ -267,6 +273,27 @@ fn shld_20_r1_past_r2_tells_nothing() {
         assert!(!out.stalled);
         if out.end.is_some() {
             break;
+        }
+    }
+}
+
+#[test]
+fn must_22_r1_of_a_syn_and_of_a_syn_ack_is_told_once_as_that_of_text() {
+    for retries1 in 1..=5 {
+        let (mut client, syn) = syn_sent(settings());
+        let (mut server, _) = syn_received(settings(), &syn);
+        for (end, sent_again) in [(&mut client, 7), (&mut server, 5)] {
+            end.options.retries1 = retries1;
+            let mut told_at = Vec::new();
+            for retry in 1..=sent_again {
+                if end.time_out().1.stalled {
+                    told_at.push(retry);
+                }
+                assert_eq!(end.sends().len(), 1);
+            }
+            assert_eq!(told_at, [retries1]);
+            let (_, out) = end.time_out();
+            assert!(out.end.is_some() && !out.stalled, "R2");
         }
     }
 }
