@@ -182,7 +182,8 @@ pub const TIME_WAIT_DELAY_MS: u32 = 1000;
 /// How long FIN-WAIT-2 may last once the application has gone, ms (B37). Origin: Linux's tcp_fin_timeout.
 pub const FIN_WAIT_2_MS: u32 = 60_000;
 
-/// How long a connection may stay in CLOSE-WAIT with nothing under way before that is counted, ms (B37). Origin: as
+/// How long a connection may stay in CLOSE-WAIT with nothing under way before that is counted, ms (B37); with keepalive, as long as
+/// that is idle. Origin: as
 /// long as FIN-WAIT-2 at the other end lasts, after which the peer has gone. Smaller counts applications that think;
 /// larger finds leaks late.
 pub const CLOSE_WAIT_MS: u32 = 60_000;
