@@ -262,21 +262,4 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
 const POLL: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
-mod tests {
-    use super::super::arguments::{Arguments, Command};
-    use super::*;
-    use clap::Parser;
-
-    #[test]
-    fn shards_that_share_cores_and_never_sleep_are_wrong_usage() {
-        for idle in ["spin", "busy-poll"] {
-            let line = format!("synfin serve echo:7 --interface lo --address 10.0.0.2/24 --share-cores --idle {idle}");
-            let Command::Serve(serve) = Arguments::try_parse_from(line.split_whitespace()).expect("parses").command
-            else {
-                panic!("{line}");
-            };
-            let refused = config(&serve.common, SynCookies::default(), SharedPorts::default()).expect_err("refused");
-            assert!(refused.exit == Exit::Usage && refused.message.contains(idle), "{refused}");
-        }
-    }
-}
+mod tests;
