@@ -2,9 +2,17 @@
 
 use super::serve::{CLIENT_TIME, CLIENTS_MAX, REQUEST_MAX};
 use super::{Control, Request, Subject, ask};
-use crate::shard::Policies;
+use crate::api::{Application, Event};
+use crate::cli::arguments::{Arguments, Command};
+use crate::limits::Limits;
+use crate::link::memory::{MemoryConfig, MemoryLink, pair};
+use crate::observe::print;
+use crate::shard::{Calls, LocalAddress, Policies, Shard, ShardConfig};
 use crate::tcp::cookie::SynCookies;
-use crate::tcp::time_wait::Policy;
+use crate::tcp::time_wait::{Full, Policy};
+use crate::tick::Now;
+use crate::wire::ethernet::MacAddress;
+use clap::Parser;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
@@ -40,12 +48,51 @@ impl Subject for Noted {
     }
 }
 
+/// A shard, whose policies are those of the stack.
+struct OfShard(RefCell<Shard<MemoryLink, Idle>>);
+
+/// Does nothing.
+struct Idle;
+
+impl Application for Idle {
+    fn on_event(&mut self, _calls: &mut Calls<'_>, _event: Event<'_>) {}
+}
+
+impl OfShard {
+    fn new() -> OfShard {
+        let macs = [1, 2].map(|last| MacAddress([2, 0, 0, 0, 0, last]));
+        let (link, _) = pair(MemoryConfig::default(), macs);
+        let config = ShardConfig {
+            limits: Limits { tcbs_max: 16, time_wait_max: 64, half_open_max: 8, chunks_max: 64, ..Limits::default() },
+            addresses: vec![LocalAddress { address: [10, 0, 0, 1].into(), prefix_len: 24 }],
+            ..ShardConfig::seeded(0)
+        };
+        OfShard(RefCell::new(Shard::new(link, Idle, config, Now::default()).unwrap()))
+    }
+}
+
+impl Subject for OfShard {
+    fn status(&self) -> Value {
+        Value::Null
+    }
+
+    fn policies(&self) -> Policies {
+        self.0.borrow().policies()
+    }
+
+    fn set_policies(&self, policies: &Policies) -> Result<(), String> {
+        self.0.borrow_mut().set_policies(policies, Now::default()).map_err(|error| error.to_string())
+    }
+
+    fn drain(&self) {}
+}
+
 fn path(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("synfin-control-{name}-{}", std::process::id()))
 }
 
 /// Serves until what `client` does on its own thread is done.
-fn served<T: Send>(control: &mut Control, subject: &Noted, client: impl FnOnce() -> T + Send) -> T {
+fn served<T: Send>(control: &mut Control, subject: &impl Subject, client: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let client = scope.spawn(client);
         let began = Instant::now();
@@ -81,6 +128,40 @@ fn policies_change_by_the_names_of_the_command_line_and_the_rest_stays() {
     assert!(subject.drained.get());
     drop(control);
     assert!(!path.exists(), "the file is removed with the socket");
+}
+
+/// From the command line that is typed to the settings of the shard: every value, one after the other, and nothing else changes.
+#[test]
+fn each_policy_that_is_set_is_the_shards_from_then_on() {
+    let (subject, path) = (OfShard::new(), path("shard"));
+    let mut control = Control::bind(&path).unwrap();
+    let mut expected = subject.policies();
+    let mut set = |words: String, change: &dyn Fn(&mut Policies)| {
+        let line = format!("synfin control {} set {words}", path.display());
+        let Command::Control(typed) = Arguments::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        let sent = format!("{}\n", typed.request.line());
+        let answer = served(&mut control, &subject, || says(&path, sent.as_bytes()));
+        change(&mut expected);
+        assert_eq!((subject.policies(), answer), (expected, print::policies(&expected)), "{words}");
+    };
+    for seconds in [1, 600, 30] {
+        set(format!("--msl {seconds}"), &|policies| policies.msl_ms = seconds * 1000);
+    }
+    for policy in Policy::ALL {
+        set(format!("--time-wait {}", policy.name()), &|policies| policies.time_wait = policy);
+    }
+    for ms in [0, u32::MAX, 1000] {
+        set(format!("--time-wait-delay {ms}"), &|policies| policies.time_wait_delay_ms = ms);
+    }
+    for full in Full::ALL {
+        set(format!("--time-wait-full {}", full.name()), &|policies| policies.time_wait_full = full);
+    }
+    for (what, ends) in [("close", true), ("ignore", false), ("close", true)] {
+        set(format!("--rfc1337 {what}"), &|policies| policies.rst_ends_time_wait = ends);
+    }
+    for cookies in SynCookies::ALL {
+        set(format!("--syn-cookies {}", cookies.name()), &|policies| policies.syn_cookies = cookies);
+    }
 }
 
 #[test]
