@@ -24,6 +24,7 @@ fn main() {
         privileged_trial("kernel_keeps_its_own_address_while_serving", kernel_keeps_its_own_address),
         privileged_trial("sigusr1_prints_state_and_sigterm_ends_with_0", signals_print_and_end),
         privileged_trial("control_socket_tells_the_state_changes_policies_and_drains", control_socket),
+        privileged_trial("b14_half_open_connections_are_told_by_the_control_socket", half_open),
         privileged_trial("sigkill_leaves_nothing_attached", sigkill_leaves_nothing),
         privileged_trial("bad_input_is_one_line_and_leaves_nothing", bad_input),
         privileged_trial("offloading_peer_is_named_with_the_command_that_mends_it", offloading_peer),
@@ -202,6 +203,50 @@ fn control_socket() {
     assert_eq!(ask(&["status"]).status.code(), Some(3));
 }
 
+fn half_open() {
+    let pair = VethPair::new(2);
+    pair.left.ip(&["addr", "add", "10.77.0.21/24", "dev", INTERFACE]);
+    let path = std::env::temp_dir().join(format!("synfin-peers-half-open-{}.sock", std::process::id()));
+    let path = path.to_str().unwrap();
+    let server = serve(&pair.right, &["echo:7"], &["--control", path, "--queues", "2"]);
+    let ask = |words: &[&str]| {
+        let output = run(synfin(&pair.left).args(["control", path, "half-open"]).args(words));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["10", "64"]), "10 connections, 0 errors\n");
+    assert_eq!(ask(&["--by-source"]), "Count  Source\ntotal 0, sources 0\n");
+    let client = pair.left.command("python3").args(["-c", DEAF_CLIENT]).stdout(Stdio::piped()).spawn();
+    let mut client = Guard(client.expect("python3 starts"));
+    let mut ready = [0; 6];
+    client.0.stdout.as_mut().expect("is piped").read_exact(&mut ready).expect("the client says ready");
+    let comes = |met: &dyn Fn() -> bool| {
+        (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(100));
+            met()
+        })
+    };
+    let counted = "Count  Source\n2      10.77.0.1\n1      10.77.0.21\n1      fd77::1\ntotal 4, sources 3\n";
+    assert!(comes(&|| ask(&["--by-source"]) == counted), "{}", ask(&["--by-source"]));
+    let table = ask(&[]);
+    let row = |peer: &str| {
+        let words = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        words.filter(|words| words[0] == "SYN-RECEIVED" && words[2] == peer).map(|words| words[1].to_owned()).collect()
+    };
+    let rows: Vec<Vec<String>> = ["10.77.0.21:4001", "[fd77::1]:4002"].into_iter().map(row).collect();
+    assert_eq!(
+        (rows, table.lines().count()),
+        (vec![vec!["10.77.0.9:7".into()], vec!["[fd77::9]:7".into()]], 6),
+        "{table}"
+    );
+    assert!(ask(&["--limit", "1"]).ends_with("total 4\n3 more are not shown: see --limit\n"));
+    assert!(comes(&|| ask(&["--json"]).matches("\"retries\":1,").count() == 4), "{}", ask(&["--json"]));
+    // Nobody is there any more: the next SYN-ACK is answered by a RST.
+    client.0.kill().expect("it runs");
+    assert!(comes(&|| ask(&[]).ends_with("\ntotal 0\n")), "{}", ask(&[]));
+    server.end();
+}
+
 fn sigkill_leaves_nothing() {
     let pair = VethPair::new(1);
     let mut server = serve(&pair.right, &["http:80"], &[]);
@@ -357,6 +402,24 @@ threads = [threading.Thread(target=work, args=(first,)) for first in range(worke
 [thread.join() for thread in threads]
 print(f"{count} connections, {len(errors)} errors")
 [print(error) for error in errors[:10]]
+"#;
+
+/// Opens connections on sockets that drop whatever comes in: SYNs that are never followed by an ACK.
+const DEAF_CLIENT: &str = r#"
+import ctypes, socket, struct, time
+drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
+ends = [("10.77.0.1", 0, "10.77.0.9"), ("10.77.0.1", 0, "10.77.0.9")]
+ends += [("10.77.0.21", 4001, "10.77.0.9"), ("fd77::1", 4002, "fd77::9")]
+sockets = []
+for source, port, target in ends:
+    s = socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET)
+    s.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(drop_all)))
+    s.bind((source, port))
+    s.setblocking(False)
+    s.connect_ex((target, 7))
+    sockets.append(s)
+print("ready", flush=True)
+time.sleep(60)
 "#;
 
 /// One SYN whose checksum holds only the sum of the pseudo-header.

@@ -360,6 +360,7 @@ const PROXY_EXAMPLE: &str = "Example:
 
 const CONTROL_EXAMPLE: &str = "Example:
   synfin control /run/synfin.sock status
+  synfin control /run/synfin.sock half-open --by-source --limit 20
   synfin control /run/synfin.sock set --time-wait timestamp --time-wait-delay 0 --msl 5";
 
 #[cfg(test)]

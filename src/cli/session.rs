@@ -10,7 +10,7 @@ use crate::link::xdp::Interface;
 use crate::observe::capture::{CaptureFile, CaptureWriter};
 use crate::observe::print;
 use crate::shard::{Policies, ShardConfig};
-use crate::stack::{Service, SharedPorts, Stack, StackConfig, StackError, StackReport, check_idle};
+use crate::stack::{HalfOpenReport, Service, SharedPorts, Stack, StackConfig, StackError, StackReport, check_idle};
 use crate::tcp::Settings;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Policy;
@@ -157,6 +157,10 @@ struct Controlled<'a, S> {
 impl<S: Service> Subject for Controlled<'_, S> {
     fn status(&self) -> serde_json::Value {
         print::json(&self.stack.report())
+    }
+
+    fn half_open(&self) -> HalfOpenReport {
+        self.stack.running().half_open()
     }
 
     fn policies(&self) -> Policies {

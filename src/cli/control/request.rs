@@ -11,12 +11,28 @@ use clap::{Args, Parser, Subcommand};
 pub(in crate::cli) enum Request {
     /// States, counters and policies of every shard, as after SIGUSR1.
     Status,
+    /// The half-open connections, those that have waited longest first; SYNs that were answered by cookies leave none.
+    HalfOpen(HalfOpen),
     /// The policies in force.
     Policies,
     /// Change policies while the stack runs; what is not named stays.
     Set(Change),
     /// End as after SIGTERM: take no new connections, wait for those that live.
     Drain,
+}
+
+/// What is wanted of the half-open connections.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+pub(in crate::cli) struct HalfOpen {
+    /// Count them by source, most first.
+    #[arg(long)]
+    pub(super) by_source: bool,
+    /// Lines at most; what is not shown is counted.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = within(1..=LIMIT_MAX))]
+    pub(super) limit: u32,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// Policies that shall change, by the names that `serve` and `connect` know.
@@ -74,6 +90,11 @@ impl Request {
     pub(super) fn line(&self) -> String {
         match self {
             Request::Status => "status".to_owned(),
+            Request::HalfOpen(HalfOpen { by_source, limit, json }) => {
+                let by_source = if *by_source { " --by-source" } else { "" };
+                let json = if *json { " --json" } else { "" };
+                format!("half-open{by_source} --limit {limit}{json}")
+            }
             Request::Policies => "policies".to_owned(),
             Request::Drain => "drain".to_owned(),
             Request::Set(change) => {
@@ -105,3 +126,6 @@ impl Change {
         }
     }
 }
+
+/// Most lines of an answer. Origin: as many as may be half-open by default; with 250 bytes each they are 4 MB, which arrive in time.
+const LIMIT_MAX: u32 = 16_384;

@@ -4,11 +4,14 @@ use super::serve::{CLIENT_TIME, CLIENTS_MAX, REQUEST_MAX};
 use super::{Control, Request, Subject, ask};
 use crate::api::{Application, Event};
 use crate::cli::arguments::{Arguments, Command};
+use crate::four_tuple::FourTuple;
 use crate::limits::Limits;
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
 use crate::observe::print;
-use crate::shard::{Calls, LocalAddress, Policies, Shard, ShardConfig};
+use crate::shard::{Calls, HalfOpen, LocalAddress, Policies, Shard, ShardConfig};
+use crate::stack::HalfOpenReport;
 use crate::tcp::cookie::SynCookies;
+use crate::tcp::tcb::Opened;
 use crate::tcp::time_wait::{Full, Policy};
 use crate::tick::Now;
 use crate::wire::ethernet::MacAddress;
@@ -26,11 +29,16 @@ struct Noted {
     policies: RefCell<Policies>,
     drained: Cell<bool>,
     large: bool,
+    half_open: HalfOpenReport,
 }
 
 impl Subject for Noted {
     fn status(&self) -> Value {
         json!({"shards": if self.large { "x".repeat(4 << 20) } else { String::new() }})
+    }
+
+    fn half_open(&self) -> HalfOpenReport {
+        self.half_open.clone()
     }
 
     fn policies(&self) -> Policies {
@@ -74,6 +82,10 @@ impl OfShard {
 impl Subject for OfShard {
     fn status(&self) -> Value {
         Value::Null
+    }
+
+    fn half_open(&self) -> HalfOpenReport {
+        HalfOpenReport::default()
     }
 
     fn policies(&self) -> Policies {
@@ -166,12 +178,42 @@ fn each_policy_that_is_set_is_the_shards_from_then_on() {
 
 #[test]
 fn every_request_survives_the_way_through_its_line() {
-    for line in
-        ["status", "policies", "drain", "set --msl 7", "set --rfc1337 close --time-wait-full skip --time-wait-delay 0"]
-    {
+    for line in [
+        "status",
+        "policies",
+        "drain",
+        "set --msl 7",
+        "set --rfc1337 close --time-wait-full skip --time-wait-delay 0",
+        "half-open",
+        "half-open --by-source --limit 7 --json",
+    ] {
         let request = Request::of(line).unwrap();
         assert_eq!(Request::of(&request.line()).unwrap(), request, "{line}");
     }
+}
+
+#[test]
+fn b14_half_open_connections_are_asked_for_one_by_one_or_by_source_up_to_a_limit() {
+    let one = |port| HalfOpen {
+        tuple: FourTuple::new([10, 0, 0, 2].into(), 80, [10, 0, 0, (port % 3) as u8 + 10].into(), port),
+        opened: Opened::Passively,
+        retries: 0,
+        next_in_ms: Some(port.into()),
+    };
+    let half_open = HalfOpenReport { shards: vec![Some((1..=5).map(one).collect()), Some(vec![one(6)])] };
+    let (subject, path) = (Noted { half_open, ..Noted::default() }, path("half-open"));
+    let mut control = Control::bind(&path).unwrap();
+    let mut ask = |line: &str| served(&mut control, &subject, || says(&path, format!("{line}\n").as_bytes()));
+    let all = ask("half-open --json");
+    let peers = |answer: &Value| -> Vec<String> {
+        answer["half_open"].as_array().unwrap().iter().map(|one| one["peer"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((&all["total"], peers(&all).len(), &all["half_open"][5]["shard"]), (&json!(6), 6, &json!(1)));
+    let two = ask("half-open --limit 2");
+    assert_eq!((&two["total"], peers(&two)), (&json!(6), vec!["10.0.0.11:1".to_owned(), "10.0.0.12:2".to_owned()]));
+    let sources = ask("half-open --by-source --limit 1");
+    assert_eq!((&sources["total"], &sources["sources"]), (&json!(6), &json!(3)));
+    assert_eq!(sources["by_source"], json!([{"source": "10.0.0.10", "count": 2}]));
 }
 
 #[test]
@@ -187,6 +229,9 @@ fn t33_garbage_is_answered_with_one_line_that_says_what_is_wrong() {
         (b"set --time-wait sometimes\n", "strict"),
         (b"\xff\xfe\n", "UTF-8"),
         (b"--help\n", "--help"),
+        (b"half-open --limit 0\n", "--limit"),
+        (b"half-open --limit 16385\n", "--limit"),
+        (b"half-open --by-peer\n", "--by-peer"),
     ] {
         let answer = served(&mut control, &subject, || says(&path, request));
         let error = answer["error"].as_str().unwrap();
