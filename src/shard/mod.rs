@@ -249,6 +249,9 @@ pub enum ConfigError {
     /// An MSL of 0 or beyond an hour.
     #[error("an MSL of {0} ms is out of range: 1 to {max}", max = limits::MSL_MAX_MS)]
     BadMsl(u32),
+    /// A SYN-ACK that would be sent again for too long.
+    #[error("{0} retransmissions of a SYN-ACK are out of range: 0 to {max}", max = limits::SYN_ACK_RETRIES_MAX)]
+    BadSynAckRetries(u8),
     /// A send buffer of 0, or a receive buffer that no window can express.
     #[error("send and receive buffers must be at least 1 byte, receive buffers at most {max}", max = limits::BUFFER_BYTES_MAX)]
     BadBuffers,

@@ -1,6 +1,7 @@
 //! Requests, in the words of the command line.
 
 use crate::cli::arguments::{parse_full, parse_policy, parse_syn_cookies, within};
+use crate::limits::SYN_ACK_RETRIES_MAX;
 use crate::shard::Policies;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::{Full, Policy};
@@ -57,6 +58,9 @@ pub(in crate::cli) struct Change {
     /// When SYNs are answered by cookies: auto, always or off.
     #[arg(long, value_name = "WHEN", value_parser = parse_syn_cookies)]
     syn_cookies: Option<SynCookies>,
+    /// How often a SYN-ACK is sent again before the half-open connection is given up, those that are half-open now included.
+    #[arg(long, value_name = "N", value_parser = within(0..=SYN_ACK_RETRIES_MAX))]
+    syn_ack_retries: Option<u8>,
 }
 
 /// A line of the socket.
@@ -105,6 +109,7 @@ impl Request {
                     ("--time-wait-full", change.time_wait_full.map(|policy| policy.name().to_owned())),
                     ("--rfc1337", change.rfc1337.clone()),
                     ("--syn-cookies", change.syn_cookies.map(|when| when.name().to_owned())),
+                    ("--syn-ack-retries", change.syn_ack_retries.map(|retries| retries.to_string())),
                 ];
                 let options = options.iter().filter_map(|(name, value)| Some(format!(" {name} {}", value.as_ref()?)));
                 format!("set{}", options.collect::<String>())
@@ -123,6 +128,7 @@ impl Change {
             time_wait_full: self.time_wait_full.unwrap_or(policies.time_wait_full),
             rst_ends_time_wait: self.rfc1337.as_ref().map_or(policies.rst_ends_time_wait, |what| what == "close"),
             syn_cookies: self.syn_cookies.unwrap_or(policies.syn_cookies),
+            syn_ack_retries: self.syn_ack_retries.unwrap_or(policies.syn_ack_retries),
         }
     }
 }

@@ -174,6 +174,9 @@ fn each_policy_that_is_set_is_the_shards_from_then_on() {
     for cookies in SynCookies::ALL {
         set(format!("--syn-cookies {}", cookies.name()), &|policies| policies.syn_cookies = cookies);
     }
+    for retries in [0, 15, 2] {
+        set(format!("--syn-ack-retries {retries}"), &|policies| policies.syn_ack_retries = retries);
+    }
 }
 
 #[test]
@@ -226,6 +229,7 @@ fn t33_garbage_is_answered_with_one_line_that_says_what_is_wrong() {
         (b"set\n", "required"),
         (b"set --msl 0\n", "--msl"),
         (b"set --msl 99999999999\n", "--msl"),
+        (b"set --syn-ack-retries 16\n", "15"),
         (b"set --time-wait sometimes\n", "strict"),
         (b"\xff\xfe\n", "UTF-8"),
         (b"--help\n", "--help"),

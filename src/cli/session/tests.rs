@@ -1,12 +1,13 @@
 //! What the options of `serve` and `connect` make of the stack that is started.
 
-use super::super::arguments::{Arguments, Command};
+use super::super::arguments::{Arguments, Command, PassiveOpens};
 use super::*;
 use crate::limits::TIME_WAIT_DELAY_MS;
 use crate::link::xdp::Mode;
 use crate::shard::LocalAddress;
 use crate::stack::{ConflictCheck, Idle};
 use crate::tcp::congestion::CongestionControl;
+use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Full;
 use clap::{CommandFactory, Parser};
 use std::collections::BTreeSet;
@@ -21,12 +22,12 @@ type Effects = Vec<(String, Change)>;
 fn started(line: &str) -> Result<StackConfig, Failure> {
     let queues = if line.contains("--queues") { "" } else { " --queues 2" };
     let line = format!("synfin {line} --interface lo --address 10.0.0.2/24{queues}");
-    let (common, syn_cookies) = match Arguments::try_parse_from(line.split_whitespace()).expect("parses").command {
-        Command::Serve(serve) => (serve.common, serve.syn_cookies),
-        Command::Connect(connect) => (connect.common, SynCookies::default()),
+    let (common, passive) = match Arguments::try_parse_from(line.split_whitespace()).expect("parses").command {
+        Command::Serve(serve) => (serve.common, serve.passive),
+        Command::Connect(connect) => (connect.common, PassiveOpens::default()),
         other => panic!("{other:?}"),
     };
-    config(&common, syn_cookies, ports())
+    config(&common, passive, ports())
 }
 
 /// The ports that a command needs of addresses that the kernel keeps.
@@ -145,10 +146,14 @@ fn some_value_of_every_option_differs_from_the_default() {
 }
 
 #[test]
-fn b13_syn_cookies_of_serve_take_effect() {
+fn b11_b13_how_serve_answers_syns_takes_effect() {
     for cookies in SynCookies::ALL {
         let obtained = started(&format!("serve echo:7 --syn-cookies {}", cookies.name())).expect("starts");
         assert_eq!(obtained.shard.settings.syn_cookies, cookies);
+    }
+    for retries in [0, 2, 15] {
+        let obtained = started(&format!("serve echo:7 --syn-ack-retries {retries}")).expect("starts");
+        assert_eq!(obtained.shard.settings, Settings { syn_ack_retries: retries, ..Settings::default() });
     }
 }
 
