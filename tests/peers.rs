@@ -21,6 +21,7 @@ fn main() {
         privileged_trial("without_time_wait_the_start_and_the_report_warn", without_time_wait),
         privileged_trial("connect_reaches_a_kernel_server", connect_reaches_a_kernel_server),
         privileged_trial("capture_reads_in_tshark_without_malformed_frames", capture_reads_in_tshark),
+        privileged_trial("must_48_must_49_dscp_and_ttl_of_serve_and_connect_are_on_the_wire", dscp_and_ttl),
         privileged_trial("kernel_keeps_its_own_address_while_serving", kernel_keeps_its_own_address),
         privileged_trial("sigusr1_prints_state_and_sigterm_ends_with_0", signals_print_and_end),
         privileged_trial("control_socket_tells_the_state_changes_policies_and_drains", control_socket),
@@ -147,11 +148,7 @@ fn capture_reads_in_tshark() {
     let server = serve(&pair.right, &["echo:7"], &["--capture", &path]);
     assert_eq!(python(&pair.left, ECHO_CLIENT, &["20", "3000"]), "20 connections, 0 errors\n");
     server.end();
-    let tshark = |arguments: &[&str]| {
-        let output = run(Command::new("tshark").args(["-r", &path]).args(arguments));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).lines().count()
-    };
+    let tshark = |arguments: &[&str]| packets(&path, arguments);
     let checks = ["-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE"];
     let wrong = "_ws.malformed or tcp.checksum.status == 0 or ip.checksum.status == 0";
     let counts = [
@@ -161,6 +158,44 @@ fn capture_reads_in_tshark() {
     ];
     std::fs::remove_file(&file).expect("the capture is there");
     assert_eq!(counts, [0, 20, 20]);
+}
+
+/// The options of connections that a command gives to its listeners, or to what it opens.
+fn dscp_and_ttl() {
+    let pair = VethPair::new(1);
+    let file = std::env::temp_dir().join(format!("synfin-peers-options-{}.pcapng", std::process::id()));
+    let path = file.to_string_lossy().into_owned();
+    let options = ["--capture", &path, "--dscp", "46", "--ttl", "7"];
+    let told = || {
+        let sent = "frame.packet_flags_direction == 2 and tcp";
+        let so = "ip.dsfield.dscp == 46 and ip.ttl == 7 or ipv6.tclass.dscp == 46 and ipv6.hlim == 7";
+        let counts = [format!("{sent} and ({so})"), format!("{sent} and not ({so})")];
+        let counts = counts.map(|filter| packets(&path, &["-Y", &filter]));
+        std::fs::remove_file(&file).expect("the capture is there");
+        counts
+    };
+    let server = serve(&pair.right, &["echo:7"], &options);
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["20", "64"]), "20 connections, 0 errors\n");
+    server.end();
+    let [so, otherwise] = told();
+    assert!(so >= 40 && otherwise == 0, "serve: {so}, and {otherwise} otherwise");
+    let server = pair.left.command("python3").args(["-c", UPPERCASE_SERVER]).stdout(Stdio::piped()).spawn();
+    let mut server = Guard(server.expect("python3 starts"));
+    let mut ready = [0; 6];
+    server.0.stdout.as_mut().expect("is piped").read_exact(&mut ready).expect("the server says ready");
+    let arguments =
+        [&["connect", "10.77.0.1:5000", "--count", "20", "--send", "hello"], &OPTIONS[..], &options].concat();
+    let output = run(synfin(&pair.right).args(arguments));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let [so, otherwise] = told();
+    assert!(so >= 40 && otherwise == 0, "connect: {so}, and {otherwise} otherwise");
+}
+
+/// How many packets of a capture tshark shows.
+fn packets(capture: &str, arguments: &[&str]) -> usize {
+    let output = run(Command::new("tshark").args(["-r", capture]).args(arguments));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().count()
 }
 
 fn kernel_keeps_its_own_address() {
