@@ -141,8 +141,12 @@ pub const RTO_MAX_MS: u32 = 64_000;
 /// Retransmissions of a SYN before an active open times out. Origin: MUST-23, three minutes: 1+2+4+8+16+32+64+64 s (B11).
 pub const SYN_RETRIES: u8 = 7;
 
-/// Retransmissions of a SYN-ACK before half-open state is removed (B11; a named deviation, half-open state is the attacker's).
+/// Retransmissions of a SYN-ACK before half-open state is removed, unless set otherwise: after 63 s (B11; a named deviation, half-open
+/// state is the attacker's).
 pub const SYN_ACK_RETRIES: u8 = 5;
+
+/// The most that they may be set to. Origin: as many as [`DATA_RETRIES`], almost 12 minutes; larger keeps what no client still waits for.
+pub const SYN_ACK_RETRIES_MAX: u8 = 15;
 
 /// Retransmissions of data or FIN before the connection times out. Origin: R2 of RFC 9293 3.8.3, at least 100 s
 /// (SHLD-11): 15 take 9 minutes from a time-out of 200 ms on, 3.5 from the smallest of fast recovery.

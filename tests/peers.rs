@@ -21,9 +21,11 @@ fn main() {
         privileged_trial("without_time_wait_the_start_and_the_report_warn", without_time_wait),
         privileged_trial("connect_reaches_a_kernel_server", connect_reaches_a_kernel_server),
         privileged_trial("capture_reads_in_tshark_without_malformed_frames", capture_reads_in_tshark),
+        privileged_trial("must_48_must_49_dscp_and_ttl_of_serve_and_connect_are_on_the_wire", dscp_and_ttl),
         privileged_trial("kernel_keeps_its_own_address_while_serving", kernel_keeps_its_own_address),
         privileged_trial("sigusr1_prints_state_and_sigterm_ends_with_0", signals_print_and_end),
         privileged_trial("control_socket_tells_the_state_changes_policies_and_drains", control_socket),
+        privileged_trial("b14_half_open_connections_are_told_by_the_control_socket", half_open),
         privileged_trial("sigkill_leaves_nothing_attached", sigkill_leaves_nothing),
         privileged_trial("bad_input_is_one_line_and_leaves_nothing", bad_input),
         privileged_trial("offloading_peer_is_named_with_the_command_that_mends_it", offloading_peer),
@@ -146,11 +148,7 @@ fn capture_reads_in_tshark() {
     let server = serve(&pair.right, &["echo:7"], &["--capture", &path]);
     assert_eq!(python(&pair.left, ECHO_CLIENT, &["20", "3000"]), "20 connections, 0 errors\n");
     server.end();
-    let tshark = |arguments: &[&str]| {
-        let output = run(Command::new("tshark").args(["-r", &path]).args(arguments));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).lines().count()
-    };
+    let tshark = |arguments: &[&str]| packets(&path, arguments);
     let checks = ["-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE"];
     let wrong = "_ws.malformed or tcp.checksum.status == 0 or ip.checksum.status == 0";
     let counts = [
@@ -160,6 +158,44 @@ fn capture_reads_in_tshark() {
     ];
     std::fs::remove_file(&file).expect("the capture is there");
     assert_eq!(counts, [0, 20, 20]);
+}
+
+/// The options of connections that a command gives to its listeners, or to what it opens.
+fn dscp_and_ttl() {
+    let pair = VethPair::new(1);
+    let file = std::env::temp_dir().join(format!("synfin-peers-options-{}.pcapng", std::process::id()));
+    let path = file.to_string_lossy().into_owned();
+    let options = ["--capture", &path, "--dscp", "46", "--ttl", "7"];
+    let told = || {
+        let sent = "frame.packet_flags_direction == 2 and tcp";
+        let so = "ip.dsfield.dscp == 46 and ip.ttl == 7 or ipv6.tclass.dscp == 46 and ipv6.hlim == 7";
+        let counts = [format!("{sent} and ({so})"), format!("{sent} and not ({so})")];
+        let counts = counts.map(|filter| packets(&path, &["-Y", &filter]));
+        std::fs::remove_file(&file).expect("the capture is there");
+        counts
+    };
+    let server = serve(&pair.right, &["echo:7"], &options);
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["20", "64"]), "20 connections, 0 errors\n");
+    server.end();
+    let [so, otherwise] = told();
+    assert!(so >= 40 && otherwise == 0, "serve: {so}, and {otherwise} otherwise");
+    let server = pair.left.command("python3").args(["-c", UPPERCASE_SERVER]).stdout(Stdio::piped()).spawn();
+    let mut server = Guard(server.expect("python3 starts"));
+    let mut ready = [0; 6];
+    server.0.stdout.as_mut().expect("is piped").read_exact(&mut ready).expect("the server says ready");
+    let arguments =
+        [&["connect", "10.77.0.1:5000", "--count", "20", "--send", "hello"], &OPTIONS[..], &options].concat();
+    let output = run(synfin(&pair.right).args(arguments));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let [so, otherwise] = told();
+    assert!(so >= 40 && otherwise == 0, "connect: {so}, and {otherwise} otherwise");
+}
+
+/// How many packets of a capture tshark shows.
+fn packets(capture: &str, arguments: &[&str]) -> usize {
+    let output = run(Command::new("tshark").args(["-r", capture]).args(arguments));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().count()
 }
 
 fn kernel_keeps_its_own_address() {
@@ -200,6 +236,50 @@ fn control_socket() {
     assert!(ask(&["drain"]).status.success());
     server.ended();
     assert_eq!(ask(&["status"]).status.code(), Some(3));
+}
+
+fn half_open() {
+    let pair = VethPair::new(2);
+    pair.left.ip(&["addr", "add", "10.77.0.21/24", "dev", INTERFACE]);
+    let path = std::env::temp_dir().join(format!("synfin-peers-half-open-{}.sock", std::process::id()));
+    let path = path.to_str().unwrap();
+    let server = serve(&pair.right, &["echo:7"], &["--control", path, "--queues", "2"]);
+    let ask = |words: &[&str]| {
+        let output = run(synfin(&pair.left).args(["control", path, "half-open"]).args(words));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(python(&pair.left, ECHO_CLIENT, &["10", "64"]), "10 connections, 0 errors\n");
+    assert_eq!(ask(&["--by-source"]), "Count  Source\ntotal 0, sources 0\n");
+    let client = pair.left.command("python3").args(["-c", DEAF_CLIENT]).stdout(Stdio::piped()).spawn();
+    let mut client = Guard(client.expect("python3 starts"));
+    let mut ready = [0; 6];
+    client.0.stdout.as_mut().expect("is piped").read_exact(&mut ready).expect("the client says ready");
+    let comes = |met: &dyn Fn() -> bool| {
+        (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(100));
+            met()
+        })
+    };
+    let counted = "Count  Source\n2      10.77.0.1\n1      10.77.0.21\n1      fd77::1\ntotal 4, sources 3\n";
+    assert!(comes(&|| ask(&["--by-source"]) == counted), "{}", ask(&["--by-source"]));
+    let table = ask(&[]);
+    let row = |peer: &str| {
+        let words = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        words.filter(|words| words[0] == "SYN-RECEIVED" && words[2] == peer).map(|words| words[1].to_owned()).collect()
+    };
+    let rows: Vec<Vec<String>> = ["10.77.0.21:4001", "[fd77::1]:4002"].into_iter().map(row).collect();
+    assert_eq!(
+        (rows, table.lines().count()),
+        (vec![vec!["10.77.0.9:7".into()], vec!["[fd77::9]:7".into()]], 6),
+        "{table}"
+    );
+    assert!(ask(&["--limit", "1"]).ends_with("total 4\n3 more are not shown: see --limit\n"));
+    assert!(comes(&|| ask(&["--json"]).matches("\"retries\":1,").count() == 4), "{}", ask(&["--json"]));
+    // Nobody is there any more: the next SYN-ACK is answered by a RST.
+    client.0.kill().expect("it runs");
+    assert!(comes(&|| ask(&[]).ends_with("\ntotal 0\n")), "{}", ask(&[]));
+    server.end();
 }
 
 fn sigkill_leaves_nothing() {
@@ -357,6 +437,24 @@ threads = [threading.Thread(target=work, args=(first,)) for first in range(worke
 [thread.join() for thread in threads]
 print(f"{count} connections, {len(errors)} errors")
 [print(error) for error in errors[:10]]
+"#;
+
+/// Opens connections on sockets that drop whatever comes in: SYNs that are never followed by an ACK.
+const DEAF_CLIENT: &str = r#"
+import ctypes, socket, struct, time
+drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
+ends = [("10.77.0.1", 0, "10.77.0.9"), ("10.77.0.1", 0, "10.77.0.9")]
+ends += [("10.77.0.21", 4001, "10.77.0.9"), ("fd77::1", 4002, "fd77::9")]
+sockets = []
+for source, port, target in ends:
+    s = socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET)
+    s.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(drop_all)))
+    s.bind((source, port))
+    s.setblocking(False)
+    s.connect_ex((target, 7))
+    sockets.append(s)
+print("ready", flush=True)
+time.sleep(60)
 "#;
 
 /// One SYN whose checksum holds only the sum of the pseudo-header.

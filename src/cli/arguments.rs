@@ -5,7 +5,7 @@ use super::interfaces::{Interfaces, parse_name};
 use super::network::Network;
 use crate::api::{ConnectionOptions, Keepalive};
 use crate::flow::time_wait::RECORDS_MAX;
-use crate::limits::{DEADLINE_MAX_MS, Limits, TIME_WAIT_DELAY_MS, TTL};
+use crate::limits::{DEADLINE_MAX_MS, Limits, SYN_ACK_RETRIES, SYN_ACK_RETRIES_MAX, TIME_WAIT_DELAY_MS, TTL};
 use crate::link::xdp::Mode;
 use crate::stack::Idle;
 use crate::tcp::congestion::CongestionControl;
@@ -54,12 +54,29 @@ pub(super) struct Serve {
     pub(super) services: Vec<ServiceAt>,
     #[command(flatten)]
     pub(super) common: Common,
-    /// When SYNs are answered by cookies: auto (past half of the half-open limit), always or off.
-    #[arg(long, value_name = "WHEN", default_value = SynCookies::default().name(), value_parser = parse_syn_cookies)]
-    pub(super) syn_cookies: SynCookies,
+    #[command(flatten)]
+    pub(super) passive: PassiveOpens,
     /// How long a drain may take after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = within(0..=u32::MAX))]
     pub(super) drain: u32,
+}
+
+/// How the opens of others are answered.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct PassiveOpens {
+    /// When SYNs are answered by cookies: auto (past half of the half-open limit), always or off.
+    #[arg(long, value_name = "WHEN", default_value = SynCookies::default().name(), value_parser = parse_syn_cookies)]
+    pub(super) syn_cookies: SynCookies,
+    /// How often a SYN-ACK is sent again, after 1, 2, 4 s and so on, before the half-open connection is given up: 5 do so after 63 s, 0
+    /// after one.
+    #[arg(long, value_name = "N", default_value_t = SYN_ACK_RETRIES, value_parser = within(0..=SYN_ACK_RETRIES_MAX))]
+    pub(super) syn_ack_retries: u8,
+}
+
+impl Default for PassiveOpens {
+    fn default() -> PassiveOpens {
+        PassiveOpens { syn_cookies: SynCookies::default(), syn_ack_retries: SYN_ACK_RETRIES }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -360,6 +377,7 @@ const PROXY_EXAMPLE: &str = "Example:
 
 const CONTROL_EXAMPLE: &str = "Example:
   synfin control /run/synfin.sock status
+  synfin control /run/synfin.sock half-open --by-source --limit 20
   synfin control /run/synfin.sock set --time-wait timestamp --time-wait-delay 0 --msl 5";
 
 #[cfg(test)]
@@ -489,6 +507,7 @@ mod tests {
             ("user-timeout", 1, DEADLINE_MAX_MS / 1000),
             ("neighbor-timeout", 1, 60),
             ("dscp", 0, 63),
+            ("syn-ack-retries", 0, 15),
             ("ttl", 1, 255),
             ("drain", 0, u32::MAX),
         ] {

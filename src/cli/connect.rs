@@ -1,6 +1,6 @@
 //! `synfin connect`.
 
-use super::arguments::Connect;
+use super::arguments::{Connect, PassiveOpens};
 use super::output::{self, say};
 use super::session::{self, Session};
 use super::{Exit, Failure};
@@ -8,7 +8,6 @@ use crate::api::{Application, CloseReason, ConnectError, ConnectOptions, Connect
 use crate::ids::Handle;
 use crate::shard::Calls;
 use crate::stack::{Service, SharedPorts};
-use crate::tcp::cookie::SynCookies;
 use crate::tick::Now;
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +21,7 @@ pub(super) fn run(connect: &Connect) -> Result<(), Failure> {
     let client = Client::new(connect, shards, ended);
     let ports = SharedPorts { opens: true, ..SharedPorts::default() };
     let mut session =
-        Session::start(&connect.common, SynCookies::default(), ports, move |shard| client.of_shard(shard as u32))?;
+        Session::start(&connect.common, PassiveOpens::default(), ports, move |shard| client.of_shard(shard as u32))?;
     let mut totals = Totals::default();
     let json = connect.common.json;
     let finished = session.wait(Some(Duration::from_secs(connect.timeout.into())), || totals.print(&ends, json));

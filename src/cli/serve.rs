@@ -18,7 +18,7 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     let listen = serve.services.iter().map(|service| service.port).collect();
     let ports = SharedPorts { listen, opens: false };
     let mut session =
-        Session::start(&serve.common, serve.syn_cookies, ports, move |_shard| Services::new(&services, &all, options))?;
+        Session::start(&serve.common, serve.passive, ports, move |_shard| Services::new(&services, &all, options))?;
     let names: Vec<String> =
         serve.services.iter().map(|service| format!("{}:{}", service.kind.name(), service.port)).collect();
     // As given: a range is one word.

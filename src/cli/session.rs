@@ -1,6 +1,6 @@
 //! From the options to a running stack and back: signals, capture, printing, the end.
 
-use super::arguments::Common;
+use super::arguments::{Common, PassiveOpens};
 use super::control::{Control, Subject};
 use super::output::{self, say};
 use super::{Exit, Failure};
@@ -10,9 +10,8 @@ use crate::link::xdp::Interface;
 use crate::observe::capture::{CaptureFile, CaptureWriter};
 use crate::observe::print;
 use crate::shard::{Policies, ShardConfig};
-use crate::stack::{Service, SharedPorts, Stack, StackConfig, StackError, StackReport, check_idle};
+use crate::stack::{HalfOpenReport, Service, SharedPorts, Stack, StackConfig, StackError, StackReport, check_idle};
 use crate::tcp::Settings;
-use crate::tcp::cookie::SynCookies;
 use crate::tcp::time_wait::Policy;
 use crate::tick::Now;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
@@ -45,24 +44,24 @@ impl<S: Service> Session<S> {
     /// Starts the stack that the options describe; of addresses that the kernel keeps it has `ports`.
     pub(super) fn start(
         common: &Common,
-        syn_cookies: SynCookies,
+        passive: PassiveOpens,
         ports: SharedPorts,
         make: impl Fn(usize) -> S + Send + Sync + 'static,
     ) -> Result<Session<S>, Failure> {
-        Session::start_within(common, syn_cookies, ports, |_| (), make)
+        Session::start_within(common, passive, ports, |_| (), make)
     }
 
     /// As [`Session::start`], with other limits of each shard.
     pub(super) fn start_within(
         common: &Common,
-        syn_cookies: SynCookies,
+        passive: PassiveOpens,
         ports: SharedPorts,
         change: impl FnOnce(&mut Limits),
         make: impl Fn(usize) -> S + Send + Sync + 'static,
     ) -> Result<Session<S>, Failure> {
         let signals = Signals::register()?;
         let control = common.control.as_deref().map(Control::bind).transpose()?;
-        let mut config = config(common, syn_cookies, ports)?;
+        let mut config = config(common, passive, ports)?;
         change(&mut config.shard.limits);
         let mut stack = Stack::start(&config, make)?;
         let readers = stack.take_capture_readers();
@@ -159,6 +158,10 @@ impl<S: Service> Subject for Controlled<'_, S> {
         print::json(&self.stack.report())
     }
 
+    fn half_open(&self) -> HalfOpenReport {
+        self.stack.running().half_open()
+    }
+
     fn policies(&self) -> Policies {
         self.stack.running().policies()
     }
@@ -219,7 +222,7 @@ pub(super) fn limits(common: &Common, shards: u32) -> Limits {
     }
 }
 
-fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Result<StackConfig, Failure> {
+fn config(common: &Common, passive: PassiveOpens, ports: SharedPorts) -> Result<StackConfig, Failure> {
     check_idle(common.idle, common.share_cores)?;
     let cores = common.cpus.as_ref().map(|cpus| cpus.0.clone()).unwrap_or_default();
     let mut placed = common.interfaces.placed().map_err(|problem| Failure::new(Exit::Usage, problem))?;
@@ -233,7 +236,8 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
             time_wait_full: common.time_wait_full,
             congestion: common.congestion,
             rst_ends_time_wait: common.rfc1337 == "close",
-            syn_cookies,
+            syn_cookies: passive.syn_cookies,
+            syn_ack_retries: passive.syn_ack_retries,
             ..Settings::default()
         },
         ..ShardConfig::default()
@@ -262,21 +266,4 @@ fn config(common: &Common, syn_cookies: SynCookies, ports: SharedPorts) -> Resul
 const POLL: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
-mod tests {
-    use super::super::arguments::{Arguments, Command};
-    use super::*;
-    use clap::Parser;
-
-    #[test]
-    fn shards_that_share_cores_and_never_sleep_are_wrong_usage() {
-        for idle in ["spin", "busy-poll"] {
-            let line = format!("synfin serve echo:7 --interface lo --address 10.0.0.2/24 --share-cores --idle {idle}");
-            let Command::Serve(serve) = Arguments::try_parse_from(line.split_whitespace()).expect("parses").command
-            else {
-                panic!("{line}");
-            };
-            let refused = config(&serve.common, SynCookies::default(), SharedPorts::default()).expect_err("refused");
-            assert!(refused.exit == Exit::Usage && refused.message.contains(idle), "{refused}");
-        }
-    }
-}
+mod tests;

@@ -123,7 +123,15 @@ impl<R: Record> Slab<R> {
 
     /// The live records and their numbers, in the order of the numbers. Reads every slot: for listings.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &R)> {
-        (0..).zip(&self.records).filter(|(_, record)| is_live(record.generation()))
+        self.iter_in(0..self.max())
+    }
+
+    /// Those of them whose numbers are in this range; numbers that no slot has are none.
+    pub fn iter_in(&self, numbers: Range<u32>) -> impl Iterator<Item = (u32, &R)> {
+        let end = numbers.end.min(self.max());
+        let start = numbers.start.min(end);
+        let records = &self.records[start as usize..end as usize];
+        (start..).zip(records).filter(|(_, record)| is_live(record.generation()))
     }
 
     /// Live records.
@@ -227,6 +235,11 @@ mod tests {
                 for (&number, &(generation, content)) in &model {
                     prop_assert_eq!(slab.get(number, generation).map(|item| item.content), Some(content));
                     prop_assert_eq!(slab.get(number, generation.wrapping_sub(2)), None);
+                }
+                let start = pick % (max + 2);
+                for end in 0..max + 2 {
+                    let within = slab.iter().map(|(number, _)| number).filter(|number| (start..end).contains(number));
+                    prop_assert!(slab.iter_in(start..end).map(|(number, _)| number).eq(within), "{}..{}", start, end);
                 }
                 prop_assert!(slab.iter().map(|(number, item)| (number, (item.generation, item.content))).collect::<HashMap<_, _>>() == model);
             }

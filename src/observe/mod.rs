@@ -3,4 +3,6 @@
 #[cfg(feature = "cli")]
 pub mod capture;
 #[cfg(feature = "cli")]
+pub mod half_open;
+#[cfg(feature = "cli")]
 pub mod print;

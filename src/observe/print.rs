@@ -112,6 +112,7 @@ pub fn policies(policies: &Policies) -> Value {
         "time_wait_full": policies.time_wait_full.name(),
         "rst_ends_time_wait": policies.rst_ends_time_wait,
         "syn_cookies": policies.syn_cookies.name(),
+        "syn_ack_retries": policies.syn_ack_retries,
         "warning": (policies.time_wait == Policy::None).then_some(NO_TIME_WAIT),
     })
 }

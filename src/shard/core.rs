@@ -16,7 +16,7 @@ use super::splice::Splices;
 use super::strangers::{Former, Strangers};
 use super::timers::Timers;
 use super::waiting::STARVED_MAX;
-use super::{ConfigError, Place, Secrets, ShardConfig, StateCounts};
+use super::{ConfigError, Place, Policies, Secrets, ShardConfig, StateCounts};
 use crate::counters::Counters;
 use crate::flow::chunks::Chunks;
 use crate::flow::index::Index;
@@ -29,7 +29,7 @@ use crate::flow::slab::Slab;
 use crate::flow::time_wait::TimeWaitStore;
 use crate::four_tuple::FourTuple;
 use crate::ids::{Handle, Kind, NONE, Value};
-use crate::limits::{BUFFER_BYTES_MAX, INTERFACES_MAX, Limits, MSL_MAX_MS, PATH_MTUS_MAX};
+use crate::limits::{BUFFER_BYTES_MAX, INTERFACES_MAX, Limits, PATH_MTUS_MAX};
 use crate::neighbor::Neighbors;
 use crate::tcp::connection_options::OptionsId;
 use crate::tcp::cookie::Cookies;
@@ -162,9 +162,7 @@ impl Core {
         let (time_wait_v4_max, time_wait_v6_max) = limits.time_wait_maxima(routes.families());
         config.bill_among(place.owners()).reserve()?;
         let entries = limits.index_entries(routes.families());
-        if !(1..=MSL_MAX_MS).contains(&config.msl_ms) {
-            return Err(ConfigError::BadMsl(config.msl_ms));
-        }
+        Policies::of(&settings).check()?;
         if settings.send_buffer_bytes == 0 || !(1..=BUFFER_BYTES_MAX).contains(&settings.receive_buffer_bytes) {
             return Err(ConfigError::BadBuffers);
         }

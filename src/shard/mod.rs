@@ -17,6 +17,7 @@ mod exact;
 mod expire;
 mod find;
 mod gaps;
+mod half_open;
 mod handover;
 mod history;
 mod icmp;
@@ -45,6 +46,7 @@ mod tests;
 pub use announce::{Conflict, claimed_by, emit_probe};
 pub use bill::Bill;
 pub use calls::Calls;
+pub use half_open::{HalfOpen, by_source};
 pub use handover::Place;
 pub use policies::Policies;
 pub use route::{Attachment, LocalAddress};
@@ -60,20 +62,16 @@ use crate::neighbor::{ASKS as NEIGHBOR_ASKS, Heard};
 use crate::owner::Owners;
 use crate::tcp::Settings;
 use crate::tcp::state::State;
-use crate::tcp::tcb::Opened;
 use crate::tick::Now;
 use crate::wire;
 use crate::wire::ethernet::MacAddress;
-use ::core::cmp::Reverse;
 use ::core::fmt;
 use ::core::net::IpAddr;
 use ::core::ops::Range;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use burst::Burst;
-use connection::Connection;
 use core::{Core, TX_RETRY_MS};
 use handover::Handover;
 use route::Routes;
@@ -251,6 +249,9 @@ pub enum ConfigError {
     /// An MSL of 0 or beyond an hour.
     #[error("an MSL of {0} ms is out of range: 1 to {max}", max = limits::MSL_MAX_MS)]
     BadMsl(u32),
+    /// A SYN-ACK that would be sent again for too long.
+    #[error("{0} retransmissions of a SYN-ACK are out of range: 0 to {max}", max = limits::SYN_ACK_RETRIES_MAX)]
+    BadSynAckRetries(u8),
     /// A send buffer of 0, or a receive buffer that no window can express.
     #[error("send and receive buffers must be at least 1 byte, receive buffers at most {max}", max = limits::BUFFER_BYTES_MAX)]
     BadBuffers,
@@ -328,19 +329,6 @@ pub struct StateCounts {
     pub listeners: u32,
     /// TIME-WAIT records.
     pub time_wait: u32,
-}
-
-/// One connection in SYN-RECEIVED.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HalfOpen {
-    /// Its name.
-    pub tuple: FourTuple,
-    /// By a listener, or by a simultaneous open.
-    pub opened: Opened,
-    /// How often its SYN-ACK was sent again.
-    pub retries: u8,
-    /// When that happens next, or it ends, ms from now; `None` before the first was sent.
-    pub next_in_ms: Option<u32>,
 }
 
 impl StateCounts {
@@ -474,36 +462,9 @@ impl<L: Link, A: Application> Shard<L, A> {
         self.core.states()
     }
 
-    /// The half-open connections, in no order that matters (B14). Walks the TCBs: for reports, not for turns.
-    pub fn half_open(&self, now: Now) -> impl Iterator<Item = HalfOpen> {
-        let half_open = |(_, connection): &(u32, &Connection)| connection.tcb.state == State::SynReceived;
-        self.core.connections.iter().filter(half_open).map(move |(number, connection)| HalfOpen {
-            tuple: self.core.names[number].tuple,
-            opened: connection.tcb.opened(),
-            retries: connection.tcb.retries,
-            next_in_ms: connection.tcb.retransmit_at.tick().map(|deadline| now.tick().until(deadline)),
-        })
-    }
-
-    /// How many half-open connections each source has, most first (B14). Allocates: for reports, not for turns.
-    pub fn half_open_by_source(&self, now: Now) -> Vec<(IpAddr, u32)> {
-        let mut counts = BTreeMap::new();
-        for half_open in self.half_open(now) {
-            *counts.entry(half_open.tuple.remote()).or_insert(0u32) += 1;
-        }
-        let mut counts: Vec<_> = counts.into_iter().collect();
-        counts.sort_by_key(|(_, count)| Reverse(*count));
-        counts
-    }
-
     /// TCBs in use: half-open, open, and ended but not yet told. TIME-WAIT is not counted.
     pub fn connections_live(&self) -> usize {
         self.core.connections.len() as usize
-    }
-
-    /// Passive opens of which the handshake has not completed.
-    pub fn half_open_live(&self) -> usize {
-        self.core.half_open as usize
     }
 
     /// Chunks that hold no byte and are promised to none; `limits.chunks_max` when nothing is unread or unacknowledged.

@@ -2,7 +2,7 @@
 
 use super::{ConfigError, Shard};
 use crate::api::Application;
-use crate::limits::MSL_MAX_MS;
+use crate::limits::{MSL_MAX_MS, SYN_ACK_RETRIES_MAX};
 use crate::link::Link;
 use crate::tcp::Settings;
 use crate::tcp::cookie::SynCookies;
@@ -26,6 +26,9 @@ pub struct Policies {
     pub rst_ends_time_wait: bool,
     /// When SYNs are answered by cookies (B13). Cookies that are out stay valid.
     pub syn_cookies: SynCookies,
+    /// Retransmissions of a SYN-ACK after which half-open state is removed, 0 to 15 (B11). It holds for those that are half-open, too,
+    /// from their next time-out on.
+    pub syn_ack_retries: u8,
 }
 
 impl Default for Policies {
@@ -37,7 +40,13 @@ impl Default for Policies {
 impl Policies {
     /// Whether a shard can have them.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if (1..=MSL_MAX_MS).contains(&self.msl_ms) { Ok(()) } else { Err(ConfigError::BadMsl(self.msl_ms)) }
+        if !(1..=MSL_MAX_MS).contains(&self.msl_ms) {
+            return Err(ConfigError::BadMsl(self.msl_ms));
+        }
+        if self.syn_ack_retries > SYN_ACK_RETRIES_MAX {
+            return Err(ConfigError::BadSynAckRetries(self.syn_ack_retries));
+        }
+        Ok(())
     }
 
     /// Those that `settings` hold.
@@ -49,19 +58,20 @@ impl Policies {
             time_wait_full: settings.time_wait_full,
             rst_ends_time_wait: settings.rst_ends_time_wait,
             syn_cookies: settings.syn_cookies,
+            syn_ack_retries: settings.syn_ack_retries,
         }
     }
 }
 
 impl fmt::Display for Policies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Policies { msl_ms, time_wait_delay_ms, .. } = self;
+        let Policies { msl_ms, time_wait_delay_ms, syn_ack_retries, .. } = self;
         let (time_wait, full, cookies) = (self.time_wait.name(), self.time_wait_full.name(), self.syn_cookies.name());
         let rfc1337 = if self.rst_ends_time_wait { "close" } else { "ignore" };
         write!(
             f,
             "time-wait {time_wait}, delay {time_wait_delay_ms} ms, MSL {msl_ms} ms, full store {full}, RST in TIME-WAIT \
-             {rfc1337}, SYN cookies {cookies}"
+             {rfc1337}, SYN cookies {cookies}, SYN-ACK retries {syn_ack_retries}"
         )
     }
 }
@@ -86,6 +96,7 @@ impl<L: Link, A: Application> Shard<L, A> {
             time_wait_full: policies.time_wait_full,
             rst_ends_time_wait: policies.rst_ends_time_wait,
             syn_cookies: policies.syn_cookies,
+            syn_ack_retries: policies.syn_ack_retries,
             ..*settings
         };
         self.core.destinations.set_two_msl(2 * policies.msl_ms);

@@ -1,6 +1,7 @@
 //! What other threads ask of a shard: a bounded queue that the shard empties between turns.
 
 use super::alarm::Alarm;
+use super::half_open::Listing;
 use crate::owner::Owners;
 use crate::shard::Policies;
 use crossbeam::queue::ArrayQueue;
@@ -35,6 +36,8 @@ pub(super) enum Command {
     },
     /// Tell the neighbours where the own addresses are.
     Announce,
+    /// List the half-open connections.
+    ListHalfOpen(Arc<Listing>),
 }
 
 /// The queue of one shard, and what wakes it.

@@ -10,6 +10,7 @@ mod commands;
 mod cores;
 #[cfg(feature = "xdp")]
 pub mod doctor;
+mod half_open;
 mod host;
 #[cfg(feature = "xdp")]
 mod kernel_neighbors;
@@ -33,6 +34,7 @@ mod xdp;
 mod tests;
 
 pub use cores::{CoreError, available_cores};
+pub use half_open::HalfOpenReport;
 #[cfg(feature = "xdp")]
 pub use link_watch::LinkEvents;
 #[cfg(feature = "xdp")]
@@ -51,6 +53,7 @@ use crate::owner::{Owners, Spread};
 use crate::shard::{Calls, ConfigError, Place, Policies, Secrets, ShardConfig};
 use crate::tick::Now;
 use commands::{Command, Commands};
+use half_open::Listing;
 use published::Published;
 use rand::TryRng;
 pub(crate) use run::Drive;
@@ -363,6 +366,8 @@ where
         policies: Mutex::new(Policies { msl_ms: config.msl_ms, ..Policies::of(&config.settings) }),
         divider: Divider::new(&commands, spread, &owners),
         commands,
+        half_open_max: config.limits.half_open_max,
+        lists: Mutex::new(()),
     };
     let places = Place::all(&owners, &config.limits);
     for (shard, (seat, place)) in seats.into_iter().zip(places).enumerate() {
@@ -417,6 +422,9 @@ pub struct Running<S> {
     commands: Vec<Arc<Commands>>,
     policies: Mutex<Policies>,
     divider: Divider,
+    half_open_max: u32,
+    /// Held by who waits for a list: a shard makes one at a time.
+    lists: Mutex<()>,
 }
 
 impl<S> Running<S> {
@@ -435,12 +443,29 @@ impl<S> Running<S> {
     pub fn snapshots(&self) -> Vec<ShardSnapshot> {
         let asked: Vec<u32> = self.published.iter().map(|published| published.ask()).collect();
         self.shared.ring_all();
-        let deadline = Instant::now() + Duration::from_millis(250);
-        let answered = || self.published.iter().zip(&asked).all(|(published, asked)| published.answered(*asked));
+        self.wait_for(|| self.published.iter().zip(&asked).all(|(published, asked)| published.answered(*asked)));
+        self.published.iter().map(|published| published.snapshot()).collect()
+    }
+
+    /// The half-open connections of each shard (B14), which lists them between turns, some slots at a time; waited for up to a
+    /// quarter of a second. What SYN cookies stand for is nowhere, and so not among them.
+    pub fn half_open(&self) -> HalfOpenReport {
+        let _alone = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let ask = |commands: &Arc<Commands>| {
+            let listing = Arc::new(Listing::new(self.half_open_max));
+            commands.push(Command::ListHalfOpen(Arc::clone(&listing))).then_some(listing)
+        };
+        let asked: Vec<Option<Arc<Listing>>> = self.commands.iter().map(ask).collect();
+        self.wait_for(|| asked.iter().flatten().all(|listing| listing.is_done()));
+        HalfOpenReport { shards: asked.iter().map(|listing| listing.as_ref()?.take()).collect() }
+    }
+
+    /// Waits until the shards have answered, or have ended, or have had their time.
+    fn wait_for(&self, answered: impl Fn() -> bool) {
+        let deadline = Instant::now() + ANSWER_TIME;
         while !answered() && !self.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.published.iter().map(|published| published.snapshot()).collect()
     }
 
     /// Takes no new connections; each shard ends when no connection lives, at the latest after `within`.
@@ -516,6 +541,10 @@ impl<S> Drop for Running<S> {
         }
     }
 }
+
+/// How long a question to the shards may take. Origin: many turns that are far too long; whoever asks waits no longer for an
+/// application that blocks.
+const ANSWER_TIME: Duration = Duration::from_millis(250);
 
 /// How long an idle shard turns before it sleeps, us. Origin: a few round trips on a local wire; smaller adds a wake-up to
 /// every exchange, larger costs a core for nothing.

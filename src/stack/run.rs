@@ -2,6 +2,7 @@
 
 use super::alarm::Alarm;
 use super::commands::{Command, Commands};
+use super::half_open::Walk;
 use super::published::{Details, Published, Tables, VALUE_MAX, histogram};
 use super::questions::Questions;
 use super::{Idle, SPIN_US, Seat, Service, StackError, WaitLink, cores};
@@ -180,6 +181,8 @@ pub(crate) struct ShardLoop<L, S> {
     commands: Arc<Commands>,
     shared: Arc<Shared>,
     details: Details,
+    /// A list of half-open connections that is asked for, and how far it has come.
+    listing: Option<Walk>,
     turns_slow: u64,
     published_us: u64,
     warned_us: u64,
@@ -225,6 +228,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             commands: start.commands,
             shared: start.shared,
             details: Details::default(),
+            listing: None,
             turns_slow: 0,
             published_us: now.us(),
             warned_us: 0,
@@ -245,6 +249,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             return Step::Over;
         }
         self.obey(now);
+        self.listing.take_if(|walk| walk.go_on(&self.shard, now));
         let busy = self.shard.turn(now).busy;
         for shard in self.shard.handed_to() {
             self.shared.shards[usize::from(*shard)].0.ring();
@@ -362,6 +367,8 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
                 // One shard does it for all.
                 Command::Announce if self.number == 0 => self.shard.announce(now),
                 Command::Announce => {}
+                // Whoever asked for the one before has given it up.
+                Command::ListHalfOpen(listing) => self.listing = Some(Walk::begin(listing)),
                 #[cfg(feature = "xdp")]
                 Command::ChangeLink { interface, mac, mtu } => {
                     if !self.shard.change_link(interface, mac, mtu) {
@@ -486,6 +493,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
             || stop.load(Ordering::Relaxed)
             || drains
             || !self.commands.is_empty()
+            || self.listing.is_some()
             || self.published.is_asked()
             || self.shared.all_noted()
     }

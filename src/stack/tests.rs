@@ -183,6 +183,50 @@ fn b40_policies_change_on_every_running_shard_from_another_thread() {
     assert_eq!(last.iter().map(|shard| shard.counters.policies_changed).collect::<Vec<_>>(), [1, 1]);
 }
 
+/// A client that is there no more when the answers come; and shards that sleep until they are asked.
+#[test]
+fn b14_half_open_connections_of_running_shards_are_listed_from_another_thread() {
+    let (a, b) = links();
+    let server = run(seat(a), &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
+    assert_eq!(server.half_open().shards, [Some(Vec::new())]);
+    let mut client = Shard::new(b, pinger(0).0(0), seeded(CLIENT), Now::default()).unwrap();
+    // Fewer than half of their limit: none is answered by a cookie.
+    for _ in 0..30 {
+        client.calls(Now::default()).connect((SERVER, 7).into(), &ConnectOptions::default()).unwrap();
+    }
+    // All leave in one turn, once it is known where to.
+    wait_until(|| {
+        client.turn(Now::default());
+        client.counters().segments_sent > 0
+    });
+    wait_until(|| server.half_open().iter().count() == 30);
+    let report = server.half_open();
+    assert_eq!(report.by_source(), [(CLIENT, 30)]);
+    assert!(report.iter().all(|(shard, one)| (shard, one.tuple.local_port) == (0, 7)), "{report:?}");
+    // The SYN-ACK again after a second.
+    let mut report = report;
+    wait_until(|| {
+        report = server.half_open();
+        report.iter().all(|(_, one)| one.retries == 1)
+    });
+    assert!(report.iter().all(|(_, one)| one.next_in_ms.is_some_and(|ms| ms <= 2000)), "{report:?}");
+    server.stop();
+    wait_until(|| server.is_finished());
+    assert_eq!(server.half_open().silent().collect::<Vec<_>>(), [0], "who has ended does not answer");
+}
+
+/// As many who ask at once as there are commands, and more.
+#[test]
+fn b14_everybody_who_asks_for_the_half_open_connections_is_answered() {
+    let (_wire, [left, _right]) = Wire::new([Spreader::Same, Spreader::Same]);
+    let server = run(left, &Spread::Symmetric, &config(SERVER), Idle::Sleep, |_| Echo::new(None)).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..100 {
+            scope.spawn(|| assert_eq!(server.half_open().shards, [const { Some(Vec::new()) }; 2]));
+        }
+    });
+}
+
 #[test]
 fn commands_that_a_shard_does_not_obey_are_refused_not_piled_up() {
     let commands = commands::Commands::new(Arc::new(alarm::Alarm::new().unwrap()));

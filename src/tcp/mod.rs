@@ -135,6 +135,9 @@ pub struct Settings {
     pub time_wait_full: time_wait::Full,
     /// When SYNs are answered by cookies (B13).
     pub syn_cookies: cookie::SynCookies,
+    /// R2 of the SYN-ACK of a passive open: retransmissions after which half-open state is removed (B11; tcp_synack_retries), at
+    /// most [`crate::limits::SYN_ACK_RETRIES_MAX`].
+    pub syn_ack_retries: u8,
     /// How the congestion window grows and falls.
     pub congestion: congestion::CongestionControl,
     /// RSTs and TIME-WAIT ACKs that belong to no connection, per second and shard (T02).
@@ -161,6 +164,7 @@ impl Default for Settings {
             time_wait_delay_ms: crate::limits::TIME_WAIT_DELAY_MS,
             time_wait_full: time_wait::Full::default(),
             syn_cookies: cookie::SynCookies::default(),
+            syn_ack_retries: crate::limits::SYN_ACK_RETRIES,
             congestion: congestion::CongestionControl::default(),
             answers_per_second: crate::limits::ANSWERS_PER_SECOND,
             answers_burst: crate::limits::ANSWERS_BURST,

@@ -6,7 +6,6 @@ use super::sack::Scoreboard;
 use super::state::{CloseReason, State};
 use super::tcb::{Fact, Opened, Owed, Tcb, Timed};
 use super::{Context, End, Note, Outcome, output, waits};
-use crate::limits::SYN_ACK_RETRIES;
 use crate::tick::Deadline;
 
 /// Whether what is due at the context's time is better done with a scoreboard: a retransmission, or the probe before it.
@@ -121,7 +120,7 @@ pub fn could_not_send(tcb: &mut Tcb, cx: &Context<'_>) {
 fn retries_max(tcb: &Tcb, cx: &Context<'_>) -> Option<u8> {
     match (tcb.state, tcb.opened()) {
         (State::SynSent, _) | (State::SynReceived, Opened::Actively) => Some(cx.options.syn_retries),
-        (State::SynReceived, Opened::Passively) => Some(SYN_ACK_RETRIES),
+        (State::SynReceived, Opened::Passively) => Some(cx.settings.syn_ack_retries),
         (
             State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck,
             _,

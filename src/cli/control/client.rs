@@ -3,6 +3,7 @@
 use super::Request;
 use crate::cli::output::say;
 use crate::cli::{Exit, Failure};
+use crate::observe::half_open;
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -25,7 +26,10 @@ pub(in crate::cli) fn ask(path: &Path, request: &Request) -> Result<(), Failure>
     match value.get("error").and_then(Value::as_str) {
         Some(error) => Err(Failure::new(Exit::Failed, error)),
         None => {
-            say(answer.trim_end());
+            match request {
+                Request::HalfOpen(wanted) if !wanted.json => say(half_open::text(&value).trim_end()),
+                _ => say(answer.trim_end()),
+            }
             Ok(())
         }
     }

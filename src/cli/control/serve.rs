@@ -2,8 +2,9 @@
 
 use super::Request;
 use crate::cli::{Exit, Failure};
-use crate::observe::print;
+use crate::observe::{half_open, print};
 use crate::shard::Policies;
+use crate::stack::HalfOpenReport;
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 pub(in crate::cli) trait Subject {
     /// The state of every shard.
     fn status(&self) -> Value;
+    /// The half-open connections of every shard.
+    fn half_open(&self) -> HalfOpenReport;
     /// The policies in force.
     fn policies(&self) -> Policies;
     /// Puts others into force, or says why not.
@@ -175,6 +178,10 @@ fn answer(request: &[u8], subject: &impl Subject) -> Value {
     };
     match request {
         Request::Status => subject.status(),
+        Request::HalfOpen(wanted) => {
+            let (report, limit) = (subject.half_open(), wanted.limit as usize);
+            if wanted.by_source { half_open::by_source(&report, limit) } else { half_open::list(&report, limit) }
+        }
         Request::Policies => print::policies(&subject.policies()),
         Request::Set(change) => {
             let policies = change.of(&subject.policies());

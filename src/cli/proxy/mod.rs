@@ -19,13 +19,12 @@ mod config_tests;
 #[cfg(test)]
 mod tests;
 
-use super::arguments::Proxy as Arguments;
+use super::arguments::{PassiveOpens, Proxy as Arguments};
 use super::output::{self, say};
 use super::session::{self, Session};
 use super::{Exit, Failure};
 use crate::limits::Limits;
 use crate::stack::SharedPorts;
-use crate::tcp::cookie::SynCookies;
 use access_log::Log;
 use application::Proxy;
 use backends::Shared;
@@ -68,7 +67,7 @@ fn proxy(arguments: &Arguments) -> Result<(), Failure> {
     let make = move |shard: usize| Proxy::new(&made_from, &shared, &notes[shard], shard, shards);
     let listen = config.listeners.iter().map(|listener| listener.address.port()).collect();
     let ports = SharedPorts { listen, opens: true };
-    let mut session = Session::start_within(&config.stack, SynCookies::default(), ports, limits, make)?;
+    let mut session = Session::start_within(&config.stack, PassiveOpens::default(), ports, limits, make)?;
     let promised = Arc::clone(&config);
     session.check_policies(move |policies| {
         promised.check_time_wait_places(policies.time_wait, policies.time_wait_full, shards as u32).map_err(|problem| {

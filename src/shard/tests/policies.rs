@@ -169,6 +169,47 @@ fn b13_cookies_can_be_turned_on_and_off_and_those_out_stay_valid() {
     assert_eq!((counters.syn_cookies_sent, counters.syn_cookies_accepted, counters.established), (1, 1, 3));
 }
 
+/// Fewer for those that are half-open already, too: during a flood that is what frees their places.
+#[test]
+fn b11_fewer_tries_of_syn_acks_hold_for_half_open_connections_from_their_next_time_out_on() {
+    let mut world = World::new(&Setup { connections: 0, ..Setup::default() });
+    world.one_more();
+    let remote = world.client.application().remote;
+    world.client.calls(world.now).connect(remote, &ConnectOptions::default()).expect("a free port");
+    world.client.turn(world.now);
+    // The client is not there any more.
+    let mut gone_after_ms = 0;
+    for ms in (0..70_000).step_by(10) {
+        if ms == 3500 {
+            assert_eq!(world.server.half_open(world.now).next().map(|one| one.retries), Some(2));
+            let policies = Policies { syn_ack_retries: 2, ..world.server.policies() };
+            world.server.set_policies(&policies, world.now).expect("sound policies");
+        }
+        world.server.turn(world.now.plus_ms(ms));
+        gone_after_ms = ms;
+        if ms > 0 && world.server.half_open_live() == 0 {
+            break;
+        }
+    }
+    assert!((7000..=7050).contains(&gone_after_ms), "1 + 2 + 4 s, and not a third time again: {gone_after_ms} ms");
+    assert_eq!(world.server.counters().half_open_failed, 1);
+}
+
+#[test]
+fn b11_too_many_tries_of_syn_acks_are_refused_at_the_start_and_later() {
+    let mut world = World::new(&Setup { connections: 0, ..Setup::default() });
+    let before = world.server.policies();
+    let wrong = Policies { syn_ack_retries: 16, ..before };
+    assert_eq!(world.server.set_policies(&wrong, world.now), Err(ConfigError::BadSynAckRetries(16)));
+    assert_eq!(world.server.policies(), before);
+    let addresses = vec![LocalAddress { address: "10.0.0.2".parse().expect("an address"), prefix_len: 24 }];
+    let settings = Settings { syn_ack_retries: 16, ..Settings::default() };
+    let config = ShardConfig { limits: Setup::default().limits, addresses, settings, ..ShardConfig::seeded(0) };
+    let server = Server { closer: Closer::Client, request_bytes: 64, ..world.server.into_application() };
+    let refused = Shard::new(pair(MemoryConfig::default(), MACS).0, server, config, world.now).err().expect("refused");
+    assert_eq!(refused.to_string(), "16 retransmissions of a SYN-ACK are out of range: 0 to 15");
+}
+
 #[test]
 fn an_msl_out_of_range_changes_nothing() {
     let mut world = World::new(&Setup { connections: 0, ..Setup::default() });

@@ -172,19 +172,35 @@ fn b11_syn_is_sent_seven_times_more_with_doubled_waits_then_timed_out() {
     assert!(waits.iter().sum::<u32>() >= 180_000, "MUST-23");
 }
 
-#[test]
-fn b11_syn_ack_is_sent_five_times_more_then_the_half_open_connection_goes() {
-    let (_, syn) = syn_sent(settings());
-    let (mut server, _) = syn_received(settings(), &syn);
-    let mut again = 0;
+/// How often a SYN-ACK is sent again under these settings, and after how many ms the half-open connection is given up.
+fn syn_acks_again(settings: Settings) -> (u8, u32) {
+    let (_, syn) = syn_sent(settings);
+    let (mut server, _) = syn_received(settings, &syn);
+    let (mut again, mut waited) = (0, 0);
     let end = loop {
-        if let Some(end) = server.time_out().1.end {
+        let (wait, out) = server.time_out();
+        waited += wait;
+        if let Some(end) = out.end {
             break end;
         }
         server.expect(SYN_ACK);
         again += 1;
     };
-    assert_eq!((again, end), (5, tcp::End::Listen));
+    assert_eq!(end, tcp::End::Listen);
+    (again, waited)
+}
+
+#[test]
+fn b11_syn_ack_is_sent_five_times_more_then_the_half_open_connection_goes() {
+    assert_eq!(syn_acks_again(settings()), (5, 63_000));
+}
+
+#[test]
+fn b11_syn_ack_is_sent_as_often_as_is_set_and_half_open_state_lasts_accordingly() {
+    for (syn_ack_retries, waits_ms) in [(0, 1000), (1, 3000), (2, 7000), (7, 191_000), (15, 703_000)] {
+        let again = syn_acks_again(Settings { syn_ack_retries, ..settings() });
+        assert_eq!(again, (syn_ack_retries, waits_ms));
+    }
 }
 
 #[test]
