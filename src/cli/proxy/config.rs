@@ -303,7 +303,7 @@ fn backend_address(text: &str, own: Own<'_>) -> Result<SocketAddr, String> {
         return Err(format!("{ip} is the stack's own address"));
     }
     let near = own.iter().any(|own| own.holds(ip));
-    if own.iter().any(|own| own.holds(ip) && !LocalAddress { address: ip, ..*own }.is_usable()) {
+    if own.iter().any(|own| own.is_broadcast(ip)) {
         return Err(format!("{ip} is no address of one host"));
     }
     if near || gateways.iter().any(|gateway| gateway.is_ipv4() == ip.is_ipv4()) {

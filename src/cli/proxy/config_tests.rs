@@ -247,6 +247,7 @@ fn messages_name_the_key_what_is_wrong_and_what_would_be_right() {
 #[test]
 fn addresses_must_be_where_the_stack_can_use_them() {
     assert!(Config::parse(RIGHT).is_ok());
+    assert!(Config::parse(&RIGHT.replacen("10.0.0.3:80", "10.0.0.0:80", 1)).is_ok(), "a host may have it");
     for (from, to, says) in [
         ("0.0.0.0:80", "10.0.0.9:80", "10.0.0.9 is not among stack.address"),
         ("0.0.0.0:80", "[::]:80", ":: is not among stack.address"),
