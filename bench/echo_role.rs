@@ -2,8 +2,10 @@
 
 use crate::echo::{Control, EchoConfig, EchoResult, run_generator, run_reflector};
 use crate::failure::Failure;
-use crate::lines::{Final, Line, Ready, tell};
+use crate::lines::{Final, Ready};
+use crate::proc::Threads;
 use crate::role::{Mode, RoleArgs, Stop, obtained};
+use crate::waited;
 use std::time::Duration;
 use synfin::link::xdp::XdpError;
 
@@ -19,7 +21,7 @@ pub(crate) fn generate(args: &RoleArgs) -> Result<Final, Failure> {
 
 impl Control for Stop {
     fn ready(&self) {
-        tell(&Line::Ready(Ready::default()));
+        waited::ready(Ready::default(), Some(Threads::Main));
     }
 
     fn stops(&self) -> bool {

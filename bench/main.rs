@@ -102,9 +102,6 @@ fn main() -> ExitCode {
         What::Compare(args) => compare::run(&args.before, &args.after),
         What::KernelServer(args) => role(kernel::server::run(&args)),
         What::KernelClient(args) => role(kernel::client::run(&args)),
-        // Shards have threads of their own: how long those waited is not known here.
-        What::SynfinServer(args) if args.queues > 1 => end(ends::run_server(&args)),
-        What::SynfinClient(args) if args.queues > 1 => end(ends::run_client(&args)),
         What::SynfinServer(args) => role(ends::run_server(&args)),
         What::SynfinClient(args) => role(ends::run_client(&args)),
         What::RigClient(args) => role(ends::run_rig(&args)),
@@ -125,15 +122,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends a role that is this thread: its result, and how long it had to wait.
+/// Ends a role: its result, and how long it had to wait.
 fn role(result: Result<Final, Failure>) -> Result<(), Failure> {
     let mut result = result?;
-    result.counters.insert(waited::COUNTER.into(), proc::waited_for_cpu_ms());
-    end(Ok(result))
-}
-
-/// Ends a role: its result.
-fn end(result: Result<Final, Failure>) -> Result<(), Failure> {
-    tell(&Line::Final(Box::new(result?)));
+    result.counters.extend(waited::counters());
+    tell(&Line::Final(Box::new(result)));
     Ok(())
 }

@@ -100,14 +100,37 @@ fn parse_cpu_busy(text: &str, cpu: usize) -> Duration {
     Duration::from_millis(10 * busy.sum::<u64>())
 }
 
-/// How long the calling thread has been able to run but had to wait for its CPU, ms; 0 where the kernel does not say.
-pub(crate) fn waited_for_cpu_ms() -> u64 {
-    parse_waited_ms(&fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default())
+/// Threads of this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Threads {
+    /// The first one alone.
+    Main,
+    /// Those of the shards of a stack.
+    Shards,
 }
 
-/// The second number of a `schedstat`, in ms.
-fn parse_waited_ms(text: &str) -> u64 {
-    text.split_whitespace().nth(1).and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0) / 1_000_000
+/// How long each of these threads has been able to run but had to wait for a CPU, with its number; nothing where the kernel does not say.
+pub(crate) fn waits_for_cpu(threads: Threads) -> Vec<(u32, Duration)> {
+    let of_task = |number: u32, file: &str| fs::read_to_string(format!("/proc/self/task/{number}/{file}")).ok();
+    let numbers = match threads {
+        Threads::Main => vec![std::process::id()],
+        Threads::Shards => {
+            let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
+            let numbers = tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok());
+            numbers.filter(|number| of_task(*number, "comm").is_some_and(|name| is_shard(&name))).collect()
+        }
+    };
+    numbers.into_iter().filter_map(|number| Some((number, parse_waited(&of_task(number, "schedstat")?)?))).collect()
+}
+
+/// Whether a stack gives its shards' threads such a name.
+fn is_shard(thread: &str) -> bool {
+    thread.trim_end().strip_prefix("synfin-").is_some_and(|shard| shard.parse::<u16>().is_ok())
+}
+
+/// The second number of a `schedstat`.
+fn parse_waited(text: &str) -> Option<Duration> {
+    text.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Adds the pairs of lines `Table: name name` and `Table: value value`; what is no number or negative is left out.
@@ -185,8 +208,35 @@ mod tests {
 
     #[test]
     fn waiting_time_is_the_second_number() {
-        assert_eq!(parse_waited_ms("123456789 2500000000 17\n"), 2500);
-        assert_eq!(parse_waited_ms(""), 0);
+        assert_eq!(parse_waited("123456789 2500000000 17\n"), Some(Duration::from_millis(2500)));
+        assert_eq!(parse_waited(""), None);
+    }
+
+    #[test]
+    fn shards_are_told_from_other_threads_of_a_stack_and_waits_are_their_own() {
+        for (name, expected) in
+            [("synfin-0\n", true), ("synfin-63\n", true), ("synfin-link\n", false), ("synfin\n", false)]
+        {
+            assert_eq!(is_shard(name), expected, "{name}");
+        }
+        assert_eq!(waits_for_cpu(Threads::Main).first().map(|(number, _)| *number), Some(std::process::id()));
+        // Two threads want the same CPU all the time.
+        let cpu = *synfin::stack::available_cores().first().expect("a core");
+        let spin = move || {
+            assert!(core_affinity::set_for_current(core_affinity::CoreId { id: cpu }));
+            let until = std::time::Instant::now() + Duration::from_millis(400);
+            while std::time::Instant::now() < until {}
+            waits_for_cpu(Threads::Shards)
+        };
+        let threads = ["synfin-900", "synfin-901"].map(|name| {
+            let thread = std::thread::Builder::new().name(name.into());
+            thread.spawn(spin).expect("a thread")
+        });
+        let seen = threads.map(|thread| thread.join().expect("it spins"));
+        // Whoever was there last may have been alone then.
+        assert!(seen.iter().any(|waits| waits.len() == 2), "{seen:?}");
+        let longest = seen.iter().flatten().map(|(_, waited)| *waited).max();
+        assert!(longest > Some(Duration::from_millis(50)), "{seen:?}");
     }
 
     #[test]

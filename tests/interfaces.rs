@@ -18,6 +18,7 @@ fn main() {
         privileged_trial("addresses_of_both_interfaces_are_shared_with_the_kernel", shared_on_both),
         privileged_trial("connect_picks_the_interface_by_route", connect_by_route),
         privileged_trial("interfaces_that_do_not_fit_are_refused_with_one_line", refused),
+        privileged_trial("interfaces_with_different_queues_are_refused_until_the_advice_is_followed", different_queues),
     ];
     common::run(trials).exit();
 }
@@ -161,6 +162,27 @@ fn refused() {
         assert!(errors.contains(says), "{interfaces:?}: {errors}");
         assert!(wires.is_free(), "{interfaces:?}");
     }
+}
+
+fn different_queues() {
+    let wires = Wires::new();
+    // A veth has no combined queues, but so many of either kind; and the other end may not send on more than there are.
+    let one_queue = |netns: &Netns, interface: &str| {
+        finish(netns.command("ethtool").args(["-L", interface, "rx", "1", "tx", "1"]));
+    };
+    one_queue(wires.stack(), "b0");
+    one_queue(&wires.second, INTERFACE);
+    let mut command = wires.stack().command("timeout");
+    let command = synfin(command.args(["60", SYNFIN]), "serve", "echo:7", FIRST).args(SECOND).stderr(Stdio::piped());
+    let output = command.output().expect("synfin runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(3), 1), "{errors}");
+    assert!(errors.contains("veth0 has 2, b0 has 1,"), "{errors}");
+    assert!(errors.contains("give --queues 1 and `ethtool -L veth0 combined 1`"), "{errors}");
+    one_queue(wires.stack(), INTERFACE);
+    one_queue(wires.first(), INTERFACE);
+    let server = Server::start(wires.stack(), FIRST, &[&SECOND[..], &["--queues", "1"]].concat());
+    server.end();
 }
 
 /// What the stack has on the first interface, and that it is on a second one.

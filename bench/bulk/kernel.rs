@@ -3,9 +3,10 @@
 use super::meter::Meter;
 use super::stream::PIECE_BYTES;
 use crate::failure::Failure;
-use crate::lines::{Final, Line, Ready, tell};
-use crate::proc::{NetCounters, interface_frames};
+use crate::lines::{Final, Ready};
+use crate::proc::{NetCounters, Threads, interface_frames};
 use crate::role::{RoleArgs, Stop};
+use crate::waited;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ pub(crate) fn receive(args: &RoleArgs) -> Result<Final, Failure> {
     });
     let listener =
         listener.map_err(|error| Failure::environment(format!("cannot listen on {}: {error}", args.server)))?;
-    tell(&Line::Ready(Ready::default()));
+    waited::ready(Ready::default(), Some(Threads::Main));
     let mut meter = Meter::new(args);
     let Some(mut stream) = accept(&listener, &stop).map_err(|error| failed("accept", &error))? else {
         return Err(Failure::interrupted());
@@ -42,7 +43,7 @@ pub(crate) fn receive(args: &RoleArgs) -> Result<Final, Failure> {
 pub(crate) fn send(args: &RoleArgs) -> Result<Final, Failure> {
     let stop = Stop::begin(args.cpu)?;
     let before = Before::read(args)?;
-    tell(&Line::Ready(Ready::default()));
+    waited::ready(Ready::default(), Some(Threads::Main));
     let mut stream = TcpStream::connect(args.server).map_err(|error| failed("connect", &error))?;
     pace(&stream).map_err(|error| failed("setsockopt", &error))?;
     let piece = vec![PATTERN; PIECE_BYTES];

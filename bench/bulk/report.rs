@@ -103,8 +103,7 @@ impl Report {
             let _ = writeln!(out, "{name:<23}{rate:>24}{to_kernel:>11}{to_gso:>8}{frames:>11.0}{errors:>8}");
         }
         for direction in &self.directions {
-            let run_s = f64::from(flags.rounds) * (flags.warmup_s + flags.seconds);
-            waited::warn(&mut out, &direction.direction.text(), &direction.counters, run_s);
+            waited::warn(&mut out, &direction.direction.text(), &direction.counters);
         }
         out
     }

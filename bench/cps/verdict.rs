@@ -91,7 +91,7 @@ fn limit(args: &CpsArgs, report: &Report, stack: &StackReport) -> (LimitedBy, St
     }
     let Busy { client, server } = busy(stack);
     let shares = format!("client {:.0} % busy, server {:.0} %", 100.0 * client, 100.0 * server);
-    if waited::told(&stack.counters, run_s(report)).is_some() {
+    if waited::told(&stack.counters).is_some() {
         return (LimitedBy::Others, format!("{shares}, and waiting for a CPU that something else had"));
     }
     match () {
@@ -101,11 +101,6 @@ fn limit(args: &CpsArgs, report: &Report, stack: &StackReport) -> (LimitedBy, St
         () if client >= server => (LimitedBy::CpuClient, shares),
         () => (LimitedBy::CpuServer, shares),
     }
-}
-
-/// How long the ends of a stack ran, all rounds.
-fn run_s(report: &Report) -> f64 {
-    f64::from(report.flags.rounds) * (report.flags.warmup_s + report.flags.duration_s)
 }
 
 /// Means over the rounds.
@@ -118,7 +113,6 @@ fn busy(stack: &StackReport) -> Busy {
 /// Why the figures must not be quoted.
 fn untrue(mode: Mode, report: &Report) -> Vec<String> {
     let mut reasons = Vec::new();
-    let run_s = run_s(report);
     for Blemish { name, errors, time_wait_evicted } in report.blemishes() {
         if errors > 0 {
             reasons.push(format!("{name}: {errors} errors"));
@@ -133,7 +127,7 @@ fn untrue(mode: Mode, report: &Report) -> Vec<String> {
         if dropped as f64 > DROPS_MAX * frames {
             reasons.push(format!("{name}: {dropped} frames were dropped"));
         }
-        reasons.extend(waited::told(&stack.counters, run_s).map(|told| format!("{name}: {told}")));
+        reasons.extend(waited::told(&stack.counters).map(|told| format!("{name}: {told}")));
     }
     if let Some(obtained) = report.mode.as_ref().filter(|obtained| !mode.is_obtained(obtained)) {
         reasons.push(format!("mode {} was asked for, {obtained} was obtained", mode.name()));
@@ -170,6 +164,7 @@ mod tests {
     use super::super::report::tests::report;
     use super::super::result::{Resident, Run};
     use super::*;
+    use crate::waited::tests::of_ten_seconds;
 
     #[test]
     fn one_pair_of_addresses_is_predicted_to_run_out() {
@@ -203,7 +198,7 @@ mod tests {
         assert_eq!(word(&[], idle), LimitedBy::Rate);
         let crowded = |report: &mut Report| {
             let counters = &mut report.stacks.synfin.as_mut().expect("run").counters;
-            counters.insert(format!("client.{}", waited::COUNTER), 3000);
+            counters.extend(of_ten_seconds("client.", 3000));
         };
         assert_eq!(word(&[], crowded), LimitedBy::Others);
     }
@@ -230,7 +225,7 @@ mod tests {
             assert_eq!(untrue(Mode::Auto, &report), Vec::<String>::new());
             let stacks = &mut report.stacks;
             let stack = if name == "synfin" { &mut stacks.synfin } else { &mut stacks.kernel };
-            stack.as_mut().expect("run").counters.insert(format!("server.{}", waited::COUNTER), 3000);
+            stack.as_mut().expect("run").counters.extend(of_ten_seconds("server.", 4000));
             let told = format!("{name}: waited 40 % of the time for a CPU: something else runs there");
             assert_eq!(untrue(Mode::Auto, &report), [told]);
         }

@@ -13,11 +13,12 @@ pub(crate) use several::WRONG_SHARD;
 
 use crate::cps::plan::PREFIX_BITS;
 use crate::failure::Failure;
-use crate::lines::{Final, Line, Ready, TimeWait, tell};
+use crate::lines::{Final, Ready, TimeWait};
 use crate::meter::Meter;
 use crate::policy::Phases;
-use crate::proc::interface_frames;
+use crate::proc::{Threads, interface_frames};
 use crate::role::{ErrorKind, Mode, RoleArgs, obtained};
+use crate::waited;
 use fill::fill_time_wait;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -227,7 +228,7 @@ impl Attached {
     pub(crate) fn tell_ready(&self, args: &RoleArgs, link: &XdpLink) {
         let mode = Some(obtained(self.steering.mode(), link.zero_copy()));
         let (mac, time_wait_bytes) = (Some(link.mac().to_string()), Some(time_wait_bytes(args)));
-        tell(&Line::Ready(Ready { mode, mac, time_wait_bytes }));
+        waited::ready(Ready { mode, mac, time_wait_bytes }, Some(Threads::Main));
     }
 
     /// Adds what shard, link and interface counted.

@@ -8,6 +8,7 @@ use crate::meter::Meter;
 use crate::payload::{Identity, Incoming, Ledger, Payload, Side, Taken, fill};
 use crate::policy::Tw;
 use crate::role::{Closer, ErrorKind, RoleArgs, Stop};
+use crate::waited;
 use std::net::{IpAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 use synfin::api::{Application, CloseReason, Event, ListenError};
@@ -90,7 +91,10 @@ impl Server {
     }
 
     fn on_accepted(&mut self, handle: Handle) {
-        self.began.get_or_insert_with(Instant::now);
+        self.began.get_or_insert_with(|| {
+            waited::first_connection();
+            Instant::now()
+        });
         let number = handle.number() as usize;
         if number >= self.states.len() {
             self.states.resize(number + 1, NEW);

@@ -5,11 +5,12 @@ use super::client::{Client, sources};
 use super::server::Server;
 use super::{config, seed, time_wait_bytes, time_wait_of};
 use crate::failure::Failure;
-use crate::lines::{Final, Line, Ready, TimeWait, added, tell};
+use crate::lines::{Final, Ready, TimeWait, added};
 use crate::meter::Meter;
 use crate::policy::Tw;
-use crate::proc::{self, interface_frames};
+use crate::proc::{self, Threads, interface_frames};
 use crate::role::{Mode, RoleArgs, Stop, obtained};
+use crate::waited;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -64,6 +65,7 @@ fn run<S: Part>(
             let (completed, failed) = ended.fold((0, 0), |sum, shard| (sum.0 + shard.0, sum.1 + shard.1));
             over_time.count_all(completed, failed);
             sample(&mut over_time, now, &shards);
+            waited::look();
         }
         std::thread::sleep(TICK);
     }
@@ -98,9 +100,14 @@ fn of_one_shard(args: &RoleArgs) -> RoleArgs {
     }
 }
 
-fn stack_config(args: &RoleArgs, addresses: Vec<Ipv4Addr>) -> Result<StackConfig, Failure> {
+/// Whether some of the shards run on the same CPU.
+fn shares_cpus(args: &RoleArgs) -> bool {
     let different: BTreeSet<usize> = args.shard_cpus.iter().copied().collect();
-    let shares = different.len() < args.queues as usize;
+    different.len() < args.queues as usize
+}
+
+fn stack_config(args: &RoleArgs, addresses: Vec<Ipv4Addr>) -> Result<StackConfig, Failure> {
+    let shares = shares_cpus(args);
     // Shards that share a CPU must leave it to each other.
     let spins = args.idle_us == 0 && !shares;
     Ok(StackConfig {
@@ -118,11 +125,10 @@ fn stack_config(args: &RoleArgs, addresses: Vec<Ipv4Addr>) -> Result<StackConfig
 fn tell_ready<S: Service>(args: &RoleArgs, stack: &Stack<S>) {
     let report = stack.report();
     let mode = report.interfaces.first().map(|interface| obtained(interface.mode, interface.umem.zero_copy));
-    tell(&Line::Ready(Ready {
-        mode,
-        mac: proc::mac(&args.interface),
-        time_wait_bytes: Some(time_wait_bytes(&of_one_shard(args))),
-    }));
+    let time_wait_bytes = Some(time_wait_bytes(&of_one_shard(args)));
+    // Shards on one CPU wait for each other, which says nothing of others.
+    let threads = (!shares_cpus(args)).then_some(Threads::Shards);
+    waited::ready(Ready { mode, mac: proc::mac(&args.interface), time_wait_bytes }, threads);
 }
 
 /// Connections that a shard has completed, and opens of it that were refused or failed.

@@ -3,12 +3,13 @@
 use super::sys::{self, Epoll, More, Ready, Trigger};
 use super::{BATCH, SPARE_FILES, Slab, WAIT};
 use crate::failure::Failure;
-use crate::lines::{Final, Line, TimeWait, tell};
+use crate::lines::{Final, TimeWait};
 use crate::meter::Meter;
 use crate::payload::{Incoming, Ledger, Side, Taken, fill};
 use crate::policy::Tw;
-use crate::proc::{CpuTime, NetCounters, interface_frames, mac, time_wait_now};
+use crate::proc::{CpuTime, NetCounters, Threads, interface_frames, mac, time_wait_now};
 use crate::role::{Closer, ErrorKind, RoleArgs, Stop};
+use crate::waited;
 use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -22,7 +23,8 @@ pub(crate) fn run(args: &RoleArgs) -> Result<Final, Failure> {
         .map_err(|error| Failure::environment(format!("cannot raise the limit on open files: {error}; run as root")))?;
     let (counters, frames) = (NetCounters::read()?, interface_frames(&args.interface)?);
     let mut server = Server::new(args)?;
-    tell(&Line::Ready(crate::lines::Ready { mac: mac(&args.interface), ..crate::lines::Ready::default() }));
+    let ready = crate::lines::Ready { mac: mac(&args.interface), ..crate::lines::Ready::default() };
+    waited::ready(ready, Some(Threads::Main));
     server.run(&stop)?;
     let after = NetCounters::read()?;
     let Ledger { old_bytes, with_old_bytes, .. } = server.work.ledger;
@@ -129,6 +131,7 @@ impl<'a> Server<'a> {
     }
 
     fn begin(&mut self, mut connection: Connection) {
+        waited::first_connection();
         let step = connection.step(self.args, &mut self.work);
         if !self.ended(&connection, &step) {
             let raw = connection.fd.as_raw_fd();

@@ -126,8 +126,7 @@ impl Report {
             let _ = writeln!(out, "connections per busy CPU-second, synfin to HAProxy: {ratio:.2}");
         }
         for proxy in &self.proxies {
-            let run_s = f64::from(flags.rounds) * (flags.warmup_s + flags.seconds);
-            waited::warn(&mut out, &format!("load of {}", proxy.proxy.name()), &proxy.counters, run_s);
+            waited::warn(&mut out, &format!("load of {}", proxy.proxy.name()), &proxy.counters);
         }
         out
     }

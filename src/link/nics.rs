@@ -83,6 +83,19 @@ impl Nics {
         }
     }
 
+    /// Drops everything that the shards of end `end` (0 or 1) have sent.
+    pub fn lose(&mut self, end: usize) {
+        for queue in &mut self.queues[end] {
+            loop {
+                queue.receive(&mut self.burst, BURST);
+                if self.burst.is_empty() {
+                    break;
+                }
+                self.burst.drain(..).for_each(|frame| queue.give_back(frame));
+            }
+        }
+    }
+
     /// From now on the NIC of end `end` (0 or 1) chooses queues by `spreader`.
     pub fn respread(&mut self, end: usize, spreader: Spreader) {
         self.spreaders[end] = spreader;

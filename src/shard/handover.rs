@@ -7,7 +7,8 @@
 //! ```
 //! Only a segment that no record here answers for is asked about, so connections at home pay nothing. The owner does
 //! with it what it would with one of its own queue; a listener's answer or a RST comes from there alone.
-//! TIME-WAIT answers here too, but while former functions are asked: the 4-tuple may have a new connection elsewhere since.
+//! TIME-WAIT answers here too, but while former functions are asked only what is its own by the numbers: the 4-tuple may have a new connection
+//! elsewhere since, or a newer record.
 //!
 //! **After a change of owners** the former functions are asked too, the newest first, until no connection of theirs is left: a
 //! frame counts how many were asked, and so takes a bounded number of steps. When all have been, the owner has the last word.
@@ -20,11 +21,12 @@ use super::strangers::{FORMER_MAX, Strangers};
 use crate::counters::Counters;
 use crate::flow::index::Hash;
 use crate::four_tuple::FourTuple;
-use crate::ids::Kind;
+use crate::ids::{Kind, Value};
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::owner::Owners;
 use crate::tcp::state::State;
+use crate::tcp::time_wait;
 use crate::tick::Now;
 use crate::touched::room;
 use crate::wire::arp::Operation;
@@ -179,10 +181,10 @@ impl Handover {
     ) -> bool {
         match found {
             Found::Tcb(_) => false,
-            Found::TimeWait(_) => {
+            Found::TimeWait(value) => {
                 let from @ (_, asked) = (arrival.interface, burst.asked(arrival.frame));
                 !self.former.is_empty()
-                    && self.may_be_outdated(&arrival.tuple, arrival.hash, asked)
+                    && self.is_for_others(core, arrival, value, asked)
                     && self.pass_on(core, &arrival.tuple, from, burst.bytes(link, arrival.frame))
             }
             // RFC 9293's cases without a TCB: a SYN for a listener, a RST for nobody.
@@ -342,9 +344,24 @@ impl Handover {
         }
     }
 
-    /// Whether a TIME-WAIT record here lets others be asked first, when `asked` functions have been asked: another shard may have
-    /// a newer connection of that name, and the segment comes back if none has.
+    /// Whether the segment that has met a TIME-WAIT record here is to be shown to others first, when `asked` functions have been asked.
+    ///
+    /// Several shards may have records of one name, so who says nothing of the segment's numbers must not answer it: the ACK of an older record
+    /// helps no peer that waits for a newer one's. Such a segment need not come back, for the owner has the last word. But whether a SYN opens
+    /// is for a record to say.
     #[cold]
+    fn is_for_others(&self, core: &Core, arrival: &Arrival, value: Value, asked: u8) -> bool {
+        let Arrival { tuple, hash, segment, .. } = arrival;
+        if core.time_wait_numbers(value).is_some_and(|numbers| time_wait::is_own(numbers, segment)) {
+            return false;
+        }
+        let opens = segment.flags.syn() && !segment.flags.ack();
+        let need_not_come_back = !opens && asked != ALL_ASKED && self.owners.owner(tuple) != self.shard;
+        need_not_come_back || self.may_be_outdated(tuple, *hash, asked)
+    }
+
+    /// Whether another shard may have a newer connection of that name than a TIME-WAIT record here, and the segment comes back if none
+    /// has.
     fn may_be_outdated(&self, tuple: &FourTuple, hash: Hash, asked: u8) -> bool {
         let owner = self.owners.owner(tuple);
         // No mark tells of what its owner has.

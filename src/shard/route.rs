@@ -33,8 +33,16 @@ impl LocalAddress {
         contains(self, other)
     }
 
-    /// Whether a host may have the address: unicast, its prefix no longer than itself, neither its network's broadcast address
-    /// nor the network's own.
+    /// Whether `other` is the network's broadcast address.
+    ///
+    /// The network's own address is not. RFC 1122 3.2.1.3 gives it to no host, but does not name it a broadcast address, and Linux has let hosts have
+    /// it since 5.14. What is sent to such a peer goes to one host, if to any: it is a peer as others.
+    pub fn is_broadcast(&self, other: IpAddr) -> bool {
+        is_broadcast_of(self, other)
+    }
+
+    /// Whether the stack may have the address: unicast, its prefix no longer than itself, neither its network's broadcast address
+    /// nor the network's own, which older hosts take for one (RFC 1122 3.3.6).
     pub fn is_usable(&self) -> bool {
         let bits = if self.address.is_ipv4() { 32 } else { 128 };
         self.prefix_len <= bits
@@ -144,7 +152,8 @@ impl Routes {
         }
     }
 
-    /// Whether the address is the broadcast address of a network that the stack is on (MUST-46, MUST-57).
+    /// Whether the address is the broadcast address of a network that the stack is on (MUST-46, MUST-57;
+    /// [`LocalAddress::is_broadcast`]).
     #[inline]
     pub(super) fn is_broadcast(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|(network, _)| is_broadcast_of(network, address))
@@ -348,14 +357,14 @@ mod tests {
         let routes = alone(&[own("10.0.0.2", 24), own("10.1.0.2", 31), own("fd00::2", 64)], &[]).expect("routes");
         let is_broadcast = |text: &str| routes.is_broadcast(text.parse().expect("an address"));
         assert!(is_broadcast("10.0.0.255"));
-        for text in ["10.0.0.254", "10.0.1.255", "10.1.0.3", "192.0.2.255", "fd00::ffff:ffff:ffff:ffff"] {
+        for text in ["10.0.0.254", "10.0.0.0", "10.0.1.255", "10.1.0.3", "192.0.2.255", "fd00::ffff:ffff:ffff:ffff"] {
             assert!(!is_broadcast(text), "{text}");
         }
         assert!(alone(&[own("10.0.0.255", 24)], &[]).is_err(), "no host has it");
     }
 
     #[test]
-    fn no_host_has_the_first_or_the_last_address_of_a_network_but_on_a_link_of_two() {
+    fn stack_has_neither_the_first_nor_the_last_address_of_a_network_but_on_a_link_of_two() {
         for (text, prefix_len, usable) in [
             ("10.9.0.0", 24, false),
             ("10.9.0.255", 24, false),

@@ -28,7 +28,8 @@ pub(super) fn memlock_bytes() -> Option<u64> {
     parse_memlock(&fs::read_to_string("/proc/self/limits").ok()?)
 }
 
-/// Whether the kernel's main table leads what has no other route over `interface`, in the calling thread's network namespace.
+/// Whether the kernel leads what has no other route over `interface`, in the calling thread's network namespace: by its main table of IPv4, or
+/// any table of IPv6, for `ipv6_route` lists them all and does not say which is whose.
 #[cfg(feature = "xdp")]
 pub(super) fn has_default_route(interface: &str) -> bool {
     let read = |table: &str| fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default();

@@ -20,6 +20,8 @@ mod link_watch;
 mod probe;
 mod published;
 mod questions;
+#[cfg(feature = "xdp")]
+mod queues;
 mod run;
 #[cfg(feature = "xdp")]
 mod shared;
@@ -215,29 +217,44 @@ pub enum StackError {
     },
     /// Frames of some queues would reach no shard.
     #[error(
-        "interface {interface}: it has {queues} receive queues and the stack {shards} shards; give --queues {queues}, or \
-         `ethtool -L {interface} combined {shards}`"
+        "interface {interface}: it has {queues} receive queues and the stack {shards} shards; give --queues {queues}, or {commands}"
     )]
     QueuesLeftOver {
-        /// The interface.
+        /// The interface, the first of several.
         interface: String,
-        /// Receive queues of the interface.
+        /// Receive queues of each interface.
         queues: usize,
         /// Shards asked for.
         shards: usize,
+        /// What gives every interface a queue for each shard.
+        commands: String,
     },
     /// Shards would be without a queue.
     #[error(
         "interface {interface}: {shards} receive queues are needed, one for each shard, and it has {queues}; give --queues \
-         {queues}, or `ethtool -L {interface} combined {shards}` if it can have as many"
+         {queues}, or {commands} if it can have as many"
     )]
     TooFewQueues {
-        /// The interface.
+        /// The interface, the first of several.
         interface: String,
-        /// Receive queues of the interface.
+        /// Receive queues of each interface.
         queues: usize,
         /// Shards asked for.
         shards: usize,
+        /// What gives every interface a queue for each shard.
+        commands: String,
+    },
+    /// Of several interfaces some have more queues than others.
+    #[error(
+        "receive queues: {counts}, and every interface needs one for each shard; give --queues {least} and {commands}"
+    )]
+    QueuesDiffer {
+        /// How many each has.
+        counts: String,
+        /// The least of them.
+        least: usize,
+        /// What gives every interface so many.
+        commands: String,
     },
     /// Another host on the wire has an address that the stack shall own.
     #[error(

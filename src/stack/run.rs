@@ -458,10 +458,7 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
         let oversized = |kernel: KernelCounters| kernel.rx_dropped > kernel.fill_ring_empty;
         if !self.warned_oversized && oversized(self.shard.link().kernel_counters()) {
             self.warned_oversized = true;
-            tracing::warn!(
-                shard = self.number,
-                "{OVERSIZED}; on that host run `{PEER_OFFLOADS_OFF}` (PEER: its interface)"
-            );
+            tracing::warn!(shard = self.number, "{}", mended_by_peer(OVERSIZED));
         }
         if now.us().saturating_sub(self.warned_conflict_us) >= 1_000_000
             && let Some(Conflict { address, mac }) = self.shard.take_conflict()
@@ -502,21 +499,23 @@ impl<L: WaitLink, S: Service> ShardLoop<L, S> {
 /// What to tell about the first frame dropped for `reason`, where the peer can mend it.
 pub(super) fn advice(reason: DropReason, sender: MacAddress) -> Option<String> {
     match reason {
-        DropReason::TcpChecksumPartial => Some(format!(
-            "{sender} sends segments whose TCP checksum holds only the pseudo-header sum: they are dropped; on that host \
-             run `{PEER_OFFLOADS_OFF}` (PEER: its interface)"
-        )),
-        DropReason::TooLong => Some(format!(
-            "{sender} sends frames larger than the MTU: they are dropped; on that host run \
-             `{PEER_OFFLOADS_OFF}` (PEER: its interface)"
-        )),
+        DropReason::TcpChecksumPartial => Some(mended_by_peer(&format!(
+            "{sender} sends segments whose TCP checksum holds only the pseudo-header sum: they are dropped"
+        ))),
+        DropReason::TooLong => {
+            Some(mended_by_peer(&format!("{sender} sends frames larger than the MTU: they are dropped")))
+        }
         _ => None,
     }
 }
 
-/// What to tell when the kernel could not put a frame into the UMEM.
-const OVERSIZED: &str = "the kernel dropped frames that are larger than a UMEM frame: a peer leaves segments to hardware that \
-    is not there";
+/// The sentence about what is wrong because a peer leaves work to hardware that is not there, and what mends it.
+fn mended_by_peer(wrong: &str) -> String {
+    format!("{wrong}; on that host run `{PEER_OFFLOADS_OFF}` (PEER: its interface)")
+}
+
+/// What is wrong when the kernel could not put a frame into the UMEM.
+const OVERSIZED: &str = "a host sends frames that are larger than a UMEM frame: the kernel drops them";
 
 /// What keeps a kernel behind a wire without hardware (veth) from leaving checksums, segments and VLAN tags to it. Without
 /// checksums Linux gives up segments, too; they are named for those who read. What it joins when it receives (gro) does not matter.

@@ -6,8 +6,8 @@ use super::run::{Drive, Turns};
 use super::shared::{SharedPorts, Taken};
 use super::spread_watch::Watch;
 use super::{
-    ConflictCheck, Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, run_by,
-    secrets_of,
+    ConflictCheck, Idle, Running, Seat, Service, ShardSnapshot, StackError, WaitLink, cores, host, probe, queues,
+    run_by, secrets_of,
 };
 use crate::link::Link;
 use crate::link::capture::{Capture, CaptureConfig, CaptureReader};
@@ -407,14 +407,8 @@ fn shard_cores(config: &StackConfig, interfaces: &[Interface]) -> Result<Vec<usi
     for core in &cores {
         cores::check(*core)?;
     }
-    if let Some(interface) = interfaces.iter().find(|interface| queues(interface) > shards) {
-        let (interface, queues) = (interface.name.clone(), queues(interface));
-        return Err(StackError::QueuesLeftOver { interface, queues, shards });
-    }
-    if let Some(interface) = interfaces.iter().find(|interface| queues(interface) < shards) {
-        let (interface, queues) = (interface.name.clone(), queues(interface));
-        return Err(StackError::TooFewQueues { interface, queues, shards });
-    }
+    let counts: Vec<_> = interfaces.iter().map(|interface| (interface.name.clone(), queues(interface))).collect();
+    queues::check(&counts, shards)?;
     if config.share_cores {
         cores = cores.iter().copied().cycle().take(shards).collect();
     }

@@ -236,6 +236,15 @@ pub struct Arrived {
     pub note: Option<Note>,
 }
 
+/// Whether the segment's own numbers say that it is of this record's connection: the peer has acknowledged our FIN, and sends nothing beyond
+/// its own.
+pub fn is_own(numbers: &Numbers, seg: &Segment) -> bool {
+    if seg.flags.rst() {
+        return seg.seq == numbers.rcv_nxt;
+    }
+    seg.flags.ack() && !seg.flags.syn() && seg.ack == numbers.snd_nxt && seg.end().le(numbers.rcv_nxt)
+}
+
 /// RFC 9293 3.10.7.4 for TIME-WAIT: the peer's FIN again is acknowledged again and restarts 2MSL; whatever else carries
 /// anything is answered by an ACK and changes nothing (B42); a RST is ignored by default (B43). TS.Recent follows a FIN that has a later
 /// timestamp (RFC 7323 4.3), so that the ACK echoes it and the next incarnation's lie beyond it; the caller keeps it with the new deadline.

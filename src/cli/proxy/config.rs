@@ -136,14 +136,17 @@ impl fmt::Display for Config {
 
 fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Config> {
     let stack = read_stack(root, problems);
+    let told = problems.len();
     let (connections_max, connections_at) =
         root.get("connections_max", problems, number(1..=16_000_000)).unwrap_or((CONNECTIONS_MAX, root.at));
+    let are_clients_known = problems.len() == told;
     let drain_timeout = root.get_or("drain_timeout", DRAIN_TIMEOUT, problems, text(parse_duration));
     let access_log = root.get("access_log", problems, text(parse_access_log)).map(|(log, _)| log);
     // Without an address all of the others would be wrong, too.
     let addresses = stack.as_ref().map(|stack| stack.interfaces.addresses()).filter(|own| !own.is_empty());
     let own = stack.as_ref().zip(addresses.as_deref()).map(|(stack, own)| (own, stack.interfaces.gateways()));
     let mut listeners: Vec<(Listener, usize)> = Vec::new();
+    let told = problems.len();
     let sections = root.sections("listeners", &LISTENER_KEYS, problems);
     if sections.as_ref().is_some_and(Vec::is_empty) {
         problems.add(root.at, "no listeners: add a [[listeners]] table");
@@ -166,11 +169,15 @@ fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Config> {
     if listeners.len() > Limits::default().listeners_max as usize {
         problems.add(root.at, format_args!("more than {} listeners: leave some out", Limits::default().listeners_max));
     }
+    // Of what was wrong a default stands there, or nothing.
+    let are_places_known = are_clients_known && problems.len() == told;
     let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
     let config = Config { stack: stack?, connections_max, drain_timeout, access_log, listeners };
     // Of an interface that is asked only at the start one queue is the least.
     let shards = config.stack.queues.unwrap_or(1);
-    if let Err(problem) = config.check_time_wait_places(config.stack.time_wait, config.stack.time_wait_full, shards) {
+    if are_places_known
+        && let Err(problem) = config.check_time_wait_places(config.stack.time_wait, config.stack.time_wait_full, shards)
+    {
         problems.add(connections_at, problem);
     }
     Some(config)
@@ -303,7 +310,7 @@ fn backend_address(text: &str, own: Own<'_>) -> Result<SocketAddr, String> {
         return Err(format!("{ip} is the stack's own address"));
     }
     let near = own.iter().any(|own| own.holds(ip));
-    if own.iter().any(|own| own.holds(ip) && !LocalAddress { address: ip, ..*own }.is_usable()) {
+    if own.iter().any(|own| own.is_broadcast(ip)) {
         return Err(format!("{ip} is no address of one host"));
     }
     if near || gateways.iter().any(|gateway| gateway.is_ipv4() == ip.is_ipv4()) {

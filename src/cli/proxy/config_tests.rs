@@ -151,6 +151,33 @@ fn b46_clients_whose_places_in_time_wait_are_not_there_are_refused_before_the_st
     }
 }
 
+/// A wrong value has a default in its place, or nothing: what follows from that is no mistake in the file.
+#[test]
+fn places_in_time_wait_are_not_asked_about_where_what_they_are_made_of_is_wrong() {
+    let text = with_clients(60_000, "time_wait_max = 50000", V4);
+    let of_places = "connections_max: while its part of 60000 clients is open";
+    let told = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        problems(&text.replacen(from, to, 1))
+    };
+    assert!(told("Many", "many")[0].contains(of_places));
+    assert!(told("connections_max = 60000\n", "")[0].contains(of_places), "the default was not asked for, but holds");
+    for (from, to) in [
+        ("= 60000", "= \"5\""),
+        ("= 60000", "= 0"),
+        ("0.0.0.0:80", "0.0.0.0"),
+        ("10.0.0.3:80", "10.0.0.3"),
+        ("name = \"web\"", "name = \"/\""),
+        ("[[listeners]]", "[listeners]"),
+        ("name = \"web\"", "health_check = 5\nname = \"web\""),
+    ] {
+        let found = told(from, to);
+        assert!(found.len() == 1 && !found[0].contains(of_places), "{to}: {found:#?}");
+    }
+    let found = told("# Many.", "drain_timeout = 5");
+    assert!(found.len() == 2 && found[1].contains(of_places), "it has nothing to do with places: {found:#?}");
+}
+
 /// The number behind `words` in `text`.
 fn number_behind(text: &str, words: &str) -> Option<u32> {
     let digits = text.split_once(words)?.1;
@@ -247,6 +274,7 @@ fn messages_name_the_key_what_is_wrong_and_what_would_be_right() {
 #[test]
 fn addresses_must_be_where_the_stack_can_use_them() {
     assert!(Config::parse(RIGHT).is_ok());
+    assert!(Config::parse(&RIGHT.replacen("10.0.0.3:80", "10.0.0.0:80", 1)).is_ok(), "a host may have it");
     for (from, to, says) in [
         ("0.0.0.0:80", "10.0.0.9:80", "10.0.0.9 is not among stack.address"),
         ("0.0.0.0:80", "[::]:80", ":: is not among stack.address"),

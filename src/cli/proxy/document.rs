@@ -45,6 +45,11 @@ impl<'t> Problems<'t> {
         self.found.push(Problem { line: self.line(at), message: message.to_string() });
     }
 
+    /// How many have been noted.
+    pub(super) fn len(&self) -> usize {
+        self.found.len()
+    }
+
     /// The line of the byte `at`, from 1.
     pub(super) fn line(&self, at: usize) -> usize {
         1 + self.text.bytes().take(at).filter(|byte| *byte == b'\n').count()

@@ -133,10 +133,11 @@ mod tests {
     }
 
     #[test]
-    fn full_shard_is_no_reason_to_ask_all_backends_and_lack_of_ports_is() {
+    fn full_or_quiet_shard_is_no_reason_to_ask_all_backends_and_lack_of_ports_is() {
         let tries =
             |error: ConnectError| [(0, 1), (0, 2), (1, 2)].map(|(retries, max)| may_go_elsewhere(&error, retries, max));
         assert_eq!(tries(ConnectError::TooManyConnections(1)), [false, false, false]);
+        assert_eq!(tries(ConnectError::QuietTime(1)), [false, false, false], "the shard opens nothing to any backend");
         assert_eq!(tries(ConnectError::TimeWaitFull(1)), [false, true, false]);
         let exhausted = ConnectError::PortsExhausted { owned: 1, in_use: 1, time_wait: 0, next_free_in_ms: None };
         assert_eq!(tries(exhausted), [true, true, true]);

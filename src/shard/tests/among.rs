@@ -47,11 +47,19 @@ impl Among {
     }
 
     fn turn(&mut self) {
+        self.turn_losing(|_| false);
+    }
+
+    /// A turn of all shards. What the clients have sent is lost if `is_lost` says so after it.
+    fn turn_losing(&mut self, is_lost: impl Fn(&Among) -> bool) {
         for client in &mut self.clients {
             client.turn(self.now);
         }
         for server in &mut self.servers {
             server.turn(self.now);
+        }
+        if is_lost(self) {
+            self.nics.lose(0);
         }
         self.nics.carry();
         self.now = Now::from_us(self.now.us() + 50);

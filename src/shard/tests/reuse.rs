@@ -77,14 +77,13 @@ fn promise(refused: Result<Handle, ConnectError>) -> Option<u32> {
 /// With a 2MSL of 60 s.
 #[test]
 fn b45_refused_open_that_waits_as_long_as_it_is_told_is_let_in_and_not_before() {
-    let of = |policy, timestamps, delay_ms| (policy, timestamps, delay_ms);
     for ((policy, timestamps, delay_ms), promised) in [
-        (of(Policy::Timestamp, true, 1000), 900..=990),
-        (of(Policy::TimestampOrSequence, true, 1000), 900..=990),
-        (of(Policy::TimestampOrSequence, true, 60_000), 59_900..=59_990),
-        (of(Policy::TimestampOrSequence, true, 90_000), 59_900..=59_990),
-        (of(Policy::TimestampOrSequence, false, 1000), 59_900..=59_990),
-        (of(Policy::Strict, true, 1000), 59_900..=59_990),
+        ((Policy::Timestamp, true, 1000), 900..=990),
+        ((Policy::TimestampOrSequence, true, 1000), 900..=990),
+        ((Policy::TimestampOrSequence, true, 60_000), 59_900..=59_990),
+        ((Policy::TimestampOrSequence, true, 90_000), 59_900..=59_990),
+        ((Policy::TimestampOrSequence, false, 1000), 59_900..=59_990),
+        ((Policy::Strict, true, 1000), 59_900..=59_990),
     ] {
         let name = format!("{} {timestamps} {delay_ms}", policy.name());
         let settings =

@@ -61,6 +61,23 @@ fn b41_fin_without_ack_restarts_nothing() {
     assert!(arrives(&numbers, fin, &plain()).restart);
 }
 
+/// What the peer can still send: its FIN, with the text before it, an ACK or a RST.
+#[test]
+fn segment_is_the_records_own_by_its_acknowledgment_and_its_end() {
+    let (numbers, fin) = record(&plain());
+    let is_own = |seg: Segment| time_wait::is_own(&numbers, &seg);
+    let ack = Segment { flags: ACK, seq: numbers.rcv_nxt, ..fin };
+    assert!(is_own(fin) && is_own(ack) && is_own(Segment { seq: fin.seq.back(100), payload_len: 60, ..ack }));
+    for ack_number in [numbers.snd_nxt + 1, numbers.snd_nxt.back(1)] {
+        assert!(!is_own(Segment { ack: ack_number, ..fin }) && !is_own(Segment { ack: ack_number, ..ack }));
+    }
+    assert!(!is_own(Segment { seq: fin.seq + 1, ..fin }), "it ends beyond the peer's FIN");
+    assert!(!is_own(Segment { flags: Flags::FIN, ..fin }), "without ACK the number says nothing");
+    assert!(!is_own(Segment { flags: SYN, ..fin }) && !is_own(Segment { flags: SYN_ACK, ..fin }));
+    let rst = Segment { flags: Flags::RST, ack: Seq(0), ..ack };
+    assert!(is_own(rst) && !is_own(Segment { seq: numbers.rcv_nxt + 1, ..rst }));
+}
+
 #[test]
 fn b42_old_data_is_answered_by_an_ack_and_changes_nothing() {
     let (numbers, fin) = record(&plain());

@@ -73,6 +73,47 @@ fn record_of_another_shard_keeps_no_segment_from_a_new_connection() {
     }
 }
 
+/// The shard after the one with the record opens it, after the first change, and loses its last ACK after the last one. The 4-tuple is marked,
+/// as by another connection's mark. The four shards have forgotten the function by which the former record came to its shard: what that lets
+/// pass does not come back.
+#[test]
+fn b41_fin_again_is_answered_by_the_newer_of_two_records() {
+    for (shards, tables, nic) in
+        [(2, &[1][..], STAYS), (2, &[1], FOLLOWS), (3, &[1, 2], ANY_QUEUE), (4, &[1, 0, 3, 2], FOLLOWS)]
+    {
+        let mut among = records_of_one_each(Closer::Client, shards, nic);
+        let records: Vec<FourTuple> = among.clients.iter().map(only_record).collect();
+        for (change, &by) in (0..).zip(tables) {
+            turn_table(&mut among.clients, by, among.now);
+            among.nics.respread(0, nic(shards, by));
+            for (shard, tuple) in (1..).zip(&records).filter(|_| change == 0) {
+                let client = &mut among.clients[shard % usize::from(shards)];
+                let options = ConnectOptions { local_port: Some(tuple.local_port), ..ConnectOptions::default() };
+                let remote = client.application().remote;
+                client.calls(among.now).connect(remote, &options).expect("the owner has no record");
+                client.core.strangers.mark(client.core.index.hash(tuple));
+            }
+        }
+        let ended = |among: &Among| among.clients.iter().filter(|client| client.time_wait_live() == 2).count();
+        for _ in 0..50_000 {
+            let before = ended(&among);
+            among.turn_losing(|among| ended(among) > before);
+            if ended(&among) == among.clients.len() {
+                break;
+            }
+        }
+        let waiting = among.servers.iter().map(|server| server.connections_live()).sum::<usize>();
+        assert_eq!(ended(&among), among.clients.len(), "{tables:?}");
+        assert!(waiting > 0, "{tables:?}: no server waits for the ACK of its FIN");
+        among.run(2);
+        let [acks, restarts] =
+            [among.sum(|counters| counters.time_wait_acks), among.sum(|counters| counters.time_wait_restarted)];
+        assert_eq!(acks, restarts, "{tables:?}: a record answered what is not its own");
+        assert!(acks >= u64::from(shards), "{tables:?}");
+        assert_eq!(among.sum(|counters| counters.rst_sent), 0, "{tables:?}");
+    }
+}
+
 /// Each record's 4-tuple is marked, as by another connection's mark. After four changes the function by which it came to its shard is
 /// forgotten: it would not come back, and the record answers at once.
 #[test]

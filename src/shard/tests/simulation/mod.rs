@@ -9,8 +9,10 @@ pub(super) mod peer;
 pub(super) mod plan;
 
 use super::assert_shard_clean;
-use crate::api::CloseReason;
+use crate::api::{Application, CloseReason};
+use crate::counters::Counters;
 use crate::limits::Limits;
+use crate::link::Link;
 use crate::link::faults::{FaultConfig, FaultCounters, Faults};
 use crate::link::memory::{MemoryConfig, MemoryLink, pair};
 use crate::shard::{LocalAddress, Shard, ShardConfig};
@@ -25,7 +27,10 @@ use plan::{Closing, Plan};
 use std::hash::DefaultHasher;
 use std::println;
 
-type End = Shard<Faults<MemoryLink>, Peer>;
+/// A shard on a faulty wire.
+pub(super) type Faulty<A> = Shard<Faults<MemoryLink>, A>;
+
+type End = Faulty<Peer>;
 
 /// Both ends, joined by two faulty directions.
 struct Simulation {
@@ -57,6 +62,31 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// What two shards that are joined by a faulty wire came to, without the endings of their connections.
+    pub(super) fn of<A: Application, B: Application>(
+        (a, b): (&Faulty<A>, &Faulty<B>),
+        finished: Now,
+        together: u64,
+    ) -> Report {
+        let of_both = |count: fn(&Counters) -> u64| count(a.counters()) + count(b.counters());
+        let faults = sum(a.link().transmit_faults(), b.link().transmit_faults());
+        let lost = faults.lost + faults.corrupted + faults.over_capacity + faults.held_full;
+        let refused = of_both(|end| end.answers_dropped + end.receive_pool_exhausted + end.respond_without_frame);
+        let full = Link::counters(a.link()).tx_full + Link::counters(b.link()).tx_full;
+        Report {
+            ends: Default::default(),
+            faults,
+            whole: lost + refused + full == 0,
+            finished,
+            segments: of_both(|end| end.segments_sent),
+            retransmitted: of_both(|end| end.retransmitted_data),
+            kept: of_both(|end| end.out_of_order_kept),
+            pressed: of_both(|end| end.stalled_ended),
+            half_open_failed: of_both(|end| end.half_open_failed),
+            together,
+        }
+    }
+
     /// Bytes that both ends' applications have received.
     pub(super) fn received(&self) -> u64 {
         self.ends.iter().flatten().map(|ending| u64::from(ending.received)).sum()
@@ -125,15 +155,7 @@ impl Simulation {
     fn step(&mut self) -> bool {
         let before = self.frames();
         for end in &mut self.ends {
-            loop {
-                let before = end.counters().frames_received;
-                end.turn(self.now);
-                let burst = end.counters().frames_received - before;
-                self.together += if burst > 1 { burst } else { 0 };
-                if end.link().inner().pending() == 0 {
-                    break;
-                }
-            }
+            self.together += take_all(end, self.now);
         }
         self.frames() != before
     }
@@ -170,28 +192,29 @@ impl Simulation {
             assert_shard_clean(end);
             assert!(end.core.index.is_empty(), "the index holds something");
         }
-        let faults = [0, 1].map(|end| self.ends[end].link().transmit_faults());
-        let faults = sum(faults[0], faults[1]);
-        let full = |end: &End| crate::link::Link::counters(end.link()).tx_full + end.counters().answers_dropped;
-        let refused = |end: &End| end.counters().receive_pool_exhausted + end.counters().respond_without_frame;
-        let lost = faults.lost + faults.corrupted + faults.over_capacity + faults.held_full;
-        Report {
-            whole: lost == 0 && self.ends.iter().all(|end| full(end) + refused(end) == 0),
-            faults,
-            finished: self.now,
-            segments: self.ends.iter().map(|end| end.counters().segments_sent).sum(),
-            retransmitted: self.ends.iter().map(|end| end.counters().retransmitted_data).sum(),
-            kept: self.ends.iter().map(|end| end.counters().out_of_order_kept).sum(),
-            pressed: self.ends.iter().map(|end| end.counters().stalled_ended).sum(),
-            half_open_failed: self.ends.iter().map(|end| end.counters().half_open_failed).sum(),
-            together: self.together,
-            ends: self.ends.map(|end| {
-                let mut ends = end.into_application().ends;
-                ends.sort_by_key(|ending| (ending.job, ending.opened));
-                ends
-            }),
+        let report = Report::of((&self.ends[0], &self.ends[1]), self.now, self.together);
+        let ends = self.ends.map(|end| {
+            let mut ends = end.into_application().ends;
+            ends.sort_by_key(|ending| (ending.job, ending.opened));
+            ends
+        });
+        Report { ends, ..report }
+    }
+}
+
+/// The shard takes what is there, however many turns its bursts need. Returns how many frames came with others.
+pub(super) fn take_all<A: Application>(shard: &mut Faulty<A>, now: Now) -> u64 {
+    let mut together = 0;
+    for _ in 0..TURNS_MAX {
+        let before = shard.counters().frames_received;
+        shard.turn(now);
+        let burst = shard.counters().frames_received - before;
+        together += if burst > 1 { burst } else { 0 };
+        if shard.link().inner().pending() == 0 {
+            return together;
         }
     }
+    panic!("stuck: frames are there and not taken at {now:?}: {:?} {:?}", shard.states(), shard.counters());
 }
 
 /// One seed from start to end, with the checks that concern it alone.
@@ -352,6 +375,20 @@ pub(super) fn on_every_seed(usually: u64, check: impl Fn(u64) -> Totals + Sync) 
     })
 }
 
+/// All frames of one end are in somebody's hands.
+#[test]
+#[should_panic(expected = "stuck: frames are there and not taken")]
+fn end_that_takes_no_frames_is_told_of() {
+    let faults = FaultConfig { held_max: 0, ..FaultConfig::default() };
+    let mut simulation = Simulation::new(&Plan { faults, ..Plan::draw(1) }, 64);
+    let now = simulation.now;
+    let [one, other] = &mut simulation.ends;
+    while other.link.take().is_some() {}
+    (0..10).for_each(|turn| _ = take_all(one, now.plus_ms(turn)));
+    assert!(other.link().inner().pending() > 0, "the first end asks for its neighbour");
+    take_all(other, now.plus_ms(10));
+}
+
 /// Shows RFC 2525 2.4.
 #[test]
 fn b20_every_seed_delivers_every_byte_once_or_tells_an_error_and_leaves_nothing() {
@@ -411,6 +448,9 @@ const REPLAYED_EVERY: u64 = 50;
 
 /// Seeds without SYNFIN_SEEDS. Origin: about 12 s of an unoptimised build on two cores.
 const SEEDS: u64 = 200;
+
+/// Turns at one moment at most: far more than there are frames on a wire.
+const TURNS_MAX: usize = 10_000;
 
 /// Steps of one run at most: far beyond what any seed takes.
 const STEPS_MAX: usize = 2_000_000;

@@ -2,10 +2,9 @@
 
 use super::super::simulation::peer::Peer;
 use super::super::simulation::plan::Plan;
-use super::super::simulation::{RECEIVED_MIN, Report, bursts, check_endings, on_every_seed, sum};
+use super::super::simulation::{RECEIVED_MIN, Report, bursts, check_endings, on_every_seed, take_all};
 use super::*;
 use crate::api::Keepalive;
-use crate::counters::Counters;
 
 /// Every seed of the simulation again, with a relay between its ends. What is compared between bursts, and over which wires, is what
 /// is compared without a relay; that an end was pressed for chunks is not told by how its connection ends beyond the relay, so that
@@ -62,7 +61,7 @@ impl Relayed<Peer> {
         let mut together = 0;
         for _ in 0..STEPS_MAX {
             let before = self.frames();
-            together += turns(&mut self.ends, self.now) + turns(&mut self.relay, self.now);
+            together += take_all(&mut self.ends, self.now) + take_all(&mut self.relay, self.now);
             let ends = self.ends.application();
             if ends.to_open.is_empty() && self.ends.connections_live() + self.relay.connections_live() == 0 {
                 return together;
@@ -93,44 +92,12 @@ impl Relayed<Peer> {
 
     /// The clients' endings are those of one end, the servers' those of the other.
     fn report(self, together: u64) -> Report {
-        let faults = sum(self.ends.link().transmit_faults(), self.relay.link().transmit_faults());
-        let links = [self.ends.link(), self.relay.link()].map(|link| crate::link::Link::counters(link).tx_full);
-        let [ends, relay] = [self.ends.counters(), self.relay.counters()];
-        let of_both = |count: fn(&Counters) -> u64| count(ends) + count(relay);
-        let refused =
-            of_both(|shard| shard.answers_dropped + shard.receive_pool_exhausted + shard.respond_without_frame);
-        let lost = faults.lost + faults.corrupted + faults.over_capacity + faults.held_full;
-        let mut report = Report {
-            ends: Default::default(),
-            faults,
-            whole: lost + refused + links.iter().sum::<u64>() == 0,
-            finished: self.now,
-            segments: of_both(|shard| shard.segments_sent),
-            retransmitted: of_both(|shard| shard.retransmitted_data),
-            kept: of_both(|shard| shard.out_of_order_kept),
-            pressed: of_both(|shard| shard.stalled_ended),
-            half_open_failed: of_both(|shard| shard.half_open_failed),
-            together,
-        };
+        let mut report = Report::of((&self.ends, &self.relay), self.now, together);
         for ending in self.ends.into_application().ends {
             report.ends[usize::from(!ending.opened)].push(ending);
         }
         report.ends.iter_mut().for_each(|ends| ends.sort_by_key(|ending| ending.job));
         report
-    }
-}
-
-/// The shard takes what is there, however many turns its bursts need. Returns how many frames came with others.
-fn turns<A: Application>(shard: &mut Shard<Faults<MemoryLink>, A>, now: Now) -> u64 {
-    let mut together = 0;
-    loop {
-        let before = shard.counters().frames_received;
-        shard.turn(now);
-        let burst = shard.counters().frames_received - before;
-        together += if burst > 1 { burst } else { 0 };
-        if shard.link().inner().pending() == 0 {
-            return together;
-        }
     }
 }
 
