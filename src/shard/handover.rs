@@ -170,7 +170,7 @@ impl Handover {
     }
 
     /// Stage 4: whether the segment is for another shard to answer. It is on its way there then.
-    #[inline]
+    #[inline(always)]
     pub(super) fn takes<L: Link>(
         &mut self,
         link: &L,
@@ -179,20 +179,23 @@ impl Handover {
         arrival: &Arrival,
         found: Found,
     ) -> bool {
-        match found {
+        let may_be_for_others = match found {
             Found::Tcb(_) => false,
-            Found::TimeWait(value) => {
-                let from @ (_, asked) = (arrival.interface, burst.asked(arrival.frame));
-                !self.former.is_empty()
-                    && self.is_for_others(core, arrival, value, asked)
-                    && self.pass_on(core, &arrival.tuple, from, burst.bytes(link, arrival.frame))
-            }
+            Found::TimeWait(_) => !self.former.is_empty(),
             // RFC 9293's cases without a TCB: a SYN for a listener, a RST for nobody.
-            Found::Listener(_) | Found::Nobody => {
-                let from = (arrival.interface, burst.asked(arrival.frame));
-                !self.is_alone() && self.pass_on(core, &arrival.tuple, from, burst.bytes(link, arrival.frame))
-            }
-        }
+            Found::Listener(_) | Found::Nobody => !self.is_alone(),
+        };
+        may_be_for_others && self.takes_among(core, burst, arrival, found, burst.bytes(link, arrival.frame))
+    }
+
+    #[inline(never)]
+    fn takes_among(&mut self, core: &mut Core, burst: &Burst, arrival: &Arrival, found: Found, bytes: &[u8]) -> bool {
+        let from @ (_, asked) = (arrival.interface, burst.asked(arrival.frame));
+        let is_for_others = match found {
+            Found::TimeWait(value) => self.is_for_others(core, arrival, value, asked),
+            Found::Tcb(_) | Found::Listener(_) | Found::Nobody => true,
+        };
+        is_for_others && self.pass_on(core, &arrival.tuple, from, bytes)
     }
 
     /// Stage 4: whether the packet, which is no segment, is for another shard alone: an error about a connection that is not
