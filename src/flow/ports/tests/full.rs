@@ -136,6 +136,17 @@ fn drawn_at_once(f: &mut Fixture) -> usize {
     }
 }
 
+/// A destination without places in queues, half of whose 1,000 ports are in TIME-WAIT behind a lap, the others free in front of it.
+fn half_way_through_a_lap_in_order() -> Fixture {
+    let (mut f, ports) = all_open(0, 1000);
+    f.reuse_after_ms = u32::MAX;
+    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f.now = f.now.plus(TWO_MSL_MS);
+    let again: Vec<u16> = (0..500).map(|_| f.open(0).unwrap()).collect();
+    again.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    f
+}
+
 /// Free ports that refused opens came past, and that no queue had room for, lie anywhere: in front of a first lap that goes on, or of
 /// one that goes through the ports again, and behind those that wait.
 #[test]
@@ -149,12 +160,7 @@ fn free_ports_that_were_forgotten_lie_anywhere_and_are_drawn_as_soon_as_there_is
     assert_eq!(drawn_at_once(&mut f), 501);
 
     // A lap in order is half way.
-    let (mut f, ports) = all_open(0, 1000);
-    f.reuse_after_ms = u32::MAX;
-    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
-    f.now = f.now.plus(TWO_MSL_MS);
-    let again: Vec<u16> = (0..500).map(|_| f.open(0).unwrap()).collect();
-    again.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    let mut f = half_way_through_a_lap_in_order();
     (0..3).for_each(|_| assert!(f.open_again(0).is_err()));
     assert_eq!(drawn_at_once(&mut f), 500);
 
@@ -180,12 +186,7 @@ fn free_ports_that_were_forgotten_lie_anywhere_and_are_drawn_as_soon_as_there_is
 /// Room comes and goes, as while TIME-WAIT is full and its records end one by one.
 #[test]
 fn free_ports_that_were_forgotten_are_drawn_although_room_comes_and_goes() {
-    let (mut f, ports) = all_open(0, 1000);
-    f.reuse_after_ms = u32::MAX;
-    ports.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
-    f.now = f.now.plus(TWO_MSL_MS);
-    let again: Vec<u16> = (0..500).map(|_| f.open(0).unwrap()).collect();
-    again.iter().for_each(|&port| f.close(0, port, TWO_MSL_MS));
+    let mut f = half_way_through_a_lap_in_order();
     let mut drawn = 0;
     for _ in 0..600 {
         assert!(f.open_again(0).is_err());
